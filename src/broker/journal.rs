@@ -1,0 +1,4 @@
+//! The log in one SQLite file.
+
+/// x
+pub struct Journal;

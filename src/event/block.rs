@@ -1,0 +1,446 @@
+//! A block: a run of records in offset order, their outward JSON in one shared buffer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Event;
+use crate::{position::Offset, time::Millis};
+
+/// Records in ascending order of offset (holes allowed), encoded once and shared by all readers.
+#[derive(Debug)]
+pub struct Block {
+    json: Bytes,
+    entries: Box<[Entry]>,
+}
+
+/// Where one record stands in the block's buffer; the `_at` fields count from its start.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    offset: Offset,
+    received: Millis,
+    start: u32,
+    len: u32,
+    topic_at: u16,
+    topic_len: u16,
+    kind_at: u16,
+    kind_len: u16,
+    key_at: u16,
+    key_len: u16,
+    data_at: u16,
+}
+
+/// One stored event: its offset and its outward JSON, borrowed from the block.
+#[derive(Clone, Copy)]
+pub struct Record<'a> {
+    block: &'a Block,
+    entry: &'a Entry,
+}
+
+/// Stored bytes that are no block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the stored bytes are not a block of events")]
+pub struct BlockError;
+
+impl Block {
+    /// The number of records.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The outward JSON of all records together, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.json.len()
+    }
+
+    /// The first record's offset, 0 for an empty block.
+    pub fn first(&self) -> Offset {
+        self.entries.first().map_or(0, |entry| entry.offset)
+    }
+
+    /// The last record's offset, 0 for an empty block.
+    pub fn last(&self) -> Offset {
+        self.entries.last().map_or(0, |entry| entry.offset)
+    }
+
+    /// All records in order.
+    pub fn records(&self) -> impl DoubleEndedIterator<Item = Record<'_>> + ExactSizeIterator {
+        self.entries.iter().map(|entry| Record { block: self, entry })
+    }
+
+    /// The records with an offset above `after`, in order.
+    pub fn records_after(
+        &self,
+        after: Offset,
+    ) -> impl DoubleEndedIterator<Item = Record<'_>> + ExactSizeIterator {
+        let from = self.entries.partition_point(|entry| entry.offset <= after);
+        self.entries[from..].iter().map(|entry| Record { block: self, entry })
+    }
+
+    /// The record at `index`, which counts from 0 within the block.
+    pub fn record(&self, index: usize) -> Option<Record<'_>> {
+        self.entries.get(index).map(|entry| Record { block: self, entry })
+    }
+
+    /// The stored form: an index of varints, then the records' JSON.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.json.len() + self.entries.len() * 14 + 8);
+        put(&mut out, self.entries.len() as u64);
+        let (mut offset, mut received) = (0, 0);
+        for entry in &self.entries {
+            put(&mut out, entry.offset - offset);
+            put(&mut out, entry.received.saturating_sub(received));
+            (offset, received) = (entry.offset, entry.received);
+            put(&mut out, u64::from(entry.len));
+            for field in entry.fields() {
+                put(&mut out, u64::from(field));
+            }
+        }
+        out.extend_from_slice(&self.json);
+        out
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote; every index is checked against the buffer.
+    pub fn decode(stored: Bytes) -> Result<Self, BlockError> {
+        let mut rest = &stored[..];
+        let count = usize::try_from(take(&mut rest)?).map_err(|_| BlockError)?;
+        if count > rest.len() {
+            return Err(BlockError);
+        }
+        let mut entries = Vec::with_capacity(count);
+        let (mut offset, mut received, mut start) = (0u64, 0u64, 0u32);
+        for _ in 0..count {
+            let step = take(&mut rest)?;
+            offset = offset.checked_add(step).filter(|_| step > 0).ok_or(BlockError)?;
+            received = received.checked_add(take(&mut rest)?).ok_or(BlockError)?;
+            let len = u32::try_from(take(&mut rest)?).map_err(|_| BlockError)?;
+            let mut fields = [0u16; 7];
+            for field in &mut fields {
+                *field = u16::try_from(take(&mut rest)?).map_err(|_| BlockError)?;
+            }
+            let entry = Entry::from_fields(offset, received, start, len, fields)?;
+            start = start.checked_add(len).ok_or(BlockError)?;
+            entries.push(entry);
+        }
+        if rest.len() != start as usize {
+            return Err(BlockError);
+        }
+        let json = stored.slice(stored.len() - rest.len()..);
+        Ok(Self { json, entries: entries.into() })
+    }
+}
+
+impl<'a> Record<'a> {
+    /// The record's place in the log.
+    pub fn offset(self) -> Offset {
+        self.entry.offset
+    }
+
+    /// When the hub took the event in.
+    pub fn received(self) -> Millis {
+        self.entry.received
+    }
+
+    /// The outward JSON object.
+    pub fn json(self) -> &'a [u8] {
+        let start = self.entry.start as usize;
+        &self.block.json[start..start + self.entry.len as usize]
+    }
+
+    /// The outward JSON object, sharing the block's memory.
+    pub fn shared_json(self) -> Bytes {
+        let start = self.entry.start as usize;
+        self.block.json.slice(start..start + self.entry.len as usize)
+    }
+
+    /// The topic's text.
+    pub fn topic(self) -> &'a str {
+        let topic = self.part(self.entry.topic_at, self.entry.topic_len);
+        // The grammar of topics is ASCII; bytes that are not would match no pattern.
+        std::str::from_utf8(topic).unwrap_or_default()
+    }
+
+    /// The key as a JSON string with its quotes. The hub encodes all keys alike, so that equal
+    /// keys have equal bytes.
+    pub fn key(self) -> Option<&'a [u8]> {
+        (self.entry.key_len > 0).then(|| self.part(self.entry.key_at, self.entry.key_len))
+    }
+
+    /// The `type` as a JSON string with its quotes.
+    pub fn kind(self) -> Option<&'a [u8]> {
+        (self.entry.kind_len > 0).then(|| self.part(self.entry.kind_at, self.entry.kind_len))
+    }
+
+    /// The payload's JSON.
+    pub fn data(self) -> &'a [u8] {
+        let json = self.json();
+        &json[self.entry.data_at as usize..json.len() - 1]
+    }
+
+    /// Whether the event takes its key out of `latest`.
+    pub fn is_removal(self) -> bool {
+        self.entry.key_len > 0 && self.data() == b"null"
+    }
+
+    fn part(self, at: u16, len: u16) -> &'a [u8] {
+        &self.json()[at as usize..at as usize + len as usize]
+    }
+}
+
+impl Entry {
+    fn fields(&self) -> [u16; 7] {
+        [
+            self.topic_at,
+            self.topic_len,
+            self.kind_at,
+            self.kind_len,
+            self.key_at,
+            self.key_len,
+            self.data_at,
+        ]
+    }
+
+    fn from_fields(
+        offset: Offset,
+        received: Millis,
+        start: u32,
+        len: u32,
+        fields: [u16; 7],
+    ) -> Result<Self, BlockError> {
+        let [topic_at, topic_len, kind_at, kind_len, key_at, key_len, data_at] = fields;
+        let inside = |at: u16, length: u16| u32::from(at) + u32::from(length) < len;
+        let sound = inside(topic_at, topic_len)
+            && inside(kind_at, kind_len)
+            && inside(key_at, key_len)
+            && inside(data_at, 0);
+        if !sound {
+            return Err(BlockError);
+        }
+        Ok(Self {
+            offset,
+            received,
+            start,
+            len,
+            topic_at,
+            topic_len,
+            kind_at,
+            kind_len,
+            key_at,
+            key_len,
+            data_at,
+        })
+    }
+}
+
+/// Gathers records into a [`Block`].
+#[derive(Debug, Default)]
+pub struct BlockBuilder {
+    json: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+impl BlockBuilder {
+    /// Encodes `event` under `offset`, which must be above every offset before it.
+    pub fn push(&mut self, offset: Offset, received: Millis, event: &Event) {
+        let start = self.json.len();
+        let here = |json: &Vec<u8>| position_in_record(json.len() - start);
+        let json = &mut self.json;
+        json.extend_from_slice(b"{\"offset\":");
+        put_decimal(json, offset);
+        json.extend_from_slice(b",\"topic\":\"");
+        let topic_at = here(json);
+        json.extend_from_slice(event.topic.as_str().as_bytes());
+        let topic_len = here(json) - topic_at;
+        json.extend_from_slice(b"\",\"id\":");
+        put_string(json, &event.id);
+        json.extend_from_slice(b",\"source\":");
+        put_string(json, &event.source);
+        let (mut kind_at, mut kind_len) = (0, 0);
+        if let Some(kind) = &event.kind {
+            json.extend_from_slice(b",\"type\":");
+            kind_at = here(json);
+            put_string(json, kind);
+            kind_len = here(json) - kind_at;
+        }
+        json.extend_from_slice(b",\"time\":");
+        put_string(json, &event.time);
+        let (mut key_at, mut key_len) = (0, 0);
+        if let Some(key) = &event.key {
+            json.extend_from_slice(b",\"key\":");
+            key_at = here(json);
+            put_string(json, key);
+            key_len = here(json) - key_at;
+        }
+        json.extend_from_slice(b",\"data\":");
+        let data_at = here(json);
+        json.extend_from_slice(event.data.get().as_bytes());
+        json.push(b'}');
+        self.entries.push(Entry {
+            offset,
+            received,
+            start: index(start),
+            len: index(json.len() - start),
+            topic_at,
+            topic_len,
+            kind_at,
+            kind_len,
+            key_at,
+            key_len,
+            data_at,
+        });
+    }
+
+    /// Takes over a record that was encoded before; its offset must be above those before it.
+    pub fn push_record(&mut self, record: Record<'_>) {
+        let start = index(self.json.len());
+        self.json.extend_from_slice(record.json());
+        self.entries.push(Entry { start, ..*record.entry });
+    }
+
+    /// The JSON gathered so far, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.json.len()
+    }
+
+    /// Whether nothing was gathered.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The block, ready to be shared.
+    pub fn finish(self) -> Arc<Block> {
+        Arc::new(Block { json: self.json.into(), entries: self.entries.into() })
+    }
+}
+
+/// Attributes are at most 256 bytes each, six times that escaped, so all but `data` fit in 16 bits.
+fn position_in_record(at: usize) -> u16 {
+    debug_assert!(at <= usize::from(u16::MAX));
+    at as u16
+}
+
+/// A block holds a few MiB at most, far from 4 GiB.
+fn index(at: usize) -> u32 {
+    debug_assert!(u32::try_from(at).is_ok());
+    at as u32
+}
+
+fn put_decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Writes `text` as a JSON string; the common text without escapes is copied as it is.
+fn put_string(out: &mut Vec<u8>, text: &str) {
+    let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    if text.bytes().all(plain) {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        out.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes());
+    }
+}
+
+fn put(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn take(from: &mut &[u8]) -> Result<u64, BlockError> {
+    let mut number = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = from.split_first().ok_or(BlockError)?;
+        *from = rest;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Ok(number);
+        }
+    }
+    Err(BlockError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::value::RawValue;
+
+    fn event(kind: Option<&str>, key: Option<&str>, data: &str) -> Event {
+        Event {
+            topic: crate::topic::Topic::parse("a.b").unwrap(),
+            id: "i\"1".into(),
+            id_is_ours: false,
+            source: "s\\ü\n".into(),
+            kind: kind.map(Into::into),
+            time: "2026-11-20T12:00:00.123Z".into(),
+            key: key.map(Into::into),
+            data: RawValue::from_string(data.to_owned()).unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_record_is_the_documented_object_and_knows_its_parts() {
+        let mut builder = BlockBuilder::default();
+        builder.push(7, 1000, &event(Some("t"), Some("k\"1"), r#"{"x":1}"#));
+        builder.push(9, 1005, &event(None, Some("k"), "null"));
+        let block = Block::decode(builder.finish().encode().into()).unwrap();
+        let first = block.record(0).unwrap();
+        assert_eq!(
+            std::str::from_utf8(first.json()).unwrap(),
+            r#"{"offset":7,"topic":"a.b","id":"i\"1","source":"s\\ü\n","type":"t","time":"2026-11-20T12:00:00.123Z","key":"k\"1","data":{"x":1}}"#
+        );
+        assert_eq!(first.topic(), "a.b");
+        assert_eq!(first.kind().unwrap(), br#""t""#);
+        assert_eq!(first.key().unwrap(), br#""k\"1""#);
+        assert_eq!(first.data(), br#"{"x":1}"#);
+        assert!(!first.is_removal());
+        let second = block.records_after(7).next().unwrap();
+        assert_eq!((second.offset(), second.received(), second.kind()), (9, 1005, None));
+        assert!(second.is_removal());
+        assert_eq!((block.first(), block.last(), block.len()), (7, 9, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(block) = Block::decode(bytes.into()) {
+                for record in block.records() {
+                    let _ = (record.topic(), record.key(), record.kind(), record.data());
+                }
+            }
+        }
+
+        #[test]
+        fn a_flipped_bit_never_panics(at in 0usize..200, bit in 0u8..8) {
+            let mut builder = BlockBuilder::default();
+            builder.push(1, 1, &event(Some("t"), Some("k"), "[1,2,3]"));
+            builder.push(2, 2, &event(None, None, "0"));
+            let mut stored = builder.finish().encode();
+            let at = at % stored.len();
+            stored[at] ^= 1 << bit;
+            if let Ok(block) = Block::decode(stored.into()) {
+                for record in block.records() {
+                    let _ = (record.topic(), record.key(), record.kind(), record.data());
+                }
+            }
+        }
+    }
+}

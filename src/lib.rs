@@ -1,0 +1,10 @@
+//! pulsehub: publish over HTTP, stream over an authenticated WebSocket, replay, resume.
+//!
+//! docs/architecture.md tells the ideas and walks through the code.
+
+pub mod broker;
+pub mod event;
+pub mod position;
+pub mod telemetry;
+pub mod time;
+pub mod topic;

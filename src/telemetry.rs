@@ -1,0 +1,213 @@
+//! The hub's own numbers, counted where things happen and shown on `/metrics` and `hub.metrics`.
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// Every metric of the hub. Cheap to clone; clones count together.
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    registry: Arc<Registry>,
+    /// Limits that were hit, by name.
+    pub limit_hits: Family<LimitLabel, Counter>,
+    /// Refused input, by the code answered.
+    pub refusals: Family<CodeLabel, Counter>,
+    /// Events stored.
+    pub events_stored: Counter,
+    /// Events that were stored before and not again.
+    pub events_duplicate: Counter,
+    /// Publishes that could not be stored.
+    pub publish_failures: Counter,
+    /// Seconds from taking a batch off the queue to its commit.
+    pub commit_seconds: Histogram,
+    /// Events handed to subscribers: an event written to three sockets counts three times.
+    pub deliveries: Counter,
+    /// Frames written to subscribers.
+    pub frames: Counter,
+    /// Gaps said, by reason.
+    pub gaps: Family<CodeLabel, Counter>,
+    /// Connections that receive events, now.
+    pub connections: Gauge,
+    /// Subscriptions, now.
+    pub subscriptions: Gauge,
+    /// Views, now.
+    pub views: Gauge,
+    /// Sockets closed by the hub, by close code.
+    pub closes: Family<CodeLabel, Counter>,
+    /// Matching events between the slowest cursor and the head, at most.
+    pub slowest_lag: Gauge,
+    /// CPU used by the process, in seconds.
+    pub cpu_seconds: Gauge<f64, AtomicU64>,
+    /// Resident memory of the process, in bytes.
+    pub memory_bytes: Gauge,
+    /// Retained events' stored size, in bytes.
+    pub journal_bytes: Gauge,
+    /// The write-ahead log's size, in bytes.
+    pub journal_wal_bytes: Gauge,
+}
+
+/// Which limit was hit: a key of the configuration's `[limits]`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct LimitLabel {
+    limit: Limit,
+}
+
+/// The limits that are counted, each named as its configuration key.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub enum Limit {
+    /// Bytes of a request's body, decompressed.
+    Body,
+    /// Bytes of one event.
+    Event,
+    /// Events in one batch.
+    Batch,
+    /// Bytes of one message on a socket.
+    Frame,
+    /// Subscriptions of one connection.
+    Subscriptions,
+    /// Patterns of one subscription.
+    Patterns,
+    /// Events of one replay.
+    Replay,
+    /// Connections in total.
+    Connections,
+    /// Connections of one principal.
+    ConnectionsPerPrincipal,
+    /// Messages from one client in a second.
+    MessagesPerSecond,
+    /// Header lines or bytes of a request.
+    Headers,
+    /// Time for a request's body to arrive.
+    BodyTimeout,
+    /// Time for a write to a socket.
+    WriteTimeout,
+    /// Bytes waiting to be stored.
+    PublishQueue,
+    /// Topics in the log.
+    Topics,
+    /// Keys of one topic in `latest`.
+    LatestKeys,
+}
+
+impl Limit {
+    /// The limit's name in metrics, answers and the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Limit::Body => "body",
+            Limit::Event => "event",
+            Limit::Batch => "batch",
+            Limit::Frame => "frame",
+            Limit::Subscriptions => "subscriptions",
+            Limit::Patterns => "patterns",
+            Limit::Replay => "replay",
+            Limit::Connections => "connections",
+            Limit::ConnectionsPerPrincipal => "connections_per_principal",
+            Limit::MessagesPerSecond => "messages_per_second",
+            Limit::Headers => "headers",
+            Limit::BodyTimeout => "body_timeout",
+            Limit::WriteTimeout => "write_timeout",
+            Limit::PublishQueue => "publish_queue",
+            Limit::Topics => "topics",
+            Limit::LatestKeys => "latest_keys",
+        }
+    }
+}
+
+impl EncodeLabelValue for Limit {
+    fn encode(
+        &self,
+        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
+    ) -> Result<(), std::fmt::Error> {
+        encoder.write_str(self.name())
+    }
+}
+
+/// A stable code, as answered.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct CodeLabel {
+    code: &'static str,
+}
+
+impl Telemetry {
+    /// All metrics at zero.
+    #[expect(clippy::new_without_default, reason = "a second set of metrics is never a default")]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("pulsehub");
+        macro_rules! metric {
+            ($name:literal, $help:literal) => {
+                metric!($name, $help, Default::default())
+            };
+            ($name:literal, $help:literal, $make:expr) => {{
+                let metric = $make;
+                registry.register($name, $help, Clone::clone(&metric));
+                metric
+            }};
+        }
+        let commit_seconds = Histogram::new([
+            0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+        ]);
+        registry.register_with_unit(
+            "commit",
+            "Time from taking a batch off the queue to its commit",
+            Unit::Seconds,
+            commit_seconds.clone(),
+        );
+        let mut telemetry = Self {
+            limit_hits: metric!("limit_hits", "Limits that were hit"),
+            refusals: metric!("refusals", "Refused input by the code answered"),
+            events_stored: metric!("events_stored", "Events stored"),
+            events_duplicate: metric!("events_duplicate", "Events that had been stored before"),
+            publish_failures: metric!("publish_failures", "Batches that could not be stored"),
+            commit_seconds,
+            deliveries: metric!("deliveries", "Events handed to subscribers"),
+            frames: metric!("frames", "Frames written to subscribers"),
+            gaps: metric!("gaps", "Gaps said, by reason"),
+            connections: metric!("connections", "Open subscriber connections"),
+            subscriptions: metric!("subscriptions", "Open subscriptions"),
+            views: metric!("views", "Distinct views that subscriptions share"),
+            closes: metric!("closes", "Sockets closed by the hub, by close code"),
+            slowest_lag: metric!("slowest_lag", "Offsets between the slowest cursor and the head"),
+            cpu_seconds: metric!("cpu_seconds", "CPU used by the process, in seconds"),
+            memory_bytes: metric!("memory_bytes", "Resident memory of the process"),
+            journal_bytes: metric!("journal_bytes", "Stored size of the retained events"),
+            journal_wal_bytes: metric!("journal_wal_bytes", "Size of the write-ahead log"),
+            registry: Arc::default(),
+        };
+        telemetry.registry = Arc::new(registry);
+        telemetry
+    }
+
+    /// Counts one hit of `limit`.
+    pub fn hit(&self, limit: Limit) {
+        self.limit_hits.get_or_create(&LimitLabel { limit }).inc();
+    }
+
+    /// Counts one refusal answered with `code`.
+    pub fn refused(&self, code: &'static str) {
+        self.refusals.get_or_create(&CodeLabel { code }).inc();
+    }
+
+    /// Counts one gap said for `reason`.
+    pub fn gap(&self, reason: &'static str) {
+        self.gaps.get_or_create(&CodeLabel { code: reason }).inc();
+    }
+
+    /// Counts one socket closed with `code`.
+    pub fn closed(&self, code: &'static str) {
+        self.closes.get_or_create(&CodeLabel { code }).inc();
+    }
+
+    /// All metrics in the OpenMetrics text format 1.0.
+    pub fn openmetrics(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,164 @@
+//! The clock as an argument, and times and durations as people write them.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Milliseconds since the Unix epoch, UTC.
+pub type Millis = u64;
+
+/// Where the wall-clock time comes from: the system, or a test's own hand. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Clock(Option<Arc<AtomicU64>>);
+
+impl Clock {
+    /// The system's clock.
+    pub fn system() -> Self {
+        Self(None)
+    }
+
+    /// A clock that stands at `start` until it is [`set`](Self::set).
+    pub fn manual(start: Millis) -> Self {
+        Self(Some(Arc::new(AtomicU64::new(start))))
+    }
+
+    /// Moves a manual clock; the system's clock is left alone.
+    pub fn set(&self, now: Millis) {
+        if let Some(hand) = &self.0 {
+            hand.store(now, Ordering::SeqCst);
+        }
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Millis {
+        match &self.0 {
+            Some(hand) => hand.load(Ordering::SeqCst),
+            None => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Clock(manual)" } else { "Clock(system)" })
+    }
+}
+
+/// `millis` in RFC 3339 with milliseconds and `Z`, the form the hub writes.
+pub fn rfc3339(millis: Millis) -> String {
+    let millis = i64::try_from(millis).unwrap_or(i64::MAX);
+    match jiff::Timestamp::from_millisecond(millis) {
+        Ok(time) => format!("{time:.3}"),
+        Err(_) => format!("{:.3}", jiff::Timestamp::MAX),
+    }
+}
+
+/// Reads RFC 3339 with a zone; times before 1970 count as 1970.
+pub fn parse_rfc3339(text: &str) -> Result<Millis, TimeError> {
+    let time: jiff::Timestamp = text.parse().map_err(|_| TimeError(text.to_owned()))?;
+    Ok(u64::try_from(time.as_millisecond()).unwrap_or(0))
+}
+
+/// A text that is no time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a time: write RFC 3339 with a zone, such as 2026-11-20T12:00:00Z")]
+pub struct TimeError(String);
+
+/// A duration as people write it: `250ms`, `30s`, `5m`, `1h`, `7d`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span(pub Duration);
+
+const UNITS: [(&str, u64); 5] =
+    [("ms", 1), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+
+impl Span {
+    /// A span of `seconds`.
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// The span in milliseconds.
+    pub fn millis(self) -> Millis {
+        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl std::str::FromStr for Span {
+    type Err = SpanError;
+
+    fn from_str(text: &str) -> Result<Self, SpanError> {
+        let refuse = || SpanError(text.to_owned());
+        let (unit, factor) =
+            UNITS.iter().find(|(unit, _)| text.ends_with(unit)).ok_or_else(refuse)?;
+        let number: u64 = text[..text.len() - unit.len()].trim().parse().map_err(|_| refuse())?;
+        let millis = number.checked_mul(*factor).ok_or_else(refuse)?;
+        Ok(Self(Duration::from_millis(millis)))
+    }
+}
+
+/// A text that is no duration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a duration: write a whole number and a unit, such as 250ms, 30s, 5m, 1h, 7d")]
+pub struct SpanError(String);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.millis();
+        let (unit, factor) = ["d", "h", "m", "s", "ms"]
+            .iter()
+            .filter_map(|name| UNITS.iter().find(|(unit, _)| unit == name))
+            .find(|(_, factor)| millis % factor == 0)
+            .unwrap_or(&UNITS[0]);
+        write!(f, "{}{unit}", millis / factor)
+    }
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_and_print() {
+        for text in ["250ms", "30s", "5m", "1h", "7d"] {
+            assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
+        }
+        for bad in ["", "5", "m", "-1s", "1.5h", "1 year", "99999999999999999999d"] {
+            assert!(bad.parse::<Span>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_read_and_print() {
+        let millis = parse_rfc3339("2026-11-20T13:00:00.123+01:00").unwrap();
+        assert_eq!(rfc3339(millis), "2026-11-20T12:00:00.123Z");
+        assert!(parse_rfc3339("2026-11-20T12:00:00").is_err());
+        assert!(parse_rfc3339("yesterday").is_err());
+    }
+}
