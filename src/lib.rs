@@ -5,6 +5,7 @@
 pub mod broker;
 pub mod event;
 pub mod position;
+pub mod protocol;
 pub mod telemetry;
 pub mod time;
 pub mod topic;

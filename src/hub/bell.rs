@@ -1,0 +1,57 @@
+//! How dispatch wakes the tasks whose subscriptions have something new.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::Waker,
+};
+
+use futures_util::task::AtomicWaker;
+
+use crate::position::Offset;
+
+/// One task's bell, shared by all its cursors: however many ring it, the task wakes once.
+#[derive(Debug, Default)]
+pub struct Bell {
+    waker: AtomicWaker,
+    rung: AtomicBool,
+}
+
+impl Bell {
+    /// From now on, ringing wakes `waker`. To be called before looking at the cursors.
+    pub fn listen(&self, waker: &Waker) {
+        self.waker.register(waker);
+        self.rung.store(false, Ordering::Release);
+    }
+
+    /// Wakes the task unless it was woken since it last listened.
+    pub fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            self.waker.wake();
+        }
+    }
+}
+
+/// A cursor's place in its view, where dispatch finds it.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) bell: Arc<Bell>,
+    /// Whether the view has something the cursor has not looked at.
+    pub(super) ready: AtomicBool,
+    /// How far the cursor has come, for those who ask how far behind it is.
+    pub(super) position: AtomicU64,
+}
+
+impl Seat {
+    pub(super) fn new(bell: Arc<Bell>, position: Offset) -> Self {
+        Self { bell, ready: AtomicBool::new(true), position: AtomicU64::new(position) }
+    }
+
+    /// Tells the cursor that there is something new.
+    pub(super) fn call(&self) {
+        self.ready.store(true, Ordering::Release);
+        self.bell.ring();
+    }
+}

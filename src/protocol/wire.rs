@@ -1,0 +1,82 @@
+//! WebSocket frames as the server sends them: unmasked, unfragmented (RFC 6455 section 5.2).
+//!
+//! Frames are made once and written as they are to every socket that gets them.
+
+use bytes::Bytes;
+
+/// The longest header of an unmasked frame.
+pub const MAX_HEADER: usize = 10;
+
+/// The longest reason of a close frame: 125 bytes of control payload less the code.
+const MAX_REASON: usize = 123;
+
+const TEXT: u8 = 0x81;
+const PING: u8 = 0x89;
+const CLOSE: u8 = 0x88;
+
+/// Appends the header of a text frame with `length` bytes of payload.
+pub fn put_text_header(out: &mut Vec<u8>, length: usize) {
+    put_header(out, TEXT, length);
+}
+
+/// A whole text frame.
+pub fn text(payload: &[u8]) -> Bytes {
+    frame(TEXT, payload)
+}
+
+/// A ping without payload.
+pub fn ping() -> Bytes {
+    Bytes::from_static(&[PING, 0])
+}
+
+/// A close frame with `code` and as much of `reason` as fits.
+pub fn close(code: u16, reason: &str) -> Bytes {
+    let mut end = reason.len().min(MAX_REASON);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut payload = code.to_be_bytes().to_vec();
+    payload.extend_from_slice(&reason.as_bytes()[..end]);
+    frame(CLOSE, &payload)
+}
+
+fn frame(opcode: u8, payload: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(MAX_HEADER + payload.len());
+    put_header(&mut out, opcode, payload.len());
+    out.extend_from_slice(payload);
+    out.into()
+}
+
+fn put_header(out: &mut Vec<u8>, opcode: u8, length: usize) {
+    out.push(opcode);
+    if let Ok(short @ 0..=125) = u8::try_from(length) {
+        out.push(short);
+    } else if let Ok(medium) = u16::try_from(length) {
+        out.push(126);
+        out.extend_from_slice(&medium.to_be_bytes());
+    } else {
+        out.push(127);
+        out.extend_from_slice(&(length as u64).to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_have_the_shortest_length_form() {
+        assert_eq!(&text(&[b'x'; 125])[..2], [0x81, 125]);
+        assert_eq!(&text(&[b'x'; 126])[..4], [0x81, 126, 0, 126]);
+        assert_eq!(&text(&vec![b'x'; 65_535])[..4], [0x81, 126, 255, 255]);
+        assert_eq!(&text(&vec![b'x'; 65_536])[..10], [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_at_a_character() {
+        let frame = close(4400, &"ä".repeat(100));
+        assert_eq!(frame.len(), 2 + 2 + 122);
+        assert!(std::str::from_utf8(&frame[4..]).is_ok());
+        assert_eq!(&frame[2..4], 4400u16.to_be_bytes());
+    }
+}
