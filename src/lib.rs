@@ -3,9 +3,12 @@
 //! docs/architecture.md tells the ideas and walks through the code.
 
 pub mod broker;
+pub mod bytesize;
 pub mod event;
+pub mod hub;
 pub mod position;
 pub mod protocol;
+pub mod sqlite;
 pub mod telemetry;
 pub mod time;
 pub mod topic;

@@ -150,6 +150,12 @@ impl TopicPattern {
     }
 }
 
+impl std::borrow::Borrow<str> for Topic {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl From<&Topic> for TopicPattern {
     fn from(topic: &Topic) -> Self {
         Self(topic.0.clone())

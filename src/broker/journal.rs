@@ -1,4 +1,406 @@
-//! The log in one SQLite file.
+//! The log of one node: one SQLite file, one writer thread, a ring of the newest blocks.
+//!
+//! Writes are gathered and committed together; after the commit they are announced and answered.
 
-/// x
-pub struct Journal;
+mod check;
+mod codec;
+mod commit;
+mod dedupe;
+mod merge;
+mod open;
+mod reader;
+mod retention;
+mod ring;
+mod schema;
+mod topics;
+mod writer;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use parking_lot::{Mutex, RwLock};
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+
+pub use self::check::{Report, check, export};
+use self::{reader::Readers, ring::Ring, topics::Topics};
+use super::{Chunk, PublishError, Published, ReadError, ReplayStart, TopicInfo};
+use crate::{
+    bytesize::ByteSize,
+    event::{Block, Event},
+    position::{Epoch, Offset, Position},
+    sqlite,
+    telemetry::{Limit, Telemetry},
+    time::{Clock, Millis, Span},
+    topic::{TopicFilter, TopicPattern},
+};
+
+/// The `[journal]` section of the configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What a stored event survives.
+    pub sync: Sync,
+    /// How long events are kept.
+    pub max_age: Span,
+    /// How much stored history is kept, compressed.
+    pub max_bytes: ByteSize,
+    /// Other ages and sizes for some topics; the first that matches counts.
+    pub retention: Vec<RetentionRule>,
+    /// How long an id is remembered.
+    pub dedupe_window: Span,
+    /// How many ids are remembered.
+    pub dedupe_ids: usize,
+    /// How many keys of a topic `latest` holds.
+    pub latest_keys: usize,
+    /// How many topics the log may hold.
+    pub max_topics: usize,
+    /// How much recent history is kept in memory.
+    pub recent_bytes: ByteSize,
+    /// How much may wait to be stored.
+    pub queue_bytes: ByteSize,
+    /// How long a publish waits for room in that queue.
+    pub queue_timeout: Span,
+}
+
+/// What a stored event survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sync {
+    /// A power loss: every commit is synced.
+    Full,
+    /// A crash of the process, not one of the machine.
+    Normal,
+}
+
+/// An exception to the global retention.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionRule {
+    /// The topics it is for.
+    pub topics: Vec<TopicPattern>,
+    /// How long they are kept; without it, as long as all others.
+    pub max_age: Option<Span>,
+    /// How much of each topic is kept, before compression; without it, no limit of its own.
+    pub max_bytes: Option<ByteSize>,
+}
+
+/// Why the journal could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file or folder.
+    #[error(transparent)]
+    File(#[from] sqlite::OpenError),
+    /// Another process holds the folder.
+    #[error("another pulsehub already uses {0}; stop it, or choose another data folder")]
+    Locked(PathBuf),
+    /// The lock or the writer could not be set up.
+    #[error("cannot set up the journal in {path}: {error}")]
+    Setup {
+        /// The data folder.
+        path: PathBuf,
+        /// What went wrong.
+        error: String,
+    },
+}
+
+/// The log of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Journal(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    readers: Arc<Readers>,
+    requests: mpsc::SyncSender<Request>,
+    room: Arc<Semaphore>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the writer and the readers both see.
+struct Shared {
+    epoch: Epoch,
+    config: Config,
+    rules: Rules,
+    clock: Clock,
+    telemetry: Telemetry,
+    /// Held for look-ups and updates in memory only.
+    topics: RwLock<Topics>,
+    /// Held to push a block or to copy a few pointers.
+    ring: Mutex<Ring>,
+    head: watch::Sender<Offset>,
+}
+
+/// The retention rules in the order they are tried; the last is the global one.
+#[derive(Debug)]
+struct Rules(Vec<Rule>);
+
+#[derive(Debug)]
+struct Rule {
+    filter: Option<TopicFilter>,
+    max_age: Millis,
+    max_bytes: Option<u64>,
+}
+
+/// How many batches may wait; beyond it the byte limit is of no help.
+const QUEUE_LENGTH: usize = 65_536;
+/// What an event costs in the queue beside its payload.
+const EVENT_OVERHEAD: usize = 256;
+/// When a publisher that found the queue full, or the file unwritable, should try again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+enum Request {
+    Publish(Batch),
+    /// Looks after retention now; used by tests and when the journal closes.
+    Maintain(oneshot::Sender<()>),
+    Close,
+}
+
+struct Batch {
+    events: Vec<Event>,
+    bytes: usize,
+    answer: Option<oneshot::Sender<Result<Published, PublishError>>>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Journal {
+    /// Opens the journal in `folder`, or makes it. Blocks; nothing else may hold the folder.
+    pub fn open(
+        config: Config,
+        folder: &Path,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> Result<Self, OpenError> {
+        open::open(config, folder, clock, telemetry)
+    }
+
+    /// Stores a batch; resolves after the commit.
+    pub async fn publish(&self, events: Vec<Event>) -> Result<Published, PublishError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue(events, Some(answer)).await?;
+        answered.await.unwrap_or(Err(PublishError::Closed))
+    }
+
+    /// Takes a batch to be stored soon; resolves when it is queued.
+    pub async fn enqueue(&self, events: Vec<Event>) -> Result<(), PublishError> {
+        self.queue(events, None).await
+    }
+
+    async fn queue(
+        &self,
+        events: Vec<Event>,
+        answer: Option<oneshot::Sender<Result<Published, PublishError>>>,
+    ) -> Result<(), PublishError> {
+        let inner = &self.0;
+        let config = &inner.shared.config;
+        let overloaded = || {
+            inner.shared.telemetry.hit(Limit::PublishQueue);
+            PublishError::Overloaded { retry_after: RETRY_AFTER }
+        };
+        let bytes =
+            events.iter().map(|event| event.data.get().len() + EVENT_OVERHEAD).sum::<usize>();
+        // A batch larger than the whole queue still fits when it is alone.
+        let permits = bytes.min(config.queue_bytes.as_usize()).min(u32::MAX as usize) as u32;
+        let room = inner.room.clone().acquire_many_owned(permits);
+        let room = tokio::time::timeout(config.queue_timeout.0, room)
+            .await
+            .map_err(|_| overloaded())?
+            .map_err(|_| PublishError::Closed)?;
+        let batch = Batch { events, bytes, answer, _room: room };
+        inner.requests.try_send(Request::Publish(batch)).map_err(|error| match error {
+            mpsc::TrySendError::Full(_) => overloaded(),
+            mpsc::TrySendError::Disconnected(_) => PublishError::Closed,
+        })
+    }
+
+    /// The newest committed position.
+    pub fn head(&self) -> Position {
+        Position { epoch: self.epoch(), offset: *self.0.shared.head.borrow() }
+    }
+
+    /// Names this log.
+    pub fn epoch(&self) -> Epoch {
+        self.0.shared.epoch
+    }
+
+    /// Changes after each commit, when its blocks can be read.
+    pub fn tail(&self) -> watch::Receiver<Offset> {
+        self.0.shared.head.subscribe()
+    }
+
+    /// The blocks in memory with records above `after`; None if memory does not reach back there.
+    pub fn recent(&self, after: Offset) -> Option<Vec<Arc<Block>>> {
+        self.0.shared.ring.lock().after(after).map(|blocks| blocks.cloned().collect())
+    }
+
+    /// Reads what lies above `after` up to `until`: blocks that hold all that matches `filter`,
+    /// about `budget` bytes of them, at least one.
+    pub async fn read(
+        &self,
+        after: Offset,
+        until: Offset,
+        filter: &TopicFilter,
+        budget: usize,
+    ) -> Result<Chunk, ReadError> {
+        if let Some(chunk) = self.0.shared.read_ring(after, until, budget) {
+            return Ok(chunk);
+        }
+        let filter = filter.clone();
+        self.blocking(move |readers| readers.read(after, until, &filter, budget)).await
+    }
+
+    /// Where a replay that begins at `start` begins: the offset to read after.
+    pub async fn locate(
+        &self,
+        filter: &TopicFilter,
+        start: ReplayStart,
+        until: Offset,
+    ) -> Result<Offset, ReadError> {
+        if let ReplayStart::Last(count) = start
+            && let Some(offset) = self.0.shared.last_in_ring(filter, count, until)
+        {
+            return Ok(offset);
+        }
+        let filter = filter.clone();
+        self.blocking(move |readers| readers.locate(&filter, start, until)).await
+    }
+
+    /// The newest record of each matching (topic, key), in the order of their offsets.
+    pub async fn latest(&self, filter: &TopicFilter) -> Result<Arc<Block>, ReadError> {
+        let filter = filter.clone();
+        self.blocking(move |readers| readers.latest(&filter)).await
+    }
+
+    /// All topics, in no order.
+    pub fn topics(&self) -> Vec<TopicInfo> {
+        self.0.shared.topics.read().iter().map(|(_, state)| state.info.clone()).collect()
+    }
+
+    /// The last offset that retention took from the filter; 0 if it took nothing.
+    pub fn trimmed_through(&self, filter: &TopicFilter) -> Offset {
+        self.0.shared.topics.read().trimmed_through(filter, 0)
+    }
+
+    /// Runs retention and merging now, to their end.
+    pub async fn maintain(&self) {
+        let (done, is_done) = oneshot::channel();
+        if self.0.requests.try_send(Request::Maintain(done)).is_ok() {
+            // An error means that the writer has ended: then nothing is left to maintain.
+            let _ = is_done.await;
+        }
+    }
+
+    /// Stores what is queued, tidies the file and ends the writer. Later publishes are refused.
+    pub async fn close(&self) {
+        self.0.room.close();
+        let inner = self.0.clone();
+        let closed = tokio::task::spawn_blocking(move || inner.end_writer()).await;
+        if closed.is_err() {
+            tracing::error!("the journal's writer ended with a panic");
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Readers) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let readers = self.0.readers.clone();
+        tokio::task::spawn_blocking(move || read(&readers))
+            .await
+            .map_err(|error| ReadError(error.to_string()))?
+    }
+}
+
+impl Inner {
+    fn end_writer(&self) {
+        if let Some(writer) = self.writer.lock().take() {
+            // A writer that has ended already takes no message, and joining it is all there is.
+            let _ = self.requests.send(Request::Close);
+            if writer.join().is_err() {
+                tracing::error!("the journal's writer had panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.end_writer();
+    }
+}
+
+impl Shared {
+    fn read_ring(&self, after: Offset, until: Offset, budget: usize) -> Option<Chunk> {
+        let ring = self.ring.lock();
+        let mut blocks: Vec<Arc<Block>> = Vec::new();
+        let mut reached = until;
+        let mut bytes = 0;
+        for block in ring.after(after)? {
+            if block.first() > until {
+                break;
+            }
+            if bytes > 0 && bytes + block.bytes() > budget {
+                reached = blocks.last().map_or(until, |block| block.last().min(until));
+                break;
+            }
+            bytes += block.bytes();
+            blocks.push(block.clone());
+        }
+        Some(Chunk { blocks, reached, trimmed_through: 0 })
+    }
+
+    /// The offset before the last `count` matching records up to `until`, if memory holds them.
+    fn last_in_ring(&self, filter: &TopicFilter, count: usize, until: Offset) -> Option<Offset> {
+        let (blocks, from): (Vec<_>, _) = {
+            let ring = self.ring.lock();
+            (ring.backwards().cloned().collect(), ring.from())
+        };
+        let mut left = count;
+        for block in blocks {
+            for record in block.records().rev() {
+                if record.offset() <= until && filter.matches(record.topic()) {
+                    left -= 1;
+                    if left == 0 {
+                        return Some(record.offset() - 1);
+                    }
+                }
+            }
+        }
+        (from == 0).then_some(0)
+    }
+}
+
+impl Rules {
+    fn new(config: &Config) -> Self {
+        let global = config.max_age.millis();
+        let mut rules: Vec<Rule> = config
+            .retention
+            .iter()
+            .map(|rule| Rule {
+                filter: Some(TopicFilter::new(rule.topics.iter().cloned())),
+                max_age: rule.max_age.map_or(global, Span::millis),
+                max_bytes: rule.max_bytes.map(|bytes| bytes.0),
+            })
+            .collect();
+        rules.push(Rule { filter: None, max_age: global, max_bytes: None });
+        Self(rules)
+    }
+
+    /// The number of the rule for `topic`.
+    fn of(&self, topic: &str) -> usize {
+        let matches = |rule: &Rule| rule.filter.as_ref().is_none_or(|filter| filter.matches(topic));
+        self.0.iter().position(matches).unwrap_or(self.0.len() - 1)
+    }
+
+    fn max_age(&self, rule: usize) -> Millis {
+        self.0.get(rule).map_or(Millis::MAX, |rule| rule.max_age)
+    }
+
+    /// Changes whenever a rule does, so that a file knows whether it was kept under these.
+    fn fingerprint(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}

@@ -1,0 +1,386 @@
+//! One commit: a group of batches becomes blocks, index rows, ids and newest values.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+    time::Instant,
+};
+
+use rusqlite::{Connection, Transaction, params};
+
+use super::{
+    Batch, RETRY_AFTER, Rules,
+    dedupe::{self, IdHash},
+    schema::BLOCK_BYTES,
+    topics::{Amount, TopicId, Topics},
+    writer::Writer,
+};
+use crate::{
+    broker::{PublishError, Published},
+    event::{Block, BlockBuilder},
+    position::{Offset, Position},
+    telemetry::Limit,
+    time::Millis,
+    topic::Topic,
+};
+
+/// What a group adds, gathered before the file is touched; dropped whole when the commit fails.
+struct Group {
+    blocks: Vec<Arc<Block>>,
+    open: BlockBuilder,
+    next: Offset,
+    received: Millis,
+    ids: Vec<(IdHash, Offset)>,
+    fresh: HashMap<IdHash, Offset>,
+    new_topics: HashMap<Topic, TopicId>,
+    answers: Vec<Result<Outcome, PublishError>>,
+}
+
+struct Outcome {
+    offsets: Vec<Offset>,
+    accepted: usize,
+}
+
+/// What the commit changed, for the memory to follow.
+struct Written {
+    amounts: Vec<(TopicId, Amount)>,
+    stored_bytes: u64,
+}
+
+impl Writer {
+    /// Stores a group of batches and answers each.
+    pub(super) fn commit(&mut self, batches: Vec<Batch>) {
+        let started = Instant::now();
+        if self.unsure
+            && let Err(error) = self.reload()
+        {
+            return self.fail(batches, &error);
+        }
+        let group = self.gather_group(&batches);
+        let written = if group.blocks.is_empty() { Ok(None) } else { self.write(&group).map(Some) };
+        match written {
+            Ok(written) => {
+                self.publish_group(batches, group, written);
+                self.shared.telemetry.commit_seconds.observe(started.elapsed().as_secs_f64());
+            }
+            Err(error) => self.fail(batches, &error),
+        }
+    }
+
+    /// Gives offsets and encodes, all in memory.
+    fn gather_group(&mut self, batches: &[Batch]) -> Group {
+        self.received = self.received.max(self.shared.clock.now());
+        self.dedupe.expire(self.received);
+        let mut group = Group {
+            blocks: Vec::new(),
+            open: BlockBuilder::default(),
+            next: *self.shared.head.borrow() + 1,
+            received: self.received,
+            ids: Vec::new(),
+            fresh: HashMap::new(),
+            new_topics: HashMap::new(),
+            answers: Vec::with_capacity(batches.len()),
+        };
+        let shared = self.shared.clone();
+        let topics = shared.topics.read();
+        for batch in batches {
+            let answer = match self.find_topics(&topics, &mut group, batch) {
+                Ok(()) => Ok(self.take_in(&mut group, batch)),
+                Err(error) => Err(error),
+            };
+            group.answers.push(answer);
+        }
+        if !group.open.is_empty() {
+            let last = std::mem::take(&mut group.open);
+            group.blocks.push(last.finish());
+        }
+        group
+    }
+
+    /// Numbers the batch's new topics, or refuses it whole.
+    fn find_topics(
+        &self,
+        topics: &Topics,
+        group: &mut Group,
+        batch: &Batch,
+    ) -> Result<(), PublishError> {
+        let limit = self.shared.config.max_topics;
+        let before = group.new_topics.len();
+        for event in &batch.events {
+            if topics.id(event.topic.as_str()).is_some() {
+                continue;
+            }
+            let count = group.new_topics.len();
+            let id = topics.next_id() + count as TopicId;
+            if let Entry::Vacant(vacant) = group.new_topics.entry(event.topic.clone()) {
+                // The hub's own topics always have room: they tell of the limit.
+                if topics.len() + count >= limit && !event.topic.is_reserved() {
+                    let first_new = topics.next_id() + before as TopicId;
+                    group.new_topics.retain(|_, id| *id < first_new);
+                    self.shared.telemetry.hit(Limit::Topics);
+                    return Err(PublishError::TooManyTopics { limit });
+                }
+                vacant.insert(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_in(&self, group: &mut Group, batch: &Batch) -> Outcome {
+        let mut outcome = Outcome { offsets: Vec::with_capacity(batch.events.len()), accepted: 0 };
+        for event in &batch.events {
+            if !event.id_is_ours {
+                let hash = self.dedupe.hash(event);
+                let original = self.dedupe.find(hash).or_else(|| group.fresh.get(&hash).copied());
+                if let Some(offset) = original {
+                    outcome.offsets.push(offset);
+                    continue;
+                }
+                group.fresh.insert(hash, group.next);
+                group.ids.push((hash, group.next));
+            }
+            let size = event.data.get().len();
+            if !group.open.is_empty() && group.open.bytes() + size > BLOCK_BYTES {
+                let full = std::mem::take(&mut group.open);
+                group.blocks.push(full.finish());
+            }
+            group.open.push(group.next, group.received, event);
+            outcome.offsets.push(group.next);
+            outcome.accepted += 1;
+            group.next += 1;
+        }
+        outcome
+    }
+
+    /// One transaction. When it fails, the file may or may not hold the group.
+    fn write(&mut self, group: &Group) -> rusqlite::Result<Written> {
+        let shared = self.shared.clone();
+        let transaction = self.connection.unchecked_transaction()?;
+        let mut written = Written { amounts: Vec::new(), stored_bytes: 0 };
+        for (topic, id) in &group.new_topics {
+            transaction
+                .prepare_cached("INSERT INTO topics(id, topic) VALUES (?, ?)")?
+                .execute(params![id, topic.as_str()])?;
+        }
+        let topics = shared.topics.read();
+        let id_of = |topic: &str| {
+            topics.id(topic).or_else(|| group.new_topics.get(topic).copied()).unwrap_or_default()
+        };
+        let mut newest: HashMap<(TopicId, &[u8]), (usize, usize)> = HashMap::new();
+        for (block_index, block) in group.blocks.iter().enumerate() {
+            let amounts = amounts(block, id_of);
+            let (codec, body) = self.compressor.encode(block).map_err(to_sqlite)?;
+            written.stored_bytes += body.len() as u64;
+            insert_block(
+                &transaction,
+                &shared.rules,
+                &topics,
+                group,
+                block,
+                codec,
+                &body,
+                &amounts,
+            )?;
+            insert_topics(&transaction, block.first(), &amounts)?;
+            written.amounts.extend(amounts);
+            for (index, record) in block.records().enumerate() {
+                let slot = (id_of(record.topic()), record.key().unwrap_or_default());
+                newest.insert(slot, (block_index, index));
+            }
+        }
+        for ((topic, key), (block, index)) in newest {
+            if !key.is_empty() {
+                self.touched.insert(topic);
+            }
+            let record = group.blocks.get(block).and_then(|block| block.record(index));
+            let Some(record) = record else { continue };
+            if record.is_removal() {
+                transaction
+                    .prepare_cached("DELETE FROM latest WHERE topic_id = ? AND key = ?")?
+                    .execute(params![topic, key])?;
+            } else {
+                let mut single = BlockBuilder::default();
+                single.push_record(record);
+                transaction
+                    .prepare_cached(
+                        "INSERT INTO latest(topic_id, key, offset, record) VALUES (?, ?, ?, ?)
+                         ON CONFLICT DO UPDATE SET offset = excluded.offset, record = excluded.record",
+                    )?
+                    .execute(params![topic, key, record.offset(), single.finish().encode()])?;
+            }
+        }
+        if let Some((_, first)) = group.ids.first() {
+            transaction
+                .prepare_cached("INSERT INTO ids(first, received, hashes) VALUES (?, ?, ?)")?
+                .execute(params![first, group.received, dedupe::encode(&group.ids)])?;
+        }
+        transaction
+            .prepare_cached("UPDATE meta SET value = ? WHERE key = 'head'")?
+            .execute([group.next - 1])?;
+        transaction.commit().inspect_err(|_| self.unsure = true)?;
+        Ok(written)
+    }
+
+    /// After the commit: memory follows, readers hear of it, publishers are answered.
+    fn publish_group(&mut self, batches: Vec<Batch>, group: Group, written: Option<Written>) {
+        let shared = &self.shared;
+        if let Some(written) = written {
+            if self.failing {
+                tracing::info!("the journal can be written again");
+                self.failing = false;
+            }
+            let mut topics = shared.topics.write();
+            for (topic, id) in group.new_topics {
+                topics.insert(id, topic, 0, &shared.rules);
+            }
+            for (id, amount) in written.amounts {
+                topics.add(id, amount);
+            }
+            drop(topics);
+            self.stored_bytes += written.stored_bytes;
+            self.since_checkpoint += written.stored_bytes + 4096;
+            self.dedupe.remember(group.received, &group.ids);
+            let mut ring = shared.ring.lock();
+            group.blocks.into_iter().for_each(|block| ring.push(block));
+            drop(ring);
+            shared.head.send_replace(group.next - 1);
+        }
+        let mut stored = 0;
+        let mut duplicates = 0;
+        for (batch, answer) in batches.into_iter().zip(group.answers) {
+            if let Ok(outcome) = &answer {
+                stored += outcome.accepted;
+                duplicates += outcome.offsets.len() - outcome.accepted;
+            }
+            if let Some(asked) = batch.answer {
+                let answer = answer.map(|outcome| Published {
+                    position: Position {
+                        epoch: shared.epoch,
+                        offset: outcome.offsets.iter().copied().max().unwrap_or(group.next - 1),
+                    },
+                    offsets: outcome.offsets,
+                    accepted: outcome.accepted,
+                });
+                // The publisher may have gone; the events are stored all the same.
+                let _ = asked.send(answer);
+            }
+        }
+        shared.telemetry.events_stored.inc_by(stored as u64);
+        shared.telemetry.events_duplicate.inc_by(duplicates as u64);
+    }
+
+    fn fail(&mut self, batches: Vec<Batch>, error: &rusqlite::Error) {
+        if !self.failing {
+            tracing::error!(%error, "the journal cannot be written; publishes are answered 503");
+            self.failing = true;
+        }
+        for batch in batches {
+            self.shared.telemetry.publish_failures.inc();
+            if let Some(asked) = batch.answer {
+                let reason = error.to_string();
+                // The publisher may have gone.
+                let _ =
+                    asked.send(Err(PublishError::Unavailable { reason, retry_after: RETRY_AFTER }));
+            }
+        }
+    }
+}
+
+/// How much of each topic a block holds.
+pub(super) fn amounts(block: &Block, id_of: impl Fn(&str) -> TopicId) -> Vec<(TopicId, Amount)> {
+    let mut by_topic: HashMap<&str, Amount> = HashMap::new();
+    for record in block.records() {
+        let amount = by_topic.entry(record.topic()).or_default();
+        amount.events += 1;
+        amount.bytes += record.json().len() as u64;
+        amount.last_offset = record.offset();
+        amount.last_received = record.received();
+    }
+    by_topic.into_iter().map(|(topic, amount)| (id_of(topic), amount)).collect()
+}
+
+/// When retention has to look at a block: when all it holds under one rule is past that rule's age.
+pub(super) fn expires(
+    rules: &Rules,
+    rule_of: impl Fn(TopicId) -> usize,
+    amounts: &[(TopicId, Amount)],
+) -> Millis {
+    let mut last_of_rule: HashMap<usize, Millis> = HashMap::new();
+    for (id, amount) in amounts {
+        let last = last_of_rule.entry(rule_of(*id)).or_default();
+        *last = (*last).max(amount.last_received);
+    }
+    let expiry = |(rule, last): (usize, Millis)| last.saturating_add(rules.max_age(rule));
+    // SQLite's integers are signed.
+    last_of_rule.into_iter().map(expiry).min().unwrap_or(0).min(i64::MAX as u64)
+}
+
+#[expect(clippy::too_many_arguments, reason = "one row, written in one place")]
+fn insert_block(
+    transaction: &Transaction<'_>,
+    rules: &Rules,
+    topics: &Topics,
+    group: &Group,
+    block: &Block,
+    codec: i64,
+    body: &[u8],
+    amounts: &[(TopicId, Amount)],
+) -> rusqlite::Result<()> {
+    let rule_of = |id: TopicId| match topics.get(id) {
+        Some(state) => state.rule,
+        None => {
+            let name = group.new_topics.iter().find(|(_, new)| **new == id);
+            name.map_or(0, |(topic, _)| rules.of(topic.as_str()))
+        }
+    };
+    put_block(transaction, block, codec, body, expires(rules, rule_of, amounts))
+}
+
+/// Writes a block's row.
+pub(super) fn put_block(
+    connection: &Connection,
+    block: &Block,
+    codec: i64,
+    body: &[u8],
+    expires: Millis,
+) -> rusqlite::Result<()> {
+    let received = |record: Option<crate::event::Record<'_>>| record.map_or(0, |r| r.received());
+    connection
+        .prepare_cached(
+            "INSERT INTO blocks(first, last, first_received, last_received, expires, events,
+                 raw_bytes, codec, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            block.first(),
+            block.last(),
+            received(block.records().next()),
+            received(block.records().next_back()),
+            expires,
+            block.len(),
+            block.bytes(),
+            codec,
+            body
+        ])?;
+    Ok(())
+}
+
+/// Writes which topics a block holds.
+pub(super) fn insert_topics(
+    connection: &Connection,
+    first: Offset,
+    amounts: &[(TopicId, Amount)],
+) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO block_topics(topic_id, first, last, last_received, events, bytes)
+         VALUES (?, ?, ?, ?, ?, ?)",
+    )?;
+    for (id, amount) in amounts {
+        let Amount { events, bytes, last_offset, last_received } = amount;
+        insert.execute(params![id, first, last_offset, last_received, events, bytes])?;
+    }
+    Ok(())
+}
+
+pub(super) fn to_sqlite(error: std::io::Error) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(Box::new(error))
+}

@@ -1,0 +1,97 @@
+//! Which (topic, source, id) were stored lately, and where.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hasher as _,
+};
+
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
+
+use crate::{event::Event, position::Offset, time::Millis};
+
+/// A keyed 128-bit hash of (topic, source, id): nobody without the key can make two alike.
+pub(super) type IdHash = u128;
+
+/// The ids of the dedupe window, bounded by age and number.
+pub(super) struct Dedupe {
+    hasher: SipHasher24,
+    offsets: HashMap<IdHash, Offset>,
+    order: VecDeque<(Millis, IdHash)>,
+    window: Millis,
+    most: usize,
+}
+
+/// Bytes of one id in the table `ids`.
+const STORED: usize = 24;
+
+impl Dedupe {
+    pub(super) fn new(key: &[u8; 16], window: Millis, most: usize) -> Self {
+        let hasher = SipHasher24::new_with_key(key);
+        Self { hasher, offsets: HashMap::new(), order: VecDeque::new(), window, most }
+    }
+
+    pub(super) fn hash(&self, event: &Event) -> IdHash {
+        let mut hasher = self.hasher;
+        for part in [event.topic.as_str(), &event.source, &event.id] {
+            hasher.write_usize(part.len());
+            hasher.write(part.as_bytes());
+        }
+        hasher.finish128().as_u128()
+    }
+
+    /// Where the event with this hash was stored first, if that is within the window.
+    pub(super) fn find(&self, hash: IdHash) -> Option<Offset> {
+        self.offsets.get(&hash).copied()
+    }
+
+    pub(super) fn remember(&mut self, received: Millis, ids: &[(IdHash, Offset)]) {
+        for (hash, offset) in ids {
+            self.offsets.insert(*hash, *offset);
+            self.order.push_back((received, *hash));
+        }
+        while self.order.len() > self.most {
+            self.forget_oldest();
+        }
+    }
+
+    /// Drops what has left the window; returns the oldest time still in it.
+    pub(super) fn expire(&mut self, now: Millis) -> Millis {
+        let from = now.saturating_sub(self.window);
+        while self.order.front().is_some_and(|(received, _)| *received < from) {
+            self.forget_oldest();
+        }
+        from
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, hash)) = self.order.pop_front() {
+            self.offsets.remove(&hash);
+        }
+    }
+}
+
+/// The ids of one commit as the file holds them.
+pub(super) fn encode(ids: &[(IdHash, Offset)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(ids.len() * STORED);
+    for (hash, offset) in ids {
+        out.extend_from_slice(&hash.to_le_bytes());
+        out.extend_from_slice(&offset.to_le_bytes());
+    }
+    out
+}
+
+/// Reads what [`encode`] wrote.
+pub(super) fn decode(stored: &[u8]) -> Vec<(IdHash, Offset)> {
+    let (entries, _) = stored.as_chunks::<STORED>();
+    entries
+        .iter()
+        .map(|entry| {
+            let (hash, offset) = entry.split_at(16);
+            let mut wide = [0; 16];
+            wide.copy_from_slice(hash);
+            let mut narrow = [0; 8];
+            narrow.copy_from_slice(offset);
+            (u128::from_le_bytes(wide), u64::from_le_bytes(narrow))
+        })
+        .collect()
+}

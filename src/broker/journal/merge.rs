@@ -1,0 +1,141 @@
+//! Merging: quiet hours leave many small blocks, which become few.
+//!
+//! Readers ask by offset and never see a block's row, so that a merge between two reads is
+//! invisible to them.
+
+use rusqlite::params;
+
+use super::{
+    codec,
+    commit::{amounts, expires, insert_topics, put_block, to_sqlite},
+    schema::{BLOCK_BYTES, SMALL_BYTES},
+    topics::TopicId,
+    writer::Writer,
+};
+use crate::{event::BlockBuilder, position::Offset, time::Millis};
+
+/// So many neighbours of one tier make a merge worth its writing.
+const RUN: usize = 32;
+/// Small blocks looked at in one step.
+const LOOK: usize = 512;
+/// Blocks below this are the first tier; merged they reach the second, [`SMALL_BYTES`] and above stay.
+const FIRST_TIER: i64 = 4 << 10;
+/// A block spans at most this, so that retention, which trims by block, stays near its age.
+const MAX_SPAN: Millis = 3_600_000;
+
+#[derive(Clone, Copy)]
+struct Small {
+    first: Offset,
+    last: Offset,
+    from: Millis,
+    to: Millis,
+    bytes: i64,
+}
+
+impl Writer {
+    /// Merges one run of small neighbours; true if it did.
+    pub(super) fn merge(&mut self, _: Millis) -> rusqlite::Result<bool> {
+        let small: Vec<Small> = self
+            .connection
+            .prepare_cached(
+                "SELECT first, last, first_received, last_received, raw_bytes FROM blocks
+                 WHERE raw_bytes < 65536 AND first > ? ORDER BY first LIMIT ?",
+            )?
+            .query_map(params![self.merged_through, LOOK], |row| {
+                Ok(Small {
+                    first: row.get(0)?,
+                    last: row.get(1)?,
+                    from: row.get(2)?,
+                    to: row.get(3)?,
+                    bytes: row.get(4)?,
+                })
+            })?
+            .collect::<Result<_, _>>()?;
+        debug_assert!(small.iter().all(|block| block.bytes < SMALL_BYTES));
+        let span = self.shared.rules.0.iter().map(|rule| rule.max_age / 8).fold(MAX_SPAN, Ord::min);
+        let mut start = 0;
+        while start < small.len() {
+            let end = self.run_end(&small, start, span)?;
+            if end - start >= RUN {
+                self.merge_run(&small[start..end])?;
+                return Ok(true);
+            }
+            start = end;
+        }
+        // Nothing here: the next look goes on behind, or begins again.
+        let full = small.len() == LOOK;
+        self.merged_through = if full { small[LOOK / 2].first } else { 0 };
+        Ok(false)
+    }
+
+    /// Where the run of mergeable neighbours that begins at `start` ends.
+    fn run_end(&self, small: &[Small], start: usize, span: Millis) -> rusqlite::Result<usize> {
+        let first_tier = |block: &Small| block.bytes < FIRST_TIER;
+        let begin = small[start];
+        let mut bytes = begin.bytes;
+        let mut end = start + 1;
+        while let Some(block) = small.get(end) {
+            bytes += block.bytes;
+            let fits = bytes <= BLOCK_BYTES as i64
+                && block.to.saturating_sub(begin.from) <= span
+                && first_tier(block) == first_tier(&begin)
+                && end - start < RUN;
+            if !fits || !self.are_neighbours(small[end - 1].last, block.first)? {
+                break;
+            }
+            end += 1;
+        }
+        Ok(end)
+    }
+
+    fn are_neighbours(&self, last: Offset, first: Offset) -> rusqlite::Result<bool> {
+        self.connection
+            .prepare_cached(
+                "SELECT NOT EXISTS (SELECT 1 FROM blocks WHERE first > ? AND first < ?)",
+            )?
+            .query_row(params![last, first], |row| row.get(0))
+    }
+
+    fn merge_run(&mut self, run: &[Small]) -> rusqlite::Result<()> {
+        let shared = self.shared.clone();
+        let transaction = self.connection.unchecked_transaction()?;
+        let topics = shared.topics.read();
+        let id_of = |topic: &str| topics.id(topic).unwrap_or_default();
+        let rule_of = |id: TopicId| topics.get(id).map_or(0, |state| state.rule);
+        let mut merged = BlockBuilder::default();
+        let mut freed = 0;
+        for small in run {
+            let (codec, body): (i64, Vec<u8>) = transaction
+                .prepare_cached("SELECT codec, body FROM blocks WHERE first = ?")?
+                .query_row([small.first], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let size = body.len() as u64;
+            let Ok(block) = codec::decode(codec, body) else {
+                // A damaged block stays what it is; retention drops it.
+                transaction.execute(
+                    "UPDATE blocks SET raw_bytes = ? WHERE first = ?",
+                    params![SMALL_BYTES, small.first],
+                )?;
+                return transaction.commit();
+            };
+            freed += size;
+            for (id, _) in amounts(&block, id_of) {
+                transaction
+                    .prepare_cached("DELETE FROM block_topics WHERE topic_id = ? AND first = ?")?
+                    .execute(params![id, small.first])?;
+            }
+            transaction
+                .prepare_cached("DELETE FROM blocks WHERE first = ?")?
+                .execute([small.first])?;
+            block.records().for_each(|record| merged.push_record(record));
+        }
+        let merged = merged.finish();
+        let held = amounts(&merged, id_of);
+        let (codec, body) = self.compressor.encode(&merged).map_err(to_sqlite)?;
+        put_block(&transaction, &merged, codec, &body, expires(&shared.rules, rule_of, &held))?;
+        insert_topics(&transaction, merged.first(), &held)?;
+        transaction.commit()?;
+        self.stored_bytes = (self.stored_bytes + body.len() as u64).saturating_sub(freed);
+        self.since_checkpoint += body.len() as u64 + 4096;
+        Ok(())
+    }
+}

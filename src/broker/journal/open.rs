@@ -1,0 +1,229 @@
+//! Start-up: lock the folder, open the file, read what the writer must know — never the journal.
+
+use std::{
+    fs::{File, TryLockError},
+    path::Path,
+    sync::{Arc, mpsc},
+};
+
+use parking_lot::{Mutex, RwLock};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use tokio::sync::{Semaphore, watch};
+
+use super::{
+    Config, Inner, Journal, OpenError, QUEUE_LENGTH, Rules, Shared, Sync,
+    dedupe::{self, Dedupe},
+    reader::Readers,
+    ring::Ring,
+    schema,
+    topics::{Amount, Topics},
+    writer::Writer,
+};
+use crate::{
+    position::{Epoch, Offset},
+    sqlite,
+    telemetry::Telemetry,
+    time::{Clock, Millis},
+    topic::Topic,
+};
+
+pub(super) fn open(
+    config: Config,
+    folder: &Path,
+    clock: Clock,
+    telemetry: Telemetry,
+) -> Result<Journal, OpenError> {
+    let setup = |error: String| OpenError::Setup { path: folder.to_owned(), error };
+    sqlite::make_folder(folder)?;
+    let lock = lock(folder)?;
+    let path = folder.join(schema::FILE);
+    let connection = sqlite::open(&path, &schema::IDENTITY)?;
+    let damaged = |error| sqlite::OpenError::Damaged { path: path.clone(), error };
+    let sync = match config.sync {
+        Sync::Full => "full",
+        Sync::Normal => "normal",
+    };
+    connection.pragma_update(None, "synchronous", sync).map_err(damaged)?;
+    let rules = Rules::new(&config);
+    let identity = identify(&connection, &rules).map_err(|error| match error {
+        IdentifyError::Sqlite(error) => {
+            sqlite::OpenError::Damaged { path: path.clone(), error }.into()
+        }
+        IdentifyError::Random(error) => setup(error.to_string()),
+    })?;
+    let state = State::load(&connection, &config, &rules, identity.dedupe_key, clock.now())
+        .map_err(damaged)?;
+    let room = config.queue_bytes.as_usize().min(Semaphore::MAX_PERMITS);
+    let shared = Arc::new(Shared {
+        epoch: identity.epoch,
+        rules,
+        clock,
+        telemetry,
+        topics: RwLock::new(state.topics),
+        ring: Mutex::new(Ring::new(state.head, config.recent_bytes.as_usize())),
+        head: watch::Sender::new(state.head),
+        config,
+    });
+    let readers = Arc::new(Readers::new(shared.clone(), &path).map_err(damaged)?);
+    let (requests, queue) = mpsc::sync_channel(QUEUE_LENGTH);
+    let writer = Writer::new(
+        shared.clone(),
+        connection,
+        queue,
+        path,
+        lock,
+        identity.dedupe_key,
+        state.dedupe,
+        state.received,
+        state.stored_bytes,
+    )
+    .map_err(|error| setup(error.to_string()))?;
+    let writer = std::thread::Builder::new()
+        .name("journal".into())
+        .spawn(move || writer.run())
+        .map_err(|error| setup(error.to_string()))?;
+    Ok(Journal(Arc::new(Inner {
+        shared,
+        readers,
+        requests,
+        room: Arc::new(Semaphore::new(room)),
+        writer: Mutex::new(Some(writer)),
+    })))
+}
+
+/// The lock is the open file; it ends with the writer, whatever happens to the process.
+fn lock(folder: &Path) -> Result<File, OpenError> {
+    let path = folder.join("lock");
+    let io = |error| sqlite::OpenError::Io { path: path.clone(), error };
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(folder.to_owned())),
+        Err(TryLockError::Error(error)) => Err(io(error).into()),
+    }
+}
+
+struct Identity {
+    epoch: Epoch,
+    dedupe_key: [u8; 16],
+}
+
+enum IdentifyError {
+    Sqlite(rusqlite::Error),
+    Random(getrandom::Error),
+}
+
+impl From<rusqlite::Error> for IdentifyError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// Reads the log's name, or gives it one; notes under which rules it is kept from now on.
+fn identify(connection: &Connection, rules: &Rules) -> Result<Identity, IdentifyError> {
+    let get = |key: &str| {
+        connection
+            .query_row("SELECT value FROM meta WHERE key = ?", [key], |row| row.get(0))
+            .optional()
+    };
+    let epoch: Option<i64> = get("epoch")?;
+    let identity = match epoch {
+        Some(epoch) => {
+            let key = connection.query_row(
+                "SELECT value FROM meta WHERE key = 'dedupe_key'",
+                [],
+                |row| row.get(0),
+            )?;
+            Identity { epoch: Epoch::new(epoch as u64), dedupe_key: key }
+        }
+        None => {
+            let epoch = getrandom::u64().map_err(IdentifyError::Random)?;
+            let mut dedupe_key = [0; 16];
+            getrandom::fill(&mut dedupe_key).map_err(IdentifyError::Random)?;
+            connection.execute(
+                "INSERT INTO meta(key, value) VALUES ('epoch', ?), ('dedupe_key', ?), ('head', 0),
+                     ('forgotten_through', 0), ('rules', '')",
+                params![epoch as i64, dedupe_key],
+            )?;
+            Identity { epoch: Epoch::new(epoch), dedupe_key }
+        }
+    };
+    let fingerprint = rules.fingerprint();
+    let kept_under: String =
+        connection.query_row("SELECT value FROM meta WHERE key = 'rules'", [], |row| row.get(0))?;
+    if kept_under != fingerprint {
+        let transaction = connection.unchecked_transaction()?;
+        transaction.execute("UPDATE blocks SET expires = 0", [])?;
+        transaction.execute("UPDATE meta SET value = ? WHERE key = 'rules'", [fingerprint])?;
+        transaction.commit()?;
+    }
+    Ok(identity)
+}
+
+/// What the file says at a moment when nobody writes to it.
+pub(super) struct State {
+    pub(super) head: Offset,
+    pub(super) received: Millis,
+    pub(super) stored_bytes: u64,
+    pub(super) topics: Topics,
+    pub(super) dedupe: Dedupe,
+}
+
+impl State {
+    pub(super) fn load(
+        connection: &Connection,
+        config: &Config,
+        rules: &Rules,
+        dedupe_key: [u8; 16],
+        now: Millis,
+    ) -> rusqlite::Result<Self> {
+        let meta = |key: &str| -> rusqlite::Result<u64> {
+            connection.query_row("SELECT value FROM meta WHERE key = ?", [key], |row| row.get(0))
+        };
+        let (received, stored_bytes) = connection.query_row(
+            "SELECT coalesce((SELECT last_received FROM blocks ORDER BY first DESC LIMIT 1), 0),
+                    coalesce((SELECT sum(length(body)) FROM blocks), 0)",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        let mut topics = Topics::default();
+        topics.set_forgotten_through(meta("forgotten_through")?);
+        let mut rows = connection.prepare("SELECT id, topic, trimmed_through FROM topics")?;
+        let mut rows = rows.query([])?;
+        while let Some(row) = rows.next()? {
+            let name: String = row.get(1)?;
+            let topic = Topic::parse(&name).map_err(|error| {
+                rusqlite::Error::FromSqlConversionFailure(
+                    1,
+                    rusqlite::types::Type::Text,
+                    Box::new(error),
+                )
+            })?;
+            topics.insert(row.get(0)?, topic, row.get(2)?, rules);
+        }
+        let mut rows = connection.prepare(
+            "SELECT topic_id, sum(events), sum(bytes), max(last), max(last_received)
+             FROM block_topics GROUP BY topic_id",
+        )?;
+        let mut rows = rows.query([])?;
+        while let Some(row) = rows.next()? {
+            let amount = Amount {
+                events: row.get(1)?,
+                bytes: row.get(2)?,
+                last_offset: row.get(3)?,
+                last_received: row.get(4)?,
+            };
+            topics.add(row.get(0)?, amount);
+        }
+        let mut dedupe = Dedupe::new(&dedupe_key, config.dedupe_window.millis(), config.dedupe_ids);
+        let from = dedupe.expire(now);
+        let mut rows = connection
+            .prepare("SELECT received, hashes FROM ids WHERE received >= ? ORDER BY first")?;
+        let mut rows = rows.query([from])?;
+        while let Some(row) = rows.next()? {
+            let hashes: Vec<u8> = row.get(1)?;
+            dedupe.remember(row.get(0)?, &dedupe::decode(&hashes));
+        }
+        Ok(Self { head: meta("head")?, received, stored_bytes, topics, dedupe })
+    }
+}

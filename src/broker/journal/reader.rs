@@ -1,0 +1,345 @@
+//! Reading what memory no longer holds, on a few connections of their own.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::{Shared, codec, topics::TopicId};
+use crate::{
+    broker::{Chunk, ReadError, ReplayStart},
+    event::{Block, BlockBuilder},
+    position::Offset,
+    sqlite,
+    time::Millis,
+    topic::TopicFilter,
+};
+
+/// Idle connections kept for the next reader.
+const CONNECTIONS: usize = 4;
+/// Decoded blocks shared by readers.
+const CACHE_BYTES: usize = 32 << 20;
+/// Filters with at most so many topics find their blocks by topic, others by reading all.
+const FEW_TOPICS: usize = 32;
+
+pub(super) struct Readers {
+    shared: Arc<Shared>,
+    path: PathBuf,
+    /// Held to take or give back a connection.
+    idle: Mutex<Vec<Connection>>,
+    /// Held to look up or add a block.
+    cache: Mutex<Cache>,
+}
+
+#[derive(Default)]
+struct Cache {
+    blocks: HashMap<Ends, Arc<Block>>,
+    order: VecDeque<Ends>,
+    bytes: usize,
+}
+
+/// A block's first and last offset and its number of events: no two versions of a block are alike.
+type Ends = (Offset, Offset, u64);
+
+/// A block that is no block any more.
+struct Damaged;
+
+impl Readers {
+    pub(super) fn new(shared: Arc<Shared>, path: &Path) -> rusqlite::Result<Self> {
+        let first = sqlite::open_read_only(path)?;
+        Ok(Self {
+            shared,
+            path: path.to_owned(),
+            idle: Mutex::new(vec![first]),
+            cache: Mutex::default(),
+        })
+    }
+
+    pub(super) fn read(
+        &self,
+        after: Offset,
+        until: Offset,
+        filter: &TopicFilter,
+        budget: usize,
+    ) -> Result<Chunk, ReadError> {
+        let few = self.shared.topics.read().matching(filter, FEW_TOPICS);
+        let mut chunk = self.with(|connection| {
+            let mut chunk = Chunk { blocks: Vec::new(), reached: after, trimmed_through: 0 };
+            let mut bytes = 0;
+            while bytes < budget {
+                let next = match &few {
+                    Some(ids) => next_with_topics(connection, ids, chunk.reached)?,
+                    None => next_block(connection, chunk.reached)?,
+                };
+                let Some(ends) = next.filter(|(first, ..)| *first <= until) else {
+                    chunk.reached = until;
+                    break;
+                };
+                match self.block(connection, ends)? {
+                    Ok(block) => {
+                        bytes += block.bytes();
+                        chunk.reached = ends.1.min(until);
+                        chunk.blocks.push(block);
+                    }
+                    // Said as a gap when it is next; what was read before it counts.
+                    Err(Damaged) if chunk.blocks.is_empty() => {
+                        chunk.reached = ends.1;
+                        chunk.trimmed_through = ends.1;
+                        break;
+                    }
+                    Err(Damaged) => break,
+                }
+                if chunk.reached >= until {
+                    break;
+                }
+            }
+            Ok(chunk)
+        })?;
+        // After reading: what retention took meanwhile was raised before it vanished.
+        let trimmed = self.shared.topics.read().trimmed_through(filter, after);
+        if trimmed > after {
+            chunk.trimmed_through = chunk.trimmed_through.max(trimmed);
+        }
+        Ok(chunk)
+    }
+
+    pub(super) fn locate(
+        &self,
+        filter: &TopicFilter,
+        start: ReplayStart,
+        until: Offset,
+    ) -> Result<Offset, ReadError> {
+        let located = match start {
+            ReplayStart::Last(count) => self.locate_last(filter, count, until)?,
+            ReplayStart::Since(time) => self.locate_since(time, until)?,
+        };
+        // A replay gives what is kept: it does not begin inside what is gone.
+        let trimmed = self.shared.topics.read().trimmed_through(filter, located);
+        Ok(located.max(trimmed).min(until))
+    }
+
+    fn locate_last(
+        &self,
+        filter: &TopicFilter,
+        count: usize,
+        until: Offset,
+    ) -> Result<Offset, ReadError> {
+        let few = self.shared.topics.read().matching(filter, FEW_TOPICS);
+        self.with(|connection| {
+            let mut left = count;
+            let mut before = until + 1;
+            loop {
+                let previous = match &few {
+                    Some(ids) => previous_with_topics(connection, ids, before)?,
+                    None => previous_block(connection, before)?,
+                };
+                let Some(ends) = previous else { return Ok(0) };
+                let Ok(block) = self.block(connection, ends)? else { return Ok(ends.1) };
+                for record in block.records().rev() {
+                    if record.offset() <= until && filter.matches(record.topic()) {
+                        left -= 1;
+                        if left == 0 {
+                            return Ok(record.offset() - 1);
+                        }
+                    }
+                }
+                before = ends.0;
+            }
+        })
+    }
+
+    fn locate_since(&self, time: Millis, until: Offset) -> Result<Offset, ReadError> {
+        self.with(|connection| {
+            let found = connection
+                .prepare_cached(
+                    "SELECT first, last, events FROM blocks WHERE last_received >= ?
+                     ORDER BY last_received, first LIMIT 1",
+                )?
+                .query_row([time.min(i64::MAX as u64)], ends)
+                .optional()?;
+            let Some(found) = found else { return Ok(until) };
+            let Ok(block) = self.block(connection, found)? else { return Ok(found.1) };
+            let first = block.records().find(|record| record.received() >= time);
+            Ok(first.map_or(found.1, |record| record.offset() - 1))
+        })
+    }
+
+    pub(super) fn latest(&self, filter: &TopicFilter) -> Result<Arc<Block>, ReadError> {
+        let topics = self.shared.topics.read().matching(filter, usize::MAX).unwrap_or_default();
+        self.with(|connection| {
+            // One transaction, so that all values are of one moment.
+            let transaction = connection.unchecked_transaction()?;
+            let mut newest: Vec<(Offset, Block)> = Vec::new();
+            let mut select = transaction
+                .prepare_cached("SELECT offset, record FROM latest WHERE topic_id = ?")?;
+            for id in topics {
+                let mut rows = select.query([id])?;
+                while let Some(row) = rows.next()? {
+                    let stored: Vec<u8> = row.get(1)?;
+                    match Block::decode(stored.into()) {
+                        Ok(block) => newest.push((row.get(0)?, block)),
+                        Err(error) => tracing::error!(%error, "a newest value cannot be read"),
+                    }
+                }
+            }
+            newest.sort_unstable_by_key(|(offset, _)| *offset);
+            let mut builder = BlockBuilder::default();
+            for (_, block) in &newest {
+                block.records().for_each(|record| builder.push_record(record));
+            }
+            Ok(builder.finish())
+        })
+    }
+
+    fn block(
+        &self,
+        connection: &Connection,
+        ends: Ends,
+    ) -> rusqlite::Result<Result<Arc<Block>, Damaged>> {
+        if let Some(block) = self.cache.lock().blocks.get(&ends) {
+            return Ok(Ok(block.clone()));
+        }
+        let (codec, body) = connection
+            .prepare_cached("SELECT codec, body FROM blocks WHERE first = ?")?
+            .query_row([ends.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        match codec::decode(codec, body) {
+            Ok(block) => {
+                let block = Arc::new(block);
+                self.cache.lock().add(ends, block.clone());
+                Ok(Ok(block))
+            }
+            Err(error) => {
+                tracing::error!(%error, first = ends.0, last = ends.1, "a block is damaged");
+                Ok(Err(Damaged))
+            }
+        }
+    }
+
+    /// Runs `read` in one read transaction, so that blocks merged or trimmed meanwhile stay whole.
+    fn with<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, ReadError> {
+        let failed = |error: rusqlite::Error| ReadError(error.to_string());
+        let idle = self.idle.lock().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => sqlite::open_read_only(&self.path).map_err(failed)?,
+        };
+        connection.execute_batch("BEGIN").map_err(failed)?;
+        let result = read(&connection).map_err(failed);
+        connection.execute_batch("COMMIT").map_err(failed)?;
+        let mut idle = self.idle.lock();
+        if idle.len() < CONNECTIONS {
+            idle.push(connection);
+        }
+        result
+    }
+}
+
+impl Cache {
+    fn add(&mut self, ends: Ends, block: Arc<Block>) {
+        self.bytes += block.bytes();
+        if let Some(before) = self.blocks.insert(ends, block) {
+            self.bytes -= before.bytes();
+            return;
+        }
+        self.order.push_back(ends);
+        while self.bytes > CACHE_BYTES {
+            let Some(oldest) = self.order.pop_front() else { break };
+            if let Some(block) = self.blocks.remove(&oldest) {
+                self.bytes -= block.bytes();
+            }
+        }
+    }
+}
+
+/// All blocks above `after`, for the writer to announce what it could not be sure of.
+pub(super) fn blocks_after(
+    connection: &Connection,
+    after: Offset,
+) -> rusqlite::Result<Vec<Arc<Block>>> {
+    let mut select =
+        connection.prepare("SELECT codec, body FROM blocks WHERE first > ? ORDER BY first")?;
+    let mut rows = select.query([after])?;
+    let mut blocks = Vec::new();
+    while let Some(row) = rows.next()? {
+        match codec::decode(row.get(0)?, row.get(1)?) {
+            Ok(block) => blocks.push(Arc::new(block)),
+            Err(error) => tracing::error!(%error, "a block is damaged"),
+        }
+    }
+    Ok(blocks)
+}
+
+fn ends(row: &rusqlite::Row<'_>) -> rusqlite::Result<Ends> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+}
+
+/// The first block with an offset above `after`.
+fn next_block(connection: &Connection, after: Offset) -> rusqlite::Result<Option<Ends>> {
+    connection
+        .prepare_cached(
+            "SELECT first, last, events FROM blocks WHERE last > ?1 AND first >=
+                 coalesce((SELECT max(first) FROM blocks WHERE first <= ?1), 0)
+             ORDER BY first LIMIT 1",
+        )?
+        .query_row([after], ends)
+        .optional()
+}
+
+/// The last block that begins below `before`.
+fn previous_block(connection: &Connection, before: Offset) -> rusqlite::Result<Option<Ends>> {
+    connection
+        .prepare_cached(
+            "SELECT first, last, events FROM blocks WHERE first < ? ORDER BY first DESC LIMIT 1",
+        )?
+        .query_row([before], ends)
+        .optional()
+}
+
+/// The first block above `after` that holds one of the topics.
+fn next_with_topics(
+    connection: &Connection,
+    ids: &[TopicId],
+    after: Offset,
+) -> rusqlite::Result<Option<Ends>> {
+    let mut select = connection.prepare_cached(
+        "SELECT min(first) FROM block_topics WHERE topic_id = ?1 AND last > ?2 AND first >=
+             coalesce((SELECT max(first) FROM block_topics WHERE topic_id = ?1 AND first <= ?2), 0)",
+    )?;
+    let mut first: Option<Offset> = None;
+    for id in ids {
+        let found: Option<Offset> = select.query_row(params![id, after], |row| row.get(0))?;
+        first = [first, found].into_iter().flatten().min();
+    }
+    find_block(connection, first)
+}
+
+/// The last block that begins below `before` and holds one of the topics.
+fn previous_with_topics(
+    connection: &Connection,
+    ids: &[TopicId],
+    before: Offset,
+) -> rusqlite::Result<Option<Ends>> {
+    let mut select = connection
+        .prepare_cached("SELECT max(first) FROM block_topics WHERE topic_id = ? AND first < ?")?;
+    let mut first: Option<Offset> = None;
+    for id in ids {
+        let found: Option<Offset> = select.query_row(params![id, before], |row| row.get(0))?;
+        first = first.max(found);
+    }
+    find_block(connection, first)
+}
+
+fn find_block(connection: &Connection, first: Option<Offset>) -> rusqlite::Result<Option<Ends>> {
+    let Some(first) = first else { return Ok(None) };
+    connection
+        .prepare_cached("SELECT first, last, events FROM blocks WHERE first = ?")?
+        .query_row([first], ends)
+        .optional()
+}

@@ -1,0 +1,302 @@
+//! Retention: what is too old or too much is trimmed, in small steps between commits.
+
+use std::collections::HashMap;
+
+use rusqlite::{OptionalExtension as _, params};
+
+use super::{
+    codec,
+    commit::{amounts, expires, insert_topics, put_block, to_sqlite},
+    topics::{Amount, TopicId},
+    writer::Writer,
+};
+use crate::{
+    event::{Block, BlockBuilder, Record},
+    position::Offset,
+    telemetry::Limit,
+    time::Millis,
+};
+
+/// Blocks looked at in one step.
+const STEP: usize = 16;
+/// Rows of old ids dropped in one statement.
+const IDS_STEP: usize = 500;
+/// Pages given back to the file system in one step.
+const VACUUM_PAGES: u32 = 256;
+
+impl Writer {
+    /// Does a bounded piece of upkeep; true if there is more to do.
+    pub(super) fn maintain(&mut self) -> bool {
+        if self.unsure && self.reload().is_err() {
+            return false; // said when a publish fails of it
+        }
+        let now = self.shared.clock.now();
+        let steps = [
+            Self::trim_expired,
+            Self::trim_total,
+            Self::trim_topics,
+            Self::cap_latest,
+            Self::drop_old_ids,
+            Self::forget_topics,
+            Self::merge,
+            Self::vacuum,
+        ];
+        let mut more = false;
+        for step in steps {
+            match step(self, now) {
+                Ok(again) => more |= again,
+                Err(error) => {
+                    self.unsure = true;
+                    if !self.failing {
+                        tracing::error!(%error, "the journal's upkeep failed; trying again");
+                        self.failing = true;
+                    }
+                    return false;
+                }
+            }
+        }
+        more
+    }
+
+    fn trim_expired(&mut self, now: Millis) -> rusqlite::Result<bool> {
+        let firsts: Vec<Offset> = self
+            .connection
+            .prepare_cached("SELECT first FROM blocks WHERE expires <= ? ORDER BY expires LIMIT ?")?
+            .query_map(params![now.min(i64::MAX as u64), STEP], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for first in &firsts {
+            self.trim(*first, |rule_age, _, record| {
+                record.received().saturating_add(rule_age) > now
+            })?;
+        }
+        Ok(firsts.len() == STEP)
+    }
+
+    /// Above the size of the whole, the oldest blocks go.
+    fn trim_total(&mut self, _: Millis) -> rusqlite::Result<bool> {
+        for _ in 0..STEP {
+            if self.stored_bytes <= self.shared.config.max_bytes.0 {
+                return Ok(false);
+            }
+            let oldest = self
+                .connection
+                .prepare_cached("SELECT first FROM blocks ORDER BY first LIMIT 1")?
+                .query_row([], |row| row.get(0))
+                .optional()?;
+            let Some(oldest) = oldest else { return Ok(false) };
+            self.trim(oldest, |_, _, _| false)?;
+        }
+        Ok(true)
+    }
+
+    /// Above the size a rule gives each of its topics, that topic's oldest records go.
+    fn trim_topics(&mut self, _: Millis) -> rusqlite::Result<bool> {
+        let shared = self.shared.clone();
+        if shared.rules.0.iter().all(|rule| rule.max_bytes.is_none()) {
+            return Ok(false);
+        }
+        let over: Vec<TopicId> = {
+            let topics = shared.topics.read();
+            let is_over = |(id, state): (TopicId, &super::topics::TopicState)| {
+                let most = shared.rules.0.get(state.rule).and_then(|rule| rule.max_bytes)?;
+                (state.info.bytes > most).then_some(id)
+            };
+            topics.iter().filter_map(is_over).take(STEP).collect()
+        };
+        for id in &over {
+            let oldest = self
+                .connection
+                .prepare_cached("SELECT min(first) FROM block_topics WHERE topic_id = ?")?
+                .query_row([id], |row| row.get(0))?;
+            let Some(oldest) = oldest else { continue };
+            self.trim(oldest, |_, topic, _| topic != *id)?;
+        }
+        Ok(!over.is_empty())
+    }
+
+    /// Rewrites or deletes the block at `first` so that it holds only what `keep` says.
+    fn trim(
+        &mut self,
+        first: Offset,
+        keep: impl Fn(Millis, TopicId, &Record<'_>) -> bool,
+    ) -> rusqlite::Result<()> {
+        let shared = self.shared.clone();
+        let (codec, body, last): (i64, Vec<u8>, Offset) = self
+            .connection
+            .prepare_cached("SELECT codec, body, last FROM blocks WHERE first = ?")?
+            .query_row([first], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let freed = body.len() as u64;
+        let (gone, kept) = match codec::decode(codec, body) {
+            Ok(block) => {
+                let topics = shared.topics.read();
+                let id_of = |topic: &str| topics.id(topic).unwrap_or_default();
+                let mut kept = BlockBuilder::default();
+                let mut gone = BlockBuilder::default();
+                for record in block.records() {
+                    let id = id_of(record.topic());
+                    let rule = topics.get(id).map_or(0, |state| state.rule);
+                    let builder = if keep(shared.rules.max_age(rule), id, &record) {
+                        &mut kept
+                    } else {
+                        &mut gone
+                    };
+                    builder.push_record(record);
+                }
+                (amounts(&gone.finish(), id_of), kept.finish())
+            }
+            Err(error) => {
+                tracing::error!(%error, first, last, "a damaged block is dropped");
+                (self.amounts_on_file(first, last)?, BlockBuilder::default().finish())
+            }
+        };
+        let mut topics = shared.topics.write();
+        for (id, amount) in &gone {
+            topics.raise_trimmed(*id, amount.last_offset);
+        }
+        drop(topics);
+        let added = self.replace_block(first, &gone, &kept)?;
+        let mut topics = shared.topics.write();
+        for (id, amount) in &gone {
+            topics.subtract(*id, *amount);
+        }
+        self.stored_bytes = (self.stored_bytes + added).saturating_sub(freed);
+        Ok(())
+    }
+
+    fn replace_block(
+        &mut self,
+        first: Offset,
+        gone: &[(TopicId, Amount)],
+        kept: &Block,
+    ) -> rusqlite::Result<u64> {
+        let shared = self.shared.clone();
+        let transaction = self.connection.unchecked_transaction()?;
+        let topics = shared.topics.read();
+        let id_of = |topic: &str| topics.id(topic).unwrap_or_default();
+        let rule_of = |id: TopicId| topics.get(id).map_or(0, |state| state.rule);
+        let remaining = amounts(kept, id_of);
+        let mut delete = transaction
+            .prepare_cached("DELETE FROM block_topics WHERE topic_id = ? AND first = ?")?;
+        for (id, _) in gone.iter().chain(&remaining) {
+            delete.execute(params![id, first])?;
+        }
+        drop(delete);
+        transaction.prepare_cached("DELETE FROM blocks WHERE first = ?")?.execute([first])?;
+        for (id, amount) in gone {
+            transaction
+                .prepare_cached(
+                    "UPDATE topics SET trimmed_through = max(trimmed_through, ?) WHERE id = ?",
+                )?
+                .execute(params![amount.last_offset, id])?;
+        }
+        let mut added = 0;
+        if !kept.is_empty() {
+            let (codec, body) = self.compressor.encode(kept).map_err(to_sqlite)?;
+            added = body.len() as u64;
+            let expires = expires(&shared.rules, rule_of, &remaining);
+            put_block(&transaction, kept, codec, &body, expires)?;
+            insert_topics(&transaction, kept.first(), &remaining)?;
+        }
+        transaction.commit()?;
+        self.since_checkpoint += 4096 + added;
+        Ok(added)
+    }
+
+    /// What the file says a damaged block held; slow, and never needed while disks are well.
+    fn amounts_on_file(
+        &self,
+        first: Offset,
+        last: Offset,
+    ) -> rusqlite::Result<Vec<(TopicId, Amount)>> {
+        self.connection
+            .prepare("SELECT topic_id, events, bytes FROM block_topics WHERE first = ?")?
+            .query_map([first], |row| {
+                let amount = Amount {
+                    events: row.get(1)?,
+                    bytes: row.get(2)?,
+                    last_offset: last,
+                    last_received: 0,
+                };
+                Ok((row.get(0)?, amount))
+            })?
+            .collect()
+    }
+
+    /// Above the number of keys a topic may have in `latest`, those that changed longest ago go.
+    fn cap_latest(&mut self, _: Millis) -> rusqlite::Result<bool> {
+        let most = self.shared.config.latest_keys;
+        for id in std::mem::take(&mut self.touched) {
+            let count: usize = self
+                .connection
+                .prepare_cached("SELECT count(*) FROM latest WHERE topic_id = ?")?
+                .query_row([id], |row| row.get(0))?;
+            if count > most {
+                // A tenth more than needed, so that a topic at its limit does not pay every time.
+                let surplus = count - most + most / 10;
+                self.connection
+                    .prepare_cached(
+                        "DELETE FROM latest WHERE topic_id = ?1 AND offset IN (SELECT offset
+                             FROM latest WHERE topic_id = ?1 ORDER BY offset LIMIT ?2)",
+                    )?
+                    .execute(params![id, surplus])?;
+                self.shared.telemetry.hit(Limit::LatestKeys);
+            }
+        }
+        Ok(false)
+    }
+
+    fn drop_old_ids(&mut self, now: Millis) -> rusqlite::Result<bool> {
+        let from = self.dedupe.expire(now);
+        let dropped = self
+            .connection
+            .prepare_cached(
+                "DELETE FROM ids WHERE first IN (SELECT first FROM ids ORDER BY first LIMIT ?)
+                     AND received < ?",
+            )?
+            .execute(params![IDS_STEP, from])?;
+        Ok(dropped == IDS_STEP)
+    }
+
+    /// At the limit of topics, those that hold nothing any more make room.
+    fn forget_topics(&mut self, _: Millis) -> rusqlite::Result<bool> {
+        let shared = self.shared.clone();
+        let empty: HashMap<TopicId, Offset> = {
+            let topics = shared.topics.read();
+            if topics.len() < shared.config.max_topics {
+                return Ok(false);
+            }
+            let is_empty = |(id, state): (TopicId, &super::topics::TopicState)| {
+                (state.info.events == 0).then_some((id, state.info.trimmed_through))
+            };
+            topics.iter().filter_map(is_empty).collect()
+        };
+        let Some(through) = empty.values().copied().max() else { return Ok(false) };
+        let mut topics = shared.topics.write();
+        let through = through.max(topics.forgotten_through());
+        topics.set_forgotten_through(through);
+        let transaction = self.connection.unchecked_transaction()?;
+        transaction
+            .execute("UPDATE meta SET value = ? WHERE key = 'forgotten_through'", [through])?;
+        for id in empty.keys() {
+            transaction.prepare_cached("DELETE FROM topics WHERE id = ?")?.execute([id])?;
+            transaction.prepare_cached("DELETE FROM latest WHERE topic_id = ?")?.execute([id])?;
+        }
+        transaction.commit()?;
+        empty.keys().for_each(|id| topics.forget(*id));
+        Ok(false)
+    }
+
+    /// Gives the pages of what was trimmed back to the file system.
+    fn vacuum(&mut self, _: Millis) -> rusqlite::Result<bool> {
+        let free: u32 = self.connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
+        if free < 4 * VACUUM_PAGES {
+            return Ok(false); // the next commits will use them
+        }
+        let mut vacuum = self
+            .connection
+            .prepare_cached(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+        let mut rows = vacuum.query([])?;
+        while rows.next()?.is_some() {}
+        Ok(true)
+    }
+}

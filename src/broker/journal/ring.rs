@@ -1,0 +1,56 @@
+//! The newest blocks, decoded, so that recent history is read without touching the file.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crate::{event::Block, position::Offset};
+
+/// Every block above `from`, bounded by bytes.
+#[derive(Debug)]
+pub(super) struct Ring {
+    blocks: VecDeque<Arc<Block>>,
+    bytes: usize,
+    most: usize,
+    from: Offset,
+}
+
+/// What a block costs beside its JSON, by record: the index entry.
+const RECORD_OVERHEAD: usize = 40;
+
+impl Ring {
+    pub(super) fn new(from: Offset, most: usize) -> Self {
+        Self { blocks: VecDeque::new(), bytes: 0, most, from }
+    }
+
+    pub(super) fn push(&mut self, block: Arc<Block>) {
+        self.bytes += cost(&block);
+        self.blocks.push_back(block);
+        while self.bytes > self.most && self.blocks.len() > 1 {
+            if let Some(oldest) = self.blocks.pop_front() {
+                self.bytes -= cost(&oldest);
+                self.from = oldest.last();
+            }
+        }
+    }
+
+    /// The blocks with records above `after`, in order; None if the ring does not reach back there.
+    pub(super) fn after(&self, after: Offset) -> Option<impl Iterator<Item = &Arc<Block>>> {
+        (after >= self.from).then(|| {
+            let start = self.blocks.partition_point(|block| block.last() <= after);
+            self.blocks.range(start..)
+        })
+    }
+
+    /// Newest first.
+    pub(super) fn backwards(&self) -> impl Iterator<Item = &Arc<Block>> {
+        self.blocks.iter().rev()
+    }
+
+    /// The ring holds everything above this.
+    pub(super) fn from(&self) -> Offset {
+        self.from
+    }
+}
+
+fn cost(block: &Block) -> usize {
+    block.bytes() + block.len() * RECORD_OVERHEAD
+}

@@ -1,0 +1,155 @@
+//! What the journal knows of each topic, in memory: the file's aggregates, kept up to date.
+
+use std::collections::HashMap;
+
+use super::Rules;
+use crate::{
+    broker::TopicInfo,
+    position::Offset,
+    topic::{Topic, TopicFilter},
+};
+
+/// A topic's row number in the file.
+pub(super) type TopicId = i64;
+
+/// All topics, by name and number.
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    by_name: HashMap<Topic, TopicId>,
+    by_id: HashMap<TopicId, TopicState>,
+    next_id: TopicId,
+    /// The highest `trimmed_through` of all.
+    trimmed_max: Offset,
+    /// Topics up to here may have been forgotten together with what they had lost.
+    forgotten_through: Offset,
+}
+
+/// One topic.
+#[derive(Debug, Clone)]
+pub(super) struct TopicState {
+    pub(super) info: TopicInfo,
+    /// Which retention rule it has.
+    pub(super) rule: usize,
+}
+
+/// How much of a topic is in a block, or was added or taken away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Amount {
+    pub(super) events: u64,
+    pub(super) bytes: u64,
+    pub(super) last_offset: Offset,
+    pub(super) last_received: u64,
+}
+
+impl Topics {
+    pub(super) fn id(&self, topic: &str) -> Option<TopicId> {
+        // A topic's text hashes like the topic: both are the hash of a str.
+        self.by_name.get(topic).copied()
+    }
+
+    pub(super) fn get(&self, id: TopicId) -> Option<&TopicState> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (TopicId, &TopicState)> {
+        self.by_id.iter().map(|(id, state)| (*id, state))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) fn next_id(&self) -> TopicId {
+        self.next_id
+    }
+
+    pub(super) fn forgotten_through(&self) -> Offset {
+        self.forgotten_through
+    }
+
+    pub(super) fn set_forgotten_through(&mut self, offset: Offset) {
+        self.forgotten_through = offset;
+        self.trimmed_max = self.trimmed_max.max(offset);
+    }
+
+    pub(super) fn insert(&mut self, id: TopicId, topic: Topic, trimmed: Offset, rules: &Rules) {
+        let rule = rules.of(topic.as_str());
+        self.by_name.insert(topic.clone(), id);
+        self.next_id = self.next_id.max(id + 1);
+        self.trimmed_max = self.trimmed_max.max(trimmed);
+        let info = TopicInfo {
+            topic,
+            events: 0,
+            bytes: 0,
+            last_offset: 0,
+            last_received: 0,
+            trimmed_through: trimmed,
+        };
+        self.by_id.insert(id, TopicState { info, rule });
+    }
+
+    pub(super) fn add(&mut self, id: TopicId, amount: Amount) {
+        if let Some(TopicState { info, .. }) = self.by_id.get_mut(&id) {
+            info.events += amount.events;
+            info.bytes += amount.bytes;
+            if amount.last_offset > info.last_offset {
+                info.last_offset = amount.last_offset;
+                info.last_received = amount.last_received;
+            }
+        }
+    }
+
+    /// Records are about to be trimmed, the last of them at `amount.last_offset`.
+    ///
+    /// Raised before the commit that removes them: a reader that no longer finds them must
+    /// already see that they are gone.
+    pub(super) fn raise_trimmed(&mut self, id: TopicId, through: Offset) {
+        if let Some(TopicState { info, .. }) = self.by_id.get_mut(&id) {
+            info.trimmed_through = info.trimmed_through.max(through);
+            self.trimmed_max = self.trimmed_max.max(through);
+        }
+    }
+
+    pub(super) fn subtract(&mut self, id: TopicId, amount: Amount) {
+        if let Some(TopicState { info, .. }) = self.by_id.get_mut(&id) {
+            info.events = info.events.saturating_sub(amount.events);
+            info.bytes = info.bytes.saturating_sub(amount.bytes);
+        }
+    }
+
+    pub(super) fn forget(&mut self, id: TopicId) {
+        if let Some(state) = self.by_id.remove(&id) {
+            self.by_name.remove(&state.info.topic);
+        }
+    }
+
+    /// The last offset lost to the filter; only asked for losses above `after`.
+    pub(super) fn trimmed_through(&self, filter: &TopicFilter, after: Offset) -> Offset {
+        if self.trimmed_max <= after {
+            return 0;
+        }
+        let lost = self.matching(filter, usize::MAX).into_iter().flatten();
+        let lost = lost.filter_map(|id| self.get(id)).map(|state| state.info.trimmed_through);
+        lost.max().unwrap_or(0).max(self.forgotten_through)
+    }
+
+    /// The topics that match; None if they are more than `most`.
+    pub(super) fn matching(&self, filter: &TopicFilter, most: usize) -> Option<Vec<TopicId>> {
+        let literals: Option<Vec<&str>> =
+            filter.patterns().iter().map(|pattern| pattern.as_literal()).collect();
+        if let Some(literals) = literals {
+            let found: Vec<_> = literals.into_iter().filter_map(|topic| self.id(topic)).collect();
+            return (found.len() <= most).then_some(found);
+        }
+        let mut found = Vec::new();
+        for (id, state) in self.iter() {
+            if filter.matches(state.info.topic.as_str()) {
+                if found.len() == most {
+                    return None;
+                }
+                found.push(id);
+            }
+        }
+        Some(found)
+    }
+}

@@ -1,0 +1,306 @@
+//! The hub: readers' side of the log. Views, cursors, and the dispatch that feeds them.
+
+mod bell;
+mod cursor;
+mod dispatch;
+mod frame;
+mod index;
+mod latest;
+mod view;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use serde::Deserialize;
+use slab::Slab;
+
+pub use self::{
+    bell::Bell,
+    cursor::{Cursor, Gap, Item},
+    frame::{Form, Frame},
+};
+use self::{
+    bell::Seat,
+    cursor::Beginning,
+    index::Index,
+    latest::{Conflated, Room},
+    view::{Tail, View, ViewKey},
+};
+use crate::{
+    broker::{Broker, ReadError, ReplayStart},
+    bytesize::ByteSize,
+    event::BlockBuilder,
+    position::{Epoch, Offset, Position},
+    protocol::{GapReason, Mode, SubscribedStart},
+    telemetry::Telemetry,
+    time::Millis,
+    topic::TopicFilter,
+};
+
+/// How much the hub keeps ready; the `[hub]` section of the configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Ready-made frames of all views together; older ones are read from the log again.
+    pub tail_bytes: ByteSize,
+    /// One frame of history, and so what a slow reader holds of it.
+    pub chunk_bytes: ByteSize,
+    /// Values one view in mode `latest` keeps ready.
+    pub latest_keys: usize,
+    /// Their bytes.
+    pub latest_bytes: ByteSize,
+    /// Frames a second in mode `latest` for a subscription that does not say.
+    pub max_hz: f64,
+}
+
+/// What a subscription asks for.
+#[derive(Debug, Clone)]
+pub struct Subscription {
+    /// How its bytes come.
+    pub form: Form,
+    /// What it matches.
+    pub filter: TopicFilter,
+    /// Every event or the newest of each key.
+    pub mode: Mode,
+    /// In mode `latest`: the most frames in a second.
+    pub max_hz: Option<f64>,
+    /// Where it begins.
+    pub start: Start,
+}
+
+/// Where a subscription begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With what is published from now on.
+    Live,
+    /// With the last `n` matching events.
+    Last(usize),
+    /// With what was received since this time.
+    Since(Millis),
+    /// With the newest of each (topic, key).
+    Latest,
+    /// Behind this position.
+    Resume(Position),
+}
+
+/// The readers' side of the log. Cheap to clone.
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+struct Inner {
+    broker: Broker,
+    config: Config,
+    telemetry: Telemetry,
+    /// Held for a lookup or a change of the list, never while frames are made or bytes written.
+    registry: Mutex<Registry>,
+    /// Everything up to here has been appended to the views it matches.
+    head: AtomicU64,
+}
+
+#[derive(Default)]
+struct Registry {
+    views: Slab<Arc<View>>,
+    by_key: HashMap<ViewKey, usize>,
+    index: Index,
+    /// Everything up to here has been matched against the views there were.
+    matched_through: Offset,
+}
+
+impl Hub {
+    /// A hub over `broker`, which delivers once [`run`](Self::run) does.
+    pub fn new(broker: Broker, config: Config, telemetry: Telemetry) -> Self {
+        let head = broker.head().offset;
+        let registry = Registry { matched_through: head, ..Registry::default() };
+        Self(Arc::new(Inner {
+            broker,
+            config,
+            telemetry,
+            registry: Mutex::new(registry),
+            head: AtomicU64::new(head),
+        }))
+    }
+
+    /// Everything up to here is on its way to the subscribers it matches.
+    pub fn head(&self) -> Position {
+        Position { epoch: self.epoch(), offset: self.0.head.load(Ordering::Acquire) }
+    }
+
+    /// Starts a subscription. `bell` wakes the task that polls the cursor.
+    pub async fn subscribe(
+        &self,
+        subscription: Subscription,
+        bell: Arc<Bell>,
+    ) -> Result<(Cursor, SubscribedStart), ReadError> {
+        let Subscription { form, filter, mode, max_hz, start } = subscription;
+        let pace = match mode {
+            Mode::All => None,
+            Mode::Latest => Some((1000.0 / max_hz.unwrap_or(self.0.config.max_hz)) as u64),
+        };
+        // The seat first: from here on nothing new is missed, and what came before is history.
+        let guard = self.join(ViewKey { form, filter: filter.clone(), pace }, bell);
+        let broker = &self.0.broker;
+        let committed = broker.head();
+        let mut beginning = Beginning {
+            position: guard.joined_at,
+            seen: guard.seen,
+            snapshot: None,
+            fold_until: pace.map(|_| guard.joined_at),
+            gap: None,
+        };
+        match start {
+            Start::Live => {}
+            Start::Last(0) => {}
+            Start::Last(n) => {
+                beginning.position =
+                    broker.locate(&filter, ReplayStart::Last(n), committed.offset).await?;
+            }
+            Start::Since(time) => {
+                beginning.position =
+                    broker.locate(&filter, ReplayStart::Since(time), committed.offset).await?;
+            }
+            Start::Latest => {
+                // What changed behind `committed` comes as events: it is left out here.
+                let newest = broker.latest(&filter).await?;
+                let mut kept = BlockBuilder::default();
+                newest
+                    .records()
+                    .filter(|record| record.offset() <= committed.offset)
+                    .for_each(|record| kept.push_record(record));
+                beginning.position = committed.offset;
+                beginning.snapshot = Some(kept.finish());
+            }
+            Start::Resume(position)
+                if position.epoch != committed.epoch || position.offset > committed.offset =>
+            {
+                let from = Position { offset: position.offset.saturating_add(1), ..position };
+                beginning.position = committed.offset;
+                beginning.gap = Some(Gap { from, to: committed, reason: GapReason::Epoch });
+            }
+            Start::Resume(position) => beginning.position = position.offset,
+        }
+        let recovered = beginning.gap.is_none() && {
+            let resumed = matches!(start, Start::Resume(_));
+            !resumed
+                || !guard.view.is_behind(beginning.position)
+                || broker.trimmed_through(&filter) <= beginning.position
+        };
+        let start = SubscribedStart {
+            position: Position { epoch: committed.epoch, offset: beginning.position },
+            head: committed,
+            recovered,
+        };
+        Ok((guard.sit(beginning), start))
+    }
+
+    /// Offsets between the slowest cursor and the head; 0 when all have what matches.
+    pub fn slowest_lag(&self) -> u64 {
+        let views: Vec<_> = {
+            let registry = self.0.registry.lock();
+            registry.views.iter().map(|(_, view)| view.clone()).collect()
+        };
+        let head = self.head().offset;
+        views.iter().map(|view| view.slowest_lag(head)).max().unwrap_or(0)
+    }
+
+    /// Finds or makes the view and takes a seat in it.
+    fn join(&self, key: ViewKey, bell: Arc<Bell>) -> Joined {
+        let mut registry = self.0.registry.lock();
+        let slot = match registry.by_key.get(&key) {
+            Some(slot) => *slot,
+            None => {
+                let view =
+                    Arc::new(View::new(key.clone(), registry.matched_through, self.latest_room()));
+                let slot = registry.views.insert(view);
+                registry.index.insert(&key.filter, slot);
+                registry.by_key.insert(key, slot);
+                self.0.telemetry.views.inc();
+                slot
+            }
+        };
+        let view = registry.views[slot].clone();
+        // In mode `latest` the count and the place it was taken at must belong together.
+        let (joined_at, seen) = match &view.tail {
+            Tail::Frames(_) => (registry.matched_through, 0),
+            Tail::Latest(conflated) => {
+                let conflated = conflated.lock();
+                (conflated.through().max(self.head().offset), conflated.matched())
+            }
+        };
+        let seat = Arc::new(Seat::new(bell, joined_at));
+        let seat_key = view.seats.lock().insert(seat.clone());
+        self.0.telemetry.subscriptions.inc();
+        Joined { hub: self.clone(), view, slot, seat_key, seat: Some(seat), joined_at, seen }
+    }
+
+    /// Gives the seat up, and the view with it when it was the last.
+    fn leave(&self, slot: usize, seat_key: usize) {
+        let mut registry = self.0.registry.lock();
+        let view = registry.views[slot].clone();
+        let empty = {
+            let mut seats = view.seats.lock();
+            seats.remove(seat_key);
+            seats.is_empty()
+        };
+        if empty {
+            registry.index.remove(&view.key.filter, slot);
+            registry.by_key.remove(&view.key);
+            registry.views.remove(slot);
+            self.0.telemetry.views.dec();
+        }
+        self.0.telemetry.subscriptions.dec();
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.0.broker.epoch()
+    }
+
+    fn broker(&self) -> &Broker {
+        &self.0.broker
+    }
+
+    fn chunk_bytes(&self) -> usize {
+        self.0.config.chunk_bytes.as_usize()
+    }
+
+    fn latest_room(&self) -> Room {
+        let Config { latest_keys, latest_bytes, .. } = &self.0.config;
+        Room { keys: *latest_keys, bytes: latest_bytes.as_usize() }
+    }
+
+    /// Gathers a stretch of history for mode `latest`; the cursor empties it when it is full.
+    fn fold(&self, began: Offset) -> Conflated {
+        Conflated::new(began, Room { keys: usize::MAX, bytes: usize::MAX })
+    }
+}
+
+/// A seat taken for a cursor that does not exist yet; given up again if it never does.
+struct Joined {
+    hub: Hub,
+    view: Arc<View>,
+    slot: usize,
+    seat_key: usize,
+    seat: Option<Arc<Seat>>,
+    joined_at: Offset,
+    seen: u64,
+}
+
+impl Joined {
+    fn sit(mut self, beginning: Beginning) -> Cursor {
+        let seat = self.seat.take().unwrap_or_else(|| unreachable!("a seat is taken once"));
+        Cursor::new(self.hub.clone(), self.view.clone(), self.slot, self.seat_key, seat, beginning)
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        if self.seat.is_some() {
+            self.hub.leave(self.slot, self.seat_key);
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! A cursor: one subscription's place in the log, and what comes next for it.
+//!
+//! Replay, resume, live and lagging are the same here: while the position lies before what the
+//! view's tail covers, the cursor reads history from the broker; from there it follows the tail.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, ready},
+};
+
+use super::{
+    Hub,
+    bell::Seat,
+    frame::Frame,
+    latest::Conflated,
+    view::{Next, Tail, View},
+};
+use crate::{
+    broker::{Chunk, ReadError},
+    event::{Block, Record},
+    position::{Offset, Position},
+    protocol::GapReason,
+};
+
+/// One subscription. Dropping it ends the subscription.
+pub struct Cursor {
+    hub: Hub,
+    view: Arc<View>,
+    slot: usize,
+    seat_key: usize,
+    seat: Arc<Seat>,
+    position: Offset,
+    /// In mode `latest`: how many records had matched up to the position.
+    seen: u64,
+    phase: Phase,
+    /// A gap to be said before anything else.
+    gap: Option<Gap>,
+    said_live: bool,
+    /// Whether the tail may hold more than was taken.
+    more: bool,
+}
+
+enum Phase {
+    /// Sends the newest values as they were when the subscription began.
+    Snapshot { values: Arc<Block>, sent: usize, then: Offset },
+    /// Reads history up to `until`; in mode `latest` it gathers in `fold`.
+    History { until: Offset, reading: Option<Reading>, fold: Option<Box<Conflated>> },
+    /// Follows the view's tail.
+    Tail,
+}
+
+type Reading = Pin<Box<dyn Future<Output = Result<Chunk, ReadError>> + Send>>;
+
+/// What comes next for a subscription.
+#[derive(Debug)]
+pub enum Item {
+    /// Events.
+    Frame(Frame),
+    /// Events are missing.
+    Gap(Gap),
+    /// Everything up to here has been sent; what follows is live. Said once.
+    Live(Position),
+    /// The log could not be read; asking again tries again.
+    Failed(ReadError),
+}
+
+/// Events that will not come: `from` and `to` are inclusive, and the subscription goes on from `to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The first that may be missing.
+    pub from: Position,
+    /// The last that may be missing.
+    pub to: Position,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// Where a cursor begins, decided by [`Hub::subscribe`].
+pub(super) struct Beginning {
+    pub(super) position: Offset,
+    /// In mode `latest`: how many records had matched up to where the tail takes over.
+    pub(super) seen: u64,
+    pub(super) snapshot: Option<Arc<Block>>,
+    /// In mode `latest`: history up to here is read before the tail is followed.
+    pub(super) fold_until: Option<Offset>,
+    pub(super) gap: Option<Gap>,
+}
+
+impl Cursor {
+    pub(super) fn new(
+        hub: Hub,
+        view: Arc<View>,
+        slot: usize,
+        seat_key: usize,
+        seat: Arc<Seat>,
+        beginning: Beginning,
+    ) -> Self {
+        let phase = match (beginning.snapshot, beginning.fold_until) {
+            (Some(values), _) => Phase::Snapshot { values, sent: 0, then: beginning.position },
+            (None, Some(until)) if until > beginning.position => {
+                Phase::History { until, reading: None, fold: None }
+            }
+            _ => Phase::Tail,
+        };
+        let position = beginning.position;
+        seat.position.store(position, Ordering::Relaxed);
+        Self {
+            hub,
+            view,
+            slot,
+            seat_key,
+            seat,
+            position,
+            seen: beginning.seen,
+            phase,
+            gap: beginning.gap,
+            said_live: false,
+            more: true,
+        }
+    }
+
+    /// Where the subscription stands: all that matches up to here was given out.
+    pub fn position(&self) -> Position {
+        Position { epoch: self.hub.epoch(), offset: self.position }
+    }
+
+    /// The next item. Pending until there is one: the task is woken by the bell given at
+    /// [`Hub::subscribe`], or by the broker when history was being read.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+        if let Some(gap) = self.gap.take() {
+            return Poll::Ready(Item::Gap(gap));
+        }
+        if matches!(self.phase, Phase::Tail) {
+            self.more |= self.seat.ready.swap(false, Ordering::AcqRel);
+            if !self.more {
+                return Poll::Pending;
+            }
+        }
+        loop {
+            let step = match &mut self.phase {
+                Phase::Snapshot { .. } => self.step_snapshot(),
+                Phase::History { .. } => ready!(self.poll_history(cx)),
+                Phase::Tail => self.step_tail(),
+            };
+            match step {
+                Step::Again => {}
+                Step::Item(item) => return Poll::Ready(item),
+                Step::Nothing => {
+                    self.more = false;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Whether everything that matches up to `head` was given out; then the position moves there.
+    /// `head` must have been read from the hub before the last [`poll_next`](Self::poll_next).
+    pub fn settle(&mut self, head: Offset) -> bool {
+        let settled = matches!(self.phase, Phase::Tail)
+            && self.gap.is_none()
+            && self.said_live
+            && match &self.view.tail {
+                Tail::Frames(frames) => {
+                    matches!(frames.lock().next(self.position), Next::Nothing)
+                }
+                Tail::Latest(conflated) => conflated.lock().through() <= self.position,
+            };
+        if settled {
+            self.move_to(self.position.max(head));
+        }
+        settled
+    }
+
+    fn step_snapshot(&mut self) -> Step {
+        let Phase::Snapshot { values, sent, then } = &mut self.phase else { return Step::Again };
+        let (values, start, then) = (values.clone(), *sent, *then);
+        let mut bytes = 0;
+        let batch: Vec<Record<'_>> = (start..values.len())
+            .filter_map(|index| values.record(index))
+            .take_while(|record| {
+                let fits = bytes < self.hub.chunk_bytes();
+                bytes += record.json().len();
+                fits
+            })
+            .collect();
+        *sent = start + batch.len();
+        let Some(last) = batch.last() else {
+            self.phase = Phase::Tail;
+            self.move_to(then);
+            return Step::Again;
+        };
+        let offset = if *sent == values.len() { then } else { last.offset() };
+        let position = Position { epoch: self.hub.epoch(), offset };
+        let skipped = self.skipped_if_latest(0);
+        Step::Item(Item::Frame(self.view.key.form.frame(position, batch.into_iter(), skipped)))
+    }
+
+    fn poll_history(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        let Phase::History { until, reading, .. } = &mut self.phase else {
+            return Poll::Ready(Step::Again);
+        };
+        let until = *until;
+        if self.position >= until {
+            return Poll::Ready(self.end_history());
+        }
+        let future = reading.get_or_insert_with(|| {
+            let (broker, filter) = (self.hub.broker().clone(), self.view.key.filter.clone());
+            let (position, budget) = (self.position, self.hub.chunk_bytes());
+            Box::pin(async move { broker.read(position, until, &filter, budget).await })
+        });
+        let read = ready!(future.as_mut().poll(cx));
+        *reading = None;
+        Poll::Ready(match read {
+            Ok(chunk) => self.take_chunk(&chunk, until),
+            Err(error) => Step::Item(Item::Failed(error)),
+        })
+    }
+
+    fn take_chunk(&mut self, chunk: &Chunk, until: Offset) -> Step {
+        if chunk.trimmed_through > self.position {
+            if let Some(folded) = self.unfold() {
+                return folded; // what came before the gap; the next read finds the gap again
+            }
+            let from = Position { offset: self.position + 1, ..self.position() };
+            self.move_to(chunk.trimmed_through);
+            return Step::Item(Item::Gap(Gap {
+                from,
+                to: self.position(),
+                reason: GapReason::Retention,
+            }));
+        }
+        let view = self.view.clone();
+        let position = self.position;
+        let reached = chunk.reached.min(until);
+        let matching = chunk
+            .blocks
+            .iter()
+            .flat_map(|block| block.records_after(position))
+            .take_while(|record| record.offset() <= reached)
+            .filter(|record| view.key.filter.matches(record.topic()));
+        if let Tail::Latest(_) = &view.tail {
+            if let Phase::History { fold, .. } = &mut self.phase {
+                let fold = fold.get_or_insert_with(|| Box::new(self.hub.fold(position)));
+                matching.for_each(|record| fold.take_in(record));
+                let full = fold.bytes() >= self.hub.chunk_bytes();
+                self.move_to(reached);
+                return if full { self.unfold().unwrap_or(Step::Again) } else { Step::Again };
+            }
+            return Step::Again;
+        }
+        let mut bytes = 0;
+        let mut whole = true;
+        let batch: Vec<Record<'_>> = matching
+            .take_while(|record| {
+                whole = bytes < self.hub.chunk_bytes();
+                bytes += record.json().len();
+                whole
+            })
+            .collect();
+        let offset = match batch.last() {
+            Some(last) if !whole => last.offset(),
+            _ => reached,
+        };
+        self.move_to(offset);
+        if batch.is_empty() {
+            return Step::Again;
+        }
+        Step::Item(Item::Frame(view.key.form.frame(self.position(), batch.into_iter(), None)))
+    }
+
+    fn end_history(&mut self) -> Step {
+        let folded = self.unfold();
+        self.phase = Phase::Tail;
+        self.more = true;
+        folded.unwrap_or(Step::Again)
+    }
+
+    /// The values gathered from history as one frame.
+    fn unfold(&mut self) -> Option<Step> {
+        let Phase::History { fold, .. } = &mut self.phase else { return None };
+        let mut fold = fold.take()?;
+        let frame = fold.changed(&self.view.key.form, self.hub.epoch(), 0, 0)?;
+        Some(Step::Item(Item::Frame(Frame { through: self.position, ..frame })))
+    }
+
+    fn step_tail(&mut self) -> Step {
+        // The head before the tail: what was dispatched up to it is in the tail by now.
+        let head = self.hub.head().offset;
+        let view = self.view.clone();
+        let next = match &view.tail {
+            Tail::Frames(frames) => frames.lock().next(self.position),
+            Tail::Latest(conflated) => {
+                let mut conflated = conflated.lock();
+                let through = conflated.through();
+                let seen = std::mem::replace(&mut self.seen, conflated.matched());
+                if self.position < conflated.evicted_through() {
+                    Next::Behind(through)
+                } else {
+                    let (form, epoch) = (&view.key.form, self.hub.epoch());
+                    match conflated.changed(form, epoch, self.position, seen) {
+                        Some(frame) => Next::Frame(frame),
+                        None => Next::Nothing,
+                    }
+                }
+            }
+        };
+        match next {
+            Next::Frame(frame) => {
+                self.move_to(frame.through);
+                Step::Item(Item::Frame(frame))
+            }
+            Next::Behind(until) => {
+                self.phase = Phase::History { until, reading: None, fold: None };
+                Step::Again
+            }
+            Next::Nothing => {
+                self.move_to(self.position.max(head));
+                if self.said_live {
+                    return Step::Nothing;
+                }
+                self.said_live = true;
+                Step::Item(Item::Live(self.position()))
+            }
+        }
+    }
+
+    fn skipped_if_latest(&self, skipped: u64) -> Option<u64> {
+        matches!(self.view.tail, Tail::Latest(_)).then_some(skipped)
+    }
+
+    fn move_to(&mut self, position: Offset) {
+        if position != self.position {
+            self.position = position;
+            self.seat.position.store(position, Ordering::Relaxed);
+        }
+    }
+}
+
+enum Step {
+    Again,
+    Item(Item),
+    Nothing,
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        self.hub.leave(self.slot, self.seat_key);
+    }
+}
+
+impl std::fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cursor")
+            .field("view", &self.view.key)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,220 @@
+//! Dispatch: takes blocks from the broker's tail and appends them to the views they match.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    sync::{Arc, Weak, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Hub,
+    view::{Appended, Due, View},
+};
+use crate::{
+    broker::ReadError,
+    event::Block,
+    position::Offset,
+    topic::{TopicFilter, TopicPattern},
+};
+
+/// What a frame costs beside its bytes: its entry in the view and in the backlog.
+const FRAME_OVERHEAD: usize = 128;
+/// How long to wait before reading the log again after it failed.
+const RETRY: Duration = Duration::from_millis(200);
+
+impl Hub {
+    /// Dispatches what the broker announces until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut dispatcher = Dispatcher::new(self);
+        let mut tail = dispatcher.hub.0.broker.tail();
+        loop {
+            tail.mark_unchanged();
+            let wait = match dispatcher.catch_up().await {
+                Ok(()) => dispatcher.next_tick(),
+                Err(error) => {
+                    tracing::error!(%error, "dispatch cannot read the log; trying again");
+                    Some(Instant::now() + RETRY)
+                }
+            };
+            let tick = async {
+                match wait {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = tail.changed() => if changed.is_err() { return },
+                () = tick => {}
+            }
+            dispatcher.tick(Instant::now());
+        }
+    }
+}
+
+struct Dispatcher {
+    hub: Hub,
+    dispatched: Offset,
+    /// Frames in the order they were made over all views; the oldest are forgotten first.
+    backlog: VecDeque<(Weak<View>, u64, usize)>,
+    backlog_bytes: usize,
+    /// Views in mode `latest` that wait for their time.
+    due: BinaryHeap<Reverse<Waiting>>,
+}
+
+struct Waiting(Instant, Weak<View>);
+
+impl Dispatcher {
+    fn new(hub: Hub) -> Self {
+        let dispatched = hub.head().offset;
+        Self { hub, dispatched, backlog: VecDeque::new(), backlog_bytes: 0, due: BinaryHeap::new() }
+    }
+
+    /// Dispatches everything committed.
+    async fn catch_up(&mut self) -> Result<(), ReadError> {
+        let broker = self.hub.broker().clone();
+        loop {
+            let committed = broker.head().offset;
+            if committed <= self.dispatched {
+                return Ok(());
+            }
+            if let Some(blocks) = broker.recent(self.dispatched) {
+                blocks.iter().for_each(|block| self.dispatch(block));
+            } else {
+                let chunk = broker
+                    .read(self.dispatched, committed, &everything(), self.hub.chunk_bytes())
+                    .await?;
+                if chunk.trimmed_through > self.dispatched {
+                    self.pass_over(chunk.trimmed_through);
+                    continue;
+                }
+                chunk.blocks.iter().for_each(|block| self.dispatch(block));
+                self.advance(chunk.reached);
+            }
+            // So that a long stretch of history does not hold the worker from the readers.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn dispatch(&mut self, block: &Block) {
+        if block.last() <= self.dispatched {
+            return;
+        }
+        let epoch = self.hub.epoch();
+        let now = Instant::now();
+        for (view, matching) in self.matching(block) {
+            match view.append(epoch, block, &matching) {
+                Appended::Frame { number, size } => {
+                    view.call();
+                    self.remember(&view, number, size + FRAME_OVERHEAD);
+                }
+                Appended::Latest => match view.schedule(now) {
+                    Due::Now => view.call(),
+                    Due::At(due) => self.due.push(Reverse(Waiting(due, Arc::downgrade(&view)))),
+                    Due::Scheduled => {}
+                },
+            }
+        }
+        self.advance(block.last());
+    }
+
+    /// The views that match, each with the indices of its records.
+    fn matching(&self, block: &Block) -> Vec<(Arc<View>, Vec<u32>)> {
+        let mut registry = self.hub.0.registry.lock();
+        let mut by_slot: HashMap<usize, usize> = HashMap::new();
+        let mut matches: Vec<(Arc<View>, Vec<u32>)> = Vec::new();
+        let mut topic = "";
+        let mut slots = Vec::new();
+        for (index, record) in block.records().enumerate() {
+            if record.offset() <= self.dispatched {
+                continue;
+            }
+            if record.topic() != topic {
+                topic = record.topic();
+                slots.clear();
+                registry.index.lookup(topic, &mut slots);
+            }
+            for slot in &slots {
+                let at = *by_slot.entry(*slot).or_insert_with(|| {
+                    matches.push((registry.views[*slot].clone(), Vec::new()));
+                    matches.len() - 1
+                });
+                matches[at].1.push(index as u32);
+            }
+        }
+        registry.matched_through = registry.matched_through.max(block.last());
+        matches
+    }
+
+    fn remember(&mut self, view: &Arc<View>, number: u64, size: usize) {
+        self.backlog.push_back((Arc::downgrade(view), number, size));
+        self.backlog_bytes += size;
+        while self.backlog_bytes > self.hub.0.config.tail_bytes.as_usize() {
+            let Some((view, number, size)) = self.backlog.pop_front() else { break };
+            self.backlog_bytes -= size;
+            if let Some(view) = view.upgrade() {
+                view.forget(number);
+            }
+        }
+    }
+
+    /// Retention went past dispatch: every cursor finds the gap when it reads history.
+    fn pass_over(&mut self, trimmed_through: Offset) {
+        let views: Vec<Arc<View>> = {
+            let mut registry = self.hub.0.registry.lock();
+            registry.matched_through = registry.matched_through.max(trimmed_through);
+            registry.views.iter().map(|(_, view)| view.clone()).collect()
+        };
+        views.iter().for_each(|view| view.restart(trimmed_through));
+        self.advance(trimmed_through);
+    }
+
+    fn advance(&mut self, offset: Offset) {
+        self.dispatched = self.dispatched.max(offset);
+        self.hub.0.head.store(self.dispatched, Ordering::Release);
+    }
+
+    /// Calls the views whose time has come.
+    fn tick(&mut self, now: Instant) {
+        while self.due.peek().is_some_and(|Reverse(Waiting(due, _))| *due <= now) {
+            let Some(Reverse(Waiting(_, view))) = self.due.pop() else { break };
+            if let Some(view) = view.upgrade() {
+                view.tick(now);
+            }
+        }
+    }
+
+    fn next_tick(&self) -> Option<Instant> {
+        self.due.peek().map(|Reverse(Waiting(due, _))| *due)
+    }
+}
+
+/// Matches every topic, the hub's own included.
+fn everything() -> TopicFilter {
+    TopicFilter::new(
+        ["**", "hub", "hub.**"].iter().filter_map(|text| TopicPattern::parse(text).ok()),
+    )
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Waiting {}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.cmp(&other.0)
+    }
+}

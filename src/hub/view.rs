@@ -1,0 +1,219 @@
+//! A view: what all equal subscriptions share — the match, the frames, the list of who listens.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use parking_lot::Mutex;
+use slab::Slab;
+
+use super::{
+    bell::Seat,
+    frame::{Form, Frame},
+    latest::{Conflated, Room},
+};
+use crate::{
+    event::Block,
+    position::{Epoch, Offset, Position},
+    topic::TopicFilter,
+};
+
+/// What makes subscriptions equal, so that they share a view.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct ViewKey {
+    pub(super) form: Form,
+    pub(super) filter: TopicFilter,
+    /// In mode `latest`, the milliseconds between two frames.
+    pub(super) pace: Option<u64>,
+}
+
+/// Shared by the registry, the dispatcher and the view's cursors.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) key: ViewKey,
+    pub(super) tail: Tail,
+    /// Rung on every append; apart from the tail's lock, so that those woken do not wait for it.
+    pub(super) seats: Mutex<Slab<Arc<Seat>>>,
+}
+
+/// What a view keeps of the newest events.
+#[derive(Debug)]
+pub(super) enum Tail {
+    /// Mode `all`: ready-made frames.
+    Frames(Mutex<Frames>),
+    /// Mode `latest`: the newest record of each key.
+    Latest(Mutex<Conflated>),
+}
+
+/// The newest frames in order. Holds every matching event above `covered_from` that was dispatched.
+#[derive(Debug)]
+pub(super) struct Frames {
+    covered_from: Offset,
+    /// The number of the first frame held; frames are numbered in order as they are appended.
+    first: u64,
+    frames: VecDeque<Frame>,
+}
+
+/// What the tail has for a cursor.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// This frame.
+    Frame(Frame),
+    /// History up to this offset must be read first.
+    Behind(Offset),
+    /// Nothing yet.
+    Nothing,
+}
+
+impl View {
+    pub(super) fn new(key: ViewKey, covered_from: Offset, room: Room) -> Self {
+        let tail = match key.pace {
+            None => {
+                Tail::Frames(Mutex::new(Frames { covered_from, first: 0, frames: VecDeque::new() }))
+            }
+            Some(_) => Tail::Latest(Mutex::new(Conflated::new(covered_from, room))),
+        };
+        Self { key, tail, seats: Mutex::default() }
+    }
+
+    /// Takes in the records of `block` at `matching` (indices, ascending, at least one).
+    /// The caller decides when those who listen are called.
+    pub(super) fn append(&self, epoch: Epoch, block: &Block, matching: &[u32]) -> Appended {
+        let records = matching.iter().filter_map(|index| block.record(*index as usize));
+        match &self.tail {
+            Tail::Frames(frames) => {
+                let offset = records.clone().next_back().map_or(0, |record| record.offset());
+                let frame = self.key.form.frame(Position { epoch, offset }, records, None);
+                let size = frame.bytes.len();
+                let mut frames = frames.lock();
+                frames.frames.push_back(frame);
+                Appended::Frame { number: frames.first + frames.frames.len() as u64 - 1, size }
+            }
+            Tail::Latest(conflated) => {
+                let mut conflated = conflated.lock();
+                records.for_each(|record| conflated.take_in(record));
+                Appended::Latest
+            }
+        }
+    }
+
+    /// Tells everybody who listens that there is something new.
+    pub(super) fn call(&self) {
+        self.seats.lock().iter().for_each(|(_, seat)| seat.call());
+    }
+
+    /// In mode `latest`: when the next frame is due, and that it is now being waited for.
+    pub(super) fn schedule(&self, now: Instant) -> Due {
+        match (&self.tail, self.key.pace) {
+            (Tail::Latest(conflated), Some(pace)) => conflated.lock().schedule(now, pace),
+            _ => Due::Now,
+        }
+    }
+
+    /// In mode `latest`: the time that was waited for has come.
+    pub(super) fn tick(&self, now: Instant) {
+        if let Tail::Latest(conflated) = &self.tail {
+            conflated.lock().ticked(now);
+        }
+        self.call();
+    }
+
+    /// Forgets frame `number` if it is still the oldest held.
+    pub(super) fn forget(&self, number: u64) {
+        if let Tail::Frames(frames) = &self.tail {
+            let mut frames = frames.lock();
+            if frames.first == number
+                && let Some(frame) = frames.frames.pop_front()
+            {
+                frames.first += 1;
+                frames.covered_from = frame.through;
+            }
+        }
+    }
+
+    /// Forgets everything: dispatch has passed over what lies before `offset`.
+    pub(super) fn restart(&self, offset: Offset) {
+        match &self.tail {
+            Tail::Frames(frames) => {
+                let mut frames = frames.lock();
+                frames.first += frames.frames.len() as u64;
+                frames.frames.clear();
+                frames.covered_from = offset;
+            }
+            Tail::Latest(conflated) => conflated.lock().evict_through(offset),
+        }
+        self.call();
+    }
+
+    /// Whether a cursor at `position` has to read history before it can follow the tail.
+    pub(super) fn is_behind(&self, position: Offset) -> bool {
+        match &self.tail {
+            Tail::Frames(frames) => matches!(frames.lock().next(position), Next::Behind(_)),
+            Tail::Latest(_) => true, // it folds history
+        }
+    }
+
+    /// Offsets between a cursor at `position` and `head`; 0 when it has all that matches.
+    pub(super) fn lag(&self, position: Offset, head: Offset) -> u64 {
+        let newest = match &self.tail {
+            Tail::Frames(frames) => {
+                let frames = frames.lock();
+                frames.frames.back().map_or(frames.covered_from, |frame| frame.through)
+            }
+            Tail::Latest(conflated) => conflated.lock().through(),
+        };
+        if position >= newest { 0 } else { head.saturating_sub(position) }
+    }
+
+    /// The position of the cursor that is furthest behind, as a lag.
+    pub(super) fn slowest_lag(&self, head: Offset) -> u64 {
+        let slowest = {
+            let seats = self.seats.lock();
+            seats.iter().map(|(_, seat)| seat.position.load(Ordering::Relaxed)).min()
+        };
+        slowest.map_or(0, |position| self.lag(position, head))
+    }
+}
+
+/// What became of an append.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Appended {
+    /// A frame was made.
+    Frame {
+        /// Its number in the view.
+        number: u64,
+        /// Its bytes.
+        size: usize,
+    },
+    /// Values were taken in, to be framed when they are due.
+    Latest,
+}
+
+/// When those who listen are to be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// At once.
+    Now,
+    /// At this time, and the caller sees to it.
+    At(Instant),
+    /// Somebody sees to it already.
+    Scheduled,
+}
+
+impl Frames {
+    /// What comes after `position`.
+    pub(super) fn next(&self, position: Offset) -> Next {
+        if position < self.covered_from {
+            return Next::Behind(self.covered_from);
+        }
+        let index = self.frames.partition_point(|frame| frame.through <= position);
+        match self.frames.get(index) {
+            None => Next::Nothing,
+            // The position lies inside the frame: it came from another node or another cut.
+            Some(frame) if frame.first <= position => Next::Behind(frame.through),
+            Some(frame) => Next::Frame(frame.clone()),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Opening one of our SQLite files: ours or new, never somebody else's.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::Connection;
+
+/// What tells our file from others.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity {
+    /// `PRAGMA application_id`.
+    pub application_id: u32,
+    /// `PRAGMA user_version`: the version of the schema.
+    pub version: u32,
+    /// Its tables, for a new file.
+    pub schema: &'static str,
+}
+
+/// Why a file was not opened. In every case it was left as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The operating system refused.
+    #[error("cannot open {path}: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The file does not begin like a database.
+    #[error("{0} is not a pulsehub file; move it away or choose another data folder")]
+    Foreign(PathBuf),
+    /// The file was written by a newer pulsehub.
+    #[error("{path} has schema version {found}, this pulsehub knows {known}; run a newer pulsehub")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// SQLite cannot make sense of the file.
+    #[error(
+        "{path} is damaged ({error}); it was left untouched: restore it from a backup, or move it away to start afresh"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        error: rusqlite::Error,
+    },
+}
+
+/// SQLite's database header (sqlite.org/fileformat2.html section 1.3) as far as it concerns us.
+const HEADER: usize = 72;
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Makes the folder, for its owner only, where there is none.
+pub fn make_folder(path: &Path) -> Result<(), OpenError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| OpenError::Io { path: path.to_owned(), error })
+}
+
+/// Opens or makes the file at `path` for reading and writing, in WAL mode, checkpoints by hand.
+pub fn open(path: &Path, identity: &Identity) -> Result<Connection, OpenError> {
+    let is_new = check_header(path, identity)?;
+    let damaged = |error| OpenError::Damaged { path: path.to_owned(), error };
+    let connection = Connection::open(path).map_err(damaged)?;
+    prepare(&connection).map_err(damaged)?;
+    if is_new {
+        create(&connection, identity).map_err(damaged)?;
+    }
+    connection.pragma_update(None, "journal_mode", "wal").map_err(damaged)?;
+    Ok(connection)
+}
+
+/// Opens the file at `path`, which [`open`] has opened before, once more.
+pub fn open_again(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    prepare(&connection)?;
+    Ok(connection)
+}
+
+/// Opens the file at `path`, which [`open`] has opened before, for reading only.
+pub fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
+    use rusqlite::OpenFlags;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    prepare(&connection)?;
+    Ok(connection)
+}
+
+/// Reads the header without SQLite, which might already change something. True for a new file.
+pub fn check_header(path: &Path, identity: &Identity) -> Result<bool, OpenError> {
+    let io = |error| OpenError::Io { path: path.to_owned(), error };
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
+            return Ok(true);
+        }
+        Err(error) => return Err(io(error)),
+    };
+    let mut header = Vec::new();
+    file.by_ref().take(HEADER as u64).read_to_end(&mut header).map_err(io)?;
+    if header.is_empty() {
+        return Ok(true);
+    }
+    let number = |at: usize| {
+        header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes)
+    };
+    if header.get(..16) != Some(MAGIC) || number(68) != Some(identity.application_id) {
+        return Err(OpenError::Foreign(path.to_owned()));
+    }
+    match number(60) {
+        Some(found) if found > identity.version => {
+            Err(OpenError::Newer { path: path.to_owned(), found, known: identity.version })
+        }
+        _ => Ok(false),
+    }
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    // Checkpoints happen when we say, on every connection: the last one to close would else do it.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// Everything in one transaction, so that a crash leaves an empty file or a whole one.
+fn create(connection: &Connection, identity: &Identity) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "auto_vacuum", "incremental")?;
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE; PRAGMA application_id={}; PRAGMA user_version={}; {} COMMIT;",
+        identity.application_id, identity.version, identity.schema
+    ))
+}
