@@ -171,10 +171,8 @@ impl Readers {
     pub(super) fn latest(&self, filter: &TopicFilter) -> Result<Arc<Block>, ReadError> {
         let topics = self.shared.topics.read().matching(filter, usize::MAX).unwrap_or_default();
         self.with(|connection| {
-            // One transaction, so that all values are of one moment.
-            let transaction = connection.unchecked_transaction()?;
             let mut newest: Vec<(Offset, Block)> = Vec::new();
-            let mut select = transaction
+            let mut select = connection
                 .prepare_cached("SELECT offset, record FROM latest WHERE topic_id = ?")?;
             for id in topics {
                 let mut rows = select.query([id])?;
@@ -219,7 +217,8 @@ impl Readers {
         }
     }
 
-    /// Runs `read` in one read transaction, so that blocks merged or trimmed meanwhile stay whole.
+    /// Runs `read` in one read transaction, so that what is merged, trimmed or replaced
+    /// meanwhile is seen as it was at one moment.
     fn with<T>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,

@@ -1,0 +1,46 @@
+//! What the tests share.
+
+use std::time::{Duration, Instant};
+
+use pulsehub::{
+    event::Event,
+    topic::{Topic, TopicFilter, TopicPattern},
+};
+use serde_json::value::RawValue;
+
+/// The longest any condition is waited for; long, for a slow machine must not fail a test.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// An event of `source`, whose id the producer made.
+pub fn event(topic: &str, source: &str, id: &str, key: Option<&str>, data: &str) -> Event {
+    Event {
+        topic: Topic::parse(topic).unwrap(),
+        id: id.into(),
+        id_is_ours: false,
+        source: source.into(),
+        kind: None,
+        time: "2026-11-20T12:00:00Z".into(),
+        key: key.map(Into::into),
+        data: RawValue::from_string(data.to_owned()).unwrap(),
+    }
+}
+
+/// The union of `patterns`.
+pub fn filter(patterns: &[&str]) -> TopicFilter {
+    TopicFilter::new(patterns.iter().map(|text| TopicPattern::parse(text).unwrap()))
+}
+
+/// Polls until `condition` gives something; panics with `what` at the deadline.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = condition().await {
+            return found;
+        }
+        assert!(started.elapsed() < DEADLINE, "never came: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
