@@ -2,13 +2,18 @@
 //!
 //! docs/architecture.md tells the ideas and walks through the code.
 
+pub mod access;
+pub mod auth;
 pub mod broker;
 pub mod bytesize;
 pub mod event;
+pub mod grants;
 pub mod hub;
+pub mod id;
 pub mod position;
 pub mod protocol;
 pub mod sqlite;
+pub mod store;
 pub mod telemetry;
 pub mod time;
 pub mod topic;

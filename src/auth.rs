@@ -1,0 +1,236 @@
+//! Who somebody is and what they may do: credentials become a [`Principal`].
+
+mod api_key;
+mod claims;
+mod jwt;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    api_key::{ApiKey, NewApiKey},
+    jwt::{Algorithm, MintClaims, mint},
+};
+use crate::{
+    grants::Grants,
+    store::Store,
+    time::{Clock, Millis, Span},
+    topic::{Topic, TopicPattern},
+};
+
+/// The `[auth]` section of the configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The `iss` a token must have; empty accepts any.
+    pub issuer: String,
+    /// Of these a token's `aud` must name one; empty accepts any.
+    pub audience: Vec<String>,
+    /// How far in the future a token's `nbf` may lie.
+    pub not_before_leeway: Span,
+    /// Where a token names its roles: a claim, or a path such as `realm_access.roles`.
+    pub roles_claim: String,
+    /// Where a token lists the patterns it may subscribe to.
+    pub subscribe_claim: String,
+    /// Where a token lists the patterns it may publish to.
+    pub publish_claim: String,
+    /// Whether `?token=` is taken in the address of a socket.
+    pub query_token: bool,
+    /// Keys of other issuers, beside the hub's own secret.
+    pub keys: Vec<KeyConfig>,
+    /// What roles mean, beside viewer, publisher and admin.
+    pub roles: BTreeMap<String, Role>,
+    /// What somebody without credentials may do; without it, nothing.
+    pub anonymous: Option<Grants>,
+}
+
+/// A key that verifies tokens.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyConfig {
+    /// Tokens with this `kid` are verified by this key only.
+    pub kid: Option<String>,
+    /// What the key is for; tokens signed otherwise are refused.
+    pub algorithm: Algorithm,
+    /// For HS algorithms: the shared secret.
+    pub secret: Option<SecretString>,
+    /// For the others: the public key in PEM.
+    pub pem: Option<String>,
+    /// For the others: a file with the public key in PEM.
+    pub pem_file: Option<PathBuf>,
+}
+
+/// What a role may do.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Role {
+    /// Patterns to subscribe to.
+    pub subscribe: Vec<TopicPattern>,
+    /// Patterns to publish to.
+    pub publish: Vec<TopicPattern>,
+    /// Whether it may see and change the hub itself.
+    pub admin: bool,
+}
+
+/// Somebody whose credentials were accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Principal {
+    /// The token's `sub`, or the API key's name.
+    pub name: Arc<str>,
+    /// What they may read and write.
+    pub grants: Grants,
+    /// Whether they may see and change the hub itself.
+    pub admin: bool,
+    /// When the credentials run out.
+    pub expires: Option<Millis>,
+    /// Which credentials these are, so that they can be revoked.
+    pub credential: CredentialId,
+}
+
+/// Which credentials somebody came with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialId {
+    /// A signed token, good until it expires.
+    Token,
+    /// The API key of this id.
+    ApiKey(String),
+    /// The session of this hash.
+    Session(String),
+    /// None: the anonymous grant.
+    Anonymous,
+    /// The hub itself.
+    Hub,
+}
+
+/// Why credentials are refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// They are not what they should be; the text says why and nothing of the secret.
+    #[error("the credentials were refused: {0}")]
+    Invalid(&'static str),
+    /// They have run out.
+    #[error("the credentials have expired")]
+    Expired,
+    /// They are not good yet.
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    /// They were taken back.
+    #[error("the credentials were revoked")]
+    Revoked,
+    /// They could not be looked up.
+    #[error("the credentials cannot be checked now: {0}")]
+    Unavailable(String),
+}
+
+/// Keys or a secret that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// Turns tokens and API keys into principals. Cheap to clone.
+#[derive(Clone)]
+pub struct Authenticator(Arc<Inner>);
+
+struct Inner {
+    verifier: jwt::Verifier,
+    anonymous: Option<Arc<Principal>>,
+    store: Store,
+    clock: Clock,
+}
+
+impl Principal {
+    /// The hub itself, which alone publishes on its own topics.
+    pub fn hub() -> Self {
+        Self {
+            name: "hub".into(),
+            grants: Grants::default(),
+            admin: false,
+            expires: None,
+            credential: CredentialId::Hub,
+        }
+    }
+
+    /// Whether one granted pattern holds all of `pattern`.
+    pub fn may_subscribe(&self, pattern: &TopicPattern) -> bool {
+        self.grants.subscribe.iter().any(|granted| granted.contains(pattern))
+    }
+
+    /// Whether one granted pattern matches `topic`; the hub's own topics are nobody else's.
+    pub fn may_publish(&self, topic: &Topic) -> bool {
+        !topic.is_reserved()
+            && self.grants.publish.iter().any(|granted| granted.matches(topic.as_str()))
+    }
+}
+
+impl Authenticator {
+    /// An authenticator for the hub's own secret and the configured keys.
+    pub fn new(
+        config: &Config,
+        secret: &SecretString,
+        store: Store,
+        clock: Clock,
+    ) -> Result<Self, ConfigError> {
+        let anonymous = config.anonymous.clone().map(|grants| {
+            Arc::new(Principal {
+                name: "anonymous".into(),
+                grants,
+                admin: false,
+                expires: None,
+                credential: CredentialId::Anonymous,
+            })
+        });
+        let verifier = jwt::Verifier::new(config, secret)?;
+        Ok(Self(Arc::new(Inner { verifier, anonymous, store, clock })))
+    }
+
+    /// Checks a JWT or an API key.
+    pub async fn authenticate(&self, credential: &str) -> Result<Principal, AuthError> {
+        match ApiKey::parse(credential) {
+            Some(key) => self.check_api_key(&key).await,
+            None => self.0.verifier.verify(credential, self.0.clock.now()),
+        }
+    }
+
+    /// Who comes without credentials, if they may.
+    pub fn anonymous(&self) -> Option<Arc<Principal>> {
+        self.0.anonymous.clone()
+    }
+
+    /// Whether the API key a principal came with is still good.
+    pub async fn still_valid(&self, principal: &Principal) -> Result<(), AuthError> {
+        match &principal.credential {
+            CredentialId::ApiKey(id) => {
+                api_key::stored(&self.0.store, id, self.0.clock.now()).await.map(|_| ())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn check_api_key(&self, key: &ApiKey) -> Result<Principal, AuthError> {
+        let stored = api_key::stored(&self.0.store, &key.id, self.0.clock.now()).await?;
+        if !key.matches(&stored.hash) {
+            return Err(AuthError::Invalid("the API key is unknown"));
+        }
+        let role = match &stored.role {
+            Some(role) => Some(
+                self.0
+                    .verifier
+                    .role(role)
+                    .ok_or(AuthError::Invalid("the API key has a role that is not configured"))?,
+            ),
+            None => None,
+        };
+        let mut principal = Principal {
+            name: stored.name.into(),
+            grants: stored.grants,
+            admin: false,
+            expires: stored.expires,
+            credential: CredentialId::ApiKey(key.id.clone()),
+        };
+        role.into_iter().for_each(|role| claims::add_role(&mut principal, role));
+        Ok(principal)
+    }
+}
