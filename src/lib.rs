@@ -9,6 +9,7 @@ pub mod bytesize;
 pub mod event;
 pub mod grants;
 pub mod hub;
+pub mod ingest;
 pub mod id;
 pub mod position;
 pub mod protocol;
