@@ -50,6 +50,7 @@ pub struct Config {
     /// How much stored history is kept, compressed.
     pub max_bytes: ByteSize,
     /// Other ages and sizes for some topics; the first that matches counts.
+    #[serde(default)]
     pub retention: Vec<RetentionRule>,
     /// How long an id is remembered.
     pub dedupe_window: Span,
