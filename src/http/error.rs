@@ -10,6 +10,7 @@ use axum::{
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
+use super::GatherError;
 use crate::{
     auth::AuthError,
     broker::{PublishError, ReadError},
@@ -79,6 +80,9 @@ kinds! {
 /// What a client waits that is told to come back and nothing better is known.
 const SOON: Duration = Duration::from_secs(1);
 
+/// RFC 6750 section 3.1.
+const CHALLENGE: &str = "Bearer realm=\"pulsehub\", error=\"invalid_token\"";
+
 impl Problem {
     fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let retry_after = kind.retryable.then_some(SOON);
@@ -103,11 +107,6 @@ impl Problem {
         Self::new(BAD_BODY, detail)
     }
 
-    /// Two explicit credentials that are not the same.
-    pub fn credentials_differ() -> Self {
-        Self::new(CREDENTIALS_DIFFER, "send one credential, or the same one in both places")
-    }
-
     /// No credentials at all.
     pub fn unauthorized() -> Self {
         let detail = "send `Authorization: Bearer` or `X-API-Key` with a token or an API key";
@@ -118,14 +117,6 @@ impl Problem {
     pub fn forbidden(missing: &[String]) -> Self {
         let detail = format!("these credentials lack the grant: {}", missing.join(", "));
         Self::new(FORBIDDEN, detail).with("missing", missing)
-    }
-
-    /// A session cookie that another site's page sent.
-    pub fn cross_origin() -> Self {
-        Self::new(
-            CROSS_ORIGIN,
-            "the session cookie counts only for requests of this hub's own pages",
-        )
     }
 
     /// No route has this path.
@@ -205,8 +196,6 @@ impl Problem {
 
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
-        // RFC 6750 section 3.1
-        const CHALLENGE: &str = "Bearer realm=\"pulsehub\", error=\"invalid_token\"";
         match error {
             AuthError::Unavailable(_) => {
                 tracing::error!(%error, "credentials cannot be checked");
@@ -214,6 +203,20 @@ impl From<AuthError> for Problem {
             }
             AuthError::Expired => Self::new(TOKEN_EXPIRED, error.to_string()).challenged(CHALLENGE),
             _ => Self::new(UNAUTHORIZED, error.to_string()).challenged(CHALLENGE),
+        }
+    }
+}
+
+impl From<GatherError> for Problem {
+    fn from(error: GatherError) -> Self {
+        match error {
+            GatherError::Differ => {
+                Self::new(CREDENTIALS_DIFFER, "send one credential, or the same one in both places")
+            }
+            GatherError::Malformed(_) => {
+                Self::new(UNAUTHORIZED, error.to_string()).challenged(CHALLENGE)
+            }
+            GatherError::CrossOrigin => Self::new(CROSS_ORIGIN, error.to_string()),
         }
     }
 }
