@@ -48,7 +48,9 @@ pub(super) async fn publish(
         "" | "ack=stored" => true,
         "ack=accepted" => false,
         _ => {
-            return Err(Problem::bad_request("the only parameter is `ack`: `stored` or `accepted`"));
+            return Err(Problem::bad_request(
+                "the only parameter is `ack`: `stored` or `accepted`",
+            ));
         }
     };
     let format = format(&headers)?;
@@ -78,7 +80,7 @@ fn format(headers: &HeaderMap) -> Result<Format, Problem> {
     }
 }
 
-/// Bodies above this are read on a thread of their own: at about 100 MB/s, more would hold up the
+/// Bodies above this are read on a thread of their own: reading them here would hold up the
 /// sockets that share the thread.
 const LARGE: usize = 128 * 1024;
 
