@@ -4,6 +4,7 @@
 
 pub mod broker;
 pub mod event;
+pub mod ingest;
 pub mod position;
 pub mod protocol;
 pub mod telemetry;
