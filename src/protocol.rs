@@ -5,7 +5,9 @@ mod close;
 mod server;
 pub mod wire;
 
-pub use client::{ClientMessage, Connect, MessageError, MessageId, Mode, Publish, Replay, Subscribe};
+pub use client::{
+    ClientMessage, Connect, MessageError, MessageId, Mode, Publish, Replay, Subscribe,
+};
 pub use close::CloseCode;
 pub use server::{ErrorCode, GapReason, Limits, ServerMessage, SubscribedStart};
 
