@@ -3,6 +3,7 @@
 //! docs/architecture.md tells the ideas and walks through the code.
 
 pub mod broker;
+pub mod bytesize;
 pub mod event;
 pub mod ingest;
 pub mod position;
