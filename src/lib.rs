@@ -2,10 +2,16 @@
 //!
 //! docs/architecture.md tells the ideas and walks through the code.
 
+pub mod auth;
 pub mod broker;
 pub mod bytesize;
+pub mod config;
 pub mod event;
+pub mod http;
+pub mod hub;
 pub mod ingest;
+pub mod limits;
+pub mod logging;
 pub mod position;
 pub mod protocol;
 pub mod telemetry;

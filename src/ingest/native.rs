@@ -376,5 +376,4 @@ fn kind_of(value: &RawValue) -> &'static str {
 }
 
 #[cfg(test)]
-#[path = "native_tests.rs"]
 mod tests;

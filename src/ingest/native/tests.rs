@@ -86,7 +86,7 @@ fn the_bounds_hold() {
     assert_eq!(refusal.limit(), Some(crate::telemetry::Limit::Event));
     let spaced = format!(r#"{{"topic":"a","data":[{}]}}"#, " ".repeat(200));
     assert!(json(&spaced).is_ok(), "white space does not count");
-    let many = format!("[{}]", vec![r#"{"topic":"a"}"#; 6].join(","));
+    let many = format!("[{}]", [r#"{"topic":"a"}"#; 6].join(","));
     assert_eq!(json(&many).unwrap_err(), Refusal::TooMany { limit: 5 });
     let many = many.replace("},{", "}\n{").replace(['[', ']'], "");
     let refusal = read(many.as_bytes(), Format::Lines, &DEFAULTS, &BOUNDS).unwrap_err();
