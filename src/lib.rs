@@ -2,6 +2,7 @@
 //!
 //! docs/architecture.md tells the ideas and walks through the code.
 
+pub mod access;
 pub mod auth;
 pub mod broker;
 pub mod bytesize;
