@@ -1,0 +1,6 @@
+//! The HTTP side.
+
+mod config;
+pub mod server;
+
+pub use config::{Config, Origin, SocketConfig};
