@@ -28,6 +28,11 @@ impl ByteSize {
         Self(count << 30)
     }
 
+    /// The size in bytes, for things in memory.
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+
     /// The size in bytes.
     pub const fn get(self) -> u64 {
         self.0

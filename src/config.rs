@@ -188,7 +188,6 @@ impl Config {
         let spans = [
             ("journal.max_age", journal.max_age, Span::seconds(1)),
             ("journal.queue_timeout", journal.queue_timeout, MOMENT),
-            ("journal.upkeep_interval", journal.upkeep_interval, MOMENT),
             ("http.header_timeout", http.header_timeout, MOMENT),
             ("http.body_timeout", http.body_timeout, MOMENT),
             ("socket.connect_timeout", socket.connect_timeout, MOMENT),
