@@ -122,7 +122,10 @@ impl Problem {
 
     /// A session cookie that another site's page sent.
     pub fn cross_origin() -> Self {
-        Self::new(CROSS_ORIGIN, "the session cookie counts only for requests of this hub's own pages")
+        Self::new(
+            CROSS_ORIGIN,
+            "the session cookie counts only for requests of this hub's own pages",
+        )
     }
 
     /// No route has this path.
@@ -209,9 +212,7 @@ impl From<AuthError> for Problem {
                 tracing::error!(%error, "credentials cannot be checked");
                 Self::new(UNAVAILABLE, "credentials cannot be checked at present")
             }
-            AuthError::Expired => {
-                Self::new(TOKEN_EXPIRED, error.to_string()).challenged(CHALLENGE)
-            }
+            AuthError::Expired => Self::new(TOKEN_EXPIRED, error.to_string()).challenged(CHALLENGE),
             _ => Self::new(UNAUTHORIZED, error.to_string()).challenged(CHALLENGE),
         }
     }
@@ -287,7 +288,8 @@ impl IntoResponse for Problem {
         for (name, value) in self.extras {
             body[name] = value;
         }
-        let retry_after = self.retry_after.map(|wait| wait.as_millis().div_ceil(1000).max(1) as u64);
+        let retry_after =
+            self.retry_after.map(|wait| wait.as_millis().div_ceil(1000).max(1) as u64);
         if let Some(seconds) = retry_after {
             body["retry_after"] = seconds.into();
         }
