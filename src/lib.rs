@@ -17,6 +17,7 @@ pub mod limits;
 pub mod logging;
 pub mod position;
 pub mod protocol;
+pub mod session;
 pub mod sources;
 pub mod sqlite;
 pub mod store;
