@@ -2,6 +2,10 @@
 
 mod config;
 mod error;
+mod handshake;
 pub mod server;
+mod socket;
+mod sse;
+pub mod websocket;
 
-pub use config::{Config, Origin, SocketConfig};
+pub use config::{Config, Origin};

@@ -41,57 +41,6 @@ use crate::{
     topic::TopicFilter,
 };
 
-/// The `[journal]` section of the configuration.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// What a stored event survives.
-    pub sync: Sync,
-    /// How long events are kept.
-    pub max_age: Span,
-    /// How much stored history is kept, compressed.
-    pub max_bytes: ByteSize,
-    /// Other ages and sizes for some topics; the first that matches counts.
-    #[serde(default)]
-    pub retention: Vec<RetentionRule>,
-    /// How long an id is remembered.
-    pub dedupe_window: Span,
-    /// How many ids are remembered.
-    pub dedupe_ids: usize,
-    /// How many keys of a topic `latest` holds.
-    pub latest_keys: usize,
-    /// How many topics the log may hold.
-    pub max_topics: usize,
-    /// How much recent history is kept in memory.
-    pub recent_bytes: ByteSize,
-    /// How much may wait to be stored.
-    pub queue_bytes: ByteSize,
-    /// How long a publish waits for room in that queue.
-    pub queue_timeout: Span,
-}
-
-/// What a stored event survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Sync {
-    /// A power loss: every commit is synced.
-    Full,
-    /// A crash of the process, not one of the machine.
-    Normal,
-}
-
-/// An exception to the global retention.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RetentionRule {
-    /// The topics it is for.
-    pub topics: Vec<TopicPattern>,
-    /// How long they are kept; without it, as long as all others.
-    pub max_age: Option<Span>,
-    /// How much of each topic is kept, before compression; without it, no limit of its own.
-    pub max_bytes: Option<ByteSize>,
-}
-
 /// Why the journal could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

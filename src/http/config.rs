@@ -23,20 +23,6 @@ pub struct Config {
     pub secure_cookie: bool,
 }
 
-/// The `[socket]` section of the configuration.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SocketConfig {
-    /// Time for the first message.
-    pub connect_timeout: Span,
-    /// Time between pings.
-    pub ping: Span,
-    /// Time for the answer to a ping.
-    pub pong_timeout: Span,
-    /// Time for a write.
-    pub write_timeout: Span,
-}
-
 /// A web origin (RFC 6454) as browsers send it: scheme, host, and the port if it is not the scheme's own.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
