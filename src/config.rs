@@ -20,7 +20,8 @@ pub use layers::Origin;
 pub use reference::render as render_reference;
 
 use crate::{
-    auth, broker::journal, bytesize::ByteSize, http, hub, limits::Limits, logging, time::Span,
+    auth, broker::journal, bytesize::ByteSize, http, hub, limits::Limits, logging, session,
+    time::Span,
 };
 
 /// The commented file with every key and its default.
@@ -50,7 +51,7 @@ pub struct Config {
     /// `[http]`
     pub http: http::Config,
     /// `[socket]`
-    pub socket: http::SocketConfig,
+    pub socket: session::Config,
     /// `[limits]`
     pub limits: Limits,
 }

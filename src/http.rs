@@ -2,25 +2,31 @@
 
 mod body;
 mod config;
+mod connections;
 pub mod credentials;
 mod error;
+mod handshake;
 mod history;
 mod operations;
 mod publish;
 mod query;
 pub mod server;
 mod sessions;
+mod socket;
+mod sse;
 mod topics;
+pub mod websocket;
 
 use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{FromRef, Request},
     middleware,
     routing::{get, post},
 };
 use http::{HeaderName, HeaderValue, Method, header};
+use tokio_util::task::TaskTracker;
 use tower::ServiceBuilder;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -33,14 +39,21 @@ use tower_http::{
     trace::{DefaultOnResponse, TraceLayer},
 };
 
+use self::websocket::Sockets;
 pub use self::{
-    config::{Config, Origin, SocketConfig},
+    config::{Config, Origin},
     credentials::{Caller, GatherError},
     error::Problem,
 };
 use crate::{
-    access::Access, broker::Broker, hub::Hub, limits::Limits, sources::Readiness,
-    telemetry::Telemetry, time::Clock,
+    access::Access,
+    broker::Broker,
+    hub::Hub,
+    limits::Limits,
+    session::{Connections, Terms},
+    sources::Readiness,
+    telemetry::Telemetry,
+    time::Clock,
 };
 
 /// What the endpoints work with. Cheap to clone.
@@ -58,6 +71,12 @@ pub struct AppState {
     pub clock: Clock,
     /// Whether the hub works.
     pub readiness: Readiness,
+    /// Who is connected.
+    pub connections: Connections,
+    /// What all sockets have in common.
+    pub terms: Arc<Terms>,
+    /// Owns the sockets' tasks.
+    pub tasks: TaskTracker,
     /// What can be set.
     pub settings: Arc<Settings>,
 }
@@ -67,14 +86,28 @@ pub struct AppState {
 pub struct Settings {
     /// `[http]`
     pub http: Config,
-    /// `[socket]`
-    pub socket: SocketConfig,
     /// `[limits]`
     pub limits: Limits,
     /// Whether sockets take `?token=`: `auth.query_token`.
     pub query_token: bool,
     /// Whether only this machine can reach the hub.
     pub is_loopback: bool,
+}
+
+impl FromRef<AppState> for Sockets {
+    fn from_ref(state: &AppState) -> Self {
+        Self {
+            broker: state.broker.clone(),
+            hub: state.hub.clone(),
+            access: state.access.clone(),
+            connections: state.connections.clone(),
+            terms: Arc::clone(&state.terms),
+            allowed_origins: Arc::clone(&state.settings.http.allowed_origins),
+            query_token: state.settings.query_token,
+            clock: state.clock.clone(),
+            tasks: state.tasks.clone(),
+        }
+    }
 }
 
 /// Every path there is, and what every request passes on its way there.
@@ -84,12 +117,15 @@ pub fn router(state: AppState) -> Router {
     let compressed = Router::new()
         .route("/api/v1/history", get(history::history))
         .route("/api/v1/topics", get(topics::topics))
+        .route("/api/v1/connections", get(connections::connections))
         .route("/metrics", get(operations::metrics))
         .layer(CompressionLayer::new());
     Router::new()
         .route("/api/v1/publish", post(publish::publish).layer(decompression))
         .route("/api/v1/tickets", post(sessions::ticket))
         .route("/api/v1/session", get(sessions::whoami).post(sessions::begin).delete(sessions::end))
+        .route("/ws/real-time", get(websocket::upgrade))
+        .route("/sse/real-time", get(sse::stream))
         .route("/healthz", get(operations::health))
         .route("/readyz", get(operations::ready))
         .route("/readyz/publishing", get(operations::ready_publishing))

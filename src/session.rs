@@ -64,6 +64,8 @@ pub struct Now {
     pub instant: Instant,
     /// For what credentials and events say.
     pub wall: Millis,
+    /// The newest position.
+    pub head: Position,
 }
 
 /// What the driver of a session does next, in order.
@@ -92,8 +94,6 @@ pub enum Action {
 pub struct Session {
     terms: Arc<Terms>,
     name: Arc<str>,
-    /// The newest position when the session began.
-    head: Position,
     talk: Talk,
     state: State,
     principal: Option<Arc<Principal>>,
@@ -136,7 +136,6 @@ impl Session {
     pub fn new(
         terms: Arc<Terms>,
         name: Arc<str>,
-        head: Position,
         talk: Talk,
         principal: Option<Arc<Principal>>,
         token: Option<SecretString>,
@@ -146,7 +145,6 @@ impl Session {
         let mut session = Self {
             terms,
             name,
-            head,
             talk,
             state: State::New(now.instant + config.connect_timeout.0),
             principal: None,

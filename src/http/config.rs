@@ -1,5 +1,7 @@
 //! What can be set about requests and sockets.
 
+use std::sync::Arc;
+
 use http::HeaderValue;
 use serde::Deserialize;
 
@@ -10,7 +12,7 @@ use crate::time::Span;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Web pages of other origins that may use the hub.
-    pub allowed_origins: Vec<Origin>,
+    pub allowed_origins: Arc<[Origin]>,
     /// Time for a request's headers to arrive.
     pub header_timeout: Span,
     /// Time for a request's body to arrive.
@@ -21,20 +23,6 @@ pub struct Config {
     pub public_metrics: bool,
     /// Whether the session cookie is marked `Secure`.
     pub secure_cookie: bool,
-}
-
-/// The `[socket]` section of the configuration.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SocketConfig {
-    /// Time for the first message.
-    pub connect_timeout: Span,
-    /// Time between pings.
-    pub ping: Span,
-    /// Time for the answer to a ping.
-    pub pong_timeout: Span,
-    /// Time for a write.
-    pub write_timeout: Span,
 }
 
 /// A web origin (RFC 6454) as browsers send it: scheme, host, and the port if it is not the scheme's own.

@@ -58,7 +58,7 @@ kinds! {
     UNAUTHORIZED = UNAUTHORIZED "unauthorized" "Credentials are missing or not valid";
     TOKEN_EXPIRED = UNAUTHORIZED "token_expired" "The credentials have expired";
     FORBIDDEN = FORBIDDEN "forbidden" "A grant is missing";
-    CROSS_ORIGIN = FORBIDDEN "cross_origin" "The session is for this hub's own pages";
+    CROSS_ORIGIN = FORBIDDEN "cross_origin" "Pages of this origin may not do this";
     NOT_FOUND = NOT_FOUND "not_found" "There is nothing here";
     METHOD = METHOD_NOT_ALLOWED "method_not_allowed" "This is not for that method";
     BODY_TIMEOUT = REQUEST_TIMEOUT "body_timeout" "The body took too long", retryable;
@@ -71,6 +71,8 @@ kinds! {
     EMPTY_BATCH = UNPROCESSABLE_ENTITY "empty_batch" "The batch is empty";
     INVALID_EVENT = UNPROCESSABLE_ENTITY "invalid_event" "Some events cannot be taken";
     TOO_MANY_TOPICS = UNPROCESSABLE_ENTITY "too_many_topics" "The log holds no more topics";
+    UPGRADE = UPGRADE_REQUIRED "upgrade_required" "This is for a WebSocket";
+    TOO_MANY_CONNECTIONS = TOO_MANY_REQUESTS "too_many_connections" "Too many connections", retryable;
     INTERNAL = INTERNAL_SERVER_ERROR "internal" "The hub made a mistake";
     UNAVAILABLE = SERVICE_UNAVAILABLE "unavailable" "The hub cannot do it now", retryable;
     OVERLOADED = SERVICE_UNAVAILABLE "overloaded" "The hub is full", retryable;
@@ -117,6 +119,26 @@ impl Problem {
     pub fn forbidden(missing: &[String]) -> Self {
         let detail = format!("these credentials lack the grant: {}", missing.join(", "));
         Self::new(FORBIDDEN, detail).with("missing", missing)
+    }
+
+    /// A plain request where a WebSocket begins (RFC 9110 section 15.5.22).
+    pub fn upgrade_required() -> Self {
+        let detail = "connect with a WebSocket client: Upgrade: websocket, version 13";
+        let mut problem = Self::new(UPGRADE, detail);
+        problem.headers.push((http::header::UPGRADE, HeaderValue::from_static("websocket")));
+        let version = http::header::SEC_WEBSOCKET_VERSION;
+        problem.headers.push((version, HeaderValue::from_static("13")));
+        problem
+    }
+
+    /// One principal has as many connections as they may.
+    pub fn too_many_connections() -> Self {
+        Self::new(TOO_MANY_CONNECTIONS, "close some of this user's connections first")
+    }
+
+    /// A page of an origin that may not use the hub.
+    pub fn foreign_page() -> Self {
+        Self::new(CROSS_ORIGIN, "pages of this origin are not in `http.allowed_origins`")
     }
 
     /// No route has this path.

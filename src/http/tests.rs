@@ -11,6 +11,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::{
+    access::Credential,
     auth::{Authenticator, MintClaims, mint},
     config,
     store::Store,
@@ -64,8 +65,16 @@ impl Server {
             Authenticator::new(&config.auth, &config.secret, store.clone(), clock.clone()).unwrap();
         let broker =
             Broker::open(config.journal, folder.path(), clock.clone(), telemetry.clone()).unwrap();
+        let terms =
+            Terms { config: config.socket, limits: config.limits, telemetry: telemetry.clone() };
         let state = AppState {
             hub: Hub::new(broker.clone(), config.hub, telemetry.clone()),
+            connections: Connections::new(
+                config.limits.connections_per_principal,
+                telemetry.clone(),
+            ),
+            terms: Arc::new(terms),
+            tasks: TaskTracker::new(),
             broker,
             access: Access::new(authenticator, store, clock.clone()),
             telemetry,
@@ -74,7 +83,6 @@ impl Server {
             settings: Arc::new(Settings {
                 is_loopback: config.listen.ip().is_loopback(),
                 http: config.http,
-                socket: config.socket,
                 limits: config.limits,
                 query_token: config.auth.query_token,
             }),
@@ -260,7 +268,8 @@ async fn a_ticket_lets_in_once() {
     assert_eq!((answer.status, &answer.json()["expires_in"]), (StatusCode::CREATED, &json!(30)));
     let ticket = answer.json()["ticket"].as_str().unwrap().to_owned();
     let upgrade = Request::get(format!("/ws/real-time?ticket={ticket}")).body(()).unwrap();
-    let credential = credentials::gather_upgrade(&upgrade.into_parts().0, false).unwrap().unwrap();
+    let handshake = handshake::Handshake::read(&upgrade.into_parts().0, false).unwrap();
+    let credential = handshake.credential.unwrap();
     let principal = server.state.access.authenticate(&credential).await.unwrap();
     assert_eq!(&*principal.name, "ada");
     assert!(server.state.access.authenticate(&credential).await.is_err());
@@ -270,7 +279,7 @@ async fn a_ticket_lets_in_once() {
 async fn a_session_begins_with_a_code_and_ends() {
     let server = Server::new();
     let admin = token("root", &["a.**"], Some("admin"), 3600);
-    let credential = crate::access::Credential::Token(admin.into());
+    let credential = Credential::Token(admin.into());
     let principal = server.state.access.authenticate(&credential).await.unwrap();
     let code = server.state.access.issue_link(&principal).await.unwrap();
     let body = json!({"code": code.expose_secret()}).to_string();
@@ -477,6 +486,16 @@ async fn metrics_are_open_where_only_this_machine_can_read_them() {
     let public = Server::with(&[("listen", "0.0.0.0:0"), ("http.public_metrics", "true")]);
     let answer = public.send(Request::get("/metrics").body(Body::empty()).unwrap()).await;
     assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn connections_are_shown_to_admins_only() {
+    let server = Server::new();
+    server.get("/api/v1/connections").await.assert_problem(403, "forbidden");
+    let request = Request::get("/api/v1/connections");
+    let request = request.header("x-api-key", token("root", &[], Some("admin"), 60));
+    let answer = server.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({"connections": []})));
 }
 
 #[tokio::test]

@@ -161,7 +161,7 @@ impl Session {
             user: &principal.name,
             expires_in: expires_in(principal, now),
             ping: self.terms.config.ping.0.as_secs().max(1),
-            head: self.head,
+            head: now.head,
             time: time::rfc3339(now.wall),
             limits: protocol::Limits {
                 frame: limits.frame.get(),

@@ -19,6 +19,7 @@ pub struct Config {
     /// The most stored (compressed) event bytes in all; the oldest go first.
     pub max_bytes: ByteSize,
     /// Rules for some topics; a topic goes by the first that matches it.
+    #[serde(default)]
     pub retention: Vec<RetentionRule>,
     /// How long a repeated (topic, source, id) is recognised.
     pub dedupe_window: Span,
