@@ -266,3 +266,6 @@ const NO_ROOM: &str = concat!(
     r#""code":"overloaded","detail":"too many connections","retryable":true,"#,
     r#""retry_after":5}"#,
 );
+
+#[cfg(test)]
+mod tests;

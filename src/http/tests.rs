@@ -499,6 +499,36 @@ async fn connections_are_shown_to_admins_only() {
 }
 
 #[tokio::test]
+async fn a_socket_opens_through_the_real_accept_loop() {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+
+    let server = Server::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let settings = &server.state.settings;
+    let options = server::Options {
+        max_connections: 10,
+        max_headers: settings.limits.headers,
+        header_timeout: settings.http.header_timeout.0,
+        drain: settings.http.drain.0,
+    };
+    let (tasks, stop) = (server.state.tasks.clone(), tokio_util::sync::CancellationToken::new());
+    let telemetry = server.state.telemetry.clone();
+    let serving = server::serve(listener, server.router.clone(), options, telemetry, tasks, stop);
+    tokio::spawn(serving);
+    let mut request = format!("ws://{address}/ws/real-time").into_client_request().unwrap();
+    let headers = request.headers_mut();
+    headers.insert("sec-websocket-protocol", HeaderValue::from_static("hub.v1"));
+    headers.insert("x-api-key", token("ada", &["a.**"], None, 60).parse().unwrap());
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+    socket.send(Message::text(r#"{"type":"connect","id":1}"#)).await.unwrap();
+    let answer = socket.next().await.unwrap().unwrap().into_text().unwrap();
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!((&answer["type"], &answer["user"]), (&json!("connected"), &json!("ada")));
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_a_problem_too() {
     let server = Server::new();
     server.get("/nowhere").await.assert_problem(404, "not_found");

@@ -10,7 +10,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
+use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     WebSocketStream,
@@ -106,7 +106,7 @@ pub async fn upgrade(State(sockets): State<Sockets>, request: Request) -> Respon
                 return;
             }
         };
-        let Ok(plain) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+        let Ok(plain) = downcast::<TokioIo<TcpStream>>(upgraded) else {
             tracing::error!("a socket came over something that is no TCP stream");
             return;
         };

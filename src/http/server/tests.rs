@@ -1,0 +1,186 @@
+//! The accept loop over real sockets on port 0.
+
+use axum::routing::{get, post};
+use tokio::sync::Notify;
+
+use super::*;
+
+/// The longest any condition is waited for; long, for a slow machine must not fail a test.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+struct Running {
+    address: SocketAddr,
+    telemetry: Telemetry,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+const OPTIONS: Options = Options {
+    max_connections: 10,
+    max_headers: 20,
+    header_timeout: Duration::from_secs(20),
+    drain: Duration::from_secs(20),
+};
+
+async fn start(options: Options, router: Router) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let running = Running {
+        address: listener.local_addr().unwrap(),
+        telemetry: Telemetry::new(),
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+    };
+    let (telemetry, tasks) = (running.telemetry.clone(), running.tasks.clone());
+    running.tasks.spawn(serve(listener, router, options, telemetry, tasks, running.stop.clone()));
+    running
+}
+
+fn hello() -> Router {
+    async fn peer(request: Request) -> String {
+        request.extensions().get::<Connection>().unwrap().peer.ip().to_string()
+    }
+    Router::new().route("/", get(peer)).route("/", post(async || "posted"))
+}
+
+impl Running {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Sends `text` and reads what comes until the other side closes.
+    async fn talk(&self, text: &str) -> String {
+        let mut stream = self.connect().await;
+        stream.write_all(text.as_bytes()).await.unwrap();
+        rest(stream).await
+    }
+
+    fn hits(&self, limit: &str) -> bool {
+        let label = format!("limit=\"{limit}\"");
+        self.telemetry.openmetrics().unwrap().contains(&label)
+    }
+}
+
+async fn rest(mut stream: TcpStream) -> String {
+    let mut answer = Vec::new();
+    timeout(DEADLINE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+const CLOSING: &str = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+const KEEPING: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+#[tokio::test]
+async fn a_request_knows_its_peer() {
+    let server = start(OPTIONS, hello()).await;
+    let answer = server.talk(CLOSING).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("127.0.0.1"), "{answer}");
+}
+
+#[tokio::test]
+async fn who_finds_no_room_is_told_when_to_come_back() {
+    let server = start(Options { max_connections: 1, ..OPTIONS }, hello()).await;
+    let mut first = server.connect().await;
+    first.write_all(KEEPING.as_bytes()).await.unwrap();
+    first.read_u8().await.unwrap(); // it is in
+    let answer = server.talk(CLOSING).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 503") && head.contains("retry-after: 5"), "{answer}");
+    assert!(head.contains(&format!("content-length: {}", body.len())), "{answer}");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(body).unwrap()["code"], "overloaded");
+    assert!(server.hits("connections"));
+    drop(first);
+    let room = async {
+        while !server.talk(CLOSING).await.starts_with("HTTP/1.1 200") {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, room).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_permit_outlives_its_connection_with_who_took_it() {
+    let taken: Arc<parking_lot::Mutex<Option<Connection>>> = Arc::default();
+    let take = {
+        let taken = taken.clone();
+        async move |request: Request| {
+            *taken.lock() = request.extensions().get::<Connection>().cloned();
+        }
+    };
+    let router = Router::new().route("/", get(take));
+    let server = start(Options { max_connections: 1, ..OPTIONS }, router).await;
+    assert!(server.talk(CLOSING).await.starts_with("HTTP/1.1 200"));
+    assert!(server.talk(CLOSING).await.starts_with("HTTP/1.1 503"));
+    taken.lock().take();
+    let room = async { while !server.talk(CLOSING).await.starts_with("HTTP/1.1 200") {} };
+    timeout(DEADLINE, room).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_says_nothing_or_only_half_is_not_waited_for() {
+    let options = Options { header_timeout: Duration::from_millis(50), ..OPTIONS };
+    let server = start(options, hello()).await;
+    for text in ["", "P", "GET / HTTP/1.1\r\nhost", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
+        assert!(!server.talk(text).await.contains("200"), "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn too_many_header_lines_are_refused() {
+    let server = start(OPTIONS, hello()).await;
+    let lines: String = (0..21).map(|n| format!("x-{n}: y\r\n")).collect();
+    let answer = server.talk(&format!("GET / HTTP/1.1\r\n{lines}\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    timeout(DEADLINE, async {
+        while !server.hits("headers") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_lets_requests_under_way_end_and_idle_connections_go() {
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let slow = {
+        let (begun, go_on) = (begun.clone(), go_on.clone());
+        async move || {
+            begun.notify_one();
+            go_on.notified().await;
+            "done"
+        }
+    };
+    let server = start(OPTIONS, Router::new().route("/", get(slow))).await;
+    let idle = server.connect().await;
+    let mut busy = server.connect().await;
+    busy.write_all(KEEPING.as_bytes()).await.unwrap();
+    begun.notified().await;
+    server.stop.cancel();
+    assert_eq!(rest(idle).await, "");
+    go_on.notify_one();
+    assert!(rest(busy).await.ends_with("done"));
+    server.tasks.close();
+    timeout(DEADLINE, server.tasks.wait()).await.unwrap();
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_end_is_cut_off() {
+    let begun = Arc::new(Notify::new());
+    let never = {
+        let begun = begun.clone();
+        async move || {
+            begun.notify_one();
+            std::future::pending::<()>().await;
+        }
+    };
+    let options = Options { drain: Duration::from_millis(20), ..OPTIONS };
+    let server = start(options, Router::new().route("/", get(never))).await;
+    let mut stuck = server.connect().await;
+    stuck.write_all(KEEPING.as_bytes()).await.unwrap();
+    begun.notified().await;
+    server.stop.cancel();
+    assert_eq!(rest(stuck).await, "");
+    server.tasks.close();
+    timeout(DEADLINE, server.tasks.wait()).await.unwrap();
+}
