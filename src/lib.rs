@@ -18,6 +18,7 @@ pub mod logging;
 pub mod position;
 pub mod protocol;
 pub mod session;
+pub mod sources;
 pub mod sqlite;
 pub mod store;
 pub mod telemetry;

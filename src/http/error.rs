@@ -10,6 +10,7 @@ use axum::{
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
+use super::GatherError;
 use crate::{
     auth::AuthError,
     broker::{PublishError, ReadError},
@@ -58,6 +59,7 @@ kinds! {
     TOKEN_EXPIRED = UNAUTHORIZED "token_expired" "The credentials have expired";
     FORBIDDEN = FORBIDDEN "forbidden" "A grant is missing";
     CROSS_ORIGIN = FORBIDDEN "cross_origin" "The session is for this hub's own pages";
+    FOREIGN_ORIGIN = FORBIDDEN "foreign_origin" "Pages of this origin may not use the hub";
     NOT_FOUND = NOT_FOUND "not_found" "There is nothing here";
     METHOD = METHOD_NOT_ALLOWED "method_not_allowed" "This is not for that method";
     BODY_TIMEOUT = REQUEST_TIMEOUT "body_timeout" "The body took too long", retryable;
@@ -81,6 +83,9 @@ kinds! {
 /// What a client waits that is told to come back and nothing better is known.
 const SOON: Duration = Duration::from_secs(1);
 
+/// RFC 6750 section 3.1.
+const CHALLENGE: &str = "Bearer realm=\"pulsehub\", error=\"invalid_token\"";
+
 impl Problem {
     fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let retry_after = kind.retryable.then_some(SOON);
@@ -103,11 +108,6 @@ impl Problem {
     /// The body broke off, or is not what its `Content-Encoding` says.
     pub fn bad_body(detail: impl Into<String>) -> Self {
         Self::new(BAD_BODY, detail)
-    }
-
-    /// Two explicit credentials that are not the same.
-    pub fn credentials_differ() -> Self {
-        Self::new(CREDENTIALS_DIFFER, "send one credential, or the same one in both places")
     }
 
     /// No credentials at all.
@@ -137,12 +137,9 @@ impl Problem {
         Self::new(TOO_MANY_CONNECTIONS, "close some of this user's connections first")
     }
 
-    /// A session cookie that another site's page sent.
-    pub fn cross_origin() -> Self {
-        Self::new(
-            CROSS_ORIGIN,
-            "the session cookie counts only for requests of this hub's own pages",
-        )
+    /// A page of an origin that is not allowed.
+    pub fn foreign_origin() -> Self {
+        Self::new(FOREIGN_ORIGIN, "pages of this origin are not in `http.allowed_origins`")
     }
 
     /// No route has this path.
@@ -222,8 +219,6 @@ impl Problem {
 
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
-        // RFC 6750 section 3.1
-        const CHALLENGE: &str = "Bearer realm=\"pulsehub\", error=\"invalid_token\"";
         match error {
             AuthError::Unavailable(_) => {
                 tracing::error!(%error, "credentials cannot be checked");
@@ -231,6 +226,20 @@ impl From<AuthError> for Problem {
             }
             AuthError::Expired => Self::new(TOKEN_EXPIRED, error.to_string()).challenged(CHALLENGE),
             _ => Self::new(UNAUTHORIZED, error.to_string()).challenged(CHALLENGE),
+        }
+    }
+}
+
+impl From<GatherError> for Problem {
+    fn from(error: GatherError) -> Self {
+        match error {
+            GatherError::Differ => {
+                Self::new(CREDENTIALS_DIFFER, "send one credential, or the same one in both places")
+            }
+            GatherError::Malformed(_) => {
+                Self::new(UNAUTHORIZED, error.to_string()).challenged(CHALLENGE)
+            }
+            GatherError::CrossOrigin => Self::new(CROSS_ORIGIN, error.to_string()),
         }
     }
 }
