@@ -170,12 +170,12 @@ impl Config {
         if self.data.as_os_str().is_empty() {
             return Some(("data", "must name a folder".to_owned()));
         }
-        let (journal, hub, limits) = (&self.journal, &self.hub, &self.limits);
+        let (journal, limits) = (&self.journal, &self.limits);
         let (http, socket) = (&self.http, &self.socket);
         let counts = [
             ("journal.latest_keys", journal.latest_keys),
             ("journal.max_topics", journal.max_topics),
-            ("hub.latest_keys", hub.latest_keys),
+            ("hub.latest_keys", self.hub.latest_keys),
             ("limits.batch", limits.batch),
             ("limits.subscriptions", limits.subscriptions),
             ("limits.patterns", limits.patterns),
@@ -201,16 +201,16 @@ impl Config {
         let sizes = [
             ("journal.max_bytes", journal.max_bytes, ByteSize(1 << 20)),
             ("journal.queue_bytes", journal.queue_bytes, limits.body),
-            ("hub.chunk_bytes", hub.chunk_bytes, ByteSize(1 << 10)),
-            ("hub.tail_bytes", hub.tail_bytes, hub.chunk_bytes),
+            ("hub.chunk_bytes", self.hub.chunk_bytes, ByteSize(1 << 10)),
+            ("hub.tail_bytes", self.hub.tail_bytes, self.hub.chunk_bytes),
             ("limits.event", limits.event, ByteSize(1 << 10)),
             ("limits.body", limits.body, limits.event),
             ("limits.frame", limits.frame, ByteSize(1 << 10)),
         ];
         let size = sizes.into_iter().find(|(_, size, least)| size < least);
         let size = size.map(|(key, _, least)| (key, format!("must be at least {least}")));
-        let hz = !(0.01..=HIGHEST_HZ).contains(&hub.max_hz);
-        let hz = hz.then(|| ("hub.max_hz", format!("must be from 0.01 to {}", HIGHEST_HZ)));
+        let hz = !(0.01..=hub::HIGHEST_HZ).contains(&self.hub.max_hz);
+        let hz = hz.then(|| ("hub.max_hz", format!("must be from 0.01 to {}", hub::HIGHEST_HZ)));
         let headers = !(16..=1000).contains(&limits.headers);
         let headers = headers.then(|| ("limits.headers", "must be from 16 to 1000".to_owned()));
         count.or(span).or(size).or(hz).or(headers)
@@ -219,9 +219,6 @@ impl Config {
 
 /// The least time that lets a packet come and go.
 const MOMENT: Span = Span(std::time::Duration::from_millis(10));
-
-/// The most frames a second that a subscription can ask for.
-const HIGHEST_HZ: f64 = 60.0;
 
 /// Ends of keys whose values no message may show.
 const SECRETS: [&str; 3] = ["secret", "redis", "pem"];

@@ -2,7 +2,6 @@
 
 mod body;
 mod config;
-mod connections;
 pub mod credentials;
 mod error;
 mod handshake;
@@ -15,13 +14,13 @@ mod sessions;
 mod socket;
 mod sse;
 mod topics;
-pub mod websocket;
+mod websocket;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Router,
-    extract::{FromRef, Request},
+    extract::Request,
     middleware,
     routing::{get, post},
 };
@@ -39,7 +38,6 @@ use tower_http::{
     trace::{DefaultOnResponse, TraceLayer},
 };
 
-use self::websocket::Sockets;
 pub use self::{
     config::{Config, Origin},
     credentials::{Caller, GatherError},
@@ -50,35 +48,37 @@ use crate::{
     broker::Broker,
     hub::Hub,
     limits::Limits,
-    session::{Connections, Terms},
+    session::{Connections, Now, Terms},
     sources::Readiness,
     telemetry::Telemetry,
     time::Clock,
 };
 
-/// What the endpoints work with. Cheap to clone.
-#[derive(Clone)]
-pub struct AppState {
+/// What the endpoints work with; one for all of them.
+pub type AppState = Arc<Services>;
+
+/// What the endpoints work with.
+pub struct Services {
     /// Where events go.
     pub broker: Broker,
     /// Where events come from.
     pub hub: Hub,
     /// Who may come in.
     pub access: Access,
+    /// Who receives events.
+    pub connections: Connections,
     /// What is counted.
     pub telemetry: Telemetry,
     /// What time it is.
     pub clock: Clock,
     /// Whether the hub works.
     pub readiness: Readiness,
-    /// Who is connected.
-    pub connections: Connections,
-    /// What all sockets have in common.
-    pub terms: Arc<Terms>,
-    /// Owns the sockets' tasks.
-    pub tasks: TaskTracker,
     /// What can be set.
-    pub settings: Arc<Settings>,
+    pub settings: Settings,
+    /// What all sockets go by.
+    pub terms: Arc<Terms>,
+    /// Owns the tasks of sockets.
+    pub tasks: TaskTracker,
 }
 
 /// The settings the endpoints go by.
@@ -94,19 +94,10 @@ pub struct Settings {
     pub is_loopback: bool,
 }
 
-impl FromRef<AppState> for Sockets {
-    fn from_ref(state: &AppState) -> Self {
-        Self {
-            broker: state.broker.clone(),
-            hub: state.hub.clone(),
-            access: state.access.clone(),
-            connections: state.connections.clone(),
-            terms: Arc::clone(&state.terms),
-            allowed_origins: Arc::clone(&state.settings.http.allowed_origins),
-            query_token: state.settings.query_token,
-            clock: state.clock.clone(),
-            tasks: state.tasks.clone(),
-        }
+impl Services {
+    /// The moment it is, for sessions.
+    fn now(&self) -> Now {
+        Now { instant: Instant::now(), wall: self.clock.now(), head: self.hub.head() }
     }
 }
 
@@ -117,7 +108,7 @@ pub fn router(state: AppState) -> Router {
     let compressed = Router::new()
         .route("/api/v1/history", get(history::history))
         .route("/api/v1/topics", get(topics::topics))
-        .route("/api/v1/connections", get(connections::connections))
+        .route("/api/v1/connections", get(operations::connections))
         .route("/metrics", get(operations::metrics))
         .layer(CompressionLayer::new());
     Router::new()

@@ -1,7 +1,5 @@
 //! What can be set about requests and sockets.
 
-use std::sync::Arc;
-
 use http::HeaderValue;
 use serde::Deserialize;
 
@@ -12,7 +10,7 @@ use crate::time::Span;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Web pages of other origins that may use the hub.
-    pub allowed_origins: Arc<[Origin]>,
+    pub allowed_origins: Vec<Origin>,
     /// Time for a request's headers to arrive.
     pub header_timeout: Span,
     /// Time for a request's body to arrive.

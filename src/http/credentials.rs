@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderName, Method, header, request::Parts, uri::Authority};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{AppState, Problem};
-use crate::{access::Credential, auth::Principal};
+use super::{AppState, Problem, query};
+use crate::{access::Credential, auth::Principal, protocol::BEARER_SUBPROTOCOL};
 
 /// The cookie that holds a browser's session.
-pub(super) const SESSION_COOKIE: &str = "pulsehub_session";
+pub const SESSION_COOKIE: &str = "pulsehub_session";
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -54,6 +55,31 @@ pub fn gather(parts: &Parts) -> Result<Option<Credential>, GatherError> {
     }
 }
 
+/// The credential of a socket's upgrade or of a stream, which browsers cannot give headers: also
+/// `?ticket=`, a subprotocol, and, where `query_token` allows it, `?token=`.
+///
+/// A session does not count for a page of another origin, which may still show a token in `connect`.
+pub fn gather_upgrade(parts: &Parts, query_token: bool) -> Result<Option<Credential>, GatherError> {
+    let mut explicit = of_headers(&parts.headers)?;
+    explicit.extend(of_subprotocols(&parts.headers)?.map(Credential::Token));
+    for (name, value) in query::pairs(parts) {
+        match &*name {
+            "ticket" => explicit.push(Credential::Ticket(value.into())),
+            "token" if query_token => explicit.push(Credential::Token(value.into())),
+            "token" => {
+                let message = "tokens in the address are not taken here: use a header, a subprotocol or a ticket";
+                return Err(GatherError::Malformed(message));
+            }
+            _ => {}
+        }
+    }
+    if let Some(credential) = agree(explicit)? {
+        return Ok(Some(credential));
+    }
+    let session = session(&parts.headers).filter(|_| is_same_origin(parts));
+    Ok(session.map(Credential::Session))
+}
+
 /// The session a request shows, whoever sent it.
 pub(super) fn session(headers: &HeaderMap) -> Option<SecretString> {
     headers
@@ -66,8 +92,8 @@ pub(super) fn session(headers: &HeaderMap) -> Option<SecretString> {
         .map(|(_, value)| value.into())
 }
 
-/// The one explicit credential, however many places it stands in.
-pub(super) fn agree(explicit: Vec<Credential>) -> Result<Option<Credential>, GatherError> {
+/// The one explicit credential, in however many places it stands.
+fn agree(explicit: Vec<Credential>) -> Result<Option<Credential>, GatherError> {
     if explicit.windows(2).any(|pair| secret(&pair[0]) != secret(&pair[1])) {
         return Err(GatherError::Differ);
     }
@@ -80,8 +106,7 @@ fn secret(credential: &Credential) -> &str {
     secret.expose_secret()
 }
 
-/// The explicit credentials in the headers every request may have.
-pub(super) fn of_headers(headers: &HeaderMap) -> Result<Vec<Credential>, GatherError> {
+fn of_headers(headers: &HeaderMap) -> Result<Vec<Credential>, GatherError> {
     let mut found = Vec::new();
     for value in headers.get_all(header::AUTHORIZATION) {
         let text = value.to_str().unwrap_or_default();
@@ -106,10 +131,27 @@ pub(super) fn of_headers(headers: &HeaderMap) -> Result<Vec<Credential>, GatherE
     Ok(found)
 }
 
+fn of_subprotocols(headers: &HeaderMap) -> Result<Option<SecretString>, GatherError> {
+    let offered = headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|protocols| protocols.split(','));
+    let Some(encoded) =
+        offered.filter_map(|name| name.trim().strip_prefix(BEARER_SUBPROTOCOL)).next()
+    else {
+        return Ok(None);
+    };
+    let token =
+        URL_SAFE_NO_PAD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let message = "the bearer subprotocol must be the token in base64url without padding";
+    token.map(|token| Some(token.into())).ok_or(GatherError::Malformed(message))
+}
+
 /// Whether a page of this hub sent the request, or no page at all.
 ///
 /// Browsers name a page's origin in every request that changes something and in every upgrade; where
-/// the proxy in front rewrites `Host`, `Sec-Fetch-Site` still tells.
+/// a proxy in front rewrites `Host`, `Sec-Fetch-Site` still tells.
 pub(super) fn is_same_origin(parts: &Parts) -> bool {
     let says_same =
         parts.headers.get("sec-fetch-site").is_some_and(|site| site.as_bytes() == b"same-origin");
@@ -202,5 +244,25 @@ mod tests {
         let usual_port = [("host", "hub.example:443"), ("origin", "https://hub.example")];
         let headers = [&usual_port[..], &[("cookie", "pulsehub_session=s")]].concat();
         assert!(request("POST", &headers).is_ok());
+    }
+
+    #[test]
+    fn a_socket_may_show_a_ticket_a_subprotocol_or_where_allowed_a_token() {
+        let upgrade = |uri: &str, headers: &[(&str, &str)], query_token| {
+            shown(gather_upgrade(&parts("GET", uri, headers), query_token))
+        };
+        assert_eq!(upgrade("/ws?ticket=a%2Db", &[], false), Ok("ticket a-b".into()));
+        let refused = upgrade("/ws?token=t", &[], false);
+        assert!(matches!(refused, Err(GatherError::Malformed(_))), "{refused:?}");
+        assert_eq!(upgrade("/ws?token=t", &[], true), Ok("token t".into()));
+        let protocols = ("sec-websocket-protocol", "hub.v1, base64url.bearer.dG9r");
+        assert_eq!(upgrade("/ws", &[protocols], false), Ok("token tok".into()));
+        assert_eq!(upgrade("/ws?ticket=x", &[protocols], false), Err(GatherError::Differ));
+        let cookie = [("cookie", "pulsehub_session=s"), ("host", "hub"), ("origin", "http://hub")];
+        assert_eq!(upgrade("/ws", &cookie, false), Ok("session s".into()));
+        let foreign = [cookie[0], cookie[1], ("origin", "http://hub:5173")];
+        assert_eq!(upgrade("/ws", &foreign, false), Ok("none".into()));
+        let bad = ("sec-websocket-protocol", "base64url.bearer.@");
+        assert!(matches!(upgrade("/ws", &[bad], false), Err(GatherError::Malformed(_))));
     }
 }

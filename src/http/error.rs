@@ -21,7 +21,7 @@ use crate::{
 /// A refusal on its way to the client.
 #[derive(Debug, Clone)]
 pub struct Problem {
-    kind: Kind,
+    kind: &'static Kind,
     detail: String,
     retry_after: Option<Duration>,
     extras: Map<String, Value>,
@@ -58,7 +58,8 @@ kinds! {
     UNAUTHORIZED = UNAUTHORIZED "unauthorized" "Credentials are missing or not valid";
     TOKEN_EXPIRED = UNAUTHORIZED "token_expired" "The credentials have expired";
     FORBIDDEN = FORBIDDEN "forbidden" "A grant is missing";
-    CROSS_ORIGIN = FORBIDDEN "cross_origin" "Pages of this origin may not do this";
+    CROSS_ORIGIN = FORBIDDEN "cross_origin" "The session is for this hub's own pages";
+    FOREIGN_ORIGIN = FORBIDDEN "foreign_origin" "Pages of this origin may not use the hub";
     NOT_FOUND = NOT_FOUND "not_found" "There is nothing here";
     METHOD = METHOD_NOT_ALLOWED "method_not_allowed" "This is not for that method";
     BODY_TIMEOUT = REQUEST_TIMEOUT "body_timeout" "The body took too long", retryable;
@@ -86,7 +87,7 @@ const SOON: Duration = Duration::from_secs(1);
 const CHALLENGE: &str = "Bearer realm=\"pulsehub\", error=\"invalid_token\"";
 
 impl Problem {
-    fn new(kind: Kind, detail: impl Into<String>) -> Self {
+    fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
         let retry_after = kind.retryable.then_some(SOON);
         let detail = detail.into();
         Self { kind, detail, retry_after, extras: Map::new(), headers: Vec::new() }
@@ -94,37 +95,37 @@ impl Problem {
 
     /// A query parameter, header or small body that means nothing.
     pub fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new(BAD_REQUEST, detail)
+        Self::new(&BAD_REQUEST, detail)
     }
 
     /// A small JSON body that could not be read.
     pub fn invalid_json(error: &serde_json::Error) -> Self {
-        Self::new(INVALID_JSON, error.to_string())
+        Self::new(&INVALID_JSON, error.to_string())
             .with("line", error.line())
             .with("column", error.column())
     }
 
     /// The body broke off, or is not what its `Content-Encoding` says.
     pub fn bad_body(detail: impl Into<String>) -> Self {
-        Self::new(BAD_BODY, detail)
+        Self::new(&BAD_BODY, detail)
     }
 
     /// No credentials at all.
     pub fn unauthorized() -> Self {
         let detail = "send `Authorization: Bearer` or `X-API-Key` with a token or an API key";
-        Self::new(UNAUTHORIZED, detail).challenged("Bearer realm=\"pulsehub\"")
+        Self::new(&UNAUTHORIZED, detail).challenged("Bearer realm=\"pulsehub\"")
     }
 
     /// The grant `missing` (such as `publish a.b`) would be needed.
     pub fn forbidden(missing: &[String]) -> Self {
         let detail = format!("these credentials lack the grant: {}", missing.join(", "));
-        Self::new(FORBIDDEN, detail).with("missing", missing)
+        Self::new(&FORBIDDEN, detail).with("missing", missing)
     }
 
     /// A plain request where a WebSocket begins (RFC 9110 section 15.5.22).
     pub fn upgrade_required() -> Self {
         let detail = "connect with a WebSocket client: Upgrade: websocket, version 13";
-        let mut problem = Self::new(UPGRADE, detail);
+        let mut problem = Self::new(&UPGRADE, detail);
         problem.headers.push((http::header::UPGRADE, HeaderValue::from_static("websocket")));
         let version = http::header::SEC_WEBSOCKET_VERSION;
         problem.headers.push((version, HeaderValue::from_static("13")));
@@ -133,33 +134,33 @@ impl Problem {
 
     /// One principal has as many connections as they may.
     pub fn too_many_connections() -> Self {
-        Self::new(TOO_MANY_CONNECTIONS, "close some of this user's connections first")
+        Self::new(&TOO_MANY_CONNECTIONS, "close some of this user's connections first")
     }
 
-    /// A page of an origin that may not use the hub.
-    pub fn foreign_page() -> Self {
-        Self::new(CROSS_ORIGIN, "pages of this origin are not in `http.allowed_origins`")
+    /// A page of an origin that is not allowed.
+    pub fn foreign_origin() -> Self {
+        Self::new(&FOREIGN_ORIGIN, "pages of this origin are not in `http.allowed_origins`")
     }
 
     /// No route has this path.
     pub fn not_found() -> Self {
-        Self::new(NOT_FOUND, "no such path; docs/protocol.md lists all there are")
+        Self::new(&NOT_FOUND, "no such path; docs/protocol.md lists all there are")
     }
 
     /// The path has no such method.
     pub fn method_not_allowed() -> Self {
-        Self::new(METHOD, "the `Allow` header names the methods of this path")
+        Self::new(&METHOD, "the `Allow` header names the methods of this path")
     }
 
     /// A limit on requests was hit.
     pub fn over_limit(limit: Limit, allowed: u64) -> Self {
         let (kind, detail) = match limit {
             Limit::BodyTimeout => {
-                (BODY_TIMEOUT, format!("the whole body must arrive within {allowed} ms"))
+                (&BODY_TIMEOUT, format!("the whole body must arrive within {allowed} ms"))
             }
-            Limit::Batch => (BATCH_TOO_LARGE, format!("a batch has at most {allowed} events")),
-            Limit::Event => (EVENT_TOO_LARGE, format!("an event has at most {allowed} bytes")),
-            _ => (BODY_TOO_LARGE, format!("a body has at most {allowed} bytes, decompressed")),
+            Limit::Batch => (&BATCH_TOO_LARGE, format!("a batch has at most {allowed} events")),
+            Limit::Event => (&EVENT_TOO_LARGE, format!("an event has at most {allowed} bytes")),
+            _ => (&BODY_TOO_LARGE, format!("a body has at most {allowed} bytes, decompressed")),
         };
         Self::new(kind, detail).with("limit", json!({"name": limit.name(), "allowed": allowed}))
     }
@@ -167,17 +168,17 @@ impl Problem {
     /// A position of another history of the log than the one at `head`.
     pub fn epoch_changed(head: crate::position::Position) -> Self {
         let detail = "the log is not the one the position was given in: begin anew";
-        Self::new(EPOCH_CHANGED, detail).with("head", head.to_string())
+        Self::new(&EPOCH_CHANGED, detail).with("head", head.to_string())
     }
 
     /// A body of another type than `expected`.
     pub fn content_type(expected: &str) -> Self {
-        Self::new(CONTENT_TYPE, format!("send {expected}"))
+        Self::new(&CONTENT_TYPE, format!("send {expected}"))
     }
 
     /// A `Content-Encoding` that is not known (RFC 9110 section 12.5.3).
     pub fn encoding() -> Self {
-        let mut problem = Self::new(ENCODING, "send the body as it is, or in gzip or zstd");
+        let mut problem = Self::new(&ENCODING, "send the body as it is, or in gzip or zstd");
         let known = HeaderValue::from_static("gzip, zstd");
         problem.headers.push((header::ACCEPT_ENCODING, known));
         problem
@@ -185,12 +186,12 @@ impl Problem {
 
     /// The hub cannot do it at present.
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(UNAVAILABLE, detail)
+        Self::new(&UNAVAILABLE, detail)
     }
 
     /// The hub is about to end.
     pub fn not_accepting() -> Self {
-        Self::new(NOT_ACCEPTING, "the hub is shutting down; come back in a moment")
+        Self::new(&NOT_ACCEPTING, "the hub is shutting down; come back in a moment")
     }
 
     /// The stable code.
@@ -221,10 +222,12 @@ impl From<AuthError> for Problem {
         match error {
             AuthError::Unavailable(_) => {
                 tracing::error!(%error, "credentials cannot be checked");
-                Self::new(UNAVAILABLE, "credentials cannot be checked at present")
+                Self::new(&UNAVAILABLE, "credentials cannot be checked at present")
             }
-            AuthError::Expired => Self::new(TOKEN_EXPIRED, error.to_string()).challenged(CHALLENGE),
-            _ => Self::new(UNAUTHORIZED, error.to_string()).challenged(CHALLENGE),
+            AuthError::Expired => {
+                Self::new(&TOKEN_EXPIRED, error.to_string()).challenged(CHALLENGE)
+            }
+            _ => Self::new(&UNAUTHORIZED, error.to_string()).challenged(CHALLENGE),
         }
     }
 }
@@ -232,13 +235,14 @@ impl From<AuthError> for Problem {
 impl From<GatherError> for Problem {
     fn from(error: GatherError) -> Self {
         match error {
-            GatherError::Differ => {
-                Self::new(CREDENTIALS_DIFFER, "send one credential, or the same one in both places")
-            }
+            GatherError::Differ => Self::new(
+                &CREDENTIALS_DIFFER,
+                "send one credential, or the same one in both places",
+            ),
             GatherError::Malformed(_) => {
-                Self::new(UNAUTHORIZED, error.to_string()).challenged(CHALLENGE)
+                Self::new(&UNAUTHORIZED, error.to_string()).challenged(CHALLENGE)
             }
-            GatherError::CrossOrigin => Self::new(CROSS_ORIGIN, error.to_string()),
+            GatherError::CrossOrigin => Self::new(&CROSS_ORIGIN, error.to_string()),
         }
     }
 }
@@ -248,12 +252,12 @@ impl From<PublishError> for Problem {
         let detail = error.to_string();
         match error {
             PublishError::Overloaded { retry_after } => {
-                Self::new(OVERLOADED, detail).after(retry_after)
+                Self::new(&OVERLOADED, detail).after(retry_after)
             }
             PublishError::Unavailable { retry_after, .. } => {
-                Self::new(UNAVAILABLE, "the log cannot be written at present").after(retry_after)
+                Self::new(&UNAVAILABLE, "the log cannot be written at present").after(retry_after)
             }
-            PublishError::TooManyTopics { limit } => Self::new(TOO_MANY_TOPICS, detail)
+            PublishError::TooManyTopics { limit } => Self::new(&TOO_MANY_TOPICS, detail)
                 .with("limit", json!({"name": Limit::Topics.name(), "allowed": limit})),
             PublishError::Closed => Self::not_accepting(),
         }
@@ -263,7 +267,7 @@ impl From<PublishError> for Problem {
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         tracing::error!(%error, "history cannot be read");
-        Self::new(UNAVAILABLE, "the log cannot be read at present")
+        Self::new(&UNAVAILABLE, "the log cannot be read at present")
     }
 }
 
@@ -271,13 +275,13 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let detail = refusal.to_string();
         let kind = match (&refusal, refusal.limit()) {
-            (_, Some(Limit::Event)) => EVENT_TOO_LARGE,
+            (_, Some(Limit::Event)) => &EVENT_TOO_LARGE,
             (Refusal::TooMany { limit }, _) => {
                 return Self::over_limit(Limit::Batch, *limit as u64);
             }
-            (Refusal::Malformed { .. }, _) => INVALID_JSON,
-            (Refusal::Empty, _) => EMPTY_BATCH,
-            (Refusal::Items(_), _) => INVALID_EVENT,
+            (Refusal::Malformed { .. }, _) => &INVALID_JSON,
+            (Refusal::Empty, _) => &EMPTY_BATCH,
+            (Refusal::Items(_), _) => &INVALID_EVENT,
         };
         let problem = Self::new(kind, detail);
         match refusal {
@@ -301,7 +305,7 @@ impl From<Refusal> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Kind { status, code, title, retryable } = self.kind;
+        let &Kind { status, code, title, retryable } = self.kind;
         let mut body = json!({
             "type": format!("urn:pulsehub:problem:{code}"),
             "title": title,
@@ -349,7 +353,7 @@ pub(super) async fn count(
 
 /// The answer to a request whose handler panicked. The panic itself is logged by the panic hook.
 pub(super) fn panicked(_panic: Box<dyn Any + Send>) -> Response {
-    Problem::new(INTERNAL, "the fault is the hub's and was logged").into_response()
+    Problem::new(&INTERNAL, "the fault is the hub's and was logged").into_response()
 }
 
 #[cfg(test)]

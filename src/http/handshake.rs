@@ -1,38 +1,38 @@
 //! The request that opens a socket or a stream: who asks, from where, for what.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 use secrecy::SecretString;
 
-use super::{GatherError, Origin, credentials};
+use super::{
+    Origin,
+    credentials::{self, GatherError},
+    query,
+};
 use crate::{
     access::Credential,
     hub::{Form, Start, Subscription},
     position::Position,
-    protocol::{BEARER_SUBPROTOCOL, CloseCode, Mode, Replay, SUBPROTOCOL},
+    protocol::{BEARER_SUBPROTOCOL, Mode, Replay, SUBPROTOCOL},
     session::{self, Now},
     topic::{TopicFilter, TopicPattern},
 };
 
-/// Why a socket is closed as soon as it is open.
-pub(super) type Refusal = (CloseCode, String);
-
 /// What came with the request, read but not yet checked.
 #[derive(Debug)]
-pub struct Handshake {
+pub(super) struct Handshake {
     /// The credentials that count.
-    pub credential: Option<Credential>,
+    pub(super) credential: Option<Credential>,
     /// Whether `hub.v1` was offered.
-    pub speaks_messages: bool,
+    pub(super) speaks_messages: bool,
     /// Whether any subprotocol but a bearer was offered.
-    pub offers_protocols: bool,
+    pub(super) offers_protocols: bool,
     /// The address's query.
-    pub query: Query,
+    pub(super) query: Query,
 }
 
 /// The parameters a socket or stream may have in its address.
 #[derive(Debug, Default)]
-pub struct Query {
+pub(super) struct Query {
     topics: Vec<String>,
     last: Option<String>,
     since: Option<String>,
@@ -41,55 +41,25 @@ pub struct Query {
     mode: Option<String>,
     max_hz: Option<String>,
     format: Option<String>,
-    ticket: Option<SecretString>,
-    token: Option<SecretString>,
 }
 
 impl Handshake {
-    /// Reads the request. Explicit credentials beat the cookie; two that differ are refused.
-    pub fn read(parts: &Parts, query_token: bool) -> Result<Self, Refusal> {
-        let bad = |reason: &str| (CloseCode::BadMessage, reason.to_owned());
-        let query = Query::read(parts.uri.query().unwrap_or_default());
-        let malformed = |error: GatherError| bad(&error.to_string());
-        let mut explicit = credentials::of_headers(&parts.headers).map_err(malformed)?;
-        let mut handshake =
-            Self { credential: None, speaks_messages: false, offers_protocols: false, query };
-        for offered in protocols(&parts.headers) {
-            match offered.strip_prefix(BEARER_SUBPROTOCOL) {
-                Some(encoded) => {
-                    let token = URL_SAFE_NO_PAD.decode(encoded.trim_end_matches('='));
-                    let token = token.ok().and_then(|bytes| String::from_utf8(bytes).ok());
-                    let token =
-                        token.ok_or_else(|| bad("the bearer subprotocol is not base64url"))?;
-                    explicit.push(Credential::Token(token.into()));
-                }
-                None => {
-                    handshake.offers_protocols = true;
-                    handshake.speaks_messages |= offered == SUBPROTOCOL;
-                }
-            }
-        }
-        if let Some(token) = handshake.query.token.take() {
-            if !query_token {
-                return Err(bad(
-                    "tokens in the address are not accepted here: use a header, a subprotocol or a ticket",
-                ));
-            }
-            explicit.push(Credential::Token(token));
-        }
-        if let Some(ticket) = handshake.query.ticket.take() {
-            explicit.push(Credential::Ticket(ticket));
-        }
-        handshake.credential = credentials::agree(explicit).map_err(malformed)?;
-        // A page elsewhere may still show a token in `connect`: its cookie only does not count.
-        if handshake.credential.is_none() && credentials::is_same_origin(parts) {
-            handshake.credential = credentials::session(&parts.headers).map(Credential::Session);
-        }
-        Ok(handshake)
+    /// Reads the request.
+    pub(super) fn read(parts: &Parts, query_token: bool) -> Result<Self, GatherError> {
+        let credential = credentials::gather_upgrade(parts, query_token)?;
+        let offered: Vec<&str> = protocols(&parts.headers)
+            .filter(|offered| !offered.starts_with(BEARER_SUBPROTOCOL))
+            .collect();
+        Ok(Self {
+            credential,
+            speaks_messages: offered.contains(&SUBPROTOCOL),
+            offers_protocols: !offered.is_empty(),
+            query: Query::read(parts),
+        })
     }
 
     /// The token that came explicitly, against which one in `connect` is held.
-    pub fn token(&self) -> Option<SecretString> {
+    pub(super) fn token(&self) -> Option<SecretString> {
         match &self.credential {
             Some(Credential::Token(token)) => Some(token.clone()),
             _ => None,
@@ -98,10 +68,9 @@ impl Handshake {
 }
 
 impl Query {
-    fn read(query: &str) -> Self {
+    fn read(parts: &Parts) -> Self {
         let mut read = Self::default();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let value = value.into_owned();
+        for (name, value) in query::pairs(parts) {
             match &*name {
                 "topics" | "topic" => {
                     let topics = value.split(',').map(str::trim).filter(|topic| !topic.is_empty());
@@ -114,8 +83,6 @@ impl Query {
                 "mode" => read.mode = Some(value),
                 "max_hz" => read.max_hz = Some(value),
                 "format" => read.format = Some(value),
-                "ticket" => read.ticket = Some(value.into()),
-                "token" => read.token = Some(value.into()),
                 _ => {}
             }
         }
@@ -123,12 +90,12 @@ impl Query {
     }
 
     /// Whether topics are named, so that a socket may speak in simple mode.
-    pub fn has_topics(&self) -> bool {
+    pub(super) fn has_topics(&self) -> bool {
         !self.topics.is_empty()
     }
 
     /// The subscription the address asks for; `form` is given or asked for by `format`.
-    pub fn subscription(
+    pub(super) fn subscription(
         &self,
         form: Option<Form>,
         last_event_id: Option<&str>,

@@ -9,7 +9,7 @@ use http::{HeaderValue, StatusCode, header, request::Parts};
 use serde::Serialize;
 
 use super::{AppState, Caller, Problem};
-use crate::topic::TopicPattern;
+use crate::{session::ConnectionInfo, topic::TopicPattern};
 
 /// The process runs and answers; nothing else is asked.
 pub(super) async fn health() -> &'static str {
@@ -40,6 +40,23 @@ fn readiness(state: &AppState, is_ready: impl Fn(&Ready) -> bool) -> Response {
     let ready = Ready { accepting: now.accepting, publishing: now.publishing, reason: now.reason };
     let status = if is_ready(&ready) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(ready)).into_response()
+}
+
+#[derive(Serialize)]
+struct Connected {
+    connections: Vec<ConnectionInfo>,
+}
+
+/// Who receives events, and how far each is behind; for admins.
+pub(super) async fn connections(
+    State(state): State<AppState>,
+    Caller(principal): Caller,
+) -> Result<Response, Problem> {
+    if !principal.admin {
+        return Err(Problem::forbidden(&["admin".to_owned()]));
+    }
+    let connections = state.connections.list(state.hub.head().offset);
+    Ok(Json(Connected { connections }).into_response())
 }
 
 /// OpenMetrics 1.0, open to everybody where the settings or a loopback address allow it.

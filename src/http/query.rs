@@ -2,14 +2,14 @@
 
 use std::str::FromStr;
 
+use axum::extract::Query;
 use http::request::Parts;
 
 use super::Problem;
 
-/// The pairs of the query, decoded, in order.
-pub(super) fn pairs(parts: &Parts) -> impl Iterator<Item = (String, String)> {
-    let query = parts.uri.query().unwrap_or_default();
-    form_urlencoded::parse(query.as_bytes()).into_owned()
+/// The pairs of the query, decoded, in order. None where it cannot be decoded.
+pub(super) fn pairs(parts: &Parts) -> Vec<(String, String)> {
+    Query::try_from_uri(&parts.uri).map(|Query(pairs)| pairs).unwrap_or_default()
 }
 
 /// The value of the parameter `name`; `expected` says what it looks like.

@@ -1,7 +1,7 @@
 //! One open socket: drives its session, its cursors and its bytes, in one task.
 //!
 //! tungstenite reads and answers control frames; everything else is written straight to the
-//! stream, as bytes that other sockets share. The reader is never polled while such a write is
+//! stream, as bytes that other state share. The reader is never polled while such a write is
 //! partial, because reading may write a pong.
 
 use std::{
@@ -27,7 +27,7 @@ use tokio_tungstenite::{
     tungstenite::{Error as WebSocketError, Message},
 };
 
-use super::{handshake::Refusal, server, websocket::Sockets};
+use super::{AppState, server};
 use crate::{
     auth::{AuthError, Principal},
     broker::{PublishError, Published, ReadError},
@@ -49,8 +49,11 @@ const LINGER: Duration = Duration::from_secs(2);
 /// What came with the upgrade: how they speak, who they are, the token that said so.
 pub(super) type Opening = (Talk, Option<Arc<Principal>>, Option<SecretString>);
 
+/// Why a socket is closed as soon as it is open.
+pub(super) type Refusal = (CloseCode, String);
+
 pub(super) struct Socket {
-    sockets: Sockets,
+    state: AppState,
     stream: WebSocketStream<TcpStream>,
     session: Session,
     connection: Connection,
@@ -89,16 +92,16 @@ enum End {
 impl Socket {
     /// Serves the socket to its end.
     pub(super) async fn run(
-        sockets: Sockets,
+        state: AppState,
         mut stream: WebSocketStream<TcpStream>,
         from: server::Connection,
         opening: Result<Opening, Refusal>,
     ) {
-        let telemetry = sockets.terms.telemetry.clone();
+        let telemetry = state.terms.telemetry.clone();
         let end = match opening {
             Err((code, reason)) => End::Close(code, reason),
             Ok(opening) => {
-                let mut socket = Self::new(sockets, stream, &from, opening);
+                let mut socket = Self::new(state, stream, &from, opening);
                 let end = poll_fn(|cx| socket.poll(cx)).await;
                 stream = socket.stream; // the rest goes: cursors, and the entry among connections
                 end
@@ -112,20 +115,20 @@ impl Socket {
     }
 
     fn new(
-        sockets: Sockets,
+        state: AppState,
         stream: WebSocketStream<TcpStream>,
         from: &server::Connection,
         (talk, principal, token): Opening,
     ) -> Self {
-        let now = sockets.now();
+        let now = state.now();
         let bell = Arc::new(Bell::default());
         let kind = match talk {
             Talk::Messages => ConnectionKind::Websocket,
             Talk::Simple(_) => ConnectionKind::Simple,
         };
-        let connection = sockets.connections.enter(kind, from.peer, bell.clone(), now.wall);
+        let connection = state.connections.enter(kind, from.peer, bell.clone(), now.wall);
         let mut session = Session::new(
-            sockets.terms.clone(),
+            state.terms.clone(),
             connection.name().into(),
             talk,
             principal,
@@ -135,7 +138,7 @@ impl Socket {
         let actions = session.begin().into();
         let timer_at = session.next_time();
         Self {
-            sockets,
+            state,
             stream,
             session,
             connection,
@@ -185,9 +188,9 @@ impl Socket {
                 }
             }
             ready!(self.poll_timer(cx));
-            let now = self.sockets.now();
+            let now = self.state.now();
             if self.stuck_until.is_some_and(|until| until <= now.instant) {
-                self.sockets.terms.telemetry.hit(Limit::WriteTimeout);
+                self.state.terms.telemetry.hit(Limit::WriteTimeout);
                 let reason = "a write was not taken in time".to_owned();
                 return Poll::Ready(End::Close(CloseCode::TooSlow, reason));
             }
@@ -248,7 +251,7 @@ impl Socket {
 
     fn stuck<T>(&mut self) -> Poll<T> {
         if self.stuck_until.is_none() {
-            let timeout = self.sockets.terms.config.write_timeout.0;
+            let timeout = self.state.terms.config.write_timeout.0;
             self.stuck_until = Some(Instant::now() + timeout);
         }
         Poll::Pending
@@ -269,7 +272,7 @@ impl Socket {
             Action::Close(code, reason) => self.closing = Some((code, reason)),
             Action::Identify(principal, name) => {
                 if !self.connection.identify(principal, name) {
-                    let most = self.sockets.terms.limits.connections_per_principal;
+                    let most = self.state.terms.limits.connections_per_principal;
                     let reason =
                         format!("more than {most} connections of one user; retry after 5 s");
                     self.closing = Some((CloseCode::TooMany, reason));
@@ -280,20 +283,20 @@ impl Socket {
                 self.show_lags();
             }
             Action::Authenticate(token) => {
-                let access = self.sockets.access.clone();
+                let access = self.state.access.clone();
                 self.work = Some(Box::pin(async move {
                     let credential = crate::access::Credential::Token(token);
                     Done::Authenticated(access.authenticate(&credential).await)
                 }));
             }
             Action::Subscribe(id, sub, subscription) => {
-                let (hub, bell) = (self.sockets.hub.clone(), self.bell.clone());
+                let (hub, bell) = (self.state.hub.clone(), self.bell.clone());
                 self.work = Some(Box::pin(async move {
                     Done::Subscribed(id, sub, hub.subscribe(subscription, bell).await)
                 }));
             }
             Action::Publish(id, events) => {
-                let broker = self.sockets.broker.clone();
+                let broker = self.state.broker.clone();
                 self.work =
                     Some(Box::pin(
                         async move { Done::Published(id, broker.publish(events).await) },
@@ -304,7 +307,7 @@ impl Socket {
     }
 
     fn done(&mut self, done: Done) {
-        let now = self.sockets.now();
+        let now = self.state.now();
         let actions = match done {
             Done::Authenticated(outcome) => self.session.authenticated(outcome, now),
             Done::Published(id, outcome) => self.session.published(&id, outcome),
@@ -362,7 +365,7 @@ impl Socket {
                 }
             }
         }
-        let telemetry = &self.sockets.terms.telemetry;
+        let telemetry = &self.state.terms.telemetry;
         if frames > 0 {
             telemetry.deliveries.inc_by(events);
             telemetry.frames.inc_by(frames);
@@ -372,7 +375,7 @@ impl Socket {
 
     /// The head first, then what the cursors have, then who has all of it.
     fn ping(&mut self, cx: &mut Context<'_>) {
-        let head = self.sockets.hub.head();
+        let head = self.state.hub.head();
         self.fill(cx);
         let mut caught_up = Vec::new();
         for (sub, cursor) in &mut self.cursors {
@@ -380,7 +383,7 @@ impl Socket {
                 caught_up.push(&**sub);
             }
         }
-        let ping = self.session.ping(head, caught_up, self.sockets.now());
+        let ping = self.session.ping(head, caught_up, self.state.now());
         self.out.push_back(ping);
     }
 
@@ -389,7 +392,7 @@ impl Socket {
         let Some(read) = ready!(self.stream.poll_next_unpin(cx)) else {
             return Poll::Ready(false);
         };
-        let now = self.sockets.now();
+        let now = self.state.now();
         let actions = match read {
             Ok(Message::Text(text)) => self.session.text(&text, now),
             Ok(Message::Binary(_)) => self.session.other(true, now),
@@ -403,7 +406,7 @@ impl Socket {
                 return Poll::Ready(true); // the answer is tungstenite's, the end follows
             }
             Err(WebSocketError::Capacity(error)) => {
-                self.sockets.terms.telemetry.hit(Limit::Frame);
+                self.state.terms.telemetry.hit(Limit::Frame);
                 vec![Action::Close(CloseCode::BadMessage, error.to_string())]
             }
             Err(error @ (WebSocketError::Protocol(_) | WebSocketError::Utf8(_))) => {

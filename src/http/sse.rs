@@ -18,10 +18,9 @@ use http::{HeaderValue, header};
 use tokio::time::Sleep;
 
 use super::{
-    error::Problem,
+    AppState, Problem,
     handshake::{self, Handshake},
-    server,
-    websocket::Sockets,
+    server, websocket,
 };
 use crate::{
     hub::{Bell, Cursor, Form, Hub, Item},
@@ -30,8 +29,8 @@ use crate::{
 };
 
 /// Starts the stream; everything that can be refused is refused before.
-pub(super) async fn stream(State(sockets): State<Sockets>, request: Request) -> Response {
-    match open(&sockets, request).await {
+pub(super) async fn stream(State(state): State<AppState>, request: Request) -> Response {
+    match open(&state, request).await {
         Ok(stream) => {
             let mut response = Response::new(Body::from_stream(stream));
             let headers = response.headers_mut();
@@ -48,21 +47,20 @@ pub(super) async fn stream(State(sockets): State<Sockets>, request: Request) -> 
     }
 }
 
-async fn open(sockets: &Sockets, request: Request) -> Result<Events, Problem> {
+async fn open(state: &AppState, request: Request) -> Result<Events, Problem> {
     let (parts, _) = request.into_parts();
-    let handshake = Handshake::read(&parts, sockets.query_token)
-        .map_err(|(_, reason)| Problem::bad_request(reason))?;
-    if !handshake::is_allowed_origin(&parts, &sockets.allowed_origins) {
-        return Err(Problem::foreign_page());
+    let handshake = Handshake::read(&parts, state.settings.query_token)?;
+    if !handshake::is_allowed_origin(&parts, &state.settings.http.allowed_origins) {
+        return Err(Problem::foreign_origin());
     }
     let last_event_id = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let last_event_id = last_event_id.filter(|id| !id.is_empty());
-    let now = sockets.now();
+    let now = state.now();
     let subscription = handshake
         .query
-        .subscription(Some(Form::Sse), last_event_id, &sockets.terms.limits, now)
+        .subscription(Some(Form::Sse), last_event_id, &state.terms.limits, now)
         .map_err(Problem::bad_request)?;
-    let principal = sockets.identify(&handshake).await.map_err(Problem::from)?;
+    let principal = websocket::identify(state, &handshake).await.map_err(Problem::from)?;
     let principal = principal.ok_or_else(Problem::unauthorized)?;
     let refused = |pattern: &&crate::topic::TopicPattern| !principal.may_subscribe(pattern);
     if let Some(pattern) = subscription.filter.patterns().iter().find(refused) {
@@ -71,20 +69,20 @@ async fn open(sockets: &Sockets, request: Request) -> Result<Events, Problem> {
     let from = parts.extensions.get::<server::Connection>();
     let peer = from.map(|from| from.peer).ok_or_else(|| Problem::bad_request("no connection"))?;
     let bell = Arc::new(Bell::default());
-    let connection = sockets.connections.enter(ConnectionKind::Sse, peer, bell.clone(), now.wall);
+    let connection = state.connections.enter(ConnectionKind::Sse, peer, bell.clone(), now.wall);
     if !connection.identify(principal.clone(), None) {
         return Err(Problem::too_many_connections());
     }
-    let (cursor, _) = sockets.hub.subscribe(subscription, bell.clone()).await?;
+    let (cursor, _) = state.hub.subscribe(subscription, bell.clone()).await?;
     connection.set_lags(vec![("sse".into(), cursor.lag())]);
     let left = principal.expires.map(|expires| expires.saturating_sub(now.wall));
-    let heartbeat = sockets.terms.config.ping.0;
+    let heartbeat = state.terms.config.ping.0;
     Ok(Events {
-        hub: sockets.hub.clone(),
+        hub: state.hub.clone(),
         cursor,
         connection,
         bell,
-        telemetry: sockets.terms.telemetry.clone(),
+        telemetry: state.terms.telemetry.clone(),
         ends: left.map(|left| now.instant + Duration::from_millis(left)),
         begun: false,
         heartbeat,

@@ -11,12 +11,12 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::{
-    access::Credential,
     auth::{Authenticator, MintClaims, mint},
     config,
     store::Store,
     topic::TopicPattern,
 };
+use tokio_util::task::TaskTracker;
 
 const NOW: u64 = 1_795_176_000_000;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -65,28 +65,28 @@ impl Server {
             Authenticator::new(&config.auth, &config.secret, store.clone(), clock.clone()).unwrap();
         let broker =
             Broker::open(config.journal, folder.path(), clock.clone(), telemetry.clone()).unwrap();
-        let terms =
-            Terms { config: config.socket, limits: config.limits, telemetry: telemetry.clone() };
-        let state = AppState {
-            hub: Hub::new(broker.clone(), config.hub, telemetry.clone()),
-            connections: Connections::new(
-                config.limits.connections_per_principal,
-                telemetry.clone(),
-            ),
-            terms: Arc::new(terms),
+        let terms = Arc::new(Terms {
+            config: config.socket,
+            limits: config.limits,
+            telemetry: telemetry.clone(),
+        });
+        let state = Arc::new(Services {
+            connections: Connections::new(10, telemetry.clone()),
+            terms,
             tasks: TaskTracker::new(),
+            hub: Hub::new(broker.clone(), config.hub, telemetry.clone()),
             broker,
             access: Access::new(authenticator, store, clock.clone()),
             telemetry,
             clock,
             readiness: Readiness::default(),
-            settings: Arc::new(Settings {
+            settings: Settings {
                 is_loopback: config.listen.ip().is_loopback(),
                 http: config.http,
                 limits: config.limits,
                 query_token: config.auth.query_token,
-            }),
-        };
+            },
+        });
         Self { router: router(state.clone()), state, _folder: folder }
     }
 
@@ -268,8 +268,7 @@ async fn a_ticket_lets_in_once() {
     assert_eq!((answer.status, &answer.json()["expires_in"]), (StatusCode::CREATED, &json!(30)));
     let ticket = answer.json()["ticket"].as_str().unwrap().to_owned();
     let upgrade = Request::get(format!("/ws/real-time?ticket={ticket}")).body(()).unwrap();
-    let handshake = handshake::Handshake::read(&upgrade.into_parts().0, false).unwrap();
-    let credential = handshake.credential.unwrap();
+    let credential = credentials::gather_upgrade(&upgrade.into_parts().0, false).unwrap().unwrap();
     let principal = server.state.access.authenticate(&credential).await.unwrap();
     assert_eq!(&*principal.name, "ada");
     assert!(server.state.access.authenticate(&credential).await.is_err());
@@ -279,7 +278,7 @@ async fn a_ticket_lets_in_once() {
 async fn a_session_begins_with_a_code_and_ends() {
     let server = Server::new();
     let admin = token("root", &["a.**"], Some("admin"), 3600);
-    let credential = Credential::Token(admin.into());
+    let credential = crate::access::Credential::Token(admin.into());
     let principal = server.state.access.authenticate(&credential).await.unwrap();
     let code = server.state.access.issue_link(&principal).await.unwrap();
     let body = json!({"code": code.expose_secret()}).to_string();

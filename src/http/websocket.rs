@@ -1,7 +1,7 @@
 //! `GET /ws/real-time`: the upgrade. A browser cannot see a refused upgrade, so that refusals of
 //! the client are said by a close code on an open socket.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use axum::{
     body::Body,
@@ -19,71 +19,36 @@ use tokio_tungstenite::{
         protocol::{Role, WebSocketConfig},
     },
 };
-use tokio_util::task::TaskTracker;
 
 use super::{
-    Origin,
-    error::Problem,
-    handshake::{self, Handshake, Refusal},
+    AppState, Problem,
+    credentials::GatherError,
+    handshake::{self, Handshake},
     server,
-    socket::{Opening, Socket},
+    socket::{Opening, Refusal, Socket},
 };
 use crate::{
-    access::Access,
     auth::{AuthError, Principal},
-    broker::Broker,
-    hub::Hub,
     protocol::{CloseCode, SUBPROTOCOL},
-    session::{Connections, Now, Talk, Terms},
-    time::Clock,
+    session::Talk,
 };
-
-/// What sockets and streams need.
-#[derive(Clone)]
-pub struct Sockets {
-    /// The writers' side of the log.
-    pub broker: Broker,
-    /// The readers' side.
-    pub hub: Hub,
-    /// Who may come in.
-    pub access: Access,
-    /// Who is there.
-    pub connections: Connections,
-    /// Times, limits, counters.
-    pub terms: Arc<Terms>,
-    /// Pages of other origins that may use the hub.
-    pub allowed_origins: Arc<[Origin]>,
-    /// Whether `?token=` is taken.
-    pub query_token: bool,
-    /// The time.
-    pub clock: Clock,
-    /// Owns the sockets' tasks.
-    pub tasks: TaskTracker,
-}
 
 /// The reader's buffer: what clients send is short.
 const READ_BUFFER: usize = 1024;
 
-impl Sockets {
-    /// The moment it is.
-    pub fn now(&self) -> Now {
-        Now { instant: Instant::now(), wall: self.clock.now(), head: self.hub.head() }
-    }
-
-    /// Who asks, if they said; the anonymous principal if there is one.
-    pub async fn identify(
-        &self,
-        handshake: &Handshake,
-    ) -> Result<Option<Arc<Principal>>, AuthError> {
-        match &handshake.credential {
-            Some(credential) => self.access.authenticate(credential).await.map(Some),
-            None => Ok(self.access.anonymous()),
-        }
+/// Who asks, if they said; the anonymous principal if there is one.
+pub(super) async fn identify(
+    state: &AppState,
+    handshake: &Handshake,
+) -> Result<Option<Arc<Principal>>, AuthError> {
+    match &handshake.credential {
+        Some(credential) => state.access.authenticate(credential).await.map(Some),
+        None => Ok(state.access.anonymous()),
     }
 }
 
 /// Answers the upgrade and leaves the socket to a task of its own.
-pub async fn upgrade(State(sockets): State<Sockets>, request: Request) -> Response {
+pub(super) async fn upgrade(State(state): State<AppState>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     let Some(key) = websocket_key(&parts.headers) else {
         return Problem::upgrade_required().into_response();
@@ -94,10 +59,10 @@ pub async fn upgrade(State(sockets): State<Sockets>, request: Request) -> Respon
     ) else {
         return Problem::upgrade_required().into_response();
     };
-    let handshake = Handshake::read(&parts, sockets.query_token);
+    let handshake = Handshake::read(&parts, state.settings.query_token);
     let speaks = matches!(&handshake, Ok(Handshake { speaks_messages: true, .. }));
-    let session = open(&sockets, &parts, handshake).await;
-    let tasks = sockets.tasks.clone();
+    let session = open(&state, &parts, handshake).await;
+    let tasks = state.tasks.clone();
     tasks.spawn(async move {
         let upgraded = match on_upgrade.await {
             Ok(upgraded) => upgraded,
@@ -114,25 +79,31 @@ pub async fn upgrade(State(sockets): State<Sockets>, request: Request) -> Respon
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
             .max_write_buffer_size(READ_BUFFER)
-            .max_message_size(Some(sockets.terms.limits.frame.as_usize()))
-            .max_frame_size(Some(sockets.terms.limits.frame.as_usize()));
+            .max_message_size(Some(state.terms.limits.frame.as_usize()))
+            .max_frame_size(Some(state.terms.limits.frame.as_usize()));
         // What came with the request is copied, so that its buffer goes.
         let read = plain.read_buf.to_vec();
         let stream = plain.io.into_inner();
         let stream =
             WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
-        Socket::run(sockets, stream, connection, session).await;
+        Socket::run(state, stream, connection, session).await;
     });
     switching(&key, speaks)
 }
 
 async fn open(
-    sockets: &Sockets,
+    state: &AppState,
     parts: &Parts,
-    handshake: Result<Handshake, Refusal>,
+    handshake: Result<Handshake, GatherError>,
 ) -> Result<Opening, Refusal> {
-    let handshake = handshake?;
-    if !handshake::is_allowed_origin(parts, &sockets.allowed_origins) {
+    let handshake = handshake.map_err(|error| {
+        let code = match error {
+            GatherError::CrossOrigin => CloseCode::Forbidden,
+            GatherError::Differ | GatherError::Malformed(_) => CloseCode::BadMessage,
+        };
+        (code, error.to_string())
+    })?;
+    if !handshake::is_allowed_origin(parts, &state.settings.http.allowed_origins) {
         let reason = "pages of this origin are not in `http.allowed_origins`";
         return Err((CloseCode::Forbidden, reason.into()));
     }
@@ -141,7 +112,7 @@ async fn open(
         return Err((CloseCode::UnsupportedProtocol, reason));
     }
     let talk = if !handshake.offers_protocols && handshake.query.has_topics() {
-        let (limits, now) = (&sockets.terms.limits, sockets.now());
+        let (limits, now) = (&state.terms.limits, state.now());
         let subscription = handshake
             .query
             .subscription(None, None, limits, now)
@@ -150,7 +121,7 @@ async fn open(
     } else {
         Talk::Messages
     };
-    let principal = sockets.identify(&handshake).await.map_err(|error| {
+    let principal = identify(state, &handshake).await.map_err(|error| {
         let code = match error {
             AuthError::Expired => CloseCode::Expired,
             AuthError::Unavailable(_) => CloseCode::Overloaded,
