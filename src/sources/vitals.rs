@@ -200,4 +200,29 @@ mod tests {
         assert!(data.get().contains("\"events_per_s\":0.0"), "{data}");
         assert!(telemetry.memory_bytes.get() > 100_000);
     }
+
+    #[tokio::test]
+    async fn the_numbers_come_through_to_a_subscriber() {
+        let config = crate::config::Config::load(None, [], &[]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (telemetry, clock) = (Telemetry::new(), Clock::system());
+        let broker =
+            Broker::open(config.journal, folder.path(), clock.clone(), telemetry.clone()).unwrap();
+        let hub = crate::hub::Hub::new(broker.clone(), config.hub, telemetry.clone());
+        let (readiness, stop) = (Readiness::default(), CancellationToken::new());
+        let tasks = tokio_util::task::TaskTracker::new();
+        tasks.spawn(hub.clone().run(stop.clone()));
+        tasks.spawn(super::super::listen(hub, readiness.clone(), clock.clone(), stop.clone()));
+        let vitals = Vitals::new("n1", telemetry, clock.clone()).unwrap();
+        tasks.spawn(vitals.run(broker, readiness.clone(), stop.clone()));
+        let seen = async {
+            while !readiness.state(clock.now()).publishing {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), seen).await.unwrap();
+        stop.cancel();
+        tasks.close();
+        tokio::time::timeout(Duration::from_secs(30), tasks.wait()).await.unwrap();
+    }
 }
