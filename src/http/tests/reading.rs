@@ -1,0 +1,128 @@
+//! Reading the past: history and topics.
+
+use super::*;
+
+#[tokio::test]
+async fn history_pages_both_ways() {
+    let server = Server::new();
+    let events = |topic: &str, numbers: std::ops::Range<u32>| {
+        let lines: Vec<_> =
+            numbers.map(|n| format!(r#"{{"topic":"{topic}","data":{n}}}"#)).collect();
+        format!("[{}]", lines.join(","))
+    };
+    server.publish(events("a.b", 0..5)).await;
+    server.publish(events("a.other", 0..3)).await;
+    server.state.clock.set(NOW + 60_000);
+    server.publish(events("a.b", 5..10)).await;
+    let page = async |query: &str| {
+        let answer = server.get(&format!("/api/v1/history?topics=a.b&{query}")).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        answer.json()
+    };
+    let numbers = |page: &Value| -> Vec<u64> {
+        let events = page["events"].as_array().unwrap();
+        events.iter().map(|event| event["data"].as_u64().unwrap()).collect()
+    };
+    let newest = page("limit=4").await;
+    assert_eq!(numbers(&newest), [6, 7, 8, 9]);
+    assert_eq!(newest["position"], server.state.broker.head().to_string());
+    assert_eq!(newest["next"], newest["position"]);
+    assert_eq!(newest.get("trimmed_through"), None);
+    let first = newest["first"].as_str().unwrap();
+    let older = page(&format!("limit=4&before={first}")).await;
+    assert_eq!(numbers(&older), [2, 3, 4, 5]);
+    let oldest = page(&format!("limit=4&before={}", older["first"].as_str().unwrap())).await;
+    assert_eq!(numbers(&oldest), [0, 1]);
+
+    let forward = page("limit=4&after=0").await;
+    assert_eq!(numbers(&forward), [0, 1, 2, 3]);
+    let next = page(&format!("limit=100&after={}", forward["next"].as_str().unwrap())).await;
+    assert_eq!(numbers(&next), [4, 5, 6, 7, 8, 9]);
+    let end = page(&format!("after={}", next["next"].as_str().unwrap())).await;
+    assert_eq!((numbers(&end), &end["next"]), (vec![], &next["next"]));
+    assert_eq!(numbers(&page("since=30s").await), [5, 6, 7, 8, 9]);
+    assert_eq!(numbers(&page("since=2m&before=3").await), [0, 1]);
+    let both = server.get("/api/v1/history?topics=a.b&topics=a.other,a.x&limit=100").await.json();
+    assert_eq!(both["events"].as_array().unwrap().len(), 13);
+}
+
+#[tokio::test]
+async fn a_page_of_history_is_bounded_in_bytes_and_loses_nothing() {
+    let server = Server::with(&[("limits.body", "4 KiB"), ("limits.event", "2 KiB")]);
+    for n in 0..10 {
+        let data = "x".repeat(1000);
+        server.publish(format!(r#"{{"topic":"a.b","id":"{n}","data":"{data}"}}"#)).await;
+    }
+    let ids = |page: &Value| -> Vec<u64> {
+        let events = page["events"].as_array().unwrap();
+        events.iter().map(|event| event["offset"].as_u64().unwrap()).collect()
+    };
+    let (mut seen, mut after) = (Vec::new(), "0".to_owned());
+    while seen.len() < 10 {
+        let page = server.get(&format!("/api/v1/history?topics=a.b&after={after}")).await.json();
+        assert!((1..4).contains(&ids(&page).len()));
+        seen.extend(ids(&page));
+        after = page["next"].as_str().unwrap().to_owned();
+    }
+    assert_eq!(seen, (1..=10).collect::<Vec<_>>());
+    let (mut seen, mut before) = (Vec::new(), "11".to_owned());
+    while seen.len() < 10 {
+        let page = server.get(&format!("/api/v1/history?topics=a.b&before={before}")).await.json();
+        seen.splice(0..0, ids(&page));
+        before = page["first"].as_str().unwrap().to_owned();
+    }
+    assert_eq!(seen, (1..=10).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn history_says_what_retention_took_and_refuses_what_it_cannot_answer() {
+    let server = Server::with(&[("journal.max_age", "1m"), ("journal.recent_bytes", "0 B")]);
+    server.publish(r#"[{"topic":"a.b"},{"topic":"a.b"}]"#).await;
+    server.state.clock.set(NOW + 90_000);
+    server.publish(r#"{"topic":"a.b"}"#).await;
+    server.state.broker.maintain().await;
+    let page = server.get("/api/v1/history?topics=a.b&after=0").await.json();
+    assert!(page["trimmed_through"].is_string(), "{page}");
+    let trimmed: crate::position::Position =
+        page["trimmed_through"].as_str().unwrap().parse().unwrap();
+    assert_eq!((page["events"].as_array().unwrap().len(), trimmed.offset), (1, 2));
+    let refused = async |query: &str, status, code: &str| {
+        let answer = server.get(&format!("/api/v1/history?{query}")).await;
+        answer.assert_problem(status, code)
+    };
+    refused("", 400, "bad_request").await;
+    refused("topics=a..b", 400, "bad_request").await;
+    refused("topics=a.b&limit=0", 400, "bad_request").await;
+    refused("topics=a.b&limit=10001", 400, "bad_request").await;
+    refused("topics=a.b&since=yesterday", 400, "bad_request").await;
+    refused("topics=a.b&after=x", 400, "bad_request").await;
+    let problem = refused("topics=a.b,b", 403, "forbidden").await;
+    assert_eq!(problem["missing"], json!(["subscribe b"]));
+    let problem = refused("topics=a.b&after=1:2", 410, "epoch_changed").await;
+    assert_eq!(problem["head"], server.state.broker.head().to_string());
+}
+
+#[tokio::test]
+async fn topics_are_those_one_may_read() {
+    let server = Server::new();
+    let all = token("all", &["**"], None, 3600);
+    let publish = Request::post("/api/v1/publish").header("x-api-key", &all);
+    let batch =
+        r#"[{"topic":"a.c"},{"topic":"b"},{"topic":"a.b"},{"topic":"a.b"},{"topic":"a.z"}]"#;
+    server.send(publish.body(batch.into()).unwrap()).await;
+    let page = server.get("/api/v1/topics?limit=2").await.json();
+    let names = |page: &Value| -> Vec<String> {
+        let topics = page["topics"].as_array().unwrap();
+        topics.iter().map(|topic| topic["topic"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!((names(&page), &page["next"]), (vec!["a.b".into(), "a.c".into()], &json!("a.c")));
+    let entry = &page["topics"][0];
+    assert_eq!(
+        (&entry["events"], &entry["last_received"]),
+        (&json!(2), &json!("2026-11-20T12:00:00.000Z"))
+    );
+    let rest = server.get("/api/v1/topics?limit=2&after=a.c").await.json();
+    assert_eq!((names(&rest), rest.get("next")), (vec!["a.z".into()], None));
+    assert_eq!(names(&server.get("/api/v1/topics?prefix=a.z").await.json()), ["a.z"]);
+    server.get("/api/v1/topics?limit=x").await.assert_problem(400, "bad_request");
+}

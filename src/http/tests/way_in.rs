@@ -1,0 +1,82 @@
+//! Who comes in: tokens, tickets and sessions.
+
+use super::*;
+
+#[tokio::test]
+async fn nobody_comes_in_without_good_credentials() {
+    let server = Server::new();
+    let with = async |name: &str, value: &str| {
+        let request = Request::post("/api/v1/tickets").header(name, value);
+        server.send(request.body(Body::empty()).unwrap()).await
+    };
+    let answer = with("accept", "*/*").await;
+    answer.assert_problem(401, "unauthorized");
+    assert_eq!(answer.headers[header::WWW_AUTHENTICATE], "Bearer realm=\"pulsehub\"");
+    let answer = with("authorization", "Bearer nonsense").await;
+    answer.assert_problem(401, "unauthorized");
+    let challenge = answer.headers[header::WWW_AUTHENTICATE].to_str().unwrap();
+    assert!(challenge.contains("invalid_token"), "{challenge}");
+    with("authorization", "Basic YTpi").await.assert_problem(401, "unauthorized");
+    let short = token("ada", &[], None, 60);
+    assert_eq!(with("x-api-key", &short).await.status, StatusCode::CREATED);
+    server.state.clock.set(NOW + 60_000);
+    with("x-api-key", &short).await.assert_problem(401, "token_expired");
+    let both = request("POST", "/api/v1/tickets").header("x-api-key", "other");
+    server.send(both.body(Body::empty()).unwrap()).await.assert_problem(400, "credentials_differ");
+}
+
+#[tokio::test]
+async fn a_ticket_lets_in_once() {
+    let server = Server::new();
+    let answer = server.send(request("POST", "/api/v1/tickets").body(Body::empty()).unwrap()).await;
+    assert_eq!((answer.status, &answer.json()["expires_in"]), (StatusCode::CREATED, &json!(30)));
+    let ticket = answer.json()["ticket"].as_str().unwrap().to_owned();
+    let upgrade = Request::get(format!("/ws/real-time?ticket={ticket}")).body(()).unwrap();
+    let credential = credentials::gather_upgrade(&upgrade.into_parts().0, false).unwrap().unwrap();
+    let principal = server.state.access.authenticate(&credential).await.unwrap();
+    assert_eq!(&*principal.name, "ada");
+    assert!(server.state.access.authenticate(&credential).await.is_err());
+}
+
+#[tokio::test]
+async fn a_session_begins_with_a_code_and_ends() {
+    let server = Server::new();
+    let admin = token("root", &["a.**"], Some("admin"), 3600);
+    let credential = crate::access::Credential::Token(admin.into());
+    let principal = server.state.access.authenticate(&credential).await.unwrap();
+    let code = server.state.access.issue_link(&principal).await.unwrap();
+    let body = json!({"code": code.expose_secret()}).to_string();
+    let plain = || Request::builder().uri("/api/v1/session").header("host", "hub.example");
+    let sign_in = |body: String| {
+        let request = plain().method("POST").header("content-type", "application/json");
+        server.send(request.body(body.into()).unwrap())
+    };
+    let untyped = plain().method("POST").body(body.clone().into()).unwrap();
+    server.send(untyped).await.assert_problem(415, "unsupported_content_type");
+    sign_in("{\"code\":".into()).await.assert_problem(400, "invalid_json");
+    let answer = sign_in(body.clone()).await;
+    assert_eq!(answer.json(), json!({"user": "root", "admin": true, "expires_in": 43200}));
+    let cookie = answer.headers[header::SET_COOKIE].to_str().unwrap();
+    for part in ["pulsehub_session=", "HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=43200"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    assert!(!cookie.contains("Secure"), "{cookie}");
+    sign_in(body).await.assert_problem(401, "unauthorized");
+
+    let cookie = cookie.split(';').next().unwrap();
+    let with = |method: &str, origin: Option<&str>| {
+        let request = plain().method(method).header("cookie", cookie);
+        let request = match origin {
+            Some(origin) => request.header("origin", origin),
+            None => request,
+        };
+        server.send(request.body(Body::empty()).unwrap())
+    };
+    assert_eq!(with("GET", None).await.json()["user"], "root");
+    with("DELETE", Some("https://evil.example")).await.assert_problem(403, "cross_origin");
+    with("DELETE", None).await.assert_problem(403, "cross_origin");
+    let answer = with("DELETE", Some("https://hub.example")).await;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT);
+    assert!(answer.headers[header::SET_COOKIE].to_str().unwrap().contains("Max-Age=0"));
+    with("GET", None).await.assert_problem(401, "unauthorized");
+}
