@@ -221,9 +221,14 @@ mod tests {
         let (readiness, stop) = (Readiness::default(), CancellationToken::new());
         let tasks = tokio_util::task::TaskTracker::new();
         tasks.spawn(hub.clone().run(stop.clone()));
-        tasks.spawn(super::super::listen(hub, readiness.clone(), clock.clone(), stop.clone()));
+        tasks.spawn(super::super::listen(
+            hub.clone(),
+            readiness.clone(),
+            clock.clone(),
+            stop.clone(),
+        ));
         let vitals = Vitals::new("n1", telemetry, clock.clone()).unwrap();
-        tasks.spawn(vitals.run(broker, readiness.clone(), stop.clone()));
+        tasks.spawn(vitals.run(broker, hub.clone(), readiness.clone(), stop.clone()));
         let seen = async {
             while !readiness.state(clock.now()).publishing {
                 tokio::time::sleep(Duration::from_millis(5)).await;
