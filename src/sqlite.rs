@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// What tells our file from others.
 #[derive(Debug, Clone, Copy)]
@@ -106,8 +106,11 @@ pub fn check_header(path: &Path, identity: &Identity) -> Result<bool, OpenError>
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut options = OpenOptions::new();
-            options.write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
-            return Ok(true);
+            return match options.write(true).create_new(true).mode(0o600).open(path) {
+                // Another process was quicker; `create` finds out how far it has come.
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(io(error)),
+                _ => Ok(true),
+            };
         }
         Err(error) => return Err(io(error)),
     };
@@ -139,11 +142,17 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Everything in one transaction, so that a crash leaves an empty file or a whole one.
+/// Everything in one transaction, so that a crash leaves an empty file or a whole one, and of two
+/// processes that start together one makes the tables and the other finds them.
 fn create(connection: &Connection, identity: &Identity) -> rusqlite::Result<()> {
     connection.pragma_update(None, "auto_vacuum", "incremental")?;
-    connection.execute_batch(&format!(
-        "BEGIN IMMEDIATE; PRAGMA application_id={}; PRAGMA user_version={}; {} COMMIT;",
-        identity.application_id, identity.version, identity.schema
-    ))
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    let found: u32 = transaction.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    if found != identity.application_id {
+        transaction.execute_batch(&format!(
+            "PRAGMA application_id={}; PRAGMA user_version={}; {}",
+            identity.application_id, identity.version, identity.schema
+        ))?;
+    }
+    transaction.commit()
 }
