@@ -135,11 +135,15 @@ impl Store {
     /// Opens the store in `folder`, or makes it. Several processes may have it open.
     pub fn open(folder: &Path, clock: Clock) -> Result<Self, StoreError> {
         sqlite::make_folder(folder)?;
-        let connection = sqlite::open(&folder.join(FILE), &IDENTITY)?;
+        let path = folder.join(FILE);
+        if !sqlite::check_header(&path, &IDENTITY)? {
+            // Before anything is written, for what is damaged stays as it is.
+            check_whole(&path)?;
+        }
+        let connection = sqlite::open(&path, &IDENTITY)?;
         connection.pragma_update(None, "synchronous", "full")?;
         // Little is written here: SQLite may tidy up by itself.
         connection.pragma_update(None, "wal_autocheckpoint", 1000)?;
-        check_whole(&connection, &folder.join(FILE))?;
         let data_version = data_version(&connection)?;
         Ok(Self(Arc::new(Inner {
             folder: folder.to_owned(),
@@ -356,15 +360,16 @@ impl Store {
 }
 
 /// Refuses a file that has lost pages; it is small, so that this takes no time worth noting.
-fn check_whole(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let damaged = |error| sqlite::OpenError::Damaged { path: path.to_owned(), error };
+fn check_whole(path: &Path) -> Result<(), StoreError> {
+    let failed = |error| sqlite::OpenError::of(path, error);
+    let connection = sqlite::open_again(path).map_err(failed)?;
     let verdict: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(damaged)?;
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
     if verdict == "ok" {
         return Ok(());
     }
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-    Err(damaged(rusqlite::Error::SqliteFailure(code, Some(verdict))).into())
+    Err(failed(rusqlite::Error::SqliteFailure(code, Some(verdict))).into())
 }
 
 fn data_version(connection: &Connection) -> rusqlite::Result<u64> {
