@@ -42,8 +42,10 @@ pub struct Config {
     /// Whether `?token=` is taken in the address of a socket.
     pub query_token: bool,
     /// Keys of other issuers, beside the hub's own secret.
+    #[serde(default)]
     pub keys: Vec<KeyConfig>,
     /// What roles mean, beside viewer, publisher and admin.
+    #[serde(default)]
     pub roles: BTreeMap<String, Role>,
     /// What somebody without credentials may do; without it, nothing.
     pub anonymous: Option<Grants>,

@@ -1,45 +1,88 @@
-//! Amounts of bytes as people write them: `512 B`, `256 KiB`, `16 MiB`, `1 GiB`.
+//! Sizes in bytes as people write them: `256 KiB`, `16 MiB`, `1 GiB`.
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A number of bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+/// A size in bytes. Units are powers of 1024; a number without a unit counts bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(pub u64);
 
+/// From large to small, so that `KiB` is tried before the `B` it ends with.
 const UNITS: [(&str, u64); 5] =
     [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// A text that is no amount of bytes.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a size: write a whole number and a unit, such as 256 KiB, 16 MiB, 1 GiB")]
-pub struct ByteSizeError(String);
-
 impl ByteSize {
-    /// The number for sizes of things in memory.
+    /// A size of `count` KiB.
+    pub const fn kib(count: u64) -> Self {
+        Self(count << 10)
+    }
+
+    /// A size of `count` MiB.
+    pub const fn mib(count: u64) -> Self {
+        Self(count << 20)
+    }
+
+    /// A size of `count` GiB.
+    pub const fn gib(count: u64) -> Self {
+        Self(count << 30)
+    }
+
+    /// The size in bytes, for things in memory.
     pub fn as_usize(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
+
+    /// The size in bytes.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
 }
+
+/// A text that is no size.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not a size: write a whole number and a unit, such as 512 B, 256 KiB, 16 MiB, 1 GiB"
+)]
+pub struct ByteSizeError(String);
 
 impl FromStr for ByteSize {
     type Err = ByteSizeError;
 
     fn from_str(text: &str) -> Result<Self, ByteSizeError> {
         let refuse = || ByteSizeError(text.to_owned());
-        let (unit, factor) =
-            UNITS.iter().find(|(unit, _)| text.ends_with(unit)).ok_or_else(refuse)?;
-        let number: u64 = text[..text.len() - unit.len()].trim().parse().map_err(|_| refuse())?;
-        number.checked_mul(*factor).map(Self).ok_or_else(refuse)
+        let (number, factor) = UNITS
+            .iter()
+            .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)))
+            .unwrap_or((text, 1));
+        let number = number.trim_end();
+        if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(refuse()); // `parse` would accept a plus sign
+        }
+        let count: u64 = number.parse().map_err(|_| refuse())?;
+        count.checked_mul(factor).map(Self).ok_or_else(refuse)
     }
 }
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, factor) =
-            UNITS.iter().find(|(_, factor)| self.0 % factor == 0).unwrap_or(&UNITS[4]);
+        let (unit, factor) = UNITS
+            .iter()
+            .find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor))
+            .unwrap_or(&("B", 1));
         write!(f, "{} {unit}", self.0 / factor)
+    }
+}
+
+impl fmt::Debug for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for ByteSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -55,11 +98,12 @@ mod tests {
 
     #[test]
     fn sizes_read_and_print() {
-        for text in ["512 B", "256 KiB", "16 MiB", "1 GiB"] {
+        for text in ["0 B", "512 B", "256 KiB", "1 MiB", "3 GiB", "2 TiB", "1025 B"] {
             assert_eq!(text.parse::<ByteSize>().unwrap().to_string(), text);
         }
-        assert_eq!("2KiB".parse::<ByteSize>().unwrap(), ByteSize(2048));
-        for bad in ["", "5", "KiB", "-1 B", "1.5 GiB", "99999999 TiB", "1 KB "] {
+        assert_eq!("4KiB".parse(), Ok(ByteSize::kib(4)));
+        assert_eq!("4096".parse(), Ok(ByteSize::kib(4)));
+        for bad in ["", "B", "KiB", "-1 B", "+1 B", "1.5 GiB", "1 GB", "99999999999 TiB"] {
             assert!(bad.parse::<ByteSize>().is_err(), "{bad}");
         }
     }

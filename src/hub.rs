@@ -22,7 +22,7 @@ use slab::Slab;
 
 pub use self::{
     bell::Bell,
-    cursor::{Cursor, Gap, Item},
+    cursor::{Cursor, Gap, Item, Lag},
     frame::{Form, Frame},
 };
 use self::{
@@ -42,6 +42,9 @@ use crate::{
     time::Millis,
     topic::TopicFilter,
 };
+
+/// The highest `max_hz` a subscription may ask for.
+pub const HIGHEST_HZ: f64 = 60.0;
 
 /// How much the hub keeps ready; the `[hub]` section of the configuration.
 #[derive(Debug, Clone, Deserialize)]

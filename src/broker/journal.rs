@@ -5,6 +5,7 @@
 mod check;
 mod codec;
 mod commit;
+mod config;
 mod dedupe;
 mod merge;
 mod open;
@@ -23,71 +24,22 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-pub use self::check::{Report, check, export};
-use self::{reader::Readers, ring::Ring, topics::Topics};
+pub use self::{
+    check::{Report, check, export},
+    config::{Config, RetentionRule, Sync},
+};
+use self::{config::Rules, reader::Readers, ring::Ring, topics::Topics};
 use super::{Chunk, PublishError, Published, ReadError, ReplayStart, TopicInfo};
 use crate::{
-    bytesize::ByteSize,
     event::{Block, Event},
     position::{Epoch, Offset, Position},
     sqlite,
     telemetry::{Limit, Telemetry},
-    time::{Clock, Millis, Span},
-    topic::{TopicFilter, TopicPattern},
+    time::Clock,
+    topic::TopicFilter,
 };
-
-/// The `[journal]` section of the configuration.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// What a stored event survives.
-    pub sync: Sync,
-    /// How long events are kept.
-    pub max_age: Span,
-    /// How much stored history is kept, compressed.
-    pub max_bytes: ByteSize,
-    /// Other ages and sizes for some topics; the first that matches counts.
-    pub retention: Vec<RetentionRule>,
-    /// How long an id is remembered.
-    pub dedupe_window: Span,
-    /// How many ids are remembered.
-    pub dedupe_ids: usize,
-    /// How many keys of a topic `latest` holds.
-    pub latest_keys: usize,
-    /// How many topics the log may hold.
-    pub max_topics: usize,
-    /// How much recent history is kept in memory.
-    pub recent_bytes: ByteSize,
-    /// How much may wait to be stored.
-    pub queue_bytes: ByteSize,
-    /// How long a publish waits for room in that queue.
-    pub queue_timeout: Span,
-}
-
-/// What a stored event survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Sync {
-    /// A power loss: every commit is synced.
-    Full,
-    /// A crash of the process, not one of the machine.
-    Normal,
-}
-
-/// An exception to the global retention.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RetentionRule {
-    /// The topics it is for.
-    pub topics: Vec<TopicPattern>,
-    /// How long they are kept; without it, as long as all others.
-    pub max_age: Option<Span>,
-    /// How much of each topic is kept, before compression; without it, no limit of its own.
-    pub max_bytes: Option<ByteSize>,
-}
 
 /// Why the journal could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -132,17 +84,6 @@ struct Shared {
     /// Held to push a block or to copy a few pointers.
     ring: Mutex<Ring>,
     head: watch::Sender<Offset>,
-}
-
-/// The retention rules in the order they are tried; the last is the global one.
-#[derive(Debug)]
-struct Rules(Vec<Rule>);
-
-#[derive(Debug)]
-struct Rule {
-    filter: Option<TopicFilter>,
-    max_age: Millis,
-    max_bytes: Option<u64>,
 }
 
 /// How many batches may wait; beyond it the byte limit is of no help.
@@ -370,37 +311,5 @@ impl Shared {
             }
         }
         (from == 0).then_some(0)
-    }
-}
-
-impl Rules {
-    fn new(config: &Config) -> Self {
-        let global = config.max_age.millis();
-        let mut rules: Vec<Rule> = config
-            .retention
-            .iter()
-            .map(|rule| Rule {
-                filter: Some(TopicFilter::new(rule.topics.iter().cloned())),
-                max_age: rule.max_age.map_or(global, Span::millis),
-                max_bytes: rule.max_bytes.map(|bytes| bytes.0),
-            })
-            .collect();
-        rules.push(Rule { filter: None, max_age: global, max_bytes: None });
-        Self(rules)
-    }
-
-    /// The number of the rule for `topic`.
-    fn of(&self, topic: &str) -> usize {
-        let matches = |rule: &Rule| rule.filter.as_ref().is_none_or(|filter| filter.matches(topic));
-        self.0.iter().position(matches).unwrap_or(self.0.len() - 1)
-    }
-
-    fn max_age(&self, rule: usize) -> Millis {
-        self.0.get(rule).map_or(Millis::MAX, |rule| rule.max_age)
-    }
-
-    /// Changes whenever a rule does, so that a file knows whether it was kept under these.
-    fn fingerprint(&self) -> String {
-        format!("{:?}", self.0)
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     event::{Block, Record},
     position::{Offset, Position},
     protocol::GapReason,
+    topic::TopicFilter,
 };
 
 /// One subscription. Dropping it ends the subscription.
@@ -123,6 +124,11 @@ impl Cursor {
     /// Where the subscription stands: all that matches up to here was given out.
     pub fn position(&self) -> Position {
         Position { epoch: self.hub.epoch(), offset: self.position }
+    }
+
+    /// For those who ask how far behind the subscription is, from outside its task.
+    pub fn lag(&self) -> Lag {
+        Lag { view: self.view.clone(), seat: self.seat.clone() }
     }
 
     /// The next item. Pending until there is one: the task is woken by the bell given at
@@ -334,6 +340,25 @@ impl Cursor {
             self.position = position;
             self.seat.position.store(position, Ordering::Relaxed);
         }
+    }
+}
+
+/// Tells how far a cursor is behind.
+#[derive(Debug, Clone)]
+pub struct Lag {
+    view: Arc<View>,
+    seat: Arc<Seat>,
+}
+
+impl Lag {
+    /// What the subscription matches.
+    pub fn filter(&self) -> &TopicFilter {
+        &self.view.key.filter
+    }
+
+    /// Offsets between the cursor and `head`; 0 when it has all that matches.
+    pub fn offsets(&self, head: Offset) -> u64 {
+        self.view.lag(self.seat.position.load(Ordering::Relaxed), head)
     }
 }
 

@@ -10,10 +10,10 @@ use pulsehub::{
 use serde_json::value::RawValue;
 
 /// The longest any condition is waited for; long, for a slow machine must not fail a test.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// An event of `source`, whose id the producer made.
-pub fn event(topic: &str, source: &str, id: &str, key: Option<&str>, data: &str) -> Event {
+pub(crate) fn event(topic: &str, source: &str, id: &str, key: Option<&str>, data: &str) -> Event {
     Event {
         topic: Topic::parse(topic).unwrap(),
         id: id.into(),
@@ -27,12 +27,12 @@ pub fn event(topic: &str, source: &str, id: &str, key: Option<&str>, data: &str)
 }
 
 /// The union of `patterns`.
-pub fn filter(patterns: &[&str]) -> TopicFilter {
+pub(crate) fn filter(patterns: &[&str]) -> TopicFilter {
     TopicFilter::new(patterns.iter().map(|text| TopicPattern::parse(text).unwrap()))
 }
 
 /// Polls until `condition` gives something; panics with `what` at the deadline.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut condition: impl FnMut() -> F,
 ) -> T {

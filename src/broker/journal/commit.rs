@@ -9,7 +9,8 @@ use std::{
 use rusqlite::{Connection, Transaction, params};
 
 use super::{
-    Batch, RETRY_AFTER, Rules,
+    Batch, RETRY_AFTER,
+    config::Rules,
     dedupe::{self, IdHash},
     schema::BLOCK_BYTES,
     topics::{Amount, TopicId, Topics},

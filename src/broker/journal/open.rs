@@ -11,7 +11,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    Config, Inner, Journal, OpenError, QUEUE_LENGTH, Rules, Shared, Sync,
+    Config, Inner, Journal, OpenError, QUEUE_LENGTH, Shared, Sync,
+    config::Rules,
     dedupe::{self, Dedupe},
     reader::Readers,
     ring::Ring,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Rules;
+use super::config::Rules;
 use crate::{
     broker::TopicInfo,
     position::Offset,

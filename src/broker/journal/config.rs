@@ -1,0 +1,102 @@
+//! What can be set about the journal, and how long it keeps what.
+
+use serde::Deserialize;
+
+use crate::{
+    bytesize::ByteSize,
+    time::{Millis, Span},
+    topic::{TopicFilter, TopicPattern},
+};
+
+/// The `[journal]` section of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What a stored event survives.
+    pub sync: Sync,
+    /// How long events are kept whose topic has no rule of its own.
+    pub max_age: Span,
+    /// The most stored (compressed) event bytes in all; the oldest go first.
+    pub max_bytes: ByteSize,
+    /// Rules for some topics; a topic goes by the first that matches it.
+    pub retention: Vec<RetentionRule>,
+    /// How long a repeated (topic, source, id) is recognised.
+    pub dedupe_window: Span,
+    /// The most ids remembered within that window; the oldest are forgotten first.
+    pub dedupe_ids: usize,
+    /// The most keys of one topic in `latest`; those unchanged for longest are dropped.
+    pub latest_keys: usize,
+    /// The most topics in the log; a batch that needs more is refused.
+    pub max_topics: usize,
+    /// Decoded recent events kept in memory, in bytes.
+    pub recent_bytes: ByteSize,
+    /// The most bytes of events waiting to be stored.
+    pub queue_bytes: ByteSize,
+    /// How long a publish waits for room in that queue before it is refused.
+    pub queue_timeout: Span,
+}
+
+/// When a commit counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sync {
+    /// When the disk has it: it survives a power loss.
+    Full,
+    /// When the kernel has it: it survives the end of the process, not a power loss.
+    Normal,
+}
+
+/// How long some topics are kept; may be shorter or longer than `max_age` for the rest.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionRule {
+    /// The topics it is for.
+    pub topics: Vec<TopicPattern>,
+    /// How long their events are kept; without it, as long as all others.
+    pub max_age: Option<Span>,
+    /// The most bytes of outward JSON kept for each of these topics; the oldest events go first.
+    pub max_bytes: Option<ByteSize>,
+}
+
+/// The retention rules in the order they are tried; the last is the global one.
+#[derive(Debug)]
+pub(super) struct Rules(pub(super) Vec<Rule>);
+
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) filter: Option<TopicFilter>,
+    pub(super) max_age: Millis,
+    pub(super) max_bytes: Option<u64>,
+}
+
+impl Rules {
+    pub(super) fn new(config: &Config) -> Self {
+        let global = config.max_age.millis();
+        let mut rules: Vec<Rule> = config
+            .retention
+            .iter()
+            .map(|rule| Rule {
+                filter: Some(TopicFilter::new(rule.topics.iter().cloned())),
+                max_age: rule.max_age.map_or(global, Span::millis),
+                max_bytes: rule.max_bytes.map(|bytes| bytes.0),
+            })
+            .collect();
+        rules.push(Rule { filter: None, max_age: global, max_bytes: None });
+        Self(rules)
+    }
+
+    /// The number of the rule for `topic`.
+    pub(super) fn of(&self, topic: &str) -> usize {
+        let matches = |rule: &Rule| rule.filter.as_ref().is_none_or(|filter| filter.matches(topic));
+        self.0.iter().position(matches).unwrap_or(self.0.len() - 1)
+    }
+
+    pub(super) fn max_age(&self, rule: usize) -> Millis {
+        self.0.get(rule).map_or(Millis::MAX, |rule| rule.max_age)
+    }
+
+    /// Changes whenever a rule does, so that a file knows whether it was kept under these.
+    pub(super) fn fingerprint(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}

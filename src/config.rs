@@ -1,0 +1,243 @@
+//! All settings: the compiled-in defaults, then a file, the environment and flags over them.
+//!
+//! Each subsystem owns its section's type; this module puts them together and refuses what makes
+//! no sense, telling the key, the place it was set, and what to do.
+
+mod layers;
+mod reference;
+
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer, de};
+
+use layers::Layers;
+pub use layers::Origin;
+pub use reference::render as render_reference;
+
+use crate::{
+    auth, broker::journal, bytesize::ByteSize, http, hub, limits::Limits, logging, session,
+    time::Span,
+};
+
+/// The commented file with every key and its default.
+pub const DEFAULTS: &str = include_str!("../config/pulsehub.toml");
+
+/// The settings of one hub. Made by [`Config::load`] only, which checks them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where to listen.
+    #[serde(deserialize_with = "address")]
+    pub listen: SocketAddr,
+    /// The folder of the log and the store.
+    pub data: PathBuf,
+    /// What tokens are signed with; empty when none was configured.
+    pub secret: SecretString,
+    redis: SecretString,
+    /// `[log]`
+    pub log: logging::Config,
+    /// `[journal]`
+    pub journal: journal::Config,
+    /// `[hub]`
+    pub hub: hub::Config,
+    /// `[auth]`
+    pub auth: auth::Config,
+    /// `[http]`
+    pub http: http::Config,
+    /// `[socket]`
+    pub socket: session::Config,
+    /// `[limits]`
+    pub limits: Limits,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {reason}")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The file is no TOML.
+    #[error("{path} line {line}: {message}")]
+    Syntax {
+        /// Which file.
+        path: PathBuf,
+        /// Counts from 1.
+        line: usize,
+        /// What is wrong there.
+        message: String,
+    },
+    /// There is no such key.
+    #[error("there is no key `{key}` ({origin}){}", hint(nearest.as_deref()))]
+    UnknownKey {
+        /// Its path.
+        key: String,
+        /// Where it stands.
+        origin: Origin,
+        /// What may have been meant.
+        nearest: Option<String>,
+    },
+    /// A variable of the hub's that means nothing.
+    #[error("there is no variable {name}{}", hint(nearest.as_deref()))]
+    UnknownVariable {
+        /// Its name.
+        name: String,
+        /// What may have been meant.
+        nearest: Option<String>,
+    },
+    /// A value that makes no sense.
+    #[error("`{key}` ({origin}): {message}")]
+    Value {
+        /// The key's path.
+        key: String,
+        /// Where it was set.
+        origin: Origin,
+        /// What is wrong and what to do.
+        message: String,
+    },
+}
+
+impl Config {
+    /// The settings from `file`, `variables` (all of the process's will do) and `flags` (key and
+    /// value), each going before those named earlier.
+    pub fn load(
+        file: Option<&Path>,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+        flags: &[(&str, String)],
+    ) -> Result<Self, ConfigError> {
+        let text = file.map(|path| {
+            std::fs::read_to_string(path).map(|text| (path, text)).map_err(|error| {
+                ConfigError::Unreadable { path: path.to_owned(), reason: error.to_string() }
+            })
+        });
+        let mut layers = Layers::new(DEFAULTS, &reference::with_examples(DEFAULTS))?;
+        if let Some((path, text)) = text.transpose()? {
+            layers.add_file(path, &text)?;
+        }
+        layers.add_variables(variables)?;
+        for (key, value) in flags {
+            layers.add_text(key, value, Origin::Flag(key.replace(['.', '_'], "-")))?;
+        }
+        Self::from_layers(&layers)
+    }
+
+    fn from_layers(layers: &Layers) -> Result<Self, ConfigError> {
+        let refuse = |key: &str, message: String| ConfigError::Value {
+            key: key.to_owned(),
+            origin: layers.origin(key),
+            message,
+        };
+        let config: Self = serde_path_to_error::deserialize(layers.table()).map_err(|error| {
+            let key = error.path().to_string();
+            let message = error.into_inner().message().trim_end().to_owned();
+            // The library's message shows the value.
+            let is_secret = SECRETS.iter().any(|name| key.ends_with(name));
+            let message = if is_secret { "must be a text in quotes".to_owned() } else { message };
+            refuse(&key, message)
+        })?;
+        match config.nonsense() {
+            Some((key, message)) => Err(refuse(key, message)),
+            None => Ok(config),
+        }
+    }
+
+    /// The first key whose value makes no sense, and what to do about it.
+    fn nonsense(&self) -> Option<(&'static str, String)> {
+        if !self.redis.expose_secret().is_empty() {
+            let message =
+                "this version runs on one node; the Redis broker is not built yet. Leave it empty";
+            return Some(("redis", message.to_owned()));
+        }
+        let is_secured = !self.secret.expose_secret().is_empty() || !self.auth.keys.is_empty();
+        if !self.listen.ip().is_loopback() && !is_secured {
+            let message = format!(
+                "{} can be reached from other machines, which needs a secret of your own: make one with \
+                 `openssl rand -hex 32` and set it as PULSEHUB_SECRET, or listen on 127.0.0.1",
+                self.listen
+            );
+            return Some(("listen", message));
+        }
+        if self.data.as_os_str().is_empty() {
+            return Some(("data", "must name a folder".to_owned()));
+        }
+        let (journal, limits) = (&self.journal, &self.limits);
+        let (http, socket) = (&self.http, &self.socket);
+        let counts = [
+            ("journal.latest_keys", journal.latest_keys),
+            ("journal.max_topics", journal.max_topics),
+            ("hub.latest_keys", self.hub.latest_keys),
+            ("limits.batch", limits.batch),
+            ("limits.subscriptions", limits.subscriptions),
+            ("limits.patterns", limits.patterns),
+            ("limits.replay", limits.replay),
+            ("limits.connections", limits.connections),
+            ("limits.connections_per_principal", limits.connections_per_principal),
+            ("limits.messages_per_second", limits.messages_per_second as usize),
+        ];
+        let count = counts.into_iter().find(|(_, count)| *count == 0);
+        let count = count.map(|(key, _)| (key, "must be at least 1".to_owned()));
+        let spans = [
+            ("journal.max_age", journal.max_age, Span::seconds(1)),
+            ("journal.queue_timeout", journal.queue_timeout, MOMENT),
+            ("http.header_timeout", http.header_timeout, MOMENT),
+            ("http.body_timeout", http.body_timeout, MOMENT),
+            ("socket.connect_timeout", socket.connect_timeout, MOMENT),
+            ("socket.ping", socket.ping, Span::seconds(1)),
+            ("socket.pong_timeout", socket.pong_timeout, MOMENT),
+            ("socket.write_timeout", socket.write_timeout, MOMENT),
+        ];
+        let span = spans.into_iter().find(|(_, span, least)| span < least);
+        let span = span.map(|(key, _, least)| (key, format!("must be at least {least}")));
+        let sizes = [
+            ("journal.max_bytes", journal.max_bytes, ByteSize(1 << 20)),
+            ("journal.queue_bytes", journal.queue_bytes, limits.body),
+            ("hub.chunk_bytes", self.hub.chunk_bytes, ByteSize(1 << 10)),
+            ("hub.tail_bytes", self.hub.tail_bytes, self.hub.chunk_bytes),
+            ("limits.event", limits.event, ByteSize(1 << 10)),
+            ("limits.body", limits.body, limits.event),
+            ("limits.frame", limits.frame, ByteSize(1 << 10)),
+        ];
+        let size = sizes.into_iter().find(|(_, size, least)| size < least);
+        let size = size.map(|(key, _, least)| (key, format!("must be at least {least}")));
+        let hz = !(0.01..=hub::HIGHEST_HZ).contains(&self.hub.max_hz);
+        let hz = hz.then(|| ("hub.max_hz", format!("must be from 0.01 to {}", hub::HIGHEST_HZ)));
+        let headers = !(16..=1000).contains(&limits.headers);
+        let headers = headers.then(|| ("limits.headers", "must be from 16 to 1000".to_owned()));
+        count.or(span).or(size).or(hz).or(headers)
+    }
+}
+
+/// The least time that lets a packet come and go.
+const MOMENT: Span = Span(std::time::Duration::from_millis(10));
+
+/// Ends of keys whose values no message may show.
+const SECRETS: [&str; 3] = ["secret", "redis", "pem"];
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        de::Error::custom(format!(
+            "{text:?} is no address: write an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080"
+        ))
+    })
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    match nearest {
+        Some(name) => format!("; did you mean {name}?"),
+        None => "; docs/configuration.md lists all there are".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! Layers, their errors, and the files that are shipped.
+
+use super::*;
+
+fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+fn with_file(text: &str) -> Result<Config, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("own.toml");
+    std::fs::write(&path, text).unwrap();
+    Config::load(Some(&path), [], &[])
+}
+
+fn message(result: Result<Config, ConfigError>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[test]
+fn the_defaults_stand_by_themselves() {
+    let config = Config::load(None, [], &[]).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.limits.body, ByteSize(8 << 20));
+}
+
+#[test]
+fn each_layer_goes_before_the_one_below() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("own.toml");
+    let text = "data = \"file\"\n[limits]\nbatch = 7\nframe = \"1 KiB\"\n";
+    std::fs::write(&path, text).unwrap();
+    let env = variables(&[
+        ("PULSEHUB_LIMITS_BATCH", "8"),
+        ("PULSEHUB_DATA", "env"),
+        ("PULSEHUB_HTTP_ALLOWED_ORIGINS", "https://a.example, https://b.example"),
+        ("PULSEHUB_CONFIG", "elsewhere.toml"),
+        ("PATH", "/bin"),
+    ]);
+    let flags = [("data", "flag".to_owned())];
+    let config = Config::load(Some(&path), env, &flags).unwrap();
+    assert_eq!(config.data, Path::new("flag"));
+    assert_eq!((config.limits.batch, config.limits.frame), (8, ByteSize(1 << 10)));
+    assert_eq!(config.limits.body, ByteSize(8 << 20));
+    assert_eq!(config.http.allowed_origins.len(), 2);
+}
+
+#[test]
+fn an_unknown_key_is_an_error_that_names_the_nearest() {
+    let text = message(with_file("listen = \"127.0.0.1:1\"\n\n[limits]\nbodyy = \"1 MiB\"\n"));
+    assert!(text.contains("`limits.bodyy`") && text.contains("own.toml line 4"), "{text}");
+    assert!(text.ends_with("did you mean limits.body?"), "{text}");
+    let text = message(with_file("max_age = \"1h\"\n"));
+    assert!(text.contains("did you mean journal.") && text.contains("max_age?"), "{text}");
+    let text = message(with_file("[[journal.retention]]\ntopic = []\n"));
+    assert!(text.contains("did you mean journal.retention.topics?"), "{text}");
+    let text = message(with_file("[auth.roles.mine]\nsubscrib = []\n"));
+    assert!(text.contains("`auth.roles.mine.subscrib`"), "{text}");
+    let text = message(Config::load(None, variables(&[("PULSEHUB_LIMIT_BODY", "1")]), &[]));
+    assert!(text.ends_with("did you mean PULSEHUB_LIMITS_BODY?"), "{text}");
+    assert!(with_file("[auth.roles.mine]\nsubscribe = [\"a.**\"]\n").is_ok());
+}
+
+#[test]
+fn a_wrong_value_is_told_with_its_key_and_place() {
+    let text = message(with_file("[limits]\nbatch = \"many\"\n"));
+    assert!(text.starts_with("`limits.batch` (") && text.contains("own.toml line 2"), "{text}");
+    let text = message(with_file("[limits]\nbatch = 0\n"));
+    assert!(text.contains("line 2") && text.ends_with("must be at least 1"), "{text}");
+    let text = message(with_file("[[journal.retention]]\ntopics = [\"a..b\"]\n"));
+    assert!(text.contains("journal.retention[0].topics[0]"), "{text}");
+    let text = message(Config::load(None, variables(&[("PULSEHUB_LIMITS_BATCH", "x")]), &[]));
+    assert!(text.contains("PULSEHUB_LIMITS_BATCH") && text.contains("whole number"), "{text}");
+    let text = message(Config::load(None, [], &[("listen", "localhost".to_owned())]));
+    assert!(text.contains("the flag --listen") && text.contains("127.0.0.1:8080"), "{text}");
+    let text = message(with_file("[limits]\nevent = \"9 MiB\"\n"));
+    assert!(text.starts_with("`limits.body` (the defaults): must be at least 9 MiB"), "{text}");
+    assert!(message(with_file("[http]\nallowed_origins = [\"*\"]\n")).contains("no origin"));
+    assert!(message(with_file("[hub]\nmax_hz = 61\n")).contains("from 0.01 to 60"));
+    assert!(message(with_file("[log]\nlevel = \"loud\"\n")).contains("no level"));
+    assert!(message(with_file("listen = [\n")).contains("own.toml line "));
+    let text = message(Config::load(Some(Path::new("/nowhere.toml")), [], &[]));
+    assert!(text.starts_with("cannot read /nowhere.toml"), "{text}");
+}
+
+#[test]
+fn an_address_others_can_reach_needs_a_secret() {
+    let listen = [("listen", "0.0.0.0:8080".to_owned())];
+    let text = message(Config::load(None, [], &listen));
+    assert!(text.contains("openssl rand -hex 32") && text.contains("PULSEHUB_SECRET"), "{text}");
+    let secret = variables(&[("PULSEHUB_SECRET", "0123456789abcdef0123456789abcdef")]);
+    assert!(Config::load(None, secret, &listen).is_ok());
+    assert!(Config::load(None, [], &[("listen", "[::1]:0".to_owned())]).is_ok());
+}
+
+#[test]
+fn redis_is_refused_until_it_is_there() {
+    let env = variables(&[("PULSEHUB_REDIS", "redis://:hunter2@db")]);
+    let text = message(Config::load(None, env, &[]));
+    assert!(text.contains("not built yet") && !text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn no_secret_is_ever_printed() {
+    let secret = "hunter2-hunter2-hunter2-hunter2-hunter2";
+    let config = Config::load(None, variables(&[("PULSEHUB_SECRET", secret)]), &[]).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    for text in [
+        "secret = \"hunter2\n",
+        "secret = hunter2\n",
+        "secret = [\"hunter2\"]\n",
+        "secret = 123456789\n",
+        "[[auth.keys]]\nalgorithm = \"HS256\"\nsecret = 123456789\n",
+    ] {
+        let text = message(with_file(text));
+        assert!(!text.contains("hunter2") && !text.contains("123456789"), "{text}");
+    }
+}
+
+#[test]
+fn every_variable_sets_one_key() {
+    let layers = Layers::new(DEFAULTS, &reference::with_examples(DEFAULTS)).unwrap();
+    let variables = layers.variables();
+    let keys: std::collections::BTreeSet<_> = variables.values().collect();
+    assert_eq!(keys.len(), variables.len());
+    assert_eq!(variables["PULSEHUB_AUTH_NOT_BEFORE_LEEWAY"], "auth.not_before_leeway");
+}
+
+#[test]
+fn every_file_in_config_is_valid() {
+    let examples = reference::with_examples(DEFAULTS);
+    let config = with_file(&examples).unwrap();
+    assert_eq!((config.journal.retention.len(), config.auth.keys.len()), (1, 1));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    for path in files.filter(|path| path.extension().is_some_and(|end| end == "toml")) {
+        let secret = variables(&[("PULSEHUB_SECRET", "0123456789abcdef0123456789abcdef")]);
+        if let Err(error) = Config::load(Some(&path), secret, &[]) {
+            panic!("{error}");
+        }
+    }
+}
+
+#[test]
+fn the_reference_is_the_defaults_file_in_prose() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let rendered = render_reference(DEFAULTS);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &rendered).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == rendered,
+        "docs/configuration.md is old: run the tests with UPDATE_DOCS=1"
+    );
+}

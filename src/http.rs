@@ -1,0 +1,210 @@
+//! The HTTP side: one route table, and what every request passes on its way to it.
+
+mod body;
+mod config;
+pub mod credentials;
+mod error;
+mod handshake;
+mod history;
+mod operations;
+mod publish;
+mod query;
+pub mod server;
+mod sessions;
+mod socket;
+mod sse;
+mod topics;
+mod websocket;
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    Router,
+    extract::Request,
+    middleware,
+    routing::{get, post},
+};
+use http::{HeaderName, HeaderValue, Method, header};
+use tokio_util::task::TaskTracker;
+use tower::ServiceBuilder;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    compression::CompressionLayer,
+    cors::{AllowOrigin, CorsLayer},
+    decompression::RequestDecompressionLayer,
+    request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
+    sensitive_headers::SetSensitiveRequestHeadersLayer,
+    set_header::SetResponseHeaderLayer,
+    trace::{DefaultOnResponse, TraceLayer},
+};
+
+pub use self::{
+    config::{Config, Origin},
+    credentials::{Caller, GatherError},
+    error::Problem,
+};
+use crate::{
+    access::Access,
+    broker::Broker,
+    hub::Hub,
+    limits::Limits,
+    session::{Connections, Now, Terms},
+    sources::Readiness,
+    telemetry::Telemetry,
+    time::Clock,
+};
+
+/// What the endpoints work with; one for all of them.
+pub type AppState = Arc<Services>;
+
+/// What the endpoints work with.
+pub struct Services {
+    /// Where events go.
+    pub broker: Broker,
+    /// Where events come from.
+    pub hub: Hub,
+    /// Who may come in.
+    pub access: Access,
+    /// Who receives events.
+    pub connections: Connections,
+    /// What is counted.
+    pub telemetry: Telemetry,
+    /// What time it is.
+    pub clock: Clock,
+    /// Whether the hub works.
+    pub readiness: Readiness,
+    /// What can be set.
+    pub settings: Settings,
+    /// What all sockets go by.
+    pub terms: Arc<Terms>,
+    /// Owns the tasks of sockets.
+    pub tasks: TaskTracker,
+}
+
+/// The settings the endpoints go by.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `[http]`
+    pub http: Config,
+    /// `[limits]`
+    pub limits: Limits,
+    /// Whether sockets take `?token=`: `auth.query_token`.
+    pub query_token: bool,
+    /// Whether only this machine can reach the hub.
+    pub is_loopback: bool,
+}
+
+impl Services {
+    /// The moment it is, for sessions.
+    fn now(&self) -> Now {
+        Now { instant: Instant::now(), wall: self.clock.now(), head: self.hub.head() }
+    }
+}
+
+/// Every path there is, and what every request passes on its way there.
+pub fn router(state: AppState) -> Router {
+    // What it does not know passes through, and is refused where the body is read.
+    let decompression = RequestDecompressionLayer::new().pass_through_unaccepted(true);
+    let compressed = Router::new()
+        .route("/api/v1/history", get(history::history))
+        .route("/api/v1/topics", get(topics::topics))
+        .route("/api/v1/connections", get(operations::connections))
+        .route("/metrics", get(operations::metrics))
+        .layer(CompressionLayer::new());
+    Router::new()
+        .route("/api/v1/publish", post(publish::publish).layer(decompression))
+        .route("/api/v1/tickets", post(sessions::ticket))
+        .route("/api/v1/session", get(sessions::whoami).post(sessions::begin).delete(sessions::end))
+        .route("/ws/real-time", get(websocket::upgrade))
+        .route("/sse/real-time", get(sse::stream))
+        .route("/healthz", get(operations::health))
+        .route("/readyz", get(operations::ready))
+        .route("/readyz/publishing", get(operations::ready_publishing))
+        .merge(compressed)
+        .fallback(async || Problem::not_found())
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(
+            ServiceBuilder::new()
+                .layer(middleware::map_request(drop_odd_request_id))
+                .layer(SetRequestIdLayer::new(REQUEST_ID, NewRequestId))
+                .layer(SetSensitiveRequestHeadersLayer::new(SECRET_HEADERS))
+                .layer(
+                    TraceLayer::new_for_http()
+                        .make_span_with(span)
+                        .on_response(DefaultOnResponse::new())
+                        // A refusal is an answer; failures are logged where they happen.
+                        .on_failure(()),
+                )
+                .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+                .layer(middleware::from_fn_with_state(state.telemetry.clone(), error::count))
+                .layer(SetResponseHeaderLayer::if_not_present(
+                    header::CACHE_CONTROL,
+                    HeaderValue::from_static("no-store"),
+                ))
+                .layer(SetResponseHeaderLayer::if_not_present(
+                    header::X_CONTENT_TYPE_OPTIONS,
+                    HeaderValue::from_static("nosniff"),
+                ))
+                .layer(cors(&state.settings.http))
+                .layer(CatchPanicLayer::custom(error::panicked)),
+        )
+        .with_state(state)
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const SECRET_HEADERS: [HeaderName; 4] = [
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::SEC_WEBSOCKET_PROTOCOL,
+    HeaderName::from_static("x-api-key"),
+];
+
+/// The longest request id that is taken over.
+const MAX_REQUEST_ID: usize = 64;
+
+/// A request id goes into logs: one that is no plain word is replaced.
+async fn drop_odd_request_id(mut request: Request) -> Request {
+    let is_plain = |id: &HeaderValue| {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
+        (1..=MAX_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(plain)
+    };
+    if request.headers().get(REQUEST_ID).is_some_and(|id| !is_plain(id)) {
+        request.headers_mut().remove(REQUEST_ID);
+    }
+    request
+}
+
+#[derive(Clone, Copy)]
+struct NewRequestId;
+
+impl MakeRequestId for NewRequestId {
+    fn make_request_id<B>(&mut self, _: &http::Request<B>) -> Option<RequestId> {
+        HeaderValue::try_from(uuid::Uuid::now_v7().to_string()).ok().map(RequestId::new)
+    }
+}
+
+/// Without the query, which may hold a ticket or a token.
+fn span<B>(request: &http::Request<B>) -> tracing::Span {
+    let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or("");
+    tracing::debug_span!("request", method = %request.method(), path = request.uri().path(), id)
+}
+
+fn cors(config: &Config) -> CorsLayer {
+    let origins = config.allowed_origins.iter().map(|origin| origin.header().clone());
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::CONTENT_ENCODING,
+            HeaderName::from_static("x-api-key"),
+            REQUEST_ID,
+        ])
+        .expose_headers([header::RETRY_AFTER, REQUEST_ID])
+        .max_age(std::time::Duration::from_secs(3600))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+//! Which credentials a request shows, from every place they may stand in.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{HeaderMap, HeaderName, Method, header, request::Parts, uri::Authority};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{AppState, Problem, query};
+use crate::{access::Credential, auth::Principal, protocol::BEARER_SUBPROTOCOL};
+
+/// The cookie that holds a browser's session.
+pub const SESSION_COOKIE: &str = "pulsehub_session";
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Who makes the request: an extractor that refuses who may not come in at all.
+#[derive(Debug, Clone)]
+pub struct Caller(pub Arc<Principal>);
+
+/// Why no credential can be taken from a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GatherError {
+    /// Two explicit ones that are not the same.
+    #[error("two different credentials were sent")]
+    Differ,
+    /// One that cannot be read.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// A session that another site's page shows.
+    #[error("the session cookie counts only for requests of this hub's own pages")]
+    CrossOrigin,
+}
+
+impl FromRequestParts<AppState> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        match gather(parts)? {
+            Some(credential) => Ok(Self(state.access.authenticate(&credential).await?)),
+            None => state.access.anonymous().map(Self).ok_or_else(Problem::unauthorized),
+        }
+    }
+}
+
+/// The credential of an ordinary request: a header's, else the session's.
+pub fn gather(parts: &Parts) -> Result<Option<Credential>, GatherError> {
+    choose(parts, of_headers(&parts.headers)?)
+}
+
+/// The credential of a socket's upgrade or of a stream, which browsers cannot give headers: also
+/// `?ticket=`, a subprotocol, and, where `query_token` allows it, `?token=`.
+pub fn gather_upgrade(parts: &Parts, query_token: bool) -> Result<Option<Credential>, GatherError> {
+    let mut explicit = of_headers(&parts.headers)?;
+    explicit.extend(of_subprotocols(&parts.headers)?.map(Credential::Token));
+    for (name, value) in query::pairs(parts) {
+        match &*name {
+            "ticket" => explicit.push(Credential::Ticket(value.into())),
+            "token" if query_token => explicit.push(Credential::Token(value.into())),
+            _ => {}
+        }
+    }
+    choose(parts, explicit)
+}
+
+/// The session a request shows, whoever sent it.
+pub(super) fn session(headers: &HeaderMap) -> Option<SecretString> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|cookies| cookies.split(';'))
+        .filter_map(|cookie| cookie.trim().split_once('='))
+        .find(|(name, value)| *name == SESSION_COOKIE && !value.is_empty())
+        .map(|(_, value)| value.into())
+}
+
+/// The one explicit credential, else the session.
+fn choose(parts: &Parts, explicit: Vec<Credential>) -> Result<Option<Credential>, GatherError> {
+    if explicit.windows(2).any(|pair| secret(&pair[0]) != secret(&pair[1])) {
+        return Err(GatherError::Differ);
+    }
+    if let Some(credential) = explicit.into_iter().next() {
+        return Ok(Some(credential));
+    }
+    match session(&parts.headers) {
+        Some(_) if !is_same_origin(parts) => Err(GatherError::CrossOrigin),
+        session => Ok(session.map(Credential::Session)),
+    }
+}
+
+fn secret(credential: &Credential) -> &str {
+    let (Credential::Token(secret) | Credential::Ticket(secret) | Credential::Session(secret)) =
+        credential;
+    secret.expose_secret()
+}
+
+fn of_headers(headers: &HeaderMap) -> Result<Vec<Credential>, GatherError> {
+    let mut found = Vec::new();
+    for value in headers.get_all(header::AUTHORIZATION) {
+        let text = value.to_str().unwrap_or_default();
+        match text.split_once(' ') {
+            Some((scheme, token))
+                if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() =>
+            {
+                found.push(Credential::Token(token.trim().into()));
+            }
+            _ => {
+                let message = "`Authorization` must be `Bearer` and a token or an API key";
+                return Err(GatherError::Malformed(message));
+            }
+        }
+    }
+    for value in headers.get_all(API_KEY) {
+        match value.to_str().map(str::trim) {
+            Ok(key) if !key.is_empty() => found.push(Credential::Token(key.into())),
+            _ => return Err(GatherError::Malformed("`X-API-Key` must be an API key or a token")),
+        }
+    }
+    Ok(found)
+}
+
+fn of_subprotocols(headers: &HeaderMap) -> Result<Option<SecretString>, GatherError> {
+    let offered = headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|protocols| protocols.split(','));
+    let Some(encoded) =
+        offered.filter_map(|name| name.trim().strip_prefix(BEARER_SUBPROTOCOL)).next()
+    else {
+        return Ok(None);
+    };
+    let token =
+        URL_SAFE_NO_PAD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let message = "the bearer subprotocol must be the token in base64url without padding";
+    token.map(|token| Some(token.into())).ok_or(GatherError::Malformed(message))
+}
+
+/// Whether a page of this hub sent the request, or no page at all.
+///
+/// Browsers name a page's origin in every request that changes something and in every upgrade; where
+/// the proxy in front rewrites `Host`, `Sec-Fetch-Site` still tells.
+pub(super) fn is_same_origin(parts: &Parts) -> bool {
+    let says_same =
+        parts.headers.get("sec-fetch-site").is_some_and(|site| site.as_bytes() == b"same-origin");
+    match parts.headers.get(header::ORIGIN) {
+        Some(origin) => {
+            origin.to_str().is_ok_and(|origin| says_same || is_this_host(origin, parts))
+        }
+        None => says_same || parts.method == Method::GET || parts.method == Method::HEAD,
+    }
+}
+
+fn is_this_host(origin: &str, parts: &Parts) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    let own_port = if scheme == "https" { 443 } else { 80 };
+    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    // HTTP/2 has the authority in the request line's place.
+    let host = host.or_else(|| parts.uri.authority().map(Authority::as_str));
+    let named = |text: &str| {
+        let authority: Authority = text.parse().ok()?;
+        Some((authority.host().to_ascii_lowercase(), authority.port_u16().unwrap_or(own_port)))
+    };
+    let (theirs, ours) = (named(authority), host.and_then(named));
+    theirs.is_some() && theirs == ours
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn shown(result: Result<Option<Credential>, GatherError>) -> Result<String, GatherError> {
+        result.map(|credential| match credential {
+            None => "none".to_owned(),
+            Some(Credential::Token(token)) => format!("token {}", token.expose_secret()),
+            Some(Credential::Ticket(ticket)) => format!("ticket {}", ticket.expose_secret()),
+            Some(Credential::Session(session)) => format!("session {}", session.expose_secret()),
+        })
+    }
+
+    fn request(method: &str, headers: &[(&str, &str)]) -> Result<String, GatherError> {
+        shown(gather(&parts(method, "/x?ticket=t&token=u", headers)))
+    }
+
+    #[test]
+    fn explicit_credentials_beat_the_cookie_and_must_agree() {
+        let cookie = ("cookie", "a=b; pulsehub_session=s");
+        assert_eq!(request("GET", &[]), Ok("none".into()));
+        assert_eq!(request("GET", &[cookie]), Ok("session s".into()));
+        assert_eq!(request("GET", &[cookie, ("x-api-key", "k")]), Ok("token k".into()));
+        assert_eq!(request("GET", &[("authorization", "bearer k")]), Ok("token k".into()));
+        let both = [("authorization", "Bearer k"), ("x-api-key", "k")];
+        assert_eq!(request("GET", &both), Ok("token k".into()));
+        let differ = [("authorization", "Bearer k"), ("x-api-key", "l")];
+        assert_eq!(request("GET", &differ), Err(GatherError::Differ));
+        for bad in [("authorization", "Basic k"), ("authorization", "Bearer "), ("x-api-key", "")] {
+            assert!(matches!(request("GET", &[bad]), Err(GatherError::Malformed(_))), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_counts_for_the_hubs_own_pages_only() {
+        let with = |method, more: &[(&str, &str)]| {
+            let mut headers = vec![("cookie", "pulsehub_session=s"), ("host", "hub.example:8443")];
+            headers.extend_from_slice(more);
+            request(method, &headers)
+        };
+        let same = ("origin", "https://Hub.example:8443");
+        let foreign = ("origin", "https://evil.example");
+        assert!(with("GET", &[]).is_ok());
+        assert!(with("GET", &[same]).is_ok() && with("POST", &[same]).is_ok());
+        assert!(with("POST", &[("sec-fetch-site", "same-origin")]).is_ok());
+        for (method, headers) in [
+            ("GET", &[foreign][..]),
+            ("POST", &[foreign]),
+            ("POST", &[("origin", "null")]),
+            ("POST", &[("origin", "https://hub.example")]),
+            ("POST", &[("sec-fetch-site", "same-site")]),
+            ("POST", &[]),
+            ("DELETE", &[]),
+        ] {
+            assert_eq!(with(method, headers), Err(GatherError::CrossOrigin), "{headers:?}");
+        }
+        let usual_port = [("host", "hub.example:443"), ("origin", "https://hub.example")];
+        let headers = [&usual_port[..], &[("cookie", "pulsehub_session=s")]].concat();
+        assert!(request("POST", &headers).is_ok());
+    }
+
+    #[test]
+    fn a_socket_may_show_a_ticket_a_subprotocol_or_where_allowed_a_token() {
+        let upgrade = |uri: &str, headers: &[(&str, &str)], query_token| {
+            shown(gather_upgrade(&parts("GET", uri, headers), query_token))
+        };
+        assert_eq!(upgrade("/ws?ticket=a%2Db", &[], false), Ok("ticket a-b".into()));
+        assert_eq!(upgrade("/ws?token=t", &[], false), Ok("none".into()));
+        assert_eq!(upgrade("/ws?token=t", &[], true), Ok("token t".into()));
+        let protocols = ("sec-websocket-protocol", "hub.v1, base64url.bearer.dG9r");
+        assert_eq!(upgrade("/ws", &[protocols], false), Ok("token tok".into()));
+        assert_eq!(upgrade("/ws?ticket=x", &[protocols], false), Err(GatherError::Differ));
+        let bad = ("sec-websocket-protocol", "base64url.bearer.@");
+        assert!(matches!(upgrade("/ws", &[bad], false), Err(GatherError::Malformed(_))));
+    }
+}

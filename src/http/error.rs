@@ -1,0 +1,380 @@
+//! Refusals as problem details (RFC 9457). No other file of the HTTP side knows a failure's status.
+
+use std::{any::Any, time::Duration};
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde_json::{Map, Value, json};
+
+use super::GatherError;
+use crate::{
+    auth::AuthError,
+    broker::{PublishError, ReadError},
+    ingest::Refusal,
+    telemetry::{Limit, Telemetry},
+};
+
+/// A refusal on its way to the client.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    kind: Kind,
+    detail: String,
+    retry_after: Option<Duration>,
+    extras: Map<String, Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What every refusal of one code has in common. The codes are part of the contract with clients.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    retryable: bool,
+}
+
+macro_rules! kinds {
+    ($($name:ident = $status:ident $code:literal $title:literal $(, $retryable:ident)?;)*) => {
+        $(const $name: Kind = Kind {
+            status: StatusCode::$status,
+            code: $code,
+            title: $title,
+            retryable: kinds!(@ $($retryable)?),
+        };)*
+    };
+    (@ retryable) => { true };
+    (@) => { false };
+}
+
+kinds! {
+    BAD_REQUEST = BAD_REQUEST "bad_request" "The request cannot be understood";
+    INVALID_JSON = BAD_REQUEST "invalid_json" "The body is not valid JSON";
+    BAD_BODY = BAD_REQUEST "bad_body" "The body broke off or cannot be decompressed";
+    CREDENTIALS_DIFFER = BAD_REQUEST "credentials_differ" "Two different credentials were sent";
+    UNAUTHORIZED = UNAUTHORIZED "unauthorized" "Credentials are missing or not valid";
+    TOKEN_EXPIRED = UNAUTHORIZED "token_expired" "The credentials have expired";
+    FORBIDDEN = FORBIDDEN "forbidden" "A grant is missing";
+    CROSS_ORIGIN = FORBIDDEN "cross_origin" "The session is for this hub's own pages";
+    FOREIGN_ORIGIN = FORBIDDEN "foreign_origin" "Pages of this origin may not use the hub";
+    NOT_FOUND = NOT_FOUND "not_found" "There is nothing here";
+    METHOD = METHOD_NOT_ALLOWED "method_not_allowed" "This is not for that method";
+    BODY_TIMEOUT = REQUEST_TIMEOUT "body_timeout" "The body took too long", retryable;
+    EPOCH_CHANGED = GONE "epoch_changed" "The position belongs to another log";
+    BODY_TOO_LARGE = PAYLOAD_TOO_LARGE "body_too_large" "The body is too large";
+    BATCH_TOO_LARGE = PAYLOAD_TOO_LARGE "batch_too_large" "The batch has too many events";
+    EVENT_TOO_LARGE = PAYLOAD_TOO_LARGE "event_too_large" "An event is too large";
+    CONTENT_TYPE = UNSUPPORTED_MEDIA_TYPE "unsupported_content_type" "The content type is not taken";
+    ENCODING = UNSUPPORTED_MEDIA_TYPE "unsupported_encoding" "The content encoding is not taken";
+    EMPTY_BATCH = UNPROCESSABLE_ENTITY "empty_batch" "The batch is empty";
+    INVALID_EVENT = UNPROCESSABLE_ENTITY "invalid_event" "Some events cannot be taken";
+    TOO_MANY_TOPICS = UNPROCESSABLE_ENTITY "too_many_topics" "The log holds no more topics";
+    UPGRADE = UPGRADE_REQUIRED "upgrade_required" "This is for a WebSocket";
+    TOO_MANY_CONNECTIONS = TOO_MANY_REQUESTS "too_many_connections" "Too many connections", retryable;
+    INTERNAL = INTERNAL_SERVER_ERROR "internal" "The hub made a mistake";
+    UNAVAILABLE = SERVICE_UNAVAILABLE "unavailable" "The hub cannot do it now", retryable;
+    OVERLOADED = SERVICE_UNAVAILABLE "overloaded" "The hub is full", retryable;
+    NOT_ACCEPTING = SERVICE_UNAVAILABLE "shutting_down" "The hub is shutting down", retryable;
+}
+
+/// What a client waits that is told to come back and nothing better is known.
+const SOON: Duration = Duration::from_secs(1);
+
+/// RFC 6750 section 3.1.
+const CHALLENGE: &str = "Bearer realm=\"pulsehub\", error=\"invalid_token\"";
+
+impl Problem {
+    fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        let retry_after = kind.retryable.then_some(SOON);
+        let detail = detail.into();
+        Self { kind, detail, retry_after, extras: Map::new(), headers: Vec::new() }
+    }
+
+    /// A query parameter, header or small body that means nothing.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(BAD_REQUEST, detail)
+    }
+
+    /// A small JSON body that could not be read.
+    pub fn invalid_json(error: &serde_json::Error) -> Self {
+        Self::new(INVALID_JSON, error.to_string())
+            .with("line", error.line())
+            .with("column", error.column())
+    }
+
+    /// The body broke off, or is not what its `Content-Encoding` says.
+    pub fn bad_body(detail: impl Into<String>) -> Self {
+        Self::new(BAD_BODY, detail)
+    }
+
+    /// No credentials at all.
+    pub fn unauthorized() -> Self {
+        let detail = "send `Authorization: Bearer` or `X-API-Key` with a token or an API key";
+        Self::new(UNAUTHORIZED, detail).challenged("Bearer realm=\"pulsehub\"")
+    }
+
+    /// The grant `missing` (such as `publish a.b`) would be needed.
+    pub fn forbidden(missing: &[String]) -> Self {
+        let detail = format!("these credentials lack the grant: {}", missing.join(", "));
+        Self::new(FORBIDDEN, detail).with("missing", missing)
+    }
+
+    /// A plain request where a WebSocket begins (RFC 9110 section 15.5.22).
+    pub fn upgrade_required() -> Self {
+        let detail = "connect with a WebSocket client: Upgrade: websocket, version 13";
+        let mut problem = Self::new(UPGRADE, detail);
+        problem.headers.push((http::header::UPGRADE, HeaderValue::from_static("websocket")));
+        let version = http::header::SEC_WEBSOCKET_VERSION;
+        problem.headers.push((version, HeaderValue::from_static("13")));
+        problem
+    }
+
+    /// One principal has as many connections as they may.
+    pub fn too_many_connections() -> Self {
+        Self::new(TOO_MANY_CONNECTIONS, "close some of this user's connections first")
+    }
+
+    /// A page of an origin that is not allowed.
+    pub fn foreign_origin() -> Self {
+        Self::new(FOREIGN_ORIGIN, "pages of this origin are not in `http.allowed_origins`")
+    }
+
+    /// No route has this path.
+    pub fn not_found() -> Self {
+        Self::new(NOT_FOUND, "no such path; docs/protocol.md lists all there are")
+    }
+
+    /// The path has no such method.
+    pub fn method_not_allowed() -> Self {
+        Self::new(METHOD, "the `Allow` header names the methods of this path")
+    }
+
+    /// A limit on requests was hit.
+    pub fn over_limit(limit: Limit, allowed: u64) -> Self {
+        let (kind, detail) = match limit {
+            Limit::BodyTimeout => {
+                (BODY_TIMEOUT, format!("the whole body must arrive within {allowed} ms"))
+            }
+            Limit::Batch => (BATCH_TOO_LARGE, format!("a batch has at most {allowed} events")),
+            Limit::Event => (EVENT_TOO_LARGE, format!("an event has at most {allowed} bytes")),
+            _ => (BODY_TOO_LARGE, format!("a body has at most {allowed} bytes, decompressed")),
+        };
+        Self::new(kind, detail).with("limit", json!({"name": limit.name(), "allowed": allowed}))
+    }
+
+    /// A position of another history of the log than the one at `head`.
+    pub fn epoch_changed(head: crate::position::Position) -> Self {
+        let detail = "the log is not the one the position was given in: begin anew";
+        Self::new(EPOCH_CHANGED, detail).with("head", head.to_string())
+    }
+
+    /// A body of another type than `expected`.
+    pub fn content_type(expected: &str) -> Self {
+        Self::new(CONTENT_TYPE, format!("send {expected}"))
+    }
+
+    /// A `Content-Encoding` that is not known (RFC 9110 section 12.5.3).
+    pub fn encoding() -> Self {
+        let mut problem = Self::new(ENCODING, "send the body as it is, or in gzip or zstd");
+        let known = HeaderValue::from_static("gzip, zstd");
+        problem.headers.push((header::ACCEPT_ENCODING, known));
+        problem
+    }
+
+    /// The hub cannot do it at present.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(UNAVAILABLE, detail)
+    }
+
+    /// The hub is about to end.
+    pub fn not_accepting() -> Self {
+        Self::new(NOT_ACCEPTING, "the hub is shutting down; come back in a moment")
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.kind.code
+    }
+
+    /// Adds the member `name`.
+    pub fn with(mut self, name: &str, value: impl serde::Serialize) -> Self {
+        // Only maps with keys that are no strings cannot be written, and none is given here.
+        self.extras.insert(name.to_owned(), serde_json::to_value(value).unwrap_or_default());
+        self
+    }
+
+    fn challenged(mut self, challenge: &'static str) -> Self {
+        self.headers.push((header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge)));
+        self
+    }
+
+    fn after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+}
+
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Unavailable(_) => {
+                tracing::error!(%error, "credentials cannot be checked");
+                Self::new(UNAVAILABLE, "credentials cannot be checked at present")
+            }
+            AuthError::Expired => Self::new(TOKEN_EXPIRED, error.to_string()).challenged(CHALLENGE),
+            _ => Self::new(UNAUTHORIZED, error.to_string()).challenged(CHALLENGE),
+        }
+    }
+}
+
+impl From<GatherError> for Problem {
+    fn from(error: GatherError) -> Self {
+        match error {
+            GatherError::Differ => {
+                Self::new(CREDENTIALS_DIFFER, "send one credential, or the same one in both places")
+            }
+            GatherError::Malformed(_) => {
+                Self::new(UNAUTHORIZED, error.to_string()).challenged(CHALLENGE)
+            }
+            GatherError::CrossOrigin => Self::new(CROSS_ORIGIN, error.to_string()),
+        }
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PublishError::Overloaded { retry_after } => {
+                Self::new(OVERLOADED, detail).after(retry_after)
+            }
+            PublishError::Unavailable { retry_after, .. } => {
+                Self::new(UNAVAILABLE, "the log cannot be written at present").after(retry_after)
+            }
+            PublishError::TooManyTopics { limit } => Self::new(TOO_MANY_TOPICS, detail)
+                .with("limit", json!({"name": Limit::Topics.name(), "allowed": limit})),
+            PublishError::Closed => Self::not_accepting(),
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        tracing::error!(%error, "history cannot be read");
+        Self::new(UNAVAILABLE, "the log cannot be read at present")
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let detail = refusal.to_string();
+        let kind = match (&refusal, refusal.limit()) {
+            (_, Some(Limit::Event)) => EVENT_TOO_LARGE,
+            (Refusal::TooMany { limit }, _) => {
+                return Self::over_limit(Limit::Batch, *limit as u64);
+            }
+            (Refusal::Malformed { .. }, _) => INVALID_JSON,
+            (Refusal::Empty, _) => EMPTY_BATCH,
+            (Refusal::Items(_), _) => INVALID_EVENT,
+        };
+        let problem = Self::new(kind, detail);
+        match refusal {
+            Refusal::Malformed { line, column, .. } => {
+                problem.with("line", line).with("column", column)
+            }
+            Refusal::Items(items) => {
+                let items: Vec<_> = items
+                    .iter()
+                    .map(|item| {
+                        let message = item.fault.to_string();
+                        json!({"index": item.index, "field": item.field, "message": message})
+                    })
+                    .collect();
+                problem.with("items", items)
+            }
+            _ => problem,
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Kind { status, code, title, retryable } = self.kind;
+        let mut body = json!({
+            "type": format!("urn:pulsehub:problem:{code}"),
+            "title": title,
+            "status": status.as_u16(),
+            "code": code,
+            "detail": self.detail,
+            "retryable": retryable,
+        });
+        for (name, value) in self.extras {
+            body[name] = value;
+        }
+        let retry_after =
+            self.retry_after.map(|wait| wait.as_millis().div_ceil(1000).max(1) as u64);
+        if let Some(seconds) = retry_after {
+            body["retry_after"] = seconds.into();
+        }
+        let content_type = HeaderValue::from_static("application/problem+json");
+        let mut response =
+            (status, [(header::CONTENT_TYPE, content_type)], body.to_string()).into_response();
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response.headers_mut().extend(self.headers);
+        response.extensions_mut().insert(Code(code));
+        response
+    }
+}
+
+/// The code of a refusal, in its response's extensions.
+#[derive(Debug, Clone, Copy)]
+struct Code(&'static str);
+
+/// Middleware that counts every refusal by its code.
+pub(super) async fn count(
+    State(telemetry): State<Telemetry>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let response = next.run(request).await;
+    if let Some(Code(code)) = response.extensions().get() {
+        telemetry.refused(code);
+    }
+    response
+}
+
+/// The answer to a request whose handler panicked. The panic itself is logged by the panic hook.
+pub(super) fn panicked(_panic: Box<dyn Any + Send>) -> Response {
+    Problem::new(INTERNAL, "the fault is the hub's and was logged").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_problem_says_all_that_is_known() {
+        let wait = Duration::from_millis(1200);
+        let problem = Problem::from(PublishError::Overloaded { retry_after: wait });
+        let response = problem.into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["type"], "urn:pulsehub:problem:overloaded");
+        assert_eq!((&body["retryable"], &body["retry_after"]), (&json!(true), &json!(2)));
+    }
+
+    #[test]
+    fn what_the_storage_said_stays_inside() {
+        let reason = "/secret/path: disk full".to_owned();
+        let error = PublishError::Unavailable { reason, retry_after: SOON };
+        assert!(!Problem::from(error).detail.contains("secret"));
+    }
+}

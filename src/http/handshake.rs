@@ -1,0 +1,185 @@
+//! The request that opens a socket or a stream: who asks, from where, for what.
+
+use http::{HeaderMap, HeaderValue, header, request::Parts};
+use secrecy::SecretString;
+
+use super::{
+    Origin,
+    credentials::{self, GatherError},
+    query,
+};
+use crate::{
+    access::Credential,
+    hub::{Form, Start, Subscription},
+    position::Position,
+    protocol::{BEARER_SUBPROTOCOL, Mode, Replay, SUBPROTOCOL},
+    session::{self, Now},
+    topic::{TopicFilter, TopicPattern},
+};
+
+/// What came with the request, read but not yet checked.
+#[derive(Debug)]
+pub(super) struct Handshake {
+    /// The credentials that count.
+    pub(super) credential: Option<Credential>,
+    /// Whether `hub.v1` was offered.
+    pub(super) speaks_messages: bool,
+    /// Whether any subprotocol but a bearer was offered.
+    pub(super) offers_protocols: bool,
+    /// The address's query.
+    pub(super) query: Query,
+}
+
+/// The parameters a socket or stream may have in its address.
+#[derive(Debug, Default)]
+pub(super) struct Query {
+    topics: Vec<String>,
+    last: Option<String>,
+    since: Option<String>,
+    resume: Option<String>,
+    latest: bool,
+    mode: Option<String>,
+    max_hz: Option<String>,
+    format: Option<String>,
+}
+
+impl Handshake {
+    /// Reads the request.
+    pub(super) fn read(parts: &Parts, query_token: bool) -> Result<Self, GatherError> {
+        let credential = credentials::gather_upgrade(parts, query_token)?;
+        let offered: Vec<&str> = protocols(&parts.headers)
+            .filter(|offered| !offered.starts_with(BEARER_SUBPROTOCOL))
+            .collect();
+        Ok(Self {
+            credential,
+            speaks_messages: offered.contains(&SUBPROTOCOL),
+            offers_protocols: !offered.is_empty(),
+            query: Query::read(parts),
+        })
+    }
+
+    /// The token that came explicitly, against which one in `connect` is held.
+    pub(super) fn token(&self) -> Option<SecretString> {
+        match &self.credential {
+            Some(Credential::Token(token)) => Some(token.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl Query {
+    fn read(parts: &Parts) -> Self {
+        let mut read = Self::default();
+        for (name, value) in query::pairs(parts) {
+            match &*name {
+                "topics" | "topic" => {
+                    let topics = value.split(',').map(str::trim).filter(|topic| !topic.is_empty());
+                    read.topics.extend(topics.map(str::to_owned));
+                }
+                "last" => read.last = Some(value),
+                "since" => read.since = Some(value),
+                "resume" => read.resume = Some(value),
+                "latest" => read.latest = value != "false",
+                "mode" => read.mode = Some(value),
+                "max_hz" => read.max_hz = Some(value),
+                "format" => read.format = Some(value),
+                _ => {}
+            }
+        }
+        read
+    }
+
+    /// Whether topics are named, so that a socket may speak in simple mode.
+    pub(super) fn has_topics(&self) -> bool {
+        !self.topics.is_empty()
+    }
+
+    /// The subscription the address asks for; `form` is given or asked for by `format`.
+    pub(super) fn subscription(
+        &self,
+        form: Option<Form>,
+        last_event_id: Option<&str>,
+        limits: &crate::limits::Limits,
+        now: Now,
+    ) -> Result<Subscription, String> {
+        if self.topics.is_empty() {
+            return Err("name at least one topic: ?topics=voicehive.**".into());
+        }
+        if self.topics.len() > limits.patterns {
+            return Err(format!("at most {} patterns in a subscription", limits.patterns));
+        }
+        let patterns: Result<Vec<_>, _> = self
+            .topics
+            .iter()
+            .map(|text| TopicPattern::parse(text).map_err(|error| format!("{text:?}: {error}")))
+            .collect();
+        let form = match (form, self.format.as_deref()) {
+            (Some(form), _) => form,
+            (None, None | Some("event")) => Form::Events,
+            (None, Some("data")) => Form::Data,
+            (None, Some(other)) => {
+                return Err(format!("`format` is event or data, not {other:?}"));
+            }
+        };
+        let mode = match self.mode.as_deref() {
+            None | Some("all") => Mode::All,
+            Some("latest") => Mode::Latest,
+            Some(other) => return Err(format!("`mode` is all or latest, not {other:?}")),
+        };
+        let max_hz = match &self.max_hz {
+            None => None,
+            Some(text) => {
+                let hz = text.parse().ok().filter(|hz| (0.01..=60.0).contains(hz));
+                Some(hz.ok_or("`max_hz` is a number from 0.01 to 60")?)
+            }
+        };
+        let start = self.start(last_event_id, limits.replay, now)?;
+        Ok(Subscription { form, filter: TopicFilter::new(patterns?), mode, max_hz, start })
+    }
+
+    fn start(&self, last_event_id: Option<&str>, most: usize, now: Now) -> Result<Start, String> {
+        if let Some(text) = last_event_id.or(self.resume.as_deref()) {
+            let position: Position = text.parse().map_err(|error| format!("{error}"))?;
+            return Ok(Start::Resume(position));
+        }
+        let replay = match (&self.last, &self.since, self.latest) {
+            (None, None, false) => return Ok(Start::Live),
+            (Some(last), None, false) => {
+                let count = last.parse().map_err(|_| "`last` is a whole number")?;
+                if count > most {
+                    return Err(format!("`last` is at most {most}"));
+                }
+                Replay::Last(count)
+            }
+            (None, Some(since), false) => Replay::since(since)?,
+            (None, None, true) => Replay::Latest,
+            _ => return Err("give one of `last`, `since` and `latest`".into()),
+        };
+        Ok(session::start(replay, now))
+    }
+}
+
+/// Whether a page at the request's `Origin`, if it has one, may use the hub.
+pub(super) fn is_allowed_origin(parts: &Parts, allowed: &[Origin]) -> bool {
+    match parts.headers.get(header::ORIGIN) {
+        None => true, // no browser
+        Some(origin) => {
+            credentials::is_same_origin(parts)
+                || allowed.iter().any(|one| same_text(one.header(), origin))
+        }
+    }
+}
+
+fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|offered| !offered.is_empty())
+}
+
+fn same_text(a: &HeaderValue, b: &HeaderValue) -> bool {
+    a.as_bytes().eq_ignore_ascii_case(b.as_bytes())
+}

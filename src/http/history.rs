@@ -1,0 +1,216 @@
+//! `GET /api/v1/history`: pages of what is retained, in either direction.
+
+use std::{collections::VecDeque, fmt::Write as _};
+
+use axum::{
+    body::Bytes,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, header, request::Parts};
+
+use super::{AppState, Caller, Problem, query};
+use crate::{
+    auth::Principal,
+    broker::ReplayStart,
+    position::{Offset, Position},
+    protocol::Replay,
+    telemetry::Limit,
+    topic::{TopicFilter, TopicPattern},
+};
+
+const DEFAULT_LIMIT: usize = 100;
+
+/// History read from the log at a time, in bytes.
+const CHUNK: usize = 1 << 20;
+
+/// What was asked for.
+struct Asked {
+    filter: TopicFilter,
+    /// Only later events.
+    after: Option<Offset>,
+    /// Only earlier events.
+    before: Option<Offset>,
+    /// Only events received since then.
+    since: Option<Replay>,
+    limit: usize,
+}
+
+pub(super) async fn history(
+    State(state): State<AppState>,
+    Caller(principal): Caller,
+    parts: Parts,
+) -> Result<Response, Problem> {
+    let asked = Asked::read(&parts, &principal, &state)?;
+    let page = Page::gather(&asked, &state).await?;
+    let content_type = HeaderValue::from_static("application/json");
+    Ok(([(header::CONTENT_TYPE, content_type)], page.json(state.broker.head())).into_response())
+}
+
+impl Asked {
+    fn read(parts: &Parts, principal: &Principal, state: &AppState) -> Result<Self, Problem> {
+        let mut topics = Vec::new();
+        let (mut after, mut before, mut since, mut limit) = (None, None, None, DEFAULT_LIMIT);
+        for (name, value) in query::pairs(parts) {
+            match &*name {
+                "topics" => topics.extend(patterns(&value)?),
+                "after" => after = Some(offset("after", &value, state)?),
+                "before" => before = Some(offset("before", &value, state)?),
+                "since" => since = Some(Replay::since(&value).map_err(Problem::bad_request)?),
+                "limit" => limit = query::value("limit", &value, "a whole number")?,
+                _ => {} // as unknown fields are
+            }
+        }
+        let limits = &state.settings.limits;
+        if topics.is_empty() {
+            return Err(Problem::bad_request("`topics` names at least one pattern"));
+        }
+        if topics.len() > limits.patterns {
+            state.telemetry.hit(Limit::Patterns);
+            let most = limits.patterns;
+            return Err(Problem::bad_request(format!("`topics` names at most {most} patterns")));
+        }
+        if limit == 0 || limit > limits.replay {
+            state.telemetry.hit(Limit::Replay);
+            let most = limits.replay;
+            return Err(Problem::bad_request(format!("`limit` is from 1 to {most}")));
+        }
+        let missing: Vec<_> = topics
+            .iter()
+            .filter(|pattern| !principal.may_subscribe(pattern))
+            .map(|pattern| format!("subscribe {pattern}"))
+            .collect();
+        if !missing.is_empty() {
+            return Err(Problem::forbidden(&missing));
+        }
+        Ok(Self { filter: TopicFilter::new(topics), after, before, since, limit })
+    }
+}
+
+fn patterns(text: &str) -> Result<Vec<TopicPattern>, Problem> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            TopicPattern::parse(part)
+                .map_err(|error| Problem::bad_request(format!("`topics`, {part:?}: {error}")))
+        })
+        .collect()
+}
+
+/// A bare offset counts in the log as it is; a position must be of this log.
+fn offset(name: &str, text: &str, state: &AppState) -> Result<Offset, Problem> {
+    if let Ok(offset) = text.parse() {
+        return Ok(offset);
+    }
+    let expected = "an offset, or a position such as 3f9a:1842";
+    let position: Position = query::value(name, text, expected)?;
+    if position.epoch != state.broker.epoch() {
+        return Err(Problem::epoch_changed(state.broker.head()));
+    }
+    Ok(position.offset)
+}
+
+/// The events found, as their JSON.
+struct Page {
+    events: VecDeque<(Offset, Bytes)>,
+    bytes: usize,
+    /// The events lie in `(after, reached]`.
+    after: Offset,
+    reached: Offset,
+    trimmed_through: Offset,
+}
+
+impl Page {
+    /// Reads forward from `after` or `since`; without either, the newest before `before`.
+    async fn gather(asked: &Asked, state: &AppState) -> Result<Self, Problem> {
+        let broker = &state.broker;
+        let head = broker.head().offset;
+        let until = asked.before.map_or(head, |before| before.saturating_sub(1).min(head));
+        let since = match asked.since {
+            None | Some(Replay::Last(_) | Replay::Latest) => None,
+            Some(Replay::SinceAgo(ago)) => Some(state.clock.now().saturating_sub(ago)),
+            Some(Replay::SinceTime(time)) => Some(time),
+        };
+        let is_forward = asked.after.is_some() || since.is_some();
+        let start = match since {
+            _ if !is_forward => {
+                broker.locate(&asked.filter, ReplayStart::Last(asked.limit), until).await?
+            }
+            Some(time) => broker.locate(&asked.filter, ReplayStart::Since(time), until).await?,
+            None => 0,
+        };
+        let start = start.max(asked.after.unwrap_or(0)).min(until);
+        let most = state.settings.limits.body.as_usize();
+        let mut page = Self {
+            events: VecDeque::new(),
+            bytes: 0,
+            after: start,
+            reached: start,
+            trimmed_through: 0,
+        };
+        while page.reached < until {
+            let chunk = broker.read(page.reached, until, &asked.filter, CHUNK).await?;
+            page.trimmed_through = page.trimmed_through.max(chunk.trimmed_through);
+            let (after, through) = (page.reached, chunk.reached.min(until));
+            if through <= after {
+                break; // the log ends sooner than its head said
+            }
+            let records = chunk.blocks.iter().flat_map(|block| block.records_after(after));
+            let matching = records
+                .take_while(|record| record.offset() <= through)
+                .filter(|record| asked.filter.matches(record.topic()));
+            for record in matching {
+                // Copied, for sharing the block would keep its other events in memory as well.
+                let json = Bytes::copy_from_slice(record.json());
+                let is_full = page.events.len() == asked.limit
+                    || !page.events.is_empty() && page.bytes + json.len() > most;
+                if is_full && is_forward {
+                    return Ok(page);
+                }
+                if is_full {
+                    page.drop_first();
+                }
+                page.bytes += json.len();
+                page.reached = record.offset();
+                page.events.push_back((record.offset(), json));
+            }
+            page.reached = through;
+        }
+        Ok(page)
+    }
+
+    fn drop_first(&mut self) {
+        if let Some((offset, json)) = self.events.pop_front() {
+            self.after = offset;
+            self.bytes -= json.len();
+        }
+    }
+
+    /// `first` is for `before`, the page before this one; `next` for `after`, the page behind it.
+    fn json(&self, head: Position) -> String {
+        let position = |offset| Position { offset, ..head };
+        let first = self.events.front().map_or(self.after.saturating_add(1), |(offset, _)| *offset);
+        let mut out = String::with_capacity(self.bytes + self.events.len() + 200);
+        out.push_str("{\"events\":[");
+        for (index, (_, json)) in self.events.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            // Records are JSON, and so UTF-8, wherever they were read from.
+            out.push_str(std::str::from_utf8(json).unwrap_or("null"));
+        }
+        let next = position(self.reached);
+        // Writing to memory cannot fail.
+        let _ = write!(
+            out,
+            "],\"position\":\"{head}\",\"first\":\"{}\",\"next\":\"{next}\"",
+            position(first)
+        );
+        if self.trimmed_through > self.after {
+            let _ = write!(out, ",\"trimmed_through\":\"{}\"", position(self.trimmed_through));
+        }
+        out.push('}');
+        out
+    }
+}

@@ -1,0 +1,82 @@
+//! For those who run the hub: `/healthz`, `/readyz`, `/metrics`.
+
+use axum::{
+    Json,
+    extract::{FromRequestParts, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header, request::Parts};
+use serde::Serialize;
+
+use super::{AppState, Caller, Problem};
+use crate::{session::ConnectionInfo, topic::TopicPattern};
+
+/// The process runs and answers; nothing else is asked.
+pub(super) async fn health() -> &'static str {
+    "ok\n"
+}
+
+#[derive(Serialize)]
+struct Ready {
+    accepting: bool,
+    publishing: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// Whether new connections are welcome, for load balancers. Subscribers are served even while
+/// nothing can be published.
+pub(super) async fn ready(State(state): State<AppState>) -> Response {
+    readiness(&state, |ready| ready.accepting)
+}
+
+/// Whether an event published now would be stored and delivered, for alerts.
+pub(super) async fn ready_publishing(State(state): State<AppState>) -> Response {
+    readiness(&state, |ready| ready.publishing)
+}
+
+fn readiness(state: &AppState, is_ready: impl Fn(&Ready) -> bool) -> Response {
+    let now = state.readiness.state(state.clock.now());
+    let ready = Ready { accepting: now.accepting, publishing: now.publishing, reason: now.reason };
+    let status = if is_ready(&ready) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(ready)).into_response()
+}
+
+#[derive(Serialize)]
+struct Connected {
+    connections: Vec<ConnectionInfo>,
+}
+
+/// Who receives events, and how far each is behind; for admins.
+pub(super) async fn connections(
+    State(state): State<AppState>,
+    Caller(principal): Caller,
+) -> Result<Response, Problem> {
+    if !principal.admin {
+        return Err(Problem::forbidden(&["admin".to_owned()]));
+    }
+    let connections = state.connections.list(state.hub.head().offset);
+    Ok(Json(Connected { connections }).into_response())
+}
+
+/// OpenMetrics 1.0, open to everybody where the settings or a loopback address allow it.
+pub(super) async fn metrics(
+    State(state): State<AppState>,
+    mut parts: Parts,
+) -> Result<Response, Problem> {
+    let settings = &state.settings;
+    if !settings.http.public_metrics && !settings.is_loopback {
+        let Caller(principal) = Caller::from_request_parts(&mut parts, &state).await?;
+        let may_read = TopicPattern::parse("hub.metrics")
+            .is_ok_and(|pattern| principal.may_subscribe(&pattern));
+        if !principal.admin && !may_read {
+            return Err(Problem::forbidden(&["subscribe hub.metrics".to_owned()]));
+        }
+    }
+    let text = state.telemetry.openmetrics().map_err(|error| {
+        tracing::error!(%error, "the metrics cannot be written");
+        Problem::unavailable("the metrics cannot be written")
+    })?;
+    const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS))], text).into_response())
+}

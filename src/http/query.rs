@@ -1,0 +1,18 @@
+//! A request's query, read pair by pair; which names are known is each endpoint's own affair.
+
+use std::str::FromStr;
+
+use axum::extract::Query;
+use http::request::Parts;
+
+use super::Problem;
+
+/// The pairs of the query, decoded, in order. None where it cannot be decoded.
+pub(super) fn pairs(parts: &Parts) -> Vec<(String, String)> {
+    Query::try_from_uri(&parts.uri).map(|Query(pairs)| pairs).unwrap_or_default()
+}
+
+/// The value of the parameter `name`; `expected` says what it looks like.
+pub(super) fn value<T: FromStr>(name: &str, text: &str, expected: &str) -> Result<T, Problem> {
+    text.parse().map_err(|_| Problem::bad_request(format!("`{name}` is {expected}")))
+}

@@ -1,0 +1,268 @@
+//! The accept loop: who gets in, how long they may take to say what they want, and how it ends.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, body::Body, extract::Request};
+use http::Response;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
+
+use crate::telemetry::{Limit, Telemetry};
+
+/// How the server treats its connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Connections at a time, sockets included; who comes then is told 503.
+    pub max_connections: usize,
+    /// Header lines of a request; who sends more is told 431.
+    pub max_headers: usize,
+    /// Time for a request's headers to arrive, and for a connection without a request to get one.
+    pub header_timeout: Duration,
+    /// Time for requests under way to end once the server stops.
+    pub drain: Duration,
+}
+
+/// What a request knows of its connection; among the request's extensions.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// The other end; a proxy's, if one stands between.
+    pub peer: SocketAddr,
+    /// One of [`Options::max_connections`]. Who takes over the connection, as a WebSocket does, keeps this.
+    pub permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// Serves `router` until `stop`; then accepts nobody and lets requests under way end.
+///
+/// Every connection is a task of `tasks`: when this returns some may still be draining.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    options: Options,
+    telemetry: Telemetry,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    let door = Door {
+        room: Arc::new(Semaphore::new(options.max_connections.min(Semaphore::MAX_PERMITS))),
+        refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
+        protocol: Arc::new(protocol(&options)),
+        router,
+        options,
+        telemetry,
+        tasks,
+        stop: stop.clone(),
+    };
+    let mut backoff = FIRST_BACKOFF;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                backoff = FIRST_BACKOFF;
+                door.admit(stream, peer);
+            }
+            // The other side gave up before it was its turn.
+            Err(error) if is_of_one_connection(&error) => {}
+            // Out of file descriptors or memory: others must end before anybody new gets in.
+            Err(error) => {
+                tracing::warn!(%error, retry_in = ?backoff, "cannot accept connections");
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = sleep(backoff) => backoff = (backoff * 2).min(LAST_BACKOFF),
+                }
+            }
+        }
+    }
+}
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(10);
+const LAST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Connections that are being told at the same time that there is no room.
+const MAX_REFUSALS: usize = 64;
+
+/// Bytes of a request's headers together, and of the buffer they are read into.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+fn protocol(options: &Options) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.header_timeout)
+        .max_headers(options.max_headers)
+        .max_buf_size(MAX_HEADER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(MAX_HEADER_BYTES as u32)
+        .max_concurrent_streams(100)
+        // A peer that has gone without a word is noticed.
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(20));
+    builder
+}
+
+struct Door {
+    room: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+    protocol: Arc<auto::Builder<TokioExecutor>>,
+    router: Router,
+    options: Options,
+    telemetry: Telemetry,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Door {
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, %peer, "the connection broke before it began");
+            return;
+        }
+        match Arc::clone(&self.room).try_acquire_owned() {
+            Ok(permit) => {
+                let connection = Connection { peer, permit: Arc::new(permit) };
+                self.tasks.spawn(converse(
+                    stream,
+                    connection,
+                    self.router.clone(),
+                    Arc::clone(&self.protocol),
+                    self.options,
+                    self.telemetry.clone(),
+                    self.stop.clone(),
+                ));
+            }
+            Err(_) => {
+                self.telemetry.hit(Limit::Connections);
+                // Beyond this many the connection is closed without a word.
+                if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
+                    self.tasks.spawn(turn_away(stream, permit));
+                }
+            }
+        }
+    }
+}
+
+async fn converse(
+    stream: TcpStream,
+    connection: Connection,
+    router: Router,
+    protocol: Arc<auto::Builder<TokioExecutor>>,
+    options: Options,
+    telemetry: Telemetry,
+    stop: CancellationToken,
+) {
+    let peer = connection.peer;
+    let has_spoken = Arc::new(AtomicBool::new(false));
+    let service = service_fn({
+        let has_spoken = Arc::clone(&has_spoken);
+        move |request| {
+            has_spoken.store(true, Ordering::Relaxed);
+            answer(router.clone(), request, connection.clone())
+        }
+    });
+    let mut talk = pin!(protocol.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    // Which HTTP it is shows in the first bytes, and nothing else bounds how long those may take.
+    let mut silence = pin!(sleep(options.header_timeout));
+    let mut is_waiting = true;
+    let ended = loop {
+        tokio::select! {
+            ended = talk.as_mut() => break ended,
+            () = &mut silence, if is_waiting => {
+                is_waiting = false;
+                if !has_spoken.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+            () = stop.cancelled() => {
+                talk.as_mut().graceful_shutdown();
+                match timeout(options.drain, talk.as_mut()).await {
+                    Ok(ended) => break ended,
+                    Err(_) => {
+                        tracing::info!(%peer, "a request did not end in time and was cut off");
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    if let Err(error) = ended {
+        if is_headers_too_large(&*error) {
+            telemetry.hit(Limit::Headers);
+        }
+        // Clients break off whenever they like; that is their business.
+        tracing::debug!(%peer, %error, "a connection ended with an error");
+    }
+}
+
+async fn answer(
+    router: Router,
+    request: http::Request<Incoming>,
+    connection: Connection,
+) -> Result<Response<Body>, Infallible> {
+    let mut request: Request = request.map(Body::new);
+    request.extensions_mut().insert(connection);
+    router.oneshot(request).await
+}
+
+fn is_headers_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<hyper::Error>())
+        .any(hyper::Error::is_parse_too_large)
+}
+
+/// Says that there is no room. The rest of the request is read before the end, since closing with
+/// bytes unread would make the answer disappear.
+async fn turn_away(mut stream: TcpStream, _permit: OwnedSemaphorePermit) {
+    let talk = async {
+        stream.write_all(NO_ROOM.as_bytes()).await?;
+        stream.shutdown().await?;
+        let mut rest = [0; 4096];
+        while stream.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Told or not, the connection ends here.
+    let _ = timeout(Duration::from_secs(1), talk).await;
+}
+
+const NO_ROOM: &str = concat!(
+    "HTTP/1.1 503 Service Unavailable\r\n",
+    "content-type: application/problem+json\r\n",
+    "retry-after: 5\r\n",
+    "connection: close\r\n",
+    "content-length: 166\r\n",
+    "\r\n",
+    r#"{"type":"urn:pulsehub:problem:overloaded","title":"The hub is full","status":503,"#,
+    r#""code":"overloaded","detail":"too many connections","retryable":true,"#,
+    r#""retry_after":5}"#,
+);

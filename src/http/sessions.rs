@@ -1,0 +1,90 @@
+//! `/api/v1/tickets` and `/api/v1/session`: credentials for browsers.
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::{AppState, Caller, Problem, body, credentials};
+use crate::access::{self, Credential};
+
+#[derive(Serialize)]
+struct Ticket<'a> {
+    ticket: &'a str,
+    expires_in: u64,
+}
+
+/// A ticket for one socket or stream, for who has credentials that cannot be sent there.
+pub(super) async fn ticket(
+    State(state): State<AppState>,
+    Caller(principal): Caller,
+) -> Result<Response, Problem> {
+    let ticket = state.access.issue_ticket(&principal).await?;
+    let expires_in = access::TICKET_LIFE.millis() / 1000;
+    let answer = Ticket { ticket: ticket.expose_secret(), expires_in };
+    Ok((StatusCode::CREATED, Json(answer)).into_response())
+}
+
+/// The body of a sign-in.
+#[derive(Deserialize)]
+pub(super) struct SignIn {
+    code: SecretString,
+}
+
+#[derive(Serialize)]
+struct Session<'a> {
+    user: &'a str,
+    admin: bool,
+    expires_in: u64,
+}
+
+/// Turns the code of a sign-in link into a session. It needs no grant: the code is the credential.
+pub(super) async fn begin(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let SignIn { code } = body::json(&headers, body, &state).await?;
+    let session = state.access.sign_in(&code).await?;
+    let seconds = access::SESSION_LIFE.millis() / 1000;
+    let cookie = cookie(&state, session.expose_secret(), seconds)?;
+    let principal = state.access.authenticate(&Credential::Session(session)).await?;
+    let answer = Session { user: &principal.name, admin: principal.admin, expires_in: seconds };
+    Ok(([(header::SET_COOKIE, cookie)], Json(answer)).into_response())
+}
+
+/// Who the session is, for a page that has just been opened.
+pub(super) async fn whoami(State(state): State<AppState>, Caller(principal): Caller) -> Response {
+    let left = principal.expires.map(|expires| expires.saturating_sub(state.clock.now()) / 1000);
+    Json(serde_json::json!({"user": principal.name, "admin": principal.admin, "expires_in": left}))
+        .into_response()
+}
+
+/// Ends the session of the cookie, and with it the sockets it opened. Once more does no harm.
+pub(super) async fn end(State(state): State<AppState>, parts: Parts) -> Result<Response, Problem> {
+    // Refuses what a page of another site sent.
+    credentials::gather(&parts)?;
+    if let Some(session) = credentials::session(&parts.headers) {
+        state.access.end_session(&session).await?;
+    }
+    let cookie = cookie(&state, "", 0)?;
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
+}
+
+/// `Secure` by configuration only: whether a proxy in front speaks TLS cannot be seen from here, and
+/// `X-Forwarded-Proto` can be sent by anybody.
+fn cookie(state: &AppState, session: &str, seconds: u64) -> Result<HeaderValue, Problem> {
+    let secure = if state.settings.http.secure_cookie { "; Secure" } else { "" };
+    let name = credentials::SESSION_COOKIE;
+    let text =
+        format!("{name}={session}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
+    let mut value = HeaderValue::try_from(text)
+        .map_err(|_| Problem::unavailable("the session cannot be written as a cookie"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}

@@ -1,0 +1,452 @@
+//! One open socket: drives its session, its cursors and its bytes, in one task.
+//!
+//! tungstenite reads and answers control frames; everything else is written straight to the
+//! stream, as bytes that other state share. The reader is never polled while such a write is
+//! partial, because reading may write a pong.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf as _, Bytes};
+use futures_util::{Sink as _, StreamExt as _};
+use secrecy::SecretString;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::Sleep,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Error as WebSocketError, Message},
+};
+
+use super::{AppState, server};
+use crate::{
+    auth::{AuthError, Principal},
+    broker::{PublishError, Published, ReadError},
+    hub::{Bell, Cursor, Item},
+    protocol::{CloseCode, MessageId, SubscribedStart, wire},
+    session::{Action, Connection, ConnectionKind, Session, Talk},
+    telemetry::Limit,
+};
+
+/// Events gathered for one write.
+const BURST: usize = 64 << 10;
+/// Frames handed to the system in one write.
+const SLICES: usize = 32;
+/// Rounds in one turn, after which others get theirs.
+const ROUNDS: usize = 64;
+/// Time for the other side to take the close frame.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What came with the upgrade: how they speak, who they are, the token that said so.
+pub(super) type Opening = (Talk, Option<Arc<Principal>>, Option<SecretString>);
+
+/// Why a socket is closed as soon as it is open.
+pub(super) type Refusal = (CloseCode, String);
+
+pub(super) struct Socket {
+    state: AppState,
+    stream: WebSocketStream<TcpStream>,
+    session: Session,
+    connection: Connection,
+    bell: Arc<Bell>,
+    cursors: Vec<(Arc<str>, Cursor)>,
+    /// Where the next turn of the cursors begins, so that none starves.
+    turn: usize,
+    /// Frames to be written, the first perhaps in part.
+    out: VecDeque<Bytes>,
+    actions: VecDeque<Action>,
+    /// What the session waits for; nothing is read from the client meanwhile.
+    work: Option<Work>,
+    closing: Option<(CloseCode, String)>,
+    /// Whether tungstenite may have a pong of its own to write.
+    needs_flush: bool,
+    /// When a write that is stuck has been stuck for too long.
+    stuck_until: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    timer_at: Instant,
+}
+
+type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+enum Done {
+    Authenticated(Result<Arc<Principal>, AuthError>),
+    Subscribed(Option<MessageId>, Arc<str>, Result<(Cursor, SubscribedStart), ReadError>),
+    Published(MessageId, Result<Published, PublishError>),
+}
+
+enum End {
+    /// The other side is gone.
+    Gone,
+    Close(CloseCode, String),
+}
+
+impl Socket {
+    /// Serves the socket to its end.
+    pub(super) async fn run(
+        state: AppState,
+        mut stream: WebSocketStream<TcpStream>,
+        from: server::Connection,
+        opening: Result<Opening, Refusal>,
+    ) {
+        let telemetry = state.terms.telemetry.clone();
+        let end = match opening {
+            Err((code, reason)) => End::Close(code, reason),
+            Ok(opening) => {
+                let mut socket = Self::new(state, stream, &from, opening);
+                let end = poll_fn(|cx| socket.poll(cx)).await;
+                stream = socket.stream; // the rest goes: cursors, and the entry among connections
+                end
+            }
+        };
+        if let End::Close(code, reason) = end {
+            telemetry.closed(code.name());
+            tracing::debug!(peer = %from.peer, %code, reason, "socket closed");
+            close(stream, code, &reason).await;
+        }
+    }
+
+    fn new(
+        state: AppState,
+        stream: WebSocketStream<TcpStream>,
+        from: &server::Connection,
+        (talk, principal, token): Opening,
+    ) -> Self {
+        let now = state.now();
+        let bell = Arc::new(Bell::default());
+        let kind = match talk {
+            Talk::Messages => ConnectionKind::Websocket,
+            Talk::Simple(_) => ConnectionKind::Simple,
+        };
+        let connection = state.connections.enter(kind, from.peer, bell.clone(), now.wall);
+        let mut session = Session::new(
+            state.terms.clone(),
+            connection.name().into(),
+            talk,
+            principal,
+            token,
+            now,
+        );
+        let actions = session.begin().into();
+        let timer_at = session.next_time();
+        Self {
+            state,
+            stream,
+            session,
+            connection,
+            bell,
+            cursors: Vec::new(),
+            turn: 0,
+            out: VecDeque::new(),
+            actions,
+            work: None,
+            closing: None,
+            needs_flush: false,
+            stuck_until: None,
+            timer: Box::pin(tokio::time::sleep_until(timer_at.into())),
+            timer_at,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.bell.listen(cx.waker());
+        if let Some(order) = self.connection.order() {
+            self.actions.extend(self.session.order(order));
+        }
+        loop {
+            for round in 0.. {
+                if round == ROUNDS {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                match self.poll_write(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
+                    Poll::Ready(Ok(())) => {}
+                }
+                if let Some((code, reason)) = self.closing.take() {
+                    return Poll::Ready(End::Close(code, reason));
+                }
+                if self.act(cx) || self.fill(cx) {
+                    continue;
+                }
+                if self.work.is_some() {
+                    break; // the next message waits until the last one is done
+                }
+                match self.poll_read(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(true) => {}
+                    Poll::Ready(false) => return Poll::Ready(End::Gone),
+                }
+            }
+            ready!(self.poll_timer(cx));
+            let now = self.state.now();
+            if self.stuck_until.is_some_and(|until| until <= now.instant) {
+                self.state.terms.telemetry.hit(Limit::WriteTimeout);
+                let reason = "a write was not taken in time".to_owned();
+                return Poll::Ready(End::Close(CloseCode::TooSlow, reason));
+            }
+            self.actions.extend(self.session.tick(now));
+        }
+    }
+
+    /// Writes what is to be written.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            if self.needs_flush {
+                match Pin::new(&mut self.stream).poll_flush(cx) {
+                    Poll::Ready(Ok(())) => self.needs_flush = false,
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(Err(io::Error::other(error)));
+                    }
+                    Poll::Pending => return self.stuck(),
+                }
+            }
+            let stream = self.stream.get_ref();
+            let written = match &self.out.make_contiguous() {
+                [only] => stream.try_write(only),
+                several => {
+                    let mut slices = [IoSlice::new(&[]); SLICES];
+                    let count = several.len().min(SLICES);
+                    for (slice, frame) in slices.iter_mut().zip(several.iter()) {
+                        *slice = IoSlice::new(frame);
+                    }
+                    stream.try_write_vectored(&slices[..count])
+                }
+            };
+            match written {
+                Ok(count) => self.wrote(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match stream.poll_write_ready(cx) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                        Poll::Pending => return self.stuck(),
+                    }
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn wrote(&mut self, mut count: usize) {
+        self.stuck_until = None;
+        while let Some(front) = self.out.front_mut() {
+            if count < front.len() {
+                front.advance(count);
+                return;
+            }
+            count -= front.len();
+            self.out.pop_front();
+        }
+    }
+
+    fn stuck<T>(&mut self) -> Poll<T> {
+        if self.stuck_until.is_none() {
+            let timeout = self.state.terms.config.write_timeout.0;
+            self.stuck_until = Some(Instant::now() + timeout);
+        }
+        Poll::Pending
+    }
+
+    /// Finishes what was waited for, or does the next thing the session asked for.
+    fn act(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(work) = &mut self.work {
+            let Poll::Ready(done) = work.as_mut().poll(cx) else { return false };
+            self.work = None;
+            self.done(done);
+            return true;
+        }
+        let Some(action) = self.actions.pop_front() else { return false };
+        match action {
+            Action::Send(frame) => self.out.push_back(frame),
+            Action::Ping => self.ping(cx),
+            Action::Close(code, reason) => self.closing = Some((code, reason)),
+            Action::Identify(principal, name) => {
+                if !self.connection.identify(principal, name) {
+                    let most = self.state.terms.limits.connections_per_principal;
+                    let reason =
+                        format!("more than {most} connections of one user; retry after 5 s");
+                    self.closing = Some((CloseCode::TooMany, reason));
+                }
+            }
+            Action::Unsubscribe(sub) => {
+                self.cursors.retain(|(name, _)| *name != sub);
+                self.show_lags();
+            }
+            Action::Authenticate(token) => {
+                let access = self.state.access.clone();
+                self.work = Some(Box::pin(async move {
+                    let credential = crate::access::Credential::Token(token);
+                    Done::Authenticated(access.authenticate(&credential).await)
+                }));
+            }
+            Action::Subscribe(id, sub, subscription) => {
+                let (hub, bell) = (self.state.hub.clone(), self.bell.clone());
+                self.work = Some(Box::pin(async move {
+                    Done::Subscribed(id, sub, hub.subscribe(subscription, bell).await)
+                }));
+            }
+            Action::Publish(id, events) => {
+                let broker = self.state.broker.clone();
+                self.work =
+                    Some(Box::pin(
+                        async move { Done::Published(id, broker.publish(events).await) },
+                    ));
+            }
+        }
+        true
+    }
+
+    fn done(&mut self, done: Done) {
+        let now = self.state.now();
+        let actions = match done {
+            Done::Authenticated(outcome) => self.session.authenticated(outcome, now),
+            Done::Published(id, outcome) => self.session.published(&id, outcome),
+            Done::Subscribed(id, sub, outcome) => {
+                let outcome = outcome.map(|(cursor, start)| {
+                    self.cursors.push((sub.clone(), cursor));
+                    self.show_lags();
+                    start
+                });
+                self.session.subscribed(id.as_ref(), &sub, outcome)
+            }
+        };
+        // Before what was asked for earlier and still waits, such as further subscriptions.
+        for action in actions.into_iter().rev() {
+            self.actions.push_front(action);
+        }
+    }
+
+    /// Takes what the cursors have, up to a burst; true if there was something.
+    fn fill(&mut self, cx: &mut Context<'_>) -> bool {
+        let (mut bytes, mut events, mut frames) = (0, 0, 0);
+        let count = self.cursors.len();
+        'cursors: for step in 0..count {
+            let index = (self.turn + step) % count;
+            loop {
+                if bytes >= BURST {
+                    self.turn = index;
+                    break 'cursors;
+                }
+                let (sub, cursor) = &mut self.cursors[index];
+                let Poll::Ready(item) = cursor.poll_next(cx) else { break };
+                match item {
+                    Item::Frame(frame) => {
+                        bytes += frame.bytes.len();
+                        events += frame.events as u64;
+                        frames += 1;
+                        self.out.push_back(frame.bytes);
+                    }
+                    Item::Live(position) => self.out.extend(self.session.live(sub, position)),
+                    Item::Gap(gap) => {
+                        for action in self.session.gap(sub, gap) {
+                            match action {
+                                Action::Send(frame) => self.out.push_back(frame),
+                                other => self.actions.push_back(other),
+                            }
+                        }
+                        break 'cursors;
+                    }
+                    Item::Failed(error) => {
+                        tracing::error!(%error, "a subscriber's history cannot be read");
+                        let close = Action::Close(CloseCode::Overloaded, error.to_string());
+                        self.actions.push_back(close);
+                        break 'cursors;
+                    }
+                }
+            }
+        }
+        let telemetry = &self.state.terms.telemetry;
+        if frames > 0 {
+            telemetry.deliveries.inc_by(events);
+            telemetry.frames.inc_by(frames);
+        }
+        !self.out.is_empty() || !self.actions.is_empty()
+    }
+
+    /// The head first, then what the cursors have, then who has all of it.
+    fn ping(&mut self, cx: &mut Context<'_>) {
+        let head = self.state.hub.head();
+        self.fill(cx);
+        let mut caught_up = Vec::new();
+        for (sub, cursor) in &mut self.cursors {
+            if cursor.settle(head.offset) {
+                caught_up.push(&**sub);
+            }
+        }
+        let ping = self.session.ping(head, caught_up, self.state.now());
+        self.out.push_back(ping);
+    }
+
+    /// Reads one frame; false when the other side is gone.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let Some(read) = ready!(self.stream.poll_next_unpin(cx)) else {
+            return Poll::Ready(false);
+        };
+        let now = self.state.now();
+        let actions = match read {
+            Ok(Message::Text(text)) => self.session.text(&text, now),
+            Ok(Message::Binary(_)) => self.session.other(true, now),
+            Ok(Message::Ping(_)) => {
+                self.needs_flush = true;
+                self.session.other(false, now)
+            }
+            Ok(Message::Pong(_)) => self.session.other(false, now),
+            Ok(Message::Close(_) | Message::Frame(_)) => {
+                self.needs_flush = true;
+                return Poll::Ready(true); // the answer is tungstenite's, the end follows
+            }
+            Err(WebSocketError::Capacity(error)) => {
+                self.state.terms.telemetry.hit(Limit::Frame);
+                vec![Action::Close(CloseCode::BadMessage, error.to_string())]
+            }
+            Err(error @ (WebSocketError::Protocol(_) | WebSocketError::Utf8(_))) => {
+                vec![Action::Close(CloseCode::BadMessage, error.to_string())]
+            }
+            Err(_) => return Poll::Ready(false),
+        };
+        self.actions.extend(actions);
+        Poll::Ready(true)
+    }
+
+    /// Ready when the session or a stuck write wants the time.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let next = self.session.next_time();
+        let next = self.stuck_until.map_or(next, |until| until.min(next));
+        if next != self.timer_at {
+            self.timer_at = next;
+            self.timer.as_mut().reset(next.into());
+        }
+        self.timer.as_mut().poll(cx)
+    }
+
+    fn show_lags(&self) {
+        let lags = self.cursors.iter().map(|(sub, cursor)| (sub.clone(), cursor.lag()));
+        self.connection.set_lags(lags.collect());
+    }
+}
+
+/// Says why and waits until the other side has heard it: closing with bytes unread would make
+/// the close frame disappear.
+async fn close(stream: WebSocketStream<TcpStream>, code: CloseCode, reason: &str) {
+    let mut stream = stream.into_inner();
+    let frame = wire::close(code.number(), reason);
+    let talk = async {
+        stream.write_all(&frame).await?;
+        stream.shutdown().await?;
+        let mut rest = [0; 1024];
+        while stream.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Heard or not, the connection ends here.
+    let _ = tokio::time::timeout(LINGER, talk).await;
+}

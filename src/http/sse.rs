@@ -1,0 +1,168 @@
+//! `GET /sse/real-time`: server-sent events for those who cannot hold a WebSocket.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use futures_util::Stream;
+use http::{HeaderValue, header};
+use tokio::time::Sleep;
+
+use super::{
+    AppState, Problem,
+    handshake::{self, Handshake},
+    server, websocket,
+};
+use crate::{
+    hub::{Bell, Cursor, Form, Hub, Item},
+    session::{Connection, ConnectionKind, Order},
+    telemetry::Telemetry,
+};
+
+/// Starts the stream; everything that can be refused is refused before.
+pub(super) async fn stream(State(state): State<AppState>, request: Request) -> Response {
+    match open(&state, request).await {
+        Ok(stream) => {
+            let mut response = Response::new(Body::from_stream(stream));
+            let headers = response.headers_mut();
+            for (name, value) in [
+                (header::CONTENT_TYPE, "text/event-stream"),
+                (header::CACHE_CONTROL, "no-store"),
+                (header::HeaderName::from_static("x-accel-buffering"), "no"),
+            ] {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+            response
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn open(state: &AppState, request: Request) -> Result<Events, Problem> {
+    let (parts, _) = request.into_parts();
+    let handshake = Handshake::read(&parts, state.settings.query_token)?;
+    if !handshake::is_allowed_origin(&parts, &state.settings.http.allowed_origins) {
+        return Err(Problem::foreign_origin());
+    }
+    let last_event_id = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let last_event_id = last_event_id.filter(|id| !id.is_empty());
+    let now = state.now();
+    let subscription = handshake
+        .query
+        .subscription(Some(Form::Sse), last_event_id, &state.terms.limits, now)
+        .map_err(Problem::bad_request)?;
+    let principal = websocket::identify(state, &handshake).await.map_err(Problem::from)?;
+    let principal = principal.ok_or_else(Problem::unauthorized)?;
+    let refused = |pattern: &&crate::topic::TopicPattern| !principal.may_subscribe(pattern);
+    if let Some(pattern) = subscription.filter.patterns().iter().find(refused) {
+        return Err(Problem::forbidden(&[format!("subscribe {pattern}")]));
+    }
+    let from = parts.extensions.get::<server::Connection>();
+    let peer = from.map(|from| from.peer).ok_or_else(|| Problem::bad_request("no connection"))?;
+    let bell = Arc::new(Bell::default());
+    let connection = state.connections.enter(ConnectionKind::Sse, peer, bell.clone(), now.wall);
+    if !connection.identify(principal.clone(), None) {
+        return Err(Problem::too_many_connections());
+    }
+    let (cursor, _) = state.hub.subscribe(subscription, bell.clone()).await?;
+    connection.set_lags(vec![("sse".into(), cursor.lag())]);
+    let left = principal.expires.map(|expires| expires.saturating_sub(now.wall));
+    let heartbeat = state.terms.config.ping.0;
+    Ok(Events {
+        hub: state.hub.clone(),
+        cursor,
+        connection,
+        bell,
+        telemetry: state.terms.telemetry.clone(),
+        ends: left.map(|left| now.instant + Duration::from_millis(left)),
+        begun: false,
+        heartbeat,
+        timer: Box::pin(tokio::time::sleep(heartbeat)),
+    })
+}
+
+/// The body of the stream.
+struct Events {
+    hub: Hub,
+    cursor: Cursor,
+    connection: Connection,
+    bell: Arc<Bell>,
+    telemetry: Telemetry,
+    /// When the credentials run out.
+    ends: Option<Instant>,
+    begun: bool,
+    heartbeat: Duration,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Stream for Events {
+    type Item = Result<Bytes, std::convert::Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        this.bell.listen(cx.waker());
+        let now = Instant::now();
+        if this.ends.is_some_and(|ends| ends <= now) {
+            return Poll::Ready(None);
+        }
+        if !this.begun {
+            this.begun = true;
+            // Says at once that the stream stands, and where it begins.
+            return Poll::Ready(Some(Ok(format!("id: {}\n\n", this.cursor.position()).into())));
+        }
+        match this.connection.order() {
+            Some(Order::Revoked) => return Poll::Ready(None),
+            Some(Order::Reconnect { after_ms }) => {
+                // The delay is sent, and the next poll ends the stream.
+                this.ends = Some(now);
+                return Poll::Ready(Some(Ok(format!("retry: {after_ms}\n\n").into())));
+            }
+            None => {}
+        }
+        let head = this.hub.head();
+        while let Poll::Ready(item) = this.cursor.poll_next(cx) {
+            match item {
+                Item::Frame(frame) => {
+                    this.telemetry.deliveries.inc_by(frame.events as u64);
+                    this.telemetry.frames.inc();
+                    return Poll::Ready(Some(Ok(frame.bytes)));
+                }
+                Item::Live(_) => {}
+                Item::Gap(gap) => {
+                    this.telemetry.gap(gap.reason.name());
+                    let (from, to, reason) = (gap.from, gap.to, gap.reason.name());
+                    let text = format!(
+                        "id: {to}\nevent: hub.gap\ndata: {{\"from\":\"{from}\",\"to\":\"{to}\",\"reason\":\"{reason}\"}}\n\n"
+                    );
+                    return Poll::Ready(Some(Ok(text.into())));
+                }
+                Item::Failed(error) => {
+                    tracing::error!(%error, "a subscriber's history cannot be read");
+                    return Poll::Ready(None);
+                }
+            }
+        }
+        if this.timer.as_mut().poll(cx).is_ready() {
+            let mut next = now + this.heartbeat;
+            if let Some(ends) = this.ends {
+                next = next.min(ends);
+            }
+            this.timer.as_mut().reset(next.into());
+            // An id without data moves Last-Event-ID and fires nothing.
+            if this.cursor.settle(head.offset) {
+                return Poll::Ready(Some(Ok(format!("id: {head}\n\n").into())));
+            }
+            return Poll::Ready(Some(Ok(Bytes::from_static(b":\n\n"))));
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,164 @@
+//! `GET /ws/real-time`: the upgrade. A browser cannot see a refused upgrade, so that refusals of
+//! the client are said by a close code on an open socket.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        handshake::derive_accept_key,
+        protocol::{Role, WebSocketConfig},
+    },
+};
+
+use super::{
+    AppState, Problem,
+    credentials::GatherError,
+    handshake::{self, Handshake},
+    server,
+    socket::{Opening, Refusal, Socket},
+};
+use crate::{
+    auth::{AuthError, Principal},
+    protocol::{CloseCode, SUBPROTOCOL},
+    session::Talk,
+};
+
+/// The reader's buffer: what clients send is short.
+const READ_BUFFER: usize = 1024;
+
+/// Who asks, if they said; the anonymous principal if there is one.
+pub(super) async fn identify(
+    state: &AppState,
+    handshake: &Handshake,
+) -> Result<Option<Arc<Principal>>, AuthError> {
+    match &handshake.credential {
+        Some(credential) => state.access.authenticate(credential).await.map(Some),
+        None => Ok(state.access.anonymous()),
+    }
+}
+
+/// Answers the upgrade and leaves the socket to a task of its own.
+pub(super) async fn upgrade(State(state): State<AppState>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let Some(key) = websocket_key(&parts.headers) else {
+        return Problem::upgrade_required().into_response();
+    };
+    let (Some(on_upgrade), Some(connection)) = (
+        parts.extensions.remove::<OnUpgrade>(),
+        parts.extensions.get::<server::Connection>().cloned(),
+    ) else {
+        return Problem::upgrade_required().into_response();
+    };
+    let handshake = Handshake::read(&parts, state.settings.query_token);
+    let speaks = matches!(&handshake, Ok(Handshake { speaks_messages: true, .. }));
+    let session = open(&state, &parts, handshake).await;
+    let tasks = state.tasks.clone();
+    tasks.spawn(async move {
+        let upgraded = match on_upgrade.await {
+            Ok(upgraded) => upgraded,
+            Err(error) => {
+                tracing::debug!(%error, peer = %connection.peer, "the upgrade broke off");
+                return;
+            }
+        };
+        let Ok(plain) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+            tracing::error!("a socket came over something that is no TCP stream");
+            return;
+        };
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_write_buffer_size(READ_BUFFER)
+            .max_message_size(Some(state.terms.limits.frame.as_usize()))
+            .max_frame_size(Some(state.terms.limits.frame.as_usize()));
+        // What came with the request is copied, so that its buffer goes.
+        let read = plain.read_buf.to_vec();
+        let stream = plain.io.into_inner();
+        let stream =
+            WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
+        Socket::run(state, stream, connection, session).await;
+    });
+    switching(&key, speaks)
+}
+
+async fn open(
+    state: &AppState,
+    parts: &Parts,
+    handshake: Result<Handshake, GatherError>,
+) -> Result<Opening, Refusal> {
+    let handshake = handshake.map_err(|error| {
+        let code = match error {
+            GatherError::CrossOrigin => CloseCode::Forbidden,
+            GatherError::Differ | GatherError::Malformed(_) => CloseCode::BadMessage,
+        };
+        (code, error.to_string())
+    })?;
+    if !handshake::is_allowed_origin(parts, &state.settings.http.allowed_origins) {
+        let reason = "pages of this origin are not in `http.allowed_origins`";
+        return Err((CloseCode::Forbidden, reason.into()));
+    }
+    if handshake.offers_protocols && !handshake.speaks_messages {
+        let reason = format!("none of the subprotocols offered is {SUBPROTOCOL}");
+        return Err((CloseCode::UnsupportedProtocol, reason));
+    }
+    let talk = if !handshake.offers_protocols && handshake.query.has_topics() {
+        let (limits, now) = (&state.terms.limits, state.now());
+        let subscription = handshake
+            .query
+            .subscription(None, None, limits, now)
+            .map_err(|reason| (CloseCode::BadMessage, reason))?;
+        Talk::Simple(Box::new(subscription))
+    } else {
+        Talk::Messages
+    };
+    let principal = identify(state, &handshake).await.map_err(|error| {
+        let code = match error {
+            AuthError::Expired => CloseCode::Expired,
+            AuthError::Unavailable(_) => CloseCode::Overloaded,
+            _ => CloseCode::Unauthorized,
+        };
+        (code, error.to_string())
+    })?;
+    Ok((talk, principal, handshake.token()))
+}
+
+/// The key of a good upgrade request (RFC 6455 section 4.2.1).
+fn websocket_key(headers: &HeaderMap) -> Option<HeaderValue> {
+    let holds = |name: header::HeaderName, wanted: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|value| value.trim().eq_ignore_ascii_case(wanted))
+    };
+    let good = holds(header::CONNECTION, "upgrade")
+        && holds(header::UPGRADE, "websocket")
+        && holds(header::SEC_WEBSOCKET_VERSION, "13");
+    headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| good).cloned()
+}
+
+fn switching(key: &HeaderValue, speaks_messages: bool) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::try_from(derive_accept_key(key.as_bytes())) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    if speaks_messages {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    response
+}

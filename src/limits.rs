@@ -1,0 +1,34 @@
+//! What one request, one connection and one principal may ask for.
+
+use serde::Deserialize;
+
+use crate::bytesize::ByteSize;
+
+/// The `[limits]` section of the configuration; each is counted in
+/// [`Limit`](crate::telemetry::Limit) when it is hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of a request's body, decompressed.
+    pub body: ByteSize,
+    /// Bytes of one event.
+    pub event: ByteSize,
+    /// Events of one batch.
+    pub batch: usize,
+    /// Bytes of one message from a client on a socket.
+    pub frame: ByteSize,
+    /// Subscriptions of one connection.
+    pub subscriptions: usize,
+    /// Patterns of one subscription.
+    pub patterns: usize,
+    /// Events of one replay, and of one page of history.
+    pub replay: usize,
+    /// Connections in all.
+    pub connections: usize,
+    /// Sockets of one principal.
+    pub connections_per_principal: usize,
+    /// Messages a second from one client.
+    pub messages_per_second: u32,
+    /// Header lines of a request.
+    pub headers: usize,
+}

@@ -1,0 +1,458 @@
+//! One client's conversation, without a socket: what comes in, what happened, what to do next.
+//!
+//! The session knows the protocol and the time it is told; the socket that drives it knows bytes.
+
+mod command;
+mod connections;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+
+pub use self::command::start;
+pub use self::connections::{Connection, ConnectionInfo, ConnectionKind, Connections, Order};
+use crate::{
+    auth::{AuthError, Principal},
+    broker::{PublishError, Published, ReadError},
+    event::Event,
+    hub::{Gap, Subscription},
+    limits::Limits,
+    position::Position,
+    protocol::{
+        self, ClientMessage, CloseCode, Connect, ErrorCode, MessageError, MessageId, ServerMessage,
+        SubscribedStart,
+    },
+    telemetry::{Limit, Telemetry},
+    time::{self, Millis, Span},
+    topic::TopicFilter,
+};
+
+/// The `[socket]` section of the configuration.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Time for the first message.
+    pub connect_timeout: Span,
+    /// Time between pings.
+    pub ping: Span,
+    /// Time for the answer to a ping.
+    pub pong_timeout: Span,
+    /// Time for a write.
+    pub write_timeout: Span,
+}
+
+/// What all sessions have in common.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// Times.
+    pub config: Config,
+    /// Limits.
+    pub limits: Limits,
+    /// Where limits and refusals are counted.
+    pub telemetry: Telemetry,
+}
+
+/// The moment something happens.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// For intervals.
+    pub instant: Instant,
+    /// For what credentials and events say.
+    pub wall: Millis,
+    /// The newest position.
+    pub head: Position,
+}
+
+/// What the driver of a session does next, in order.
+#[derive(Debug)]
+pub enum Action {
+    /// Writes a frame.
+    Send(Bytes),
+    /// Checks a token and tells [`Session::authenticated`].
+    Authenticate(SecretString),
+    /// Notes who this is, if one more connection of theirs is allowed; else closes.
+    Identify(Arc<Principal>, Option<Box<str>>),
+    /// Starts a subscription and tells [`Session::subscribed`].
+    Subscribe(Option<MessageId>, Arc<str>, Subscription),
+    /// Ends a subscription.
+    Unsubscribe(Arc<str>),
+    /// Publishes and tells [`Session::published`].
+    Publish(MessageId, Vec<Event>),
+    /// Writes a ping; see [`Session::ping`].
+    Ping,
+    /// Writes what is to be written, then a close frame.
+    Close(CloseCode, String),
+}
+
+/// One client's conversation.
+#[derive(Debug)]
+pub struct Session {
+    terms: Arc<Terms>,
+    name: Arc<str>,
+    talk: Talk,
+    state: State,
+    principal: Option<Arc<Principal>>,
+    /// The token that came with the upgrade; another in `connect` must be the same.
+    token: Option<SecretString>,
+    subscriptions: Vec<(Arc<str>, TopicFilter)>,
+    expires: Option<Instant>,
+    ping_at: Instant,
+    pong_by: Option<Instant>,
+    second: Instant,
+    messages: u32,
+}
+
+/// How the two sides speak.
+#[derive(Debug)]
+pub enum Talk {
+    /// In messages.
+    Messages,
+    /// The hub alone speaks: one subscription, from the address of the socket.
+    Simple(Box<Subscription>),
+}
+
+#[derive(Debug)]
+enum State {
+    /// Until `connect`.
+    New(Instant),
+    /// While the token of `connect` is checked.
+    Connecting(MessageId, Box<Connect>),
+    Open,
+    /// While the token of `refresh` is checked.
+    Refreshing(MessageId),
+}
+
+/// The name of the only subscription in simple mode.
+const SIMPLE: &str = "simple";
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Session {
+    /// A session that begins now; `principal` and `token` are what came with the upgrade.
+    pub fn new(
+        terms: Arc<Terms>,
+        name: Arc<str>,
+        talk: Talk,
+        principal: Option<Arc<Principal>>,
+        token: Option<SecretString>,
+        now: Now,
+    ) -> Self {
+        let config = terms.config;
+        let mut session = Self {
+            terms,
+            name,
+            talk,
+            state: State::New(now.instant + config.connect_timeout.0),
+            principal: None,
+            token,
+            subscriptions: Vec::new(),
+            expires: None,
+            ping_at: now.instant + config.ping.0,
+            pong_by: None,
+            second: now.instant,
+            messages: 0,
+        };
+        if let Some(principal) = principal {
+            session.adopt(principal, now);
+        }
+        session
+    }
+
+    /// What to do before anything comes in.
+    pub fn begin(&mut self) -> Vec<Action> {
+        let Talk::Simple(subscription) = &self.talk else { return Vec::new() };
+        let Some(principal) = self.principal.clone() else {
+            return self.close(CloseCode::Unauthorized, "no credentials came with the request");
+        };
+        let subscription = (**subscription).clone();
+        if let Err(pattern) = permitted(&principal, &subscription.filter) {
+            return self.close(CloseCode::Forbidden, format!("no grant to subscribe to {pattern}"));
+        }
+        self.state = State::Open;
+        self.subscriptions.push((SIMPLE.into(), subscription.filter.clone()));
+        let subscribe = Action::Subscribe(None, SIMPLE.into(), subscription);
+        vec![Action::Identify(principal, None), subscribe]
+    }
+
+    /// A text frame came in.
+    pub fn text(&mut self, text: &str, now: Now) -> Vec<Action> {
+        if let Some(close) = self.heard(now) {
+            return close;
+        }
+        if matches!(self.talk, Talk::Simple(_)) {
+            return Vec::new();
+        }
+        match ClientMessage::parse(text) {
+            Ok(ClientMessage::Connect(id, connect)) => self.connect(id, connect, now),
+            Ok(ClientMessage::Pong) if matches!(self.state, State::Open) => Vec::new(),
+            Ok(_) if !matches!(self.state, State::Open) => {
+                self.close(CloseCode::BadMessage, "the first message is `connect`")
+            }
+            Ok(message) => self.command(message, now),
+            Err(MessageError::Broken(message)) => self.close(CloseCode::BadMessage, message),
+            Err(MessageError::Refused { id, code, message }) => {
+                if matches!(self.state, State::New(_)) {
+                    return self.close(CloseCode::BadMessage, message);
+                }
+                vec![self.error(id.as_ref(), code, &message)]
+            }
+        }
+    }
+
+    /// Something came in that is no text: a pong, or a binary frame.
+    pub fn other(&mut self, is_binary: bool, now: Now) -> Vec<Action> {
+        if let Some(close) = self.heard(now) {
+            return close;
+        }
+        if is_binary && matches!(self.talk, Talk::Messages) {
+            return self.close(CloseCode::BadMessage, "messages are text frames");
+        }
+        Vec::new()
+    }
+
+    /// The token asked about was checked.
+    pub fn authenticated(
+        &mut self,
+        outcome: Result<Arc<Principal>, AuthError>,
+        now: Now,
+    ) -> Vec<Action> {
+        match std::mem::replace(&mut self.state, State::Open) {
+            State::Connecting(id, connect) => match outcome {
+                Ok(principal) => self.open(id, *connect, principal, now),
+                Err(error) => self.refuse_credentials(&error),
+            },
+            State::Refreshing(id) => self.refreshed(&id, outcome, now),
+            state => {
+                self.state = state;
+                Vec::new()
+            }
+        }
+    }
+
+    /// The subscription asked for stands, or does not.
+    pub fn subscribed(
+        &mut self,
+        id: Option<&MessageId>,
+        sub: &Arc<str>,
+        outcome: Result<SubscribedStart, ReadError>,
+    ) -> Vec<Action> {
+        match (outcome, id) {
+            (Ok(start), Some(id)) => {
+                vec![Action::Send(ServerMessage::Subscribed { id, sub, start }.frame())]
+            }
+            (Ok(_), None) => Vec::new(),
+            (Err(error), Some(id)) => {
+                self.subscriptions.retain(|(name, _)| name != sub);
+                vec![self.error(Some(id), ErrorCode::Unavailable, &error.to_string())]
+            }
+            (Err(error), None) => self.close(CloseCode::Overloaded, error.to_string()),
+        }
+    }
+
+    /// The events asked to be published are stored, or are not.
+    pub fn published(
+        &mut self,
+        id: &MessageId,
+        outcome: Result<Published, PublishError>,
+    ) -> Vec<Action> {
+        match outcome {
+            Ok(Published { position, offsets, accepted }) => {
+                let duplicates = offsets.len() - accepted;
+                let ack = ServerMessage::Ack { id, position, accepted, duplicates };
+                vec![Action::Send(ack.frame())]
+            }
+            Err(error) => {
+                let code = match error {
+                    PublishError::TooManyTopics { .. } => ErrorCode::LimitExceeded,
+                    _ => ErrorCode::Unavailable,
+                };
+                vec![self.error(Some(id), code, &error.to_string())]
+            }
+        }
+    }
+
+    /// A subscription has caught up for the first time.
+    pub fn live(&self, sub: &str, position: Position) -> Option<Bytes> {
+        matches!(self.talk, Talk::Messages).then(|| ServerMessage::Live { sub, position }.frame())
+    }
+
+    /// Events are missing.
+    pub fn gap(&mut self, sub: &str, gap: Gap) -> Vec<Action> {
+        self.terms.telemetry.gap(gap.reason.name());
+        let Gap { from, to, reason } = gap;
+        match self.talk {
+            Talk::Messages => {
+                let message = ServerMessage::Gap { sub, from, to, reason, position: to };
+                vec![Action::Send(message.frame())]
+            }
+            Talk::Simple(_) => {
+                self.close(CloseCode::Gap, format!("{from} to {to} are missing: {}", reason.name()))
+            }
+        }
+    }
+
+    /// The bytes of a ping.
+    pub fn ping(&self, head: Position, caught_up: Vec<&str>, now: Now) -> Bytes {
+        match self.talk {
+            Talk::Simple(_) => protocol::wire::ping(),
+            Talk::Messages => {
+                let time = time::rfc3339(now.wall);
+                ServerMessage::Ping { time, head, caught_up, stale: false }.frame()
+            }
+        }
+    }
+
+    /// Credentials were revoked, or the hub is going away.
+    pub fn order(&mut self, order: Order) -> Vec<Action> {
+        match order {
+            Order::Revoked => self.close(CloseCode::Unauthorized, "the credentials were revoked"),
+            Order::Reconnect { after_ms } => {
+                let mut actions = Vec::new();
+                if matches!(self.talk, Talk::Messages) {
+                    actions.push(Action::Send(ServerMessage::Reconnect { after_ms }.frame()));
+                }
+                let reason = format!("the hub is restarting; come back in {after_ms} ms");
+                actions.extend(self.close(CloseCode::Restarting, reason));
+                actions
+            }
+        }
+    }
+
+    /// Time has passed; to be called at [`next_time`](Self::next_time).
+    pub fn tick(&mut self, now: Now) -> Vec<Action> {
+        if self.expires.is_some_and(|expires| expires <= now.instant) {
+            return self.close(CloseCode::Expired, "the token has expired");
+        }
+        if let State::New(until) = self.state {
+            if until <= now.instant {
+                return self.close(CloseCode::Timeout, "no `connect` came in time");
+            }
+            return Vec::new();
+        }
+        if self.pong_by.is_some_and(|by| by <= now.instant) {
+            return self.close(CloseCode::Timeout, "no pong came in time");
+        }
+        if self.ping_at <= now.instant {
+            self.ping_at = now.instant + self.terms.config.ping.0;
+            self.pong_by = Some(now.instant + self.terms.config.pong_timeout.0);
+            return vec![Action::Ping];
+        }
+        Vec::new()
+    }
+
+    /// When [`tick`](Self::tick) has something to do.
+    pub fn next_time(&self) -> Instant {
+        let connect_by = match self.state {
+            State::New(until) => Some(until),
+            _ => None,
+        };
+        let others = [self.expires, self.pong_by, connect_by].into_iter().flatten();
+        others.fold(self.ping_at, Ord::min)
+    }
+
+    /// Whether this subscription is still wanted.
+    pub fn has(&self, sub: &str) -> bool {
+        self.subscriptions.iter().any(|(name, _)| &**name == sub)
+    }
+
+    /// Any frame proves that the client lives; too many of them are too many.
+    fn heard(&mut self, now: Now) -> Option<Vec<Action>> {
+        self.pong_by = None;
+        if now.instant.duration_since(self.second) >= SECOND {
+            self.second = now.instant;
+            self.messages = 0;
+        }
+        self.messages += 1;
+        if self.messages > self.terms.limits.messages_per_second {
+            self.terms.telemetry.hit(Limit::MessagesPerSecond);
+            let most = self.terms.limits.messages_per_second;
+            let reason = format!("more than {most} messages in a second; retry after 1 s");
+            return Some(self.close(CloseCode::TooMany, reason));
+        }
+        None
+    }
+
+    fn connect(&mut self, id: MessageId, mut connect: Connect, now: Now) -> Vec<Action> {
+        if !matches!(self.state, State::New(_)) {
+            let message = "`connect` is the first message and comes once";
+            return vec![self.error(Some(&id), ErrorCode::AlreadyConnected, message)];
+        }
+        let token = connect.token.take();
+        if let (Some(ours), Some(theirs)) = (&self.token, &token)
+            && ours.expose_secret() != theirs.expose_secret()
+        {
+            let reason = "the token of `connect` is not the one that came with the request";
+            return self.close(CloseCode::BadMessage, reason);
+        }
+        match (token, self.principal.clone()) {
+            (Some(token), _) if self.token.is_none() => {
+                self.state = State::Connecting(id, Box::new(connect));
+                vec![Action::Authenticate(token)]
+            }
+            (_, Some(principal)) => self.open(id, connect, principal, now),
+            _ => {
+                self.close(CloseCode::Unauthorized, "no credentials came with `connect` or before")
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        id: MessageId,
+        connect: Connect,
+        principal: Arc<Principal>,
+        now: Now,
+    ) -> Vec<Action> {
+        self.state = State::Open;
+        self.adopt(principal.clone(), now);
+        let connected = Action::Send(self.connected(&id, &principal, now));
+        let mut actions = vec![Action::Identify(principal, connect.name), connected];
+        for subscribe in connect.subscribe {
+            actions.extend(self.subscribe(&id, subscribe, now));
+        }
+        actions
+    }
+
+    fn adopt(&mut self, principal: Arc<Principal>, now: Now) {
+        self.expires = principal.expires.map(|expires| {
+            let left = Duration::from_millis(expires.saturating_sub(now.wall));
+            // A century from now is never, and later might be more than an Instant can say.
+            now.instant + left.min(Duration::from_secs(100 * 365 * 86_400))
+        });
+        self.principal = Some(principal);
+    }
+
+    fn refuse_credentials(&mut self, error: &AuthError) -> Vec<Action> {
+        let code = match error {
+            AuthError::Expired => CloseCode::Expired,
+            AuthError::Unavailable(_) => CloseCode::Overloaded,
+            _ => CloseCode::Unauthorized,
+        };
+        self.close(code, error.to_string())
+    }
+
+    fn error(&self, id: Option<&MessageId>, code: ErrorCode, message: &str) -> Action {
+        self.terms.telemetry.refused(code.name());
+        let retryable = code.retryable();
+        Action::Send(ServerMessage::Error { id, code, message, retryable }.frame())
+    }
+
+    fn close(&self, code: CloseCode, reason: impl Into<String>) -> Vec<Action> {
+        vec![Action::Close(code, reason.into())]
+    }
+}
+
+/// The first pattern of `filter` that is not granted.
+fn permitted<'a>(
+    principal: &Principal,
+    filter: &'a TopicFilter,
+) -> Result<(), &'a crate::topic::TopicPattern> {
+    match filter.patterns().iter().find(|pattern| !principal.may_subscribe(pattern)) {
+        Some(pattern) => Err(pattern),
+        None => Ok(()),
+    }
+}

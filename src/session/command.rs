@@ -1,0 +1,192 @@
+//! What an open session is asked to do.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Action, Now, Session, State, permitted};
+use crate::{
+    auth::{AuthError, Principal},
+    hub::{Form, Start, Subscription},
+    ingest::{self, Bounds, Defaults, native},
+    protocol::{
+        self, ClientMessage, ErrorCode, MessageId, Publish, Replay, ServerMessage, Subscribe,
+    },
+    telemetry::Limit,
+    time,
+    topic::TopicFilter,
+};
+
+impl Session {
+    pub(super) fn command(&mut self, message: ClientMessage<'_>, now: Now) -> Vec<Action> {
+        match message {
+            ClientMessage::Subscribe(id, subscribe) => self.subscribe(&id, subscribe, now),
+            ClientMessage::Unsubscribe(id, sub) => self.unsubscribe(&id, &sub),
+            ClientMessage::Refresh(id, token) => {
+                self.state = State::Refreshing(id);
+                vec![Action::Authenticate(token)]
+            }
+            ClientMessage::Publish(id, publish) => self.publish(id, &publish, now),
+            ClientMessage::Connect(..) | ClientMessage::Pong => Vec::new(),
+        }
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        id: &MessageId,
+        subscribe: Subscribe,
+        now: Now,
+    ) -> Vec<Action> {
+        let limits = self.terms.limits;
+        let Some(principal) = self.principal.clone() else { return Vec::new() };
+        let sub: Arc<str> = subscribe.sub.into();
+        let over = |session: &Self, limit: Limit, most: usize, what: &str| {
+            session.terms.telemetry.hit(limit);
+            let message = format!("{sub:?}: at most {most} {what}");
+            vec![session.error(Some(id), ErrorCode::LimitExceeded, &message)]
+        };
+        if self.has(&sub) {
+            let message = format!("{sub:?} is in use: unsubscribe it or take another name");
+            return vec![self.error(Some(id), ErrorCode::SubInUse, &message)];
+        }
+        if self.subscriptions.len() >= limits.subscriptions {
+            let most = limits.subscriptions;
+            return over(self, Limit::Subscriptions, most, "subscriptions in a connection");
+        }
+        if subscribe.topics.len() > limits.patterns {
+            return over(self, Limit::Patterns, limits.patterns, "patterns in a subscription");
+        }
+        let filter = TopicFilter::new(subscribe.topics);
+        if let Err(pattern) = permitted(&principal, &filter) {
+            let message = format!("{sub:?}: no grant to subscribe to {pattern}");
+            return vec![self.error(Some(id), ErrorCode::Forbidden, &message)];
+        }
+        let start = match (subscribe.resume, subscribe.replay) {
+            (Some(position), _) => Start::Resume(position),
+            (None, None) => Start::Live,
+            (None, Some(Replay::Last(count))) if count > limits.replay => {
+                return over(self, Limit::Replay, limits.replay, "events in a replay");
+            }
+            (None, Some(replay)) => start(replay, now),
+        };
+        self.subscriptions.push((sub.clone(), filter.clone()));
+        let subscription = Subscription {
+            form: Form::Messages(sub.clone()),
+            filter,
+            mode: subscribe.mode,
+            max_hz: subscribe.max_hz,
+            start,
+        };
+        vec![Action::Subscribe(Some(id.clone()), sub, subscription)]
+    }
+
+    fn unsubscribe(&mut self, id: &MessageId, sub: &str) -> Vec<Action> {
+        let Some(at) = self.subscriptions.iter().position(|(name, _)| &**name == sub) else {
+            let message = format!("there is no subscription {sub:?}");
+            return vec![self.error(Some(id), ErrorCode::UnknownSub, &message)];
+        };
+        let (sub, _) = self.subscriptions.swap_remove(at);
+        let message = ServerMessage::Unsubscribed { id: Some(id), sub: &sub, code: None }.frame();
+        vec![Action::Unsubscribe(sub), Action::Send(message)]
+    }
+
+    fn publish(&mut self, id: MessageId, publish: &Publish<'_>, now: Now) -> Vec<Action> {
+        let Some(principal) = self.principal.clone() else { return Vec::new() };
+        let limits = self.terms.limits;
+        let defaults = Defaults { source: &principal.name, now: now.wall, new_id: ingest::new_id };
+        let bounds = Bounds { event: limits.event.as_usize(), batch: limits.batch };
+        let body = publish.events.get().as_bytes();
+        match native::read(body, native::Format::Json, &defaults, &bounds) {
+            Ok(events) => match events.iter().find(|event| !principal.may_publish(&event.topic)) {
+                Some(event) => {
+                    let message = format!("no grant to publish to {}", event.topic);
+                    vec![self.error(Some(&id), ErrorCode::Forbidden, &message)]
+                }
+                None => vec![Action::Publish(id, events)],
+            },
+            Err(refusal) => {
+                if let Some(limit) = refusal.limit() {
+                    self.terms.telemetry.hit(limit);
+                }
+                let message = refusal.to_string();
+                vec![self.error(Some(&id), ErrorCode::InvalidEvent, &message)]
+            }
+        }
+    }
+
+    /// A newer token: the same person with perhaps other grants. Lost grants end at once.
+    pub(super) fn refreshed(
+        &mut self,
+        id: &MessageId,
+        outcome: Result<Arc<Principal>, AuthError>,
+        now: Now,
+    ) -> Vec<Action> {
+        let principal = match outcome {
+            Ok(principal) => principal,
+            Err(error) => {
+                let code = match error {
+                    AuthError::Unavailable(_) => ErrorCode::Unavailable,
+                    _ => ErrorCode::Unauthorized,
+                };
+                return vec![self.error(Some(id), code, &error.to_string())];
+            }
+        };
+        if self.principal.as_ref().is_some_and(|before| before.name != principal.name) {
+            let message = "the token is somebody else's: open a connection of its own";
+            return vec![self.error(Some(id), ErrorCode::Forbidden, message)];
+        }
+        self.adopt(principal.clone(), now);
+        let expires_in = expires_in(&principal, now);
+        let mut actions = vec![
+            Action::Identify(principal.clone(), None),
+            Action::Send(ServerMessage::Refreshed { id, expires_in }.frame()),
+        ];
+        let (kept, lost): (Vec<_>, Vec<_>) = std::mem::take(&mut self.subscriptions)
+            .into_iter()
+            .partition(|(_, filter)| permitted(&principal, filter).is_ok());
+        self.subscriptions = kept;
+        for (sub, _) in lost {
+            let code = Some(ErrorCode::Forbidden);
+            let message = ServerMessage::Unsubscribed { id: None, sub: &sub, code }.frame();
+            actions.extend([Action::Unsubscribe(sub), Action::Send(message)]);
+        }
+        actions
+    }
+
+    pub(super) fn connected(&self, id: &MessageId, principal: &Principal, now: Now) -> Bytes {
+        let limits = self.terms.limits;
+        ServerMessage::Connected {
+            id,
+            conn: &self.name,
+            user: &principal.name,
+            expires_in: expires_in(principal, now),
+            ping: self.terms.config.ping.0.as_secs().max(1),
+            head: now.head,
+            time: time::rfc3339(now.wall),
+            limits: protocol::Limits {
+                frame: limits.frame.get(),
+                subscriptions: limits.subscriptions,
+                patterns: limits.patterns,
+                replay: limits.replay,
+                batch: limits.batch,
+                event: limits.event.get(),
+                messages_per_second: limits.messages_per_second,
+            },
+        }
+        .frame()
+    }
+}
+
+/// Where a replay begins.
+pub fn start(replay: Replay, now: Now) -> Start {
+    match replay {
+        Replay::Last(count) => Start::Last(count),
+        Replay::SinceAgo(span) => Start::Since(now.wall.saturating_sub(span)),
+        Replay::SinceTime(time) => Start::Since(time),
+        Replay::Latest => Start::Latest,
+    }
+}
+
+fn expires_in(principal: &Principal, now: Now) -> Option<u64> {
+    principal.expires.map(|expires| expires.saturating_sub(now.wall) / 1000)
+}

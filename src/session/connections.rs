@@ -1,0 +1,271 @@
+//! Who is connected: for those who ask, and for those who must tell them something.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use crate::{
+    auth::Principal,
+    hub::{Bell, Lag},
+    telemetry::{Limit, Telemetry},
+    time::{self, Millis},
+};
+
+/// All connections that receive events. Cheap to clone.
+#[derive(Clone)]
+pub struct Connections(Arc<Inner>);
+
+struct Inner {
+    by_id: DashMap<u64, Arc<Shared>>,
+    /// Held to count one up or down.
+    per_principal: Mutex<HashMap<Arc<str>, usize>>,
+    most_per_principal: usize,
+    next: AtomicU64,
+    telemetry: Telemetry,
+}
+
+/// What others may know of a connection, and tell it.
+struct Shared {
+    kind: ConnectionKind,
+    peer: SocketAddr,
+    since: Millis,
+    bell: Arc<Bell>,
+    /// Held to read or replace, never while anything is awaited.
+    about: Mutex<About>,
+}
+
+#[derive(Default)]
+struct About {
+    principal: Option<Arc<Principal>>,
+    name: Option<Box<str>>,
+    lags: Vec<(Arc<str>, Lag)>,
+    order: Option<Order>,
+}
+
+/// How a connection receives events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConnectionKind {
+    /// A WebSocket.
+    Websocket,
+    /// A WebSocket in simple mode.
+    Simple,
+    /// Server-sent events.
+    Sse,
+}
+
+/// What a connection is told from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Its credentials were revoked.
+    Revoked,
+    /// The hub is going away.
+    Reconnect {
+        /// When to come back, in milliseconds.
+        after_ms: u64,
+    },
+}
+
+/// A connection as `/api/v1/connections` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConnectionInfo {
+    /// Its name.
+    pub conn: String,
+    /// Whose it is.
+    pub user: Option<Arc<str>>,
+    /// What the client calls itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Box<str>>,
+    /// How it receives events.
+    pub kind: ConnectionKind,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// When it was opened, RFC 3339.
+    pub since: String,
+    /// Its subscriptions, each with how many offsets it is behind the head.
+    pub subscriptions: Vec<SubscriptionInfo>,
+}
+
+/// A subscription as `/api/v1/connections` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SubscriptionInfo {
+    /// Its name.
+    pub sub: Arc<str>,
+    /// What it matches.
+    pub topics: Vec<String>,
+    /// Offsets between it and the head; 0 when it has all that matches.
+    pub lag: u64,
+}
+
+/// One connection's own entry; dropping it takes it out.
+pub struct Connection {
+    all: Connections,
+    id: u64,
+    shared: Arc<Shared>,
+}
+
+impl Connections {
+    /// No connections yet.
+    pub fn new(most_per_principal: usize, telemetry: Telemetry) -> Self {
+        Self(Arc::new(Inner {
+            by_id: DashMap::new(),
+            per_principal: Mutex::default(),
+            most_per_principal,
+            next: AtomicU64::new(1),
+            telemetry,
+        }))
+    }
+
+    /// Notes a connection. `bell` wakes its task when it is told something.
+    pub fn enter(
+        &self,
+        kind: ConnectionKind,
+        peer: SocketAddr,
+        bell: Arc<Bell>,
+        now: Millis,
+    ) -> Connection {
+        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::new(Shared { kind, peer, since: now, bell, about: Mutex::default() });
+        self.0.by_id.insert(id, shared.clone());
+        self.0.telemetry.connections.inc();
+        Connection { all: self.clone(), id, shared }
+    }
+
+    /// Everybody connected, by name.
+    pub fn list(&self, head: u64) -> Vec<ConnectionInfo> {
+        let mut entries = self.entries();
+        entries.sort_by_key(|(id, _)| *id);
+        entries.into_iter().map(|(id, shared)| shared.info(id, head)).collect()
+    }
+
+    /// Who is connected with which credentials.
+    pub fn principals(&self) -> Vec<(u64, Arc<Principal>)> {
+        let principal = |(id, shared): (u64, Arc<Shared>)| {
+            let principal = shared.about.lock().principal.clone();
+            principal.map(|principal| (id, principal))
+        };
+        self.entries().into_iter().filter_map(principal).collect()
+    }
+
+    /// Tells one connection something.
+    pub fn tell(&self, id: u64, order: Order) {
+        let shared = self.0.by_id.get(&id).map(|entry| entry.value().clone());
+        if let Some(shared) = shared {
+            shared.about.lock().order = Some(order);
+            shared.bell.ring();
+        }
+    }
+
+    /// Tells every connection something of its own.
+    pub fn tell_all(&self, mut order: impl FnMut() -> Order) {
+        for (id, _) in self.entries() {
+            self.tell(id, order());
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.by_id.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.by_id.is_empty()
+    }
+
+    /// A copy, so that no guard of the map is held while anything else is done.
+    fn entries(&self) -> Vec<(u64, Arc<Shared>)> {
+        self.0.by_id.iter().map(|entry| (*entry.key(), entry.value().clone())).collect()
+    }
+
+    fn count(&self, name: &Arc<str>) -> bool {
+        let mut counts = self.0.per_principal.lock();
+        let count = counts.entry(name.clone()).or_default();
+        if *count >= self.0.most_per_principal {
+            self.0.telemetry.hit(Limit::ConnectionsPerPrincipal);
+            return false;
+        }
+        *count += 1;
+        true
+    }
+
+    fn uncount(&self, name: &str) {
+        let mut counts = self.0.per_principal.lock();
+        if let Some(count) = counts.get_mut(name) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(name);
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// The connection's name.
+    pub fn name(&self) -> String {
+        format!("c{}", self.id)
+    }
+
+    /// Notes whose it is; false if they have too many. Asked again, only the grants change.
+    pub fn identify(&self, principal: Arc<Principal>, name: Option<Box<str>>) -> bool {
+        let mut about = self.shared.about.lock();
+        if about.principal.is_none() && !self.all.count(&principal.name) {
+            return false;
+        }
+        about.principal = Some(principal);
+        if name.is_some() {
+            about.name = name;
+        }
+        true
+    }
+
+    /// Notes how to find out how far each subscription is behind.
+    pub fn set_lags(&self, lags: Vec<(Arc<str>, Lag)>) {
+        self.shared.about.lock().lags = lags;
+    }
+
+    /// What the connection was told since it was last asked.
+    pub fn order(&self) -> Option<Order> {
+        self.shared.about.lock().order.take()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.all.0.by_id.remove(&self.id);
+        self.all.0.telemetry.connections.dec();
+        let principal = self.shared.about.lock().principal.take();
+        if let Some(principal) = principal {
+            self.all.uncount(&principal.name);
+        }
+    }
+}
+
+impl Shared {
+    fn info(&self, id: u64, head: u64) -> ConnectionInfo {
+        let about = self.about.lock();
+        let subscription = |(sub, lag): &(Arc<str>, Lag)| SubscriptionInfo {
+            sub: sub.clone(),
+            topics: lag.filter().patterns().iter().map(ToString::to_string).collect(),
+            lag: lag.offsets(head),
+        };
+        ConnectionInfo {
+            conn: format!("c{id}"),
+            user: about.principal.as_ref().map(|principal| principal.name.clone()),
+            name: about.name.clone(),
+            kind: self.kind,
+            peer: self.peer,
+            since: time::rfc3339(self.since),
+            subscriptions: about.lags.iter().map(subscription).collect(),
+        }
+    }
+}

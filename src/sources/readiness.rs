@@ -1,0 +1,174 @@
+//! Whether the hub works: not by asking its parts, but by an event that really came through.
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::vitals::TOPIC;
+use crate::{
+    broker::ReadError,
+    hub::{Bell, Cursor, Form, Hub, Item, Start, Subscription},
+    position::Offset,
+    protocol::Mode,
+    time::{Clock, Millis},
+    topic::{TopicError, TopicFilter, TopicPattern},
+};
+
+/// How long an event that came through proves that others will.
+const FRESH: Duration = Duration::from_secs(3);
+
+/// What is known of the hub's own events on their way. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    accepting: AtomicBool,
+    published: AtomicU64,
+    seen: AtomicU64,
+    seen_at: AtomicU64,
+}
+
+/// What the readiness is at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Whether new connections are welcome.
+    pub accepting: bool,
+    /// Whether an event published now will be stored and delivered.
+    pub publishing: bool,
+    /// What is missing, for people.
+    pub reason: Option<String>,
+}
+
+impl Readiness {
+    /// Says whether new connections are welcome. At first they are not.
+    pub fn accept(&self, accepting: bool) {
+        self.0.accepting.store(accepting, Ordering::Release);
+    }
+
+    /// One of the hub's own events was stored.
+    pub fn published(&self, offset: Offset) {
+        self.0.published.fetch_max(offset, Ordering::AcqRel);
+    }
+
+    /// One of the hub's own events arrived at a subscriber. An old one that comes again proves nothing.
+    pub fn seen(&self, offset: Offset, now: Millis) {
+        if self.0.seen.fetch_max(offset, Ordering::AcqRel) < offset {
+            self.0.seen_at.store(now, Ordering::Release);
+        }
+    }
+
+    /// How it stands now.
+    pub fn state(&self, now: Millis) -> State {
+        let accepting = self.0.accepting.load(Ordering::Acquire);
+        let (published, seen) =
+            (self.0.published.load(Ordering::Acquire), self.0.seen.load(Ordering::Acquire));
+        let age = now.saturating_sub(self.0.seen_at.load(Ordering::Acquire));
+        let publishing = seen > 0 && u128::from(age) <= FRESH.as_millis();
+        let reason = if !publishing && published > seen {
+            Some(format!("the hub's own event {published} was stored but not delivered"))
+        } else if !publishing {
+            Some("no event of the hub's own was stored within the last 3 seconds".to_owned())
+        } else if !accepting {
+            Some("the hub is starting or shutting down".to_owned())
+        } else {
+            None
+        };
+        State { accepting, publishing, reason }
+    }
+}
+
+/// Follows the hub's own events as any subscriber would, until `stop`.
+pub async fn listen(hub: Hub, readiness: Readiness, clock: Clock, stop: CancellationToken) {
+    let follow = async {
+        loop {
+            match subscribe(&hub).await {
+                Ok((mut cursor, bell)) => {
+                    let Err(error) = follow(&mut cursor, &bell, &readiness, &clock).await;
+                    tracing::warn!(%error, "the hub cannot follow its own events; trying again");
+                }
+                Err(error) => tracing::warn!(%error, "the hub cannot subscribe; trying again"),
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = follow => {}
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ListenError {
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+async fn subscribe(hub: &Hub) -> Result<(Cursor, Arc<Bell>), ListenError> {
+    let bell = Arc::new(Bell::default());
+    let subscription = Subscription {
+        form: Form::Data,
+        filter: TopicFilter::new([TopicPattern::parse(TOPIC)?]),
+        mode: Mode::All,
+        max_hz: None,
+        start: Start::Live,
+    };
+    let (cursor, _) = hub.subscribe(subscription, Arc::clone(&bell)).await?;
+    Ok((cursor, bell))
+}
+
+async fn follow(
+    cursor: &mut Cursor,
+    bell: &Bell,
+    readiness: &Readiness,
+    clock: &Clock,
+) -> Result<std::convert::Infallible, ListenError> {
+    loop {
+        let item = poll_fn(|cx| {
+            bell.listen(cx.waker());
+            cursor.poll_next(cx)
+        });
+        match item.await {
+            Item::Frame(frame) => readiness.seen(frame.through, clock.now()),
+            Item::Failed(error) => return Err(error.into()),
+            // Neither is an event that came through.
+            Item::Gap(_) | Item::Live(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_new_event_that_came_through_lately_proves_anything() {
+        let readiness = Readiness::default();
+        readiness.accept(true);
+        let reason = |now| readiness.state(now).reason.unwrap();
+        assert!(reason(0).contains("was stored within"));
+        readiness.published(5);
+        assert!(reason(0).contains("event 5 was stored but not delivered"));
+        readiness.seen(5, 1000);
+        assert_eq!(
+            readiness.state(4000),
+            State { accepting: true, publishing: true, reason: None }
+        );
+        readiness.seen(5, 4000);
+        readiness.seen(4, 4000);
+        assert!(!readiness.state(4001).publishing, "what came again is no proof");
+        readiness.seen(6, 4001);
+        assert!(readiness.state(4001).publishing);
+        readiness.accept(false);
+        assert!(reason(4001).contains("shutting down"));
+    }
+}
