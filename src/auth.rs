@@ -79,6 +79,21 @@ pub struct Role {
     pub admin: bool,
 }
 
+impl Role {
+    /// May do everything but publish in the hub's name.
+    pub fn admin() -> Self {
+        let patterns = |texts: &[&str]| {
+            texts.iter().filter_map(|text| TopicPattern::parse(text).ok()).collect()
+        };
+        Self { subscribe: patterns(&["**", "hub.**"]), publish: patterns(&["**"]), admin: true }
+    }
+}
+
+/// Whether tokens and keys may have this role.
+pub fn knows_role(config: &Config, name: &str) -> bool {
+    claims::roles(config).contains_key(name)
+}
+
 /// Somebody whose credentials were accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Principal {

@@ -7,6 +7,7 @@ mod error;
 mod handshake;
 mod history;
 mod operations;
+mod page;
 mod publish;
 mod query;
 pub mod server;
@@ -115,6 +116,7 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/publish", post(publish::publish).layer(decompression))
         .route("/api/v1/tickets", post(sessions::ticket))
         .route("/api/v1/session", get(sessions::whoami).post(sessions::begin).delete(sessions::end))
+        .route("/", get(page::page))
         .route("/ws/real-time", get(websocket::upgrade))
         .route("/sse/real-time", get(sse::stream))
         .route("/healthz", get(operations::health))

@@ -3,9 +3,11 @@
 //! docs/architecture.md tells the ideas and walks through the code.
 
 pub mod access;
+pub mod app;
 pub mod auth;
 pub mod broker;
 pub mod bytesize;
+pub mod cli;
 pub mod config;
 pub mod event;
 pub mod grants;

@@ -23,28 +23,13 @@ pub(super) struct Claims {
 
 impl Claims {
     pub(super) fn new(config: &Config) -> Self {
-        let pattern = |text: &str| TopicPattern::parse(text).ok();
-        let all = || pattern("**").into_iter().collect::<Vec<_>>();
-        let mut roles = BTreeMap::from([
-            ("viewer".to_owned(), Role { subscribe: all(), ..Role::default() }),
-            ("publisher".to_owned(), Role { publish: all(), ..Role::default() }),
-            (
-                "admin".to_owned(),
-                Role {
-                    subscribe: ["**", "hub.**"].into_iter().filter_map(pattern).collect(),
-                    publish: all(),
-                    admin: true,
-                },
-            ),
-        ]);
-        roles.extend(config.roles.clone());
         Self {
             issuer: config.issuer.clone(),
             audience: config.audience.clone(),
             roles_claim: config.roles_claim.clone(),
             subscribe_claim: config.subscribe_claim.clone(),
             publish_claim: config.publish_claim.clone(),
-            roles,
+            roles: roles(config),
             leeway: config.not_before_leeway.millis(),
         }
     }
@@ -131,6 +116,18 @@ impl Claims {
         }
         Ok(())
     }
+}
+
+/// The roles there are: viewer, publisher and admin, and the configured ones before them.
+pub(super) fn roles(config: &Config) -> BTreeMap<String, Role> {
+    let all: Vec<_> = TopicPattern::parse("**").into_iter().collect();
+    let mut roles = BTreeMap::from([
+        ("viewer".to_owned(), Role { subscribe: all.clone(), ..Role::default() }),
+        ("publisher".to_owned(), Role { publish: all, ..Role::default() }),
+        ("admin".to_owned(), Role::admin()),
+    ]);
+    roles.extend(config.roles.clone());
+    roles
 }
 
 /// Gives the principal what the role may do, beside what it has.

@@ -12,6 +12,7 @@ use super::Readiness;
 use crate::{
     broker::Broker,
     event::Event,
+    hub::Hub,
     ingest,
     telemetry::Telemetry,
     time::{Clock, Millis, rfc3339},
@@ -77,7 +78,13 @@ impl Vitals {
     }
 
     /// Publishes once a second until `stop`.
-    pub async fn run(mut self, broker: Broker, readiness: Readiness, stop: CancellationToken) {
+    pub async fn run(
+        mut self,
+        broker: Broker,
+        hub: Hub,
+        readiness: Readiness,
+        stop: CancellationToken,
+    ) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -85,6 +92,8 @@ impl Vitals {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
+            let lag = i64::try_from(hub.slowest_lag()).unwrap_or(i64::MAX);
+            self.telemetry.slowest_lag.set(lag);
             let published = match self.sample() {
                 Some(event) => broker.publish(vec![event]).await,
                 None => continue,

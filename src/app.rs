@@ -1,0 +1,197 @@
+//! The hub as a whole: builds every subsystem from its own settings, owns every task, and ends
+//! them in the order that loses nothing.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use secrecy::ExposeSecret as _;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    access::Access,
+    auth::{AuthError, Authenticator, CredentialId, Principal, Role},
+    broker::Broker,
+    config::Config,
+    grants::Grants,
+    http::{self, Services, Settings, server},
+    hub::Hub,
+    session::{Connections, Order, Terms},
+    sources::{self, Readiness, Vitals},
+    store::Store,
+    telemetry::Telemetry,
+    time::Clock,
+};
+
+/// How often keys and sessions revoked by another process are looked for.
+const REVOCATIONS: Duration = Duration::from_secs(1);
+/// What stopping may take beyond the drain.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// A running hub.
+pub struct App {
+    address: SocketAddr,
+    services: Arc<Services>,
+    drain: Duration,
+    /// Stops accepting.
+    accepting: CancellationToken,
+    /// Stops what serves those who are still there.
+    serving: CancellationToken,
+    /// Connections and their sockets.
+    tasks: TaskTracker,
+    /// Dispatch, vitals, revocations.
+    background: TaskTracker,
+    accept_loop: JoinHandle<()>,
+}
+
+impl App {
+    /// Starts a hub that serves `listener`; it is ready when this returns.
+    pub async fn start(
+        config: Config,
+        listener: TcpListener,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
+        let address = listener.local_addr().context("cannot tell the address listened on")?;
+        let telemetry = Telemetry::new();
+        // The journal first: it holds the lock on the folder.
+        let (journal, folder) = (config.journal.clone(), config.data.clone());
+        let broker = {
+            let (clock, telemetry) = (clock.clone(), telemetry.clone());
+            tokio::task::spawn_blocking(move || Broker::open(journal, &folder, clock, telemetry))
+                .await
+                .context("opening the journal broke off")??
+        };
+        let store = Store::open(&config.data, clock.clone())?;
+        let secret = match config.secret.expose_secret() {
+            "" => store.signing_secret()?,
+            _ => config.secret.clone(),
+        };
+        let authenticator =
+            Authenticator::new(&config.auth, &secret, store.clone(), clock.clone())?;
+        let access = Access::new(authenticator, store.clone(), clock.clone());
+        let hub = Hub::new(broker.clone(), config.hub.clone(), telemetry.clone());
+        let connections =
+            Connections::new(config.limits.connections_per_principal, telemetry.clone());
+        let readiness = Readiness::default();
+        let (accepting, serving) = (CancellationToken::new(), CancellationToken::new());
+        let (tasks, background) = (TaskTracker::new(), TaskTracker::new());
+        let terms = Arc::new(Terms {
+            config: config.socket,
+            limits: config.limits,
+            telemetry: telemetry.clone(),
+        });
+        let services = Arc::new(Services {
+            broker: broker.clone(),
+            hub: hub.clone(),
+            access: access.clone(),
+            connections: connections.clone(),
+            telemetry: telemetry.clone(),
+            clock: clock.clone(),
+            readiness: readiness.clone(),
+            settings: Settings {
+                http: config.http.clone(),
+                limits: config.limits,
+                query_token: config.auth.query_token,
+                is_loopback: address.ip().is_loopback(),
+            },
+            terms,
+            tasks: tasks.clone(),
+        });
+        let vitals = Vitals::new(&sources::node_name(), telemetry.clone(), clock.clone())?;
+        background.spawn(hub.clone().run(serving.clone()));
+        background.spawn(sources::listen(hub.clone(), readiness.clone(), clock, serving.clone()));
+        background.spawn(vitals.run(broker, hub, readiness.clone(), serving.clone()));
+        background.spawn(watch_revocations(store, access, connections, serving.clone()));
+        let options = server::Options {
+            max_connections: config.limits.connections,
+            max_headers: config.limits.headers,
+            header_timeout: config.http.header_timeout.0,
+            drain: config.http.drain.0,
+        };
+        let accept_loop = tokio::spawn(server::serve(
+            listener,
+            http::router(services.clone()),
+            options,
+            telemetry,
+            tasks.clone(),
+            accepting.clone(),
+        ));
+        readiness.accept(true);
+        let drain = config.http.drain.0;
+        Ok(Self { address, services, drain, accepting, serving, tasks, background, accept_loop })
+    }
+
+    /// The address the hub listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A code that signs a browser in once as admin.
+    pub async fn sign_in_code(&self) -> Result<String, AuthError> {
+        let role = Role::admin();
+        let admin = Principal {
+            name: "admin".into(),
+            grants: Grants { subscribe: role.subscribe, publish: role.publish },
+            admin: role.admin,
+            expires: None,
+            credential: CredentialId::Hub,
+        };
+        let code = self.services.access.issue_link(&admin).await?;
+        Ok(code.expose_secret().to_owned())
+    }
+
+    /// Ends the hub: nobody new, everybody told when to come back, everything queued stored.
+    pub async fn stop(self) {
+        self.services.readiness.accept(false);
+        self.accepting.cancel();
+        if self.accept_loop.await.is_err() {
+            tracing::error!("the accept loop had panicked");
+        }
+        let spread = u64::try_from(self.drain.as_millis()).unwrap_or(u64::MAX);
+        self.services.connections.tell_all(|| Order::Reconnect { after_ms: random_below(spread) });
+        self.tasks.close();
+        if tokio::time::timeout(self.drain + GRACE, self.tasks.wait()).await.is_err() {
+            tracing::warn!(left = self.tasks.len(), "some connections did not end in time");
+        }
+        self.serving.cancel();
+        self.background.close();
+        self.background.wait().await;
+        self.services.broker.close().await;
+    }
+}
+
+/// Closes the sockets of keys and sessions that were taken back, by whatever process.
+async fn watch_revocations(
+    store: Store,
+    access: Access,
+    connections: Connections,
+    stop: CancellationToken,
+) {
+    let mut changes = access.changes();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(REVOCATIONS) => {
+                if let Err(error) = store.poll_changes().await {
+                    tracing::warn!(%error, "revocations cannot be looked for; trying again");
+                }
+            }
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+        if !changes.has_changed().unwrap_or(false) {
+            continue;
+        }
+        changes.mark_unchanged();
+        for (id, principal) in connections.principals() {
+            if access.still_valid(&principal).await == Err(AuthError::Revoked) {
+                connections.tell(id, Order::Revoked);
+            }
+        }
+    }
+}
+
+/// A number below `bound`, for spreading; its quality does not matter, and without random bytes
+/// everybody simply comes back at once.
+fn random_below(bound: u64) -> u64 {
+    getrandom::u64().map_or(0, |random| random.checked_rem(bound).unwrap_or(0))
+}

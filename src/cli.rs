@@ -1,0 +1,114 @@
+//! The command line: what can be asked for, and what the exit code says.
+
+mod check;
+mod client;
+mod export;
+mod healthcheck;
+mod key;
+mod publish;
+mod serve;
+mod settings;
+mod tail;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A real-time event hub: publish over HTTP, stream over an authenticated WebSocket.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done · 1 failed · 2 wrong usage or settings · 3 the hub cannot be reached · \
+4 the hub refused the credentials or a grant is missing
+
+Start with:  pulsehub serve --data ./data --welcome";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the hub
+    Serve(serve::Serve),
+    /// Print a signed token for a person or a program
+    Token(token::Token),
+    /// Make, list and revoke API keys
+    Key(key::Key),
+    /// Publish events to a hub
+    Publish(publish::Publish),
+    /// Follow events of a hub, one JSON object a line
+    Tail(tail::Tail),
+    /// Write everything a data folder holds as one JSON object a line
+    Export(export::Export),
+    /// Check settings and a data folder
+    Check(check::Check),
+    /// Ask a hub whether it is ready, for containers
+    Healthcheck(healthcheck::Healthcheck),
+}
+
+/// How a command ended, other than well.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Something went wrong.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+    /// It was asked for in a way that makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The hub does not answer.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The hub does not let us.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Failure::Failed(_) => 1,
+            Failure::Usage(_) => 2,
+            Failure::Unreachable(_) => 3,
+            Failure::Refused(_) => 4,
+        }
+    }
+}
+
+impl Cli {
+    /// Does what was asked for.
+    pub fn run(self) -> ExitCode {
+        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("pulsehub: cannot start: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        // Several parts speak TLS; they agree on who does the arithmetic. Once is enough.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let done = runtime.block_on(async {
+            match self.command {
+                Command::Serve(serve) => serve.run().await,
+                Command::Token(token) => token.run(),
+                Command::Key(key) => key.run().await,
+                Command::Publish(publish) => publish.run().await,
+                Command::Tail(tail) => tail.run().await,
+                Command::Export(export) => export.run(),
+                Command::Check(check) => check.run(),
+                Command::Healthcheck(healthcheck) => healthcheck.run().await,
+            }
+        });
+        // What is still being read from standard input must not hold the end up.
+        runtime.shutdown_background();
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                eprintln!("pulsehub: {failure}");
+                ExitCode::from(failure.code())
+            }
+        }
+    }
+}

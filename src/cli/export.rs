@@ -1,0 +1,52 @@
+//! `pulsehub export`: the whole log as text, while a hub runs or not.
+
+use std::io::{self, BufWriter, ErrorKind, Write as _};
+
+use clap::Args;
+
+use super::{Failure, settings::SettingsArgs};
+use crate::{
+    broker::journal,
+    position::Offset,
+    topic::{TopicFilter, TopicPattern},
+};
+
+/// Write everything a data folder holds as one JSON object a line
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pulsehub export --data ./data > events.ndjson
+  pulsehub export --data ./data --topics 'voicehive.**' --after 1842 | jq .data")]
+pub(super) struct Export {
+    /// Only events that match; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    topics: Vec<TopicPattern>,
+    /// Only events behind this offset
+    #[arg(long, value_name = "OFFSET", default_value_t = 0)]
+    after: Offset,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+impl Export {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let config = self.settings.load(&[])?;
+        let filter = (!self.topics.is_empty()).then(|| TopicFilter::new(self.topics));
+        let mut out = BufWriter::new(io::stdout().lock());
+        let written = journal::export(&config.data, self.after, |_, block| {
+            for record in block.records_after(self.after) {
+                if filter.as_ref().is_none_or(|filter| filter.matches(record.topic())) {
+                    out.write_all(record.json())?;
+                    out.write_all(b"\n")?;
+                }
+            }
+            Ok(())
+        })
+        .map_err(anyhow::Error::from)?;
+        match written.and_then(|()| out.flush()) {
+            // Whoever read has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            written => Ok(written.map_err(anyhow::Error::from)?),
+        }
+    }
+}

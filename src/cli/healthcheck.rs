@@ -1,0 +1,28 @@
+//! `pulsehub healthcheck`: the question a container is asked.
+
+use clap::Args;
+
+use super::{Failure, client::ClientArgs};
+
+/// Ask a hub whether it is ready, for containers
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pulsehub healthcheck
+  pulsehub healthcheck --publishing --url http://127.0.0.1:8080")]
+pub(super) struct Healthcheck {
+    /// Also ask whether events can be published
+    #[arg(long)]
+    publishing: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+impl Healthcheck {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let path = if self.publishing { "/readyz/publishing" } else { "/readyz" };
+        let url = self.client.at(path)?;
+        println!("{}", self.client.send(|client| client.get(url)).await?);
+        Ok(())
+    }
+}

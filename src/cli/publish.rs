@@ -1,0 +1,94 @@
+//! `pulsehub publish`: one event from the arguments, or many from standard input.
+
+use std::io::Read as _;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
+
+use super::{Failure, client::ClientArgs};
+use crate::topic::Topic;
+
+/// Publish events to a hub
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pulsehub publish demo.hello '{\"text\":\"hello\"}'
+  pulsehub publish demo.temperature 21.5 --key kitchen --type reading
+  pulsehub publish - < events.ndjson
+
+DATA is JSON; what is no JSON is sent as a text. `-` reads whole events, one JSON object a line.
+Prints the hub's answer.")]
+pub(super) struct Publish {
+    /// The topic, or - to read events from standard input
+    topic: String,
+    /// The payload
+    data: Option<String>,
+    /// What kind of event it is
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+    /// What `latest` conflates by
+    #[arg(long)]
+    key: Option<String>,
+    /// Who says so; without it, the token's name
+    #[arg(long)]
+    source: Option<String>,
+    /// The event's id, which makes a repetition harmless
+    #[arg(long)]
+    id: Option<String>,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    topic: &'a Topic,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    data: Box<RawValue>,
+}
+
+impl Publish {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let url = self.client.at("/api/v1/publish")?;
+        let (kind, body) = if self.topic == "-" {
+            let mut events = String::new();
+            std::io::stdin().read_to_string(&mut events).map_err(anyhow::Error::from)?;
+            ("application/x-ndjson", events)
+        } else {
+            ("application/json", self.event()?)
+        };
+        let answer = self
+            .client
+            .send(|client| client.post(url).header("content-type", kind).body(body))
+            .await?;
+        println!("{answer}");
+        Ok(())
+    }
+
+    fn event(&self) -> Result<String, Failure> {
+        let topic = Topic::parse(&self.topic).map_err(|error| Failure::Usage(error.to_string()))?;
+        let text = self.data.as_deref().unwrap_or("null");
+        let data = match RawValue::from_string(text.to_owned()) {
+            Ok(data) => data,
+            Err(_) => {
+                serde_json::value::to_raw_value(&Value::from(text)).map_err(anyhow::Error::from)?
+            }
+        };
+        let event = Event {
+            topic: &topic,
+            kind: self.kind.as_deref(),
+            key: self.key.as_deref(),
+            source: self.source.as_deref(),
+            id: self.id.as_deref(),
+            data,
+        };
+        Ok(serde_json::to_string(&event).map_err(anyhow::Error::from)?)
+    }
+}

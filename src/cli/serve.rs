@@ -1,0 +1,106 @@
+//! `pulsehub serve`: runs the hub until it is told to stop.
+
+use std::{io::Write as _, net::SocketAddr};
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+};
+
+use super::{Failure, settings::SettingsArgs};
+use crate::{app::App, logging, time::Clock};
+
+/// Run the hub
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pulsehub serve --data ./data --welcome
+  PULSEHUB_SECRET=$(openssl rand -hex 32) pulsehub serve --listen 0.0.0.0:8080 --data /var/lib/pulsehub
+
+Prints `listening on http://ADDR` once it is ready. SIGTERM or Ctrl-C drains and stops; a second one ends at once.")]
+pub(super) struct Serve {
+    /// The address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// The Redis that many nodes share
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// Also print a one-time sign-in link and a curl line that publishes, to standard error
+    #[arg(long)]
+    welcome: bool,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+impl Serve {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let flags = [("listen", self.listen.clone()), ("redis", self.redis.clone())];
+        let config = self.settings.load(&flags)?;
+        logging::start(&config.log);
+        // Before anything is opened, so that a signal during the start is not missed.
+        let mut signals = Signals::new().context("cannot wait for signals")?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", config.listen))?;
+        let data = config.data.clone();
+        let app = App::start(config, listener, Clock::system()).await?;
+        announce(app.address()).context("cannot say that the hub is ready")?;
+        if self.welcome {
+            welcome(&app, &data).await?;
+        }
+        signals.next().await;
+        tracing::info!("stopping");
+        tokio::select! {
+            () = app.stop() => tracing::info!("stopped"),
+            () = signals.next() => tracing::warn!("stopped at once"),
+        }
+        Ok(())
+    }
+}
+
+fn announce(address: SocketAddr) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "listening on http://{address}")?;
+    out.flush()
+}
+
+async fn welcome(app: &App, data: &std::path::Path) -> Result<(), Failure> {
+    let code = app.sign_in_code().await.context("cannot make a sign-in link")?;
+    let address = app.address();
+    let program = std::env::args().next().unwrap_or_else(|| "pulsehub".into());
+    let data = data.display();
+    eprintln!(
+        "
+  Open this link, once, within 15 minutes, to see events arrive:
+
+    http://{address}/#code={code}
+
+  Publish one:
+
+    curl -H \"Authorization: Bearer $({program} token --data {data} --sub me --publish '**')\" \\
+      -d '{{\"topic\":\"demo.hello\",\"data\":{{\"text\":\"hello\"}}}}' http://{address}/api/v1/publish
+"
+    );
+    Ok(())
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

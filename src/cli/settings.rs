@@ -1,0 +1,49 @@
+//! The settings a command works with: file, environment, flags.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::Failure;
+use crate::{config::Config, store::Store, time::Clock};
+
+/// Flags of every command that reads the settings.
+#[derive(Args)]
+pub(super) struct SettingsArgs {
+    /// The data folder
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+    /// A settings file; see docs/configuration.md
+    #[arg(long, value_name = "FILE", env = "PULSEHUB_CONFIG")]
+    pub(super) config: Option<PathBuf>,
+}
+
+impl SettingsArgs {
+    /// The settings, with `flags` (key and value) going before everything else.
+    pub(super) fn load(&self, flags: &[(&str, Option<String>)]) -> Result<Config, Failure> {
+        let data = self.data.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let flags: Vec<(&str, String)> = flags
+            .iter()
+            .map(|(key, value)| (*key, value.clone()))
+            .chain([("data", data)])
+            .filter_map(|(key, value)| value.map(|value| (key, value)))
+            .collect();
+        Config::load(self.config.as_deref(), std::env::vars_os(), &flags)
+            .map_err(|error| Failure::Usage(error.to_string()))
+    }
+}
+
+/// The secret tokens are signed with: the configured one, else that of the data folder.
+pub(super) fn signing_secret(config: &Config) -> Result<SecretString, Failure> {
+    if !config.secret.expose_secret().is_empty() {
+        return Ok(config.secret.clone());
+    }
+    let store = open_store(config)?;
+    store.signing_secret().map_err(|error| Failure::Failed(error.into()))
+}
+
+/// The store of the data folder; a hub may be running on it.
+pub(super) fn open_store(config: &Config) -> Result<Store, Failure> {
+    Store::open(&config.data, Clock::system()).map_err(|error| Failure::Failed(error.into()))
+}

@@ -1,0 +1,263 @@
+//! `pulsehub tail`: follows events, comes back after a break, and goes on where it stopped.
+
+use std::{io::Write as _, time::Duration};
+
+use clap::Args;
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
+use tokio_tungstenite::tungstenite::{
+    Error as WebSocketError, Message, client::IntoClientRequest as _, http::HeaderValue,
+    protocol::CloseFrame,
+};
+
+use super::{
+    Failure,
+    client::{ClientArgs, cause},
+};
+use crate::{protocol::SUBPROTOCOL, topic::TopicPattern};
+
+/// Follow events of a hub, one JSON object a line
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pulsehub tail 'voicehive.**'
+  pulsehub tail '**' --last 100 --token \"$(pulsehub token --data ./data --sub me --subscribe '**')\"
+  pulsehub tail 'voicehive.metrics' --latest --count 1
+
+Events go to standard output, everything else to standard error. After a break it comes back by
+itself and goes on where it stopped; what is missing is said.")]
+pub(super) struct Tail {
+    /// What to follow
+    #[arg(required = true)]
+    topics: Vec<TopicPattern>,
+    /// Begin with so many of the last matching events
+    #[arg(long, value_name = "N", conflicts_with_all = ["since", "latest", "resume"])]
+    last: Option<u64>,
+    /// Begin with what was received since: 5m, or a time in RFC 3339
+    #[arg(long, value_name = "WHEN", conflicts_with_all = ["latest", "resume"])]
+    since: Option<String>,
+    /// Begin with the newest event of each topic and key
+    #[arg(long, conflicts_with = "resume")]
+    latest: bool,
+    /// Begin behind this position
+    #[arg(long, value_name = "POSITION")]
+    resume: Option<String>,
+    /// End after so many events
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// What the hub may say, as far as it matters here.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Heard {
+    Subscribed {
+        position: String,
+    },
+    Events {
+        position: String,
+    },
+    Live {
+        position: String,
+    },
+    Gap {
+        from: String,
+        to: String,
+        reason: String,
+        position: String,
+    },
+    Ping {
+        head: String,
+        caught_up: Vec<String>,
+    },
+    Reconnect {
+        after_ms: u64,
+    },
+    Error {
+        code: String,
+        message: String,
+    },
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Events<'a> {
+    #[serde(borrow)]
+    events: Vec<&'a RawValue>,
+}
+
+/// Why a connection ended, if it may come back.
+struct Broken {
+    reason: String,
+    after: Option<Duration>,
+}
+
+const SUB: &str = "tail";
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+const LAST_BACKOFF: Duration = Duration::from_secs(20);
+/// Beyond the ping interval, how long silence may last.
+const SILENCE: Duration = Duration::from_secs(40);
+
+impl Tail {
+    pub(super) async fn run(mut self) -> Result<(), Failure> {
+        let mut backoff = FIRST_BACKOFF;
+        let mut left = self.count;
+        loop {
+            let before = (self.resume.clone(), left);
+            let broken = match self.follow(&mut left).await? {
+                None => return Ok(()),
+                Some(broken) => broken,
+            };
+            if before != (self.resume.clone(), left) {
+                backoff = FIRST_BACKOFF; // it had worked
+            }
+            let wait = broken.after.unwrap_or_else(|| jitter(backoff));
+            eprintln!("pulsehub: {}; back in {:.1} s", broken.reason, wait.as_secs_f64());
+            tokio::time::sleep(wait).await;
+            backoff = (backoff * 2).min(LAST_BACKOFF);
+        }
+    }
+
+    /// One connection; None when as many events came as were asked for.
+    async fn follow(&mut self, left: &mut Option<u64>) -> Result<Option<Broken>, Failure> {
+        let broken = |reason: String| Ok(Some(Broken { reason, after: None }));
+        let mut url = self.client.at("/ws/real-time")?;
+        let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
+        if url.set_scheme(scheme).is_err() {
+            return Err(Failure::Usage(format!("{url}: give an http or https address")));
+        }
+        let mut request = url.as_str().into_client_request().map_err(anyhow::Error::from)?;
+        let headers = request.headers_mut();
+        headers.insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
+        if let Some(bearer) = self.client.bearer() {
+            let bearer = HeaderValue::try_from(bearer)
+                .map_err(|_| Failure::Usage("the token has characters no token has".into()))?;
+            headers.insert("authorization", bearer);
+        }
+        let mut socket = match tokio_tungstenite::connect_async(request).await {
+            Ok((socket, _)) => socket,
+            Err(WebSocketError::Http(answer)) => {
+                let message = format!("{} answered {}", self.client.url, answer.status());
+                return Err(Failure::Failed(anyhow::anyhow!(message)));
+            }
+            Err(error) => {
+                return broken(format!("{} does not answer: {}", self.client.url, cause(&error)));
+            }
+        };
+        let connect = json!({"type": "connect", "id": 1, "name": "pulsehub tail", "subscribe": [self.subscription()]});
+        if socket.send(Message::text(connect.to_string())).await.is_err() {
+            return broken("the connection broke".into());
+        }
+        loop {
+            let message = match tokio::time::timeout(SILENCE, socket.next()).await {
+                Ok(Some(Ok(message))) => message,
+                Ok(_) => return broken("the connection broke".into()),
+                Err(_) => return broken("the hub fell silent".into()),
+            };
+            let text = match message {
+                Message::Text(text) => text,
+                Message::Close(frame) => return closed(frame),
+                _ => continue,
+            };
+            let heard: Heard = serde_json::from_str(&text).map_err(anyhow::Error::from)?;
+            match heard {
+                Heard::Events { position } => {
+                    let Events { events } =
+                        serde_json::from_str(&text).map_err(anyhow::Error::from)?;
+                    if !print(&events, left).map_err(anyhow::Error::from)? {
+                        return Ok(None);
+                    }
+                    self.resume = Some(position);
+                }
+                Heard::Subscribed { position } | Heard::Live { position } => {
+                    self.resume = Some(position);
+                }
+                Heard::Gap { from, to, reason, position } => {
+                    eprintln!("pulsehub: gap: {from} to {to} are missing ({reason})");
+                    self.resume = Some(position);
+                }
+                Heard::Ping { head, caught_up } => {
+                    if caught_up.iter().any(|sub| sub == SUB) {
+                        self.resume = Some(head);
+                    }
+                    if socket.send(Message::text(r#"{"type":"pong"}"#)).await.is_err() {
+                        return broken("the connection broke".into());
+                    }
+                }
+                Heard::Reconnect { after_ms } => {
+                    let after = Some(Duration::from_millis(after_ms));
+                    return Ok(Some(Broken { reason: "the hub is restarting".into(), after }));
+                }
+                Heard::Error { code, message } => {
+                    let message = format!("{code}: {message}");
+                    return Err(match code.as_str() {
+                        "forbidden" | "unauthorized" => Failure::Refused(message),
+                        _ => Failure::Failed(anyhow::anyhow!(message)),
+                    });
+                }
+                Heard::Other => {}
+            }
+        }
+    }
+
+    fn subscription(&self) -> serde_json::Value {
+        let mut subscription = json!({"sub": SUB, "topics": self.topics});
+        let replay = match (&self.resume, self.last, &self.since, self.latest) {
+            (Some(position), ..) => {
+                subscription["resume"] = json!(position);
+                return subscription;
+            }
+            (None, Some(last), ..) => json!({"last": last}),
+            (None, None, Some(since), _) => json!({"since": since}),
+            (None, None, None, true) => json!({"latest": true}),
+            (None, None, None, false) => return subscription,
+        };
+        subscription["replay"] = replay;
+        subscription
+    }
+}
+
+/// Prints the events; false when that was enough.
+fn print(events: &[&RawValue], left: &mut Option<u64>) -> std::io::Result<bool> {
+    let mut out = std::io::stdout().lock();
+    for event in events {
+        let written = writeln!(out, "{event}");
+        if written.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+            return Ok(false); // whoever read has seen enough
+        }
+        written?;
+        if let Some(left) = left {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                out.flush()?;
+                return Ok(false);
+            }
+        }
+    }
+    out.flush()?;
+    Ok(true)
+}
+
+/// What the close code says: come back, or give up.
+fn closed(frame: Option<CloseFrame>) -> Result<Option<Broken>, Failure> {
+    let Some(frame) = frame else {
+        return Ok(Some(Broken { reason: "the hub closed the connection".into(), after: None }));
+    };
+    let code = u16::from(frame.code);
+    let message = format!("the hub closed the connection: {code} {}", frame.reason);
+    match code {
+        4401 | 4403 | 4440 => Err(Failure::Refused(message)),
+        4400 | 4406 => Err(Failure::Failed(anyhow::anyhow!(message))),
+        _ => Ok(Some(Broken { reason: message, after: None })),
+    }
+}
+
+/// Somewhere up to `most`, so that many clients do not come back at once.
+fn jitter(most: Duration) -> Duration {
+    let share = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
+    FIRST_BACKOFF.mul_f64(0.2).max(most.mul_f64(share))
+}

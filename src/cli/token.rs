@@ -1,0 +1,73 @@
+//! `pulsehub token`: signs a token with the hub's own secret.
+
+use clap::Args;
+use secrecy::ExposeSecret as _;
+
+use super::{
+    Failure,
+    settings::{SettingsArgs, signing_secret},
+};
+use crate::{
+    auth::{self, MintClaims},
+    time::{Clock, Span},
+    topic::TopicPattern,
+};
+
+/// Print a signed token for a person or a program
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pulsehub token --data ./data --sub ada --subscribe 'voicehive.**'
+  pulsehub token --data ./data --sub voicehive --publish 'voicehive.**' --ttl 30d
+  pulsehub token --data ./data --sub root --role admin
+
+Roles: viewer (subscribe **), publisher (publish **), admin (both, and the hub itself), or your own.")]
+pub(super) struct Token {
+    /// Whose token it is
+    #[arg(long, value_name = "NAME")]
+    sub: String,
+    /// A pattern it may subscribe to; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    subscribe: Vec<TopicPattern>,
+    /// A pattern it may publish to; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    publish: Vec<TopicPattern>,
+    /// A role it has
+    #[arg(long)]
+    role: Option<String>,
+    /// How long it is good: 30s, 5m, 1h, 7d
+    #[arg(long, default_value = "1h")]
+    ttl: Span,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+impl Token {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let config = self.settings.load(&[])?;
+        if let Some(role) = &self.role
+            && !auth::knows_role(&config.auth, role)
+        {
+            let message = format!(
+                "there is no role {role:?}: take viewer, publisher, admin or one of [auth.roles]"
+            );
+            return Err(Failure::Usage(message));
+        }
+        if self.subscribe.is_empty() && self.publish.is_empty() && self.role.is_none() {
+            let message = "the token would grant nothing: give --subscribe, --publish or --role";
+            return Err(Failure::Usage(message.into()));
+        }
+        let secret = signing_secret(&config)?;
+        let claims = MintClaims {
+            sub: self.sub,
+            subscribe: self.subscribe,
+            publish: self.publish,
+            role: self.role,
+            ttl: self.ttl,
+        };
+        let token = auth::mint(&config.auth, &secret, &claims, Clock::system().now())
+            .map_err(|error| Failure::Usage(error.to_string()))?;
+        println!("{}", token.expose_secret());
+        Ok(())
+    }
+}
