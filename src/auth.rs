@@ -223,11 +223,6 @@ impl Authenticator {
         }
     }
 
-    /// Whether API keys and tokens may be given this role.
-    pub fn knows_role(&self, name: &str) -> bool {
-        self.0.verifier.role(name).is_some()
-    }
-
     /// Who comes without credentials, if they may.
     pub fn anonymous(&self) -> Option<Arc<Principal>> {
         self.0.anonymous.clone()
@@ -238,7 +233,11 @@ impl Authenticator {
     pub async fn still_valid(&self, credential: &CredentialId) -> Result<(), AuthError> {
         match credential {
             CredentialId::ApiKey(id) => {
-                let stored = api_key::stored(&self.0.store, id).await?;
+                let stored = match api_key::stored(&self.0.store, id).await {
+                    // It was there when it was shown.
+                    Err(AuthError::Invalid(_)) => return Err(AuthError::Revoked),
+                    stored => stored?,
+                };
                 api_key::check_usable(&stored, self.0.clock.now())
             }
             _ => Ok(()),

@@ -186,6 +186,17 @@ async fn a_revocation_by_another_process_is_seen() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_gone_counts_as_revoked() {
+    let house = House::new();
+    let (_, key) = house.make_key(|_| ()).await;
+    let principal = house.show_key(key.expose_secret()).await.unwrap();
+    let file = rusqlite::Connection::open(house.folder.path().join("store.db")).unwrap();
+    assert_eq!(file.execute("DELETE FROM keys", []).unwrap(), 1);
+    assert_eq!(house.access.still_valid(&principal).await, Err(AuthError::Revoked));
+    assert!(is_invalid(house.show_key(key.expose_secret()).await));
+}
+
+#[tokio::test]
 async fn a_foreign_revocation_after_one_of_our_own_is_not_missed() {
     let house = House::new();
     let other = house.other_process();

@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Config, ConfigError, claims::Claims, is_name, jwt::install_cryptography, key::check_secret,
+    Config, ConfigError, is_name, jwt::install_cryptography, key::check_secret, knows_role,
 };
 use crate::{
     time::{Millis, Span},
@@ -76,7 +76,7 @@ pub fn mint(
         put(&config.publish_claim, json!(claims.publish));
     }
     if let Some(role) = &claims.role {
-        if Claims::new(config).role(role).is_none() {
+        if !knows_role(config, role) {
             return Err(MintError::Role(role.clone()));
         }
         put(&config.roles_claim, json!(role));

@@ -277,7 +277,8 @@ async fn a_ticket_lets_in_once() {
 #[tokio::test]
 async fn a_session_begins_with_a_code_and_ends() {
     let server = Server::new();
-    let admin = token("root", &["a.**"], Some("admin"), 3600);
+    // Good for longer than a session, which else would end with it.
+    let admin = token("root", &["a.**"], Some("admin"), 24 * 3600);
     let credential = crate::access::Credential::Token(admin.into());
     let principal = server.state.access.authenticate(&credential).await.unwrap();
     let code = server.state.access.issue_link(&principal).await.unwrap();

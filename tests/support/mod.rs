@@ -47,7 +47,7 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
 }
 
 /// `[auth]` with the keys in `text` in place of the defaults.
-pub fn auth_config(text: &str) -> auth::Config {
+pub(crate) fn auth_config(text: &str) -> auth::Config {
     let defaults = r#"
         issuer = ""
         audience = []
