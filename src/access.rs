@@ -52,13 +52,21 @@ impl Access {
             }
             Credential::Ticket(ticket) => {
                 let hash = id::hash(ticket.expose_secret());
-                let stored = self.store.take_pass(PassKind::Ticket, hash).await;
-                self.admit(stored, "the ticket is unknown, used or older than 30 seconds").await
+                let taken = self.store.take_pass(PassKind::Ticket, hash).await;
+                let principal = read(taken)?.ok_or(AuthError::Invalid(
+                    "the ticket is unknown, used or older than 30 seconds",
+                ))?;
+                self.still_valid(&principal).await?;
+                Ok(Arc::new(principal))
             }
             Credential::Session(session) => {
                 let hash = id::hash(session.expose_secret());
-                let stored = self.store.pass(PassKind::Session, hash).await;
-                self.admit(stored, "the session has ended; sign in again").await
+                let signed_in = self
+                    .signed_in(&hash)
+                    .await?
+                    .ok_or(AuthError::Invalid("the session has ended; sign in again"))?;
+                self.still_valid(&signed_in).await?;
+                Ok(Arc::new(Principal { credential: CredentialId::Session(hash), ..signed_in }))
             }
         }
     }
@@ -69,15 +77,19 @@ impl Access {
     }
 
     /// Whether credentials accepted earlier still are.
+    ///
+    /// A session ends with the credentials its sign-in link was made by, whatever their kind.
     pub async fn still_valid(&self, principal: &Principal) -> Result<(), AuthError> {
-        if let CredentialId::Session(hash) = &principal.credential {
-            let stored = self.store.pass(PassKind::Session, hash.clone()).await;
-            return match stored.map_err(unavailable)? {
-                Some(_) => Ok(()),
-                None => Err(AuthError::Revoked),
-            };
+        if principal.expires.is_some_and(|expires| expires <= self.clock.now()) {
+            return Err(AuthError::Expired);
         }
-        self.authenticator.still_valid(principal).await
+        let mut origin = principal.credential.clone();
+        // A session may have made the link of another: no session outlives the one it came from,
+        // so the chain is as short as somebody had patience to sign in within its life.
+        while let CredentialId::Session(hash) = origin {
+            origin = self.signed_in(&hash).await?.ok_or(AuthError::Revoked)?.credential;
+        }
+        self.authenticator.still_valid(&origin).await
     }
 
     /// Moves when credentials may have been revoked.
@@ -95,26 +107,32 @@ impl Access {
         self.issue(PassKind::Link, principal, LINK_LIFE).await
     }
 
-    /// Signs in with the code of a link: the session's secret, for a cookie.
-    pub async fn sign_in(&self, code: &SecretString) -> Result<SecretString, AuthError> {
+    /// Signs in with the code of a link: the session's secret, for a cookie, and who signed in.
+    ///
+    /// The session is good for [`SESSION_LIFE`], but no longer than the credentials the link was
+    /// made by: nobody prolongs a token by a link.
+    pub async fn exchange(
+        &self,
+        code: &SecretString,
+    ) -> Result<(SecretString, Arc<Principal>), AuthError> {
         let taken = self.store.take_pass(PassKind::Link, id::hash(code.expose_secret())).await;
-        let principal = self.admit(taken, "the sign-in link is unknown, used or too old").await?;
+        let maker = read(taken)?
+            .ok_or(AuthError::Invalid("the sign-in link is unknown, used or too old"))?;
+        self.still_valid(&maker).await?;
+        let end = self.clock.now().saturating_add(SESSION_LIFE.millis());
+        let expires = maker.expires.map_or(end, |expires| expires.min(end));
+        let signed_in = Principal { expires: Some(expires), ..maker };
         let session = id::secret().map_err(unavailable)?;
-        let hash = id::hash(&session);
-        let expires = self.clock.now().saturating_add(SESSION_LIFE.millis());
-        let principal = Principal {
-            expires: Some(expires),
-            credential: CredentialId::Session(hash.clone()),
-            ..(*principal).clone()
-        };
-        self.put(PassKind::Session, hash, &principal, expires).await?;
-        Ok(session.into())
+        let hash = id::hash(session.expose_secret());
+        self.put(PassKind::Session, hash.clone(), &signed_in, expires).await?;
+        let principal = Principal { credential: CredentialId::Session(hash), ..signed_in };
+        Ok((session, Arc::new(principal)))
     }
 
-    /// Ends a session, and with it the sockets it opened.
-    pub async fn end_session(&self, session: &SecretString) -> Result<(), AuthError> {
+    /// Ends a session, and with it the sockets it opened; false if there was none.
+    pub async fn end_session(&self, session: &SecretString) -> Result<bool, AuthError> {
         let hash = id::hash(session.expose_secret());
-        self.store.take_pass(PassKind::Session, hash).await.map(|_| ()).map_err(unavailable)
+        self.store.revoke_pass(PassKind::Session, hash).await.map_err(unavailable)
     }
 
     async fn issue(
@@ -125,8 +143,8 @@ impl Access {
     ) -> Result<SecretString, AuthError> {
         let secret = id::secret().map_err(unavailable)?;
         let expires: Millis = self.clock.now().saturating_add(life.millis());
-        self.put(kind, id::hash(&secret), principal, expires).await?;
-        Ok(secret.into())
+        self.put(kind, id::hash(secret.expose_secret()), principal, expires).await?;
+        Ok(secret)
     }
 
     async fn put(
@@ -140,20 +158,16 @@ impl Access {
         self.store.put_pass(kind, hash, principal, expires).await.map_err(unavailable)
     }
 
-    /// The principal a stored pass stands for, if their own credentials are still good.
-    async fn admit(
-        &self,
-        stored: Result<Option<String>, StoreError>,
-        missing: &'static str,
-    ) -> Result<Arc<Principal>, AuthError> {
-        let stored = stored.map_err(unavailable)?.ok_or(AuthError::Invalid(missing))?;
-        let principal: Principal = serde_json::from_str(&stored).map_err(unavailable)?;
-        if principal.expires.is_some_and(|expires| expires <= self.clock.now()) {
-            return Err(AuthError::Expired);
-        }
-        self.authenticator.still_valid(&principal).await?;
-        Ok(Arc::new(principal))
+    /// Who signed in to the session of this hash, with the credentials the link was made by.
+    async fn signed_in(&self, hash: &str) -> Result<Option<Principal>, AuthError> {
+        read(self.store.pass(PassKind::Session, hash.to_owned()).await)
     }
+}
+
+/// The principal a stored pass stands for.
+fn read(stored: Result<Option<String>, StoreError>) -> Result<Option<Principal>, AuthError> {
+    let stored = stored.map_err(unavailable)?;
+    stored.map(|text| serde_json::from_str(&text).map_err(unavailable)).transpose()
 }
 
 fn unavailable(error: impl std::fmt::Display) -> AuthError {

@@ -175,13 +175,10 @@ async fn watch_revocations(
                 if let Err(error) = store.poll_changes().await {
                     tracing::warn!(%error, "revocations cannot be looked for; trying again");
                 }
+                continue; // what was found has moved `changes`
             }
             changed = changes.changed() => if changed.is_err() { return },
         }
-        if !changes.has_changed().unwrap_or(false) {
-            continue;
-        }
-        changes.mark_unchanged();
         for (id, principal) in connections.principals() {
             if access.still_valid(&principal).await == Err(AuthError::Revoked) {
                 connections.tell(id, Order::Revoked);

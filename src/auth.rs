@@ -3,6 +3,8 @@
 mod api_key;
 mod claims;
 mod jwt;
+mod key;
+mod mint;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -10,8 +12,9 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    api_key::{ApiKey, NewApiKey},
-    jwt::{Algorithm, MintClaims, mint},
+    api_key::{ApiKey, MakeError, NewApiKey},
+    key::Algorithm,
+    mint::{MintClaims, MintError, mint},
 };
 use crate::{
     grants::Grants,
@@ -147,6 +150,14 @@ pub enum AuthError {
 #[error("{0}")]
 pub struct ConfigError(pub String);
 
+/// The longest name of a principal, in bytes.
+const MAX_NAME: usize = 256;
+
+/// Whether `name` can stand in a log line and be the `source` of an event.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= MAX_NAME && !name.chars().any(char::is_control)
+}
+
 /// Turns tokens and API keys into principals. Cheap to clone.
 #[derive(Clone)]
 pub struct Authenticator(Arc<Inner>);
@@ -205,9 +216,10 @@ impl Authenticator {
 
     /// Checks a JWT or an API key.
     pub async fn authenticate(&self, credential: &str) -> Result<Principal, AuthError> {
-        match ApiKey::parse(credential) {
-            Some(key) => self.check_api_key(&key).await,
-            None => self.0.verifier.verify(credential, self.0.clock.now()),
+        if ApiKey::is_one(credential) {
+            self.check_api_key(&ApiKey::parse(credential)?).await
+        } else {
+            self.0.verifier.verify(credential, self.0.clock.now())
         }
     }
 
@@ -216,21 +228,29 @@ impl Authenticator {
         self.0.anonymous.clone()
     }
 
-    /// Whether the API key a principal came with is still good.
-    pub async fn still_valid(&self, principal: &Principal) -> Result<(), AuthError> {
-        match &principal.credential {
+    /// Whether an API key that was shown before is still good; other credentials only expire, or
+    /// are not known here.
+    pub async fn still_valid(&self, credential: &CredentialId) -> Result<(), AuthError> {
+        match credential {
             CredentialId::ApiKey(id) => {
-                api_key::stored(&self.0.store, id, self.0.clock.now()).await.map(|_| ())
+                let stored = match api_key::stored(&self.0.store, id).await {
+                    // It was there when it was shown.
+                    Err(AuthError::Invalid(_)) => return Err(AuthError::Revoked),
+                    stored => stored?,
+                };
+                api_key::check_usable(&stored, self.0.clock.now())
             }
             _ => Ok(()),
         }
     }
 
     async fn check_api_key(&self, key: &ApiKey) -> Result<Principal, AuthError> {
-        let stored = api_key::stored(&self.0.store, &key.id, self.0.clock.now()).await?;
+        let stored = api_key::stored(&self.0.store, &key.id).await?;
+        // The secret first: whoever does not have it learns nothing about the key, not even its end.
         if !key.matches(&stored.hash) {
-            return Err(AuthError::Invalid("the API key is unknown"));
+            return Err(api_key::UNKNOWN);
         }
+        api_key::check_usable(&stored, self.0.clock.now())?;
         let role = match &stored.role {
             Some(role) => Some(
                 self.0

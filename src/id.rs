@@ -1,6 +1,7 @@
 //! Random names and secrets.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 
 /// The system gave no random bytes.
@@ -9,10 +10,10 @@ use sha2::{Digest as _, Sha256};
 pub struct RandomError(#[from] getrandom::Error);
 
 /// 256 random bits as 43 characters that fit into an address, a header and a file name.
-pub fn secret() -> Result<String, RandomError> {
+pub fn secret() -> Result<SecretString, RandomError> {
     let mut bytes = [0u8; 32];
     getrandom::fill(&mut bytes)?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
+    Ok(URL_SAFE_NO_PAD.encode(bytes).into())
 }
 
 /// 64 random bits as 16 hexadecimal digits.

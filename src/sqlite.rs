@@ -5,10 +5,10 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// What tells our file from others.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +55,21 @@ pub enum OpenError {
         /// What SQLite said.
         error: rusqlite::Error,
     },
+    /// Another process holds the file.
+    #[error("{0} is in use by another program: stop it, or try again")]
+    Busy(PathBuf),
 }
+
+impl OpenError {
+    /// What SQLite said while it opened the file at `path`.
+    pub fn of(path: &Path, error: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        if is_busy(&error) { Self::Busy(path) } else { Self::Damaged { path, error } }
+    }
+}
+
+/// How long another process may hold the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// SQLite's database header (sqlite.org/fileformat2.html section 1.3) as far as it concerns us.
 const HEADER: usize = 72;
@@ -73,13 +87,13 @@ pub fn make_folder(path: &Path) -> Result<(), OpenError> {
 /// Opens or makes the file at `path` for reading and writing, in WAL mode, checkpoints by hand.
 pub fn open(path: &Path, identity: &Identity) -> Result<Connection, OpenError> {
     let is_new = check_header(path, identity)?;
-    let damaged = |error| OpenError::Damaged { path: path.to_owned(), error };
-    let connection = Connection::open(path).map_err(damaged)?;
-    prepare(&connection).map_err(damaged)?;
+    let failed = |error| OpenError::of(path, error);
+    let connection = Connection::open(path).map_err(failed)?;
+    prepare(&connection).map_err(failed)?;
     if is_new {
-        create(&connection, identity).map_err(damaged)?;
+        create(&connection, identity).map_err(failed)?;
     }
-    connection.pragma_update(None, "journal_mode", "wal").map_err(damaged)?;
+    switch_to_wal(&connection).map_err(failed)?;
     Ok(connection)
 }
 
@@ -106,8 +120,11 @@ pub fn check_header(path: &Path, identity: &Identity) -> Result<bool, OpenError>
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut options = OpenOptions::new();
-            options.write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
-            return Ok(true);
+            return match options.write(true).create_new(true).mode(0o600).open(path) {
+                // Another process was quicker; `create` finds out how far it has come.
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(io(error)),
+                _ => Ok(true),
+            };
         }
         Err(error) => return Err(io(error)),
     };
@@ -131,7 +148,7 @@ pub fn check_header(path: &Path, identity: &Identity) -> Result<bool, OpenError>
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     // Checkpoints happen when we say, on every connection: the last one to close would else do it.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "temp_store", "memory")?;
@@ -139,11 +156,37 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Everything in one transaction, so that a crash leaves an empty file or a whole one.
+/// Everything in one transaction, so that a crash leaves an empty file or a whole one, and of two
+/// processes that start together one makes the tables and the other finds them.
 fn create(connection: &Connection, identity: &Identity) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "auto_vacuum", "incremental")?;
-    connection.execute_batch(&format!(
-        "BEGIN IMMEDIATE; PRAGMA application_id={}; PRAGMA user_version={}; {} COMMIT;",
-        identity.application_id, identity.version, identity.schema
-    ))
+    // Deferred, for the next line must be the first to write: after an immediate one the file would
+    // have its layout, and before the transaction the line would commit a header without our id.
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Deferred)?;
+    transaction.pragma_update(None, "auto_vacuum", "incremental")?;
+    let found: u32 = transaction.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    if found != identity.application_id {
+        transaction.execute_batch(&format!(
+            "PRAGMA application_id={}; PRAGMA user_version={}; {}",
+            identity.application_id, identity.version, identity.schema
+        ))?;
+    }
+    transaction.commit()
+}
+
+/// The switch needs the file for itself, and SQLite gives up at once where another process wants
+/// the same: its busy timeout does not cover this.
+fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let started = Instant::now();
+    loop {
+        match connection.pragma_update(None, "journal_mode", "wal") {
+            Err(error) if is_busy(&error) && started.elapsed() < BUSY_TIMEOUT => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            done => return done,
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
 }

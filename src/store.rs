@@ -2,6 +2,7 @@
 //!
 //! On one node this is `store.db`, which the command line may open while a hub runs.
 
+mod passes;
 mod secret;
 
 use std::{
@@ -9,12 +10,14 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use secrecy::SecretString;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
-pub use self::secret::SecretError;
+pub use self::{
+    passes::PassKind,
+    secret::{MIN_SECRET, SecretError},
+};
 use crate::{
     grants::Grants,
     position::Position,
@@ -38,9 +41,6 @@ const IDENTITY: Identity = Identity {
     ",
 };
 
-/// The most passes at a time; beyond it the oldest go.
-const MAX_PASSES: usize = 100_000;
-
 /// The store of one node. Cheap to clone.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
@@ -48,9 +48,29 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     folder: PathBuf,
     clock: Clock,
-    /// Held for one statement, on a thread that may wait.
-    connection: Mutex<Connection>,
+    /// Waited for by tasks, so that a slow disk never holds more than one blocking thread.
+    database: Arc<Mutex<Database>>,
     changes: watch::Sender<u64>,
+}
+
+impl Inner {
+    /// Told by the thread that wrote, so that it is told even if nobody waits for the answer.
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn revoked(&self, count: usize) -> bool {
+        if count > 0 {
+            self.changed();
+        }
+        count > 0
+    }
+}
+
+struct Database {
+    connection: Connection,
+    /// `PRAGMA data_version` when last asked: it moves with what other processes commit.
+    data_version: u64,
 }
 
 /// Why the store did not answer.
@@ -91,39 +111,24 @@ pub struct StoredKey {
     pub revoked: bool,
 }
 
-/// What a pass is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PassKind {
-    /// Opens one socket.
-    Ticket,
-    /// Signs in once.
-    Link,
-    /// A signed-in browser.
-    Session,
-}
-
-impl PassKind {
-    fn name(self) -> &'static str {
-        match self {
-            PassKind::Ticket => "ticket",
-            PassKind::Link => "link",
-            PassKind::Session => "session",
-        }
-    }
-}
-
 impl Store {
     /// Opens the store in `folder`, or makes it. Several processes may have it open.
     pub fn open(folder: &Path, clock: Clock) -> Result<Self, StoreError> {
         sqlite::make_folder(folder)?;
-        let connection = sqlite::open(&folder.join(FILE), &IDENTITY)?;
+        let path = folder.join(FILE);
+        if !sqlite::check_header(&path, &IDENTITY)? {
+            // Before anything is written, for what is damaged stays as it is.
+            check_whole(&path)?;
+        }
+        let connection = sqlite::open(&path, &IDENTITY)?;
         connection.pragma_update(None, "synchronous", "full")?;
         // Little is written here: SQLite may tidy up by itself.
         connection.pragma_update(None, "wal_autocheckpoint", 1000)?;
+        let data_version = data_version(&connection)?;
         Ok(Self(Arc::new(Inner {
             folder: folder.to_owned(),
             clock,
-            connection: Mutex::new(connection),
+            database: Arc::new(Mutex::new(Database { connection, data_version })),
             changes: watch::Sender::new(0),
         })))
     }
@@ -133,17 +138,23 @@ impl Store {
         secret::read_or_make(&self.0.folder)
     }
 
-    /// Moves when a key or a session was taken back here; see [`poll_changes`](Self::poll_changes).
+    /// Moves when a key or a session was taken back here, or by another process once
+    /// [`poll_changes`](Self::poll_changes) has noticed.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
     }
 
-    /// Notices what other processes wrote since the last call (`PRAGMA data_version`).
+    /// Notices what other processes wrote since the last call, or since the store was opened.
+    ///
+    /// One task of the application calls it about once a second; that is how long a revocation
+    /// made by the command line takes to reach open sockets. Whoever comes anew is checked at once.
     pub async fn poll_changes(&self) -> Result<(), StoreError> {
         let inner = self.0.clone();
-        self.run(move |connection| {
-            let version: u64 = connection.query_row("PRAGMA data_version", [], |row| row.get(0))?;
-            inner.changes.send_if_modified(|seen| std::mem::replace(seen, version) != version);
+        self.on_database(move |database| {
+            let found = data_version(&database.connection)?;
+            if std::mem::replace(&mut database.data_version, found) != found {
+                inner.changed();
+            }
             Ok(())
         })
         .await
@@ -194,63 +205,10 @@ impl Store {
 
     /// Takes an API key back; false if there is none.
     pub async fn revoke_key(&self, id: &str) -> Result<bool, StoreError> {
-        let id = id.to_owned();
-        self.change(move |connection| {
-            Ok(connection.execute("UPDATE keys SET revoked = 1 WHERE id = ?", [id])? > 0)
-        })
-        .await
-    }
-
-    /// Keeps a pass, under the hash of its secret, until `expires`.
-    pub async fn put_pass(
-        &self,
-        kind: PassKind,
-        hash: String,
-        principal: String,
-        expires: Millis,
-    ) -> Result<(), StoreError> {
-        let now = self.0.clock.now();
+        let (id, inner) = (id.to_owned(), self.0.clone());
         self.run(move |connection| {
-            connection.execute("DELETE FROM passes WHERE expires <= ?", [now])?;
-            connection.execute(
-                "DELETE FROM passes WHERE hash IN (SELECT hash FROM passes
-                     ORDER BY expires DESC LIMIT -1 OFFSET ?)",
-                [MAX_PASSES],
-            )?;
-            connection.execute(
-                "INSERT INTO passes(hash, kind, principal, expires) VALUES (?, ?, ?, ?)",
-                params![hash, kind.name(), principal, expires],
-            )?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// What a pass stands for.
-    pub async fn pass(&self, kind: PassKind, hash: String) -> Result<Option<String>, StoreError> {
-        let now = self.0.clock.now();
-        self.run(move |connection| {
-            let mut select = connection.prepare_cached(
-                "SELECT principal FROM passes WHERE hash = ? AND kind = ? AND expires > ?",
-            )?;
-            Ok(select.query_row(params![hash, kind.name(), now], |row| row.get(0)).optional()?)
-        })
-        .await
-    }
-
-    /// What a pass stands for, and takes it: the next to ask gets nothing.
-    pub async fn take_pass(
-        &self,
-        kind: PassKind,
-        hash: String,
-    ) -> Result<Option<String>, StoreError> {
-        let now = self.0.clock.now();
-        self.change(move |connection| {
-            let mut take = connection.prepare_cached(
-                "DELETE FROM passes WHERE hash = ? AND kind = ? AND expires > ?
-                 RETURNING principal",
-            )?;
-            Ok(take.query_row(params![hash, kind.name(), now], |row| row.get(0)).optional()?)
+            let count = connection.execute("UPDATE keys SET revoked = 1 WHERE id = ?", [id])?;
+            Ok(inner.revoked(count))
         })
         .await
     }
@@ -286,24 +244,40 @@ impl Store {
         stored.map(read).transpose()
     }
 
-    async fn change<T: Send + 'static>(
-        &self,
-        statement: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let result = self.run(statement).await?;
-        self.0.changes.send_modify(|seen| *seen = seen.wrapping_add(1));
-        Ok(result)
-    }
-
     async fn run<T: Send + 'static>(
         &self,
-        statement: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        statement: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let inner = self.0.clone();
-        tokio::task::spawn_blocking(move || statement(&inner.connection.lock()))
+        self.on_database(move |database| statement(&mut database.connection)).await
+    }
+
+    async fn on_database<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        // The guard goes along to the thread: it is not held by a task that waits.
+        let mut database = self.0.database.clone().lock_owned().await;
+        tokio::task::spawn_blocking(move || work(&mut database))
             .await
             .map_err(|_| StoreError::Closing)?
     }
+}
+
+/// Refuses a file that has lost pages; it is small, so that this takes no time worth noting.
+fn check_whole(path: &Path) -> Result<(), StoreError> {
+    let failed = |error| sqlite::OpenError::of(path, error);
+    let connection = sqlite::open_again(path).map_err(failed)?;
+    let verdict: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    Err(failed(rusqlite::Error::SqliteFailure(code, Some(verdict))).into())
+}
+
+fn data_version(connection: &Connection) -> rusqlite::Result<u64> {
+    connection.query_row("PRAGMA data_version", [], |row| row.get(0))
 }
 
 const SELECT_KEY: &str = "SELECT id, name, hash, grants, role, created, expires, revoked FROM keys";

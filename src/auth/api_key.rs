@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
-use super::AuthError;
+use super::{AuthError, is_name};
 use crate::{
     grants::Grants,
     id::{self, RandomError},
@@ -12,6 +12,10 @@ use crate::{
 };
 
 const PREFIX: &str = "phk_";
+/// Longer than any key we make, short enough to look up whatever comes.
+const MAX_BYTES: usize = 128;
+/// One answer for a key that is not there and a wrong secret, so that ids cannot be found out.
+pub(super) const UNKNOWN: AuthError = AuthError::Invalid("the API key is unknown");
 
 /// A key as its owner shows it.
 pub struct ApiKey {
@@ -33,27 +37,51 @@ pub struct NewApiKey {
     pub expires: Option<Millis>,
 }
 
+/// Why no key was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MakeError {
+    /// The name cannot stand in a log line.
+    #[error("the name of a key has 1 to 256 bytes and no control characters")]
+    Name,
+    /// There is nothing to make a secret of.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
 impl ApiKey {
-    /// Reads what looks like a key; None for anything else.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
-        Some(Self { id: id.to_owned(), secret: secret.to_owned().into() })
+    /// Whether `text` means to be an API key, by its beginning; a JWT never begins so.
+    pub fn is_one(text: &str) -> bool {
+        text.starts_with(PREFIX)
+    }
+
+    /// Reads a key as its owner shows it.
+    pub fn parse(text: &str) -> Result<Self, AuthError> {
+        let parts = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_'));
+        match parts {
+            Some((id, secret)) if text.len() <= MAX_BYTES => {
+                Ok(Self { id: id.to_owned(), secret: secret.to_owned().into() })
+            }
+            _ => Err(AuthError::Invalid("an API key looks like phk_<id>_<secret>")),
+        }
     }
 
     /// Makes a key: itself, to be shown once, and what the store keeps.
-    pub fn make(new: NewApiKey, now: Millis) -> Result<(SecretString, StoredKey), RandomError> {
+    pub fn make(new: NewApiKey, now: Millis) -> Result<(SecretString, StoredKey), MakeError> {
+        if !is_name(&new.name) {
+            return Err(MakeError::Name);
+        }
         let (id, secret) = (id::short()?, id::secret()?);
         let stored = StoredKey {
             id: id.clone(),
             name: new.name,
-            hash: id::hash(&secret),
+            hash: id::hash(secret.expose_secret()),
             grants: new.grants,
             role: new.role,
             created: now,
             expires: new.expires,
             revoked: false,
         };
-        Ok((format!("{PREFIX}{id}_{secret}").into(), stored))
+        Ok((format!("{PREFIX}{id}_{}", secret.expose_secret()).into(), stored))
     }
 
     pub(super) fn matches(&self, hash: &str) -> bool {
@@ -61,18 +89,19 @@ impl ApiKey {
     }
 }
 
-/// The stored key, if it may be used now.
-pub(super) async fn stored(store: &Store, id: &str, now: Millis) -> Result<StoredKey, AuthError> {
-    let stored = store
-        .key(id)
-        .await
-        .map_err(|error| AuthError::Unavailable(error.to_string()))?
-        .ok_or(AuthError::Invalid("the API key is unknown"))?;
-    if stored.revoked {
+/// The stored key, whether or not it may still be used.
+pub(super) async fn stored(store: &Store, id: &str) -> Result<StoredKey, AuthError> {
+    let stored = store.key(id).await.map_err(|error| AuthError::Unavailable(error.to_string()))?;
+    stored.ok_or(UNKNOWN)
+}
+
+/// Refuses a key that was taken back or has run out.
+pub(super) fn check_usable(key: &StoredKey, now: Millis) -> Result<(), AuthError> {
+    if key.revoked {
         return Err(AuthError::Revoked);
     }
-    if stored.expires.is_some_and(|expires| expires <= now) {
+    if key.expires.is_some_and(|expires| expires <= now) {
         return Err(AuthError::Expired);
     }
-    Ok(stored)
+    Ok(())
 }

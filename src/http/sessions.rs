@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::{AppState, Caller, Problem, body, credentials};
-use crate::access::{self, Credential};
+use crate::access;
 
 #[derive(Serialize)]
 struct Ticket<'a> {
@@ -50,10 +50,11 @@ pub(super) async fn begin(
     body: Body,
 ) -> Result<Response, Problem> {
     let SignIn { code } = body::json(&headers, body, &state).await?;
-    let session = state.access.sign_in(&code).await?;
-    let seconds = access::SESSION_LIFE.millis() / 1000;
+    let (session, principal) = state.access.exchange(&code).await?;
+    // Shorter than a session's full life where the link was made with credentials that end sooner.
+    let end = principal.expires.unwrap_or_default();
+    let seconds = end.saturating_sub(state.clock.now()) / 1000;
     let cookie = cookie(&state, session.expose_secret(), seconds)?;
-    let principal = state.access.authenticate(&Credential::Session(session)).await?;
     let answer = Session { user: &principal.name, admin: principal.admin, expires_in: seconds };
     Ok(([(header::SET_COOKIE, cookie)], Json(answer)).into_response())
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pulsehub::{
+    auth,
     event::Event,
     topic::{Topic, TopicFilter, TopicPattern},
 };
@@ -43,4 +44,22 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
         assert!(started.elapsed() < DEADLINE, "never came: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// `[auth]` with the keys in `text` in place of the defaults.
+pub(crate) fn auth_config(text: &str) -> auth::Config {
+    let defaults = r#"
+        issuer = ""
+        audience = []
+        not_before_leeway = "5s"
+        roles_claim = "role"
+        subscribe_claim = "subscribe"
+        publish_claim = "publish"
+        query_token = false
+        keys = []
+        roles = {}
+    "#;
+    let mut table: toml::Table = defaults.parse().unwrap();
+    table.extend(text.parse::<toml::Table>().unwrap());
+    table.try_into().unwrap()
 }
