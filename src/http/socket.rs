@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Error as WebSocketError, Message},
+    tungstenite::{Error as WebSocketError, Message, error::ProtocolError},
 };
 
 use super::{AppState, server};
@@ -408,6 +408,10 @@ impl Socket {
             Err(WebSocketError::Capacity(error)) => {
                 self.state.terms.telemetry.hit(Limit::Frame);
                 vec![Action::Close(CloseCode::BadMessage, error.to_string())]
+            }
+            // Gone without a word: a break, not a breach.
+            Err(WebSocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
+                return Poll::Ready(false);
             }
             Err(error @ (WebSocketError::Protocol(_) | WebSocketError::Utf8(_))) => {
                 vec![Action::Close(CloseCode::BadMessage, error.to_string())]

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{File, TryLockError},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     sync::{Arc, mpsc},
 };
@@ -96,7 +97,13 @@ pub(super) fn open(
 fn lock(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join("lock");
     let io = |error| sqlite::OpenError::Io { path: path.clone(), error };
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked(folder.to_owned())),
