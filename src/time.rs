@@ -116,7 +116,7 @@ impl fmt::Display for Span {
         let (unit, factor) = ["d", "h", "m", "s", "ms"]
             .iter()
             .filter_map(|name| UNITS.iter().find(|(unit, _)| unit == name))
-            .find(|(_, factor)| millis % factor == 0)
+            .find(|(_, factor)| millis.is_multiple_of(*factor))
             .unwrap_or(&UNITS[0]);
         write!(f, "{}{unit}", millis / factor)
     }

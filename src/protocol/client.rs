@@ -173,7 +173,7 @@ impl<'a> ClientMessage<'a> {
             let message = format!("`{}` needs an `id`, which the answer repeats", head.kind);
             return Err(refused(None, ErrorCode::MissingId, message));
         };
-        let message = match &*head.kind {
+        match &*head.kind {
             "connect" => fields::<Connect>(text, &id).and_then(|connect| {
                 name_fits("name", connect.name.as_deref().unwrap_or("-"), &id)?;
                 connect.subscribe.iter().try_for_each(|subscribe| subscribe.check(&id))?;
@@ -188,8 +188,7 @@ impl<'a> ClientMessage<'a> {
             }
             "refresh" => fields::<Refresh>(text, &id).map(|fields| Self::Refresh(id, fields.token)),
             _ => fields::<Publish<'a>>(text, &id).map(|fields| Self::Publish(id, fields)),
-        };
-        message
+        }
     }
 }
 

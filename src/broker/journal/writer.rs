@@ -92,7 +92,7 @@ impl Writer {
             if let Ok(Request::Publish(first)) = request {
                 let (group, next) = self.gather(first);
                 self.commit(group);
-                request = next.map_or(Err(mpsc::RecvTimeoutError::Timeout), Ok);
+                request = next.ok_or(mpsc::RecvTimeoutError::Timeout);
             }
             match request {
                 Ok(Request::Maintain(done)) => {

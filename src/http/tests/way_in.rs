@@ -55,9 +55,9 @@ async fn a_session_begins_with_a_code_and_ends() {
     server.send(untyped).await.assert_problem(415, "unsupported_content_type");
     sign_in("{\"code\":".into()).await.assert_problem(400, "invalid_json");
     let answer = sign_in(body.clone()).await;
-    assert_eq!(answer.json(), json!({"user": "root", "admin": true, "expires_in": 43200}));
+    assert_eq!(answer.json(), json!({"user": "root", "admin": true, "expires_in": 3600}));
     let cookie = answer.headers[header::SET_COOKIE].to_str().unwrap();
-    for part in ["pulsehub_session=", "HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=43200"] {
+    for part in ["pulsehub_session=", "HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=3600"] {
         assert!(cookie.contains(part), "{cookie}");
     }
     assert!(!cookie.contains("Secure"), "{cookie}");
