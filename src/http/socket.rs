@@ -8,6 +8,7 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io::{self, IoSlice},
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -91,33 +92,40 @@ enum End {
 
 impl Socket {
     /// Serves the socket to its end.
-    pub(super) async fn run(
+    ///
+    /// Put together before the future begins: what a future is given stays in it to its end.
+    pub(super) fn run(
         state: AppState,
-        mut stream: WebSocketStream<TcpStream>,
+        stream: WebSocketStream<TcpStream>,
         from: server::Connection,
         opening: Result<Opening, Refusal>,
-    ) {
-        let telemetry = state.terms.telemetry.clone();
-        let end = match opening {
-            Err((code, reason)) => End::Close(code, reason),
-            Ok(opening) => {
-                let mut socket = Self::new(state, stream, &from, opening);
-                let end = poll_fn(|cx| socket.poll(cx)).await;
-                stream = socket.stream; // the rest goes: cursors, and the entry among connections
-                end
-            }
+    ) -> impl Future<Output = ()> {
+        let terms = state.terms.clone();
+        let socket = match opening {
+            Ok(opening) => Ok(Self::new(state, stream, from.peer, opening)),
+            Err((code, reason)) => Err((stream, code, reason)),
         };
-        if let End::Close(code, reason) = end {
-            telemetry.closed(code.name());
-            tracing::debug!(peer = %from.peer, %code, reason, "socket closed");
-            close(stream, code, &reason).await;
+        async move {
+            // Counted among the connections to the very end.
+            let _permit = from.permit;
+            let (stream, code, reason) = match socket {
+                Err(refused) => refused,
+                Ok(mut socket) => match poll_fn(|cx| socket.poll(cx)).await {
+                    End::Gone => return,
+                    // The rest goes here: cursors, and the entry among the connections.
+                    End::Close(code, reason) => (socket.stream, code, reason),
+                },
+            };
+            terms.telemetry.closed(code.name());
+            // On the heap, where it takes room only once it is needed.
+            Box::pin(close(stream, code, &reason)).await;
         }
     }
 
     fn new(
         state: AppState,
         stream: WebSocketStream<TcpStream>,
-        from: &server::Connection,
+        peer: SocketAddr,
         (talk, principal, token): Opening,
     ) -> Self {
         let now = state.now();
@@ -126,7 +134,7 @@ impl Socket {
             Talk::Messages => ConnectionKind::Websocket,
             Talk::Simple(_) => ConnectionKind::Simple,
         };
-        let connection = state.connections.enter(kind, from.peer, bell.clone(), now.wall);
+        let connection = state.connections.enter(kind, peer, bell.clone(), now.wall);
         let mut session = Session::new(
             state.terms.clone(),
             connection.name().into(),
@@ -266,6 +274,9 @@ impl Socket {
             return true;
         }
         let Some(action) = self.actions.pop_front() else { return false };
+        if self.actions.is_empty() {
+            self.actions = VecDeque::new(); // most of the time there are none: no room for them
+        }
         match action {
             Action::Send(frame) => self.out.push_back(frame),
             Action::Ping => self.ping(cx),

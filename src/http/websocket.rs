@@ -8,8 +8,9 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse as _, Response},
 };
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
@@ -63,32 +64,36 @@ pub(super) async fn upgrade(State(state): State<AppState>, request: Request) -> 
     let speaks = matches!(&handshake, Ok(Handshake { speaks_messages: true, .. }));
     let session = open(&state, &parts, handshake).await;
     let tasks = state.tasks.clone();
-    tasks.spawn(async move {
-        let upgraded = match on_upgrade.await {
-            Ok(upgraded) => upgraded,
+    tasks.clone().spawn(async move {
+        match on_upgrade.await {
+            // A task of its own, no larger than the socket needs for the rest of its life.
+            Ok(upgraded) => match take_over(upgraded, &state) {
+                Some(stream) => drop(tasks.spawn(Socket::run(state, stream, connection, session))),
+                None => tracing::error!("a socket came over something that is no TCP stream"),
+            },
             Err(error) => {
                 tracing::debug!(%error, peer = %connection.peer, "the upgrade broke off");
-                return;
             }
-        };
-        let Ok(plain) = downcast::<TokioIo<TcpStream>>(upgraded) else {
-            tracing::error!("a socket came over something that is no TCP stream");
-            return;
-        };
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0)
-            .max_write_buffer_size(READ_BUFFER)
-            .max_message_size(Some(state.terms.limits.frame.as_usize()))
-            .max_frame_size(Some(state.terms.limits.frame.as_usize()));
-        // What came with the request is copied, so that its buffer goes.
-        let read = plain.read_buf.to_vec();
-        let stream = plain.io.into_inner();
-        let stream =
-            WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
-        Socket::run(state, stream, connection, session).await;
+        }
     });
     switching(&key, speaks)
+}
+
+/// The bare stream under a finished upgrade. What was read with the request is copied, so that
+/// hyper's buffer goes.
+fn take_over(upgraded: Upgraded, state: &AppState) -> Option<WebSocketStream<TcpStream>> {
+    let plain = downcast::<TokioIo<TcpStream>>(upgraded).ok()?;
+    let limit = state.terms.limits.frame.as_usize();
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_write_buffer_size(READ_BUFFER)
+        .max_message_size(Some(limit))
+        .max_frame_size(Some(limit));
+    let read = plain.read_buf.to_vec();
+    let stream = plain.io.into_inner();
+    let role = Role::Server;
+    WebSocketStream::from_partially_read(stream, read, role, Some(config)).now_or_never()
 }
 
 async fn open(
