@@ -278,6 +278,20 @@ async fn retention_by_age_trims_and_says_exactly_what_is_lost_to_whom() {
 }
 
 #[tokio::test]
+async fn memory_forgets_what_retention_took() {
+    let fixture = Fixture::new();
+    let broker = fixture.open();
+    broker.publish(numbered("a", 0..3)).await.unwrap();
+    fixture.clock.set(START + 3_000_000);
+    broker.publish(numbered("b", 0..2)).await.unwrap();
+    fixture.clock.set(START + 3_601_000);
+    broker.maintain().await;
+    assert_eq!(read_all(&broker, 0, &filter(&["**"]), 1 << 20).await, (vec![4, 5], 3));
+    assert!(broker.recent(0).is_none());
+    assert_eq!(broker.recent(3).unwrap().len(), 1, "what is left is still in memory");
+}
+
+#[tokio::test]
 async fn retention_by_size_trims_the_oldest() {
     let mut fixture = Fixture::new();
     fixture.config.retention = vec![RetentionRule {

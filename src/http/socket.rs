@@ -59,7 +59,8 @@ pub(super) struct Socket {
     session: Session,
     connection: Connection,
     bell: Arc<Bell>,
-    cursors: Vec<(Arc<str>, Cursor)>,
+    /// Boxed, because the first of a list takes room for four.
+    cursors: Vec<(Arc<str>, Box<Cursor>)>,
     /// Where the next turn of the cursors begins, so that none starves.
     turn: usize,
     /// Frames to be written, the first perhaps in part.
@@ -324,7 +325,7 @@ impl Socket {
             Done::Published(id, outcome) => self.session.published(&id, outcome),
             Done::Subscribed(id, sub, outcome) => {
                 let outcome = outcome.map(|(cursor, start)| {
-                    self.cursors.push((sub.clone(), cursor));
+                    self.cursors.push((sub.clone(), Box::new(cursor)));
                     self.show_lags();
                     start
                 });

@@ -155,6 +155,7 @@ impl Writer {
         }
         drop(topics);
         let added = self.replace_block(first, &gone, &kept)?;
+        shared.ring.lock().forget(last);
         let mut topics = shared.topics.write();
         for (id, amount) in &gone {
             topics.subtract(*id, *amount);

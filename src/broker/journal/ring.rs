@@ -32,6 +32,16 @@ impl Ring {
         }
     }
 
+    /// Forgets what lies up to `through`: retention has taken some of it.
+    pub(super) fn forget(&mut self, through: Offset) {
+        while self.blocks.front().is_some_and(|block| block.last() <= through) {
+            if let Some(oldest) = self.blocks.pop_front() {
+                self.bytes -= cost(&oldest);
+            }
+        }
+        self.from = self.from.max(through);
+    }
+
     /// The blocks with records above `after`, in order; None if the ring does not reach back there.
     pub(super) fn after(&self, after: Offset) -> Option<impl Iterator<Item = &Arc<Block>>> {
         (after >= self.from).then(|| {
