@@ -11,7 +11,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
 };
 
@@ -59,6 +59,10 @@ pub(super) struct Socket {
     session: Session,
     connection: Connection,
     bell: Arc<Bell>,
+    /// The bell as the waker of the stream and the timer.
+    waker: Waker,
+    /// Whether the stream or the timer may have something, so that they are to be polled.
+    woken: bool,
     /// Boxed, because the first of a list takes room for four.
     cursors: Vec<(Arc<str>, Box<Cursor>)>,
     /// Where the next turn of the cursors begins, so that none starves.
@@ -151,6 +155,8 @@ impl Socket {
             stream,
             session,
             connection,
+            waker: bell.clone().into(),
+            woken: true,
             bell,
             cursors: Vec::new(),
             turn: 0,
@@ -167,6 +173,9 @@ impl Socket {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.bell.listen(cx.waker());
+        self.woken |= self.bell.take_woken();
+        let waker = self.waker.clone();
+        let io = &mut Context::from_waker(&waker);
         if let Some(order) = self.connection.order() {
             self.actions.extend(self.session.order(order));
         }
@@ -176,7 +185,7 @@ impl Socket {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                match self.poll_write(cx) {
+                match self.poll_write(io) {
                     Poll::Pending => break,
                     Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
                     Poll::Ready(Ok(())) => {}
@@ -187,16 +196,16 @@ impl Socket {
                 if self.act(cx) || self.fill(cx) {
                     continue;
                 }
-                if self.work.is_some() {
+                if self.work.is_some() || !self.woken {
                     break; // the next message waits until the last one is done
                 }
-                match self.poll_read(cx) {
+                match self.poll_read(io) {
                     Poll::Pending => break,
                     Poll::Ready(true) => {}
                     Poll::Ready(false) => return Poll::Ready(End::Gone),
                 }
             }
-            ready!(self.poll_timer(cx));
+            ready!(self.poll_timer(io));
             let now = self.state.now();
             if self.stuck_until.is_some_and(|until| until <= now.instant) {
                 self.state.terms.telemetry.hit(Limit::WriteTimeout);
@@ -441,8 +450,13 @@ impl Socket {
         if next != self.timer_at {
             self.timer_at = next;
             self.timer.as_mut().reset(next.into());
+        } else if !self.woken {
+            return Poll::Pending;
         }
-        self.timer.as_mut().poll(cx)
+        let polled = self.timer.as_mut().poll(cx);
+        // While something is waited for, what the stream may hold is not forgotten.
+        self.woken = polled.is_ready() || self.work.is_some() || !self.out.is_empty();
+        polled
     }
 
     fn show_lags(&self) {

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::Waker,
+    task::{Wake, Waker},
 };
 
 use futures_util::task::AtomicWaker;
@@ -13,10 +13,14 @@ use futures_util::task::AtomicWaker;
 use crate::position::Offset;
 
 /// One task's bell, shared by all its cursors: however many ring it, the task wakes once.
+///
+/// A bell is also a waker, for the stream and the timer of the same task: what wakes the task
+/// this way is told apart, so that a delivery does not have to look at them.
 #[derive(Debug, Default)]
 pub struct Bell {
     waker: AtomicWaker,
     rung: AtomicBool,
+    woken: AtomicBool,
 }
 
 impl Bell {
@@ -31,6 +35,23 @@ impl Bell {
         if !self.rung.swap(true, Ordering::AcqRel) {
             self.waker.wake();
         }
+    }
+
+    /// Whether the bell was used as a waker since it was last asked.
+    pub fn take_woken(&self) -> bool {
+        // Most often it was not: a look is cheaper than a swap.
+        self.woken.load(Ordering::Acquire) && self.woken.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::Release);
+        self.ring();
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -39,6 +39,8 @@ struct Shared {
     peer: SocketAddr,
     since: Millis,
     bell: Arc<Bell>,
+    /// Whether `about` holds an order: what is looked at on every delivery must not be a lock.
+    told: AtomicBool,
     /// Held to read or replace, never while anything is awaited.
     about: Mutex<About>,
 }
@@ -134,7 +136,14 @@ impl Connections {
         now: Millis,
     ) -> Connection {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let shared = Arc::new(Shared { kind, peer, since: now, bell, about: Mutex::default() });
+        let shared = Arc::new(Shared {
+            kind,
+            peer,
+            since: now,
+            bell,
+            told: AtomicBool::new(false),
+            about: Mutex::default(),
+        });
         self.0.by_id.insert(id, shared.clone());
         self.0.telemetry.connections.inc();
         Connection { all: self.clone(), id, shared }
@@ -161,6 +170,7 @@ impl Connections {
         let shared = self.0.by_id.get(&id).map(|entry| entry.value().clone());
         if let Some(shared) = shared {
             shared.about.lock().order = Some(order);
+            shared.told.store(true, Ordering::Release);
             shared.bell.ring();
         }
     }
@@ -235,6 +245,10 @@ impl Connection {
 
     /// What the connection was told since it was last asked.
     pub fn order(&self) -> Option<Order> {
+        if !self.shared.told.load(Ordering::Acquire) {
+            return None;
+        }
+        self.shared.told.store(false, Ordering::Release);
         self.shared.about.lock().order.take()
     }
 }
