@@ -74,7 +74,8 @@ pub(super) async fn publish(
 
 fn format(headers: &HeaderMap) -> Result<Format, Problem> {
     match body::content_type(headers).as_deref() {
-        None | Some("application/json") => Ok(Format::Json),
+        // The last is what `curl -d` says unless it is told otherwise; the body is JSON all the same.
+        None | Some("application/json" | "application/x-www-form-urlencoded") => Ok(Format::Json),
         Some("application/x-ndjson") => Ok(Format::Lines),
         Some(_) => Err(Problem::content_type("application/json or application/x-ndjson")),
     }
