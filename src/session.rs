@@ -346,12 +346,11 @@ impl Session {
 
     /// When [`tick`](Self::tick) has something to do.
     pub fn next_time(&self) -> Instant {
-        let connect_by = match self.state {
-            State::New(until) => Some(until),
-            _ => None,
+        let first = match self.state {
+            State::New(until) => until, // nobody is pinged before `connect`
+            _ => self.ping_at,
         };
-        let others = [self.expires, self.pong_by, connect_by].into_iter().flatten();
-        others.fold(self.ping_at, Ord::min)
+        [self.expires, self.pong_by].into_iter().flatten().fold(first, Ord::min)
     }
 
     /// Whether this subscription is still wanted.

@@ -3,7 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod access;
+mod bad_input;
 mod broker;
+mod drain;
+mod golden;
+mod latest;
+mod limits;
+mod socket;
+mod socket_access;
 mod store;
+mod streams;
 mod support;
 mod tokens;

@@ -52,16 +52,16 @@ impl Handshake {
             .collect();
         Ok(Self {
             credential,
-            speaks_messages: offered.contains(&SUBPROTOCOL),
+            speaks_messages: offers_messages(&parts.headers),
             offers_protocols: !offered.is_empty(),
             query: Query::read(parts),
         })
     }
 
-    /// The token that came explicitly, against which one in `connect` is held.
+    /// The token or ticket that came explicitly, against which a token in `connect` is held.
     pub(super) fn token(&self) -> Option<SecretString> {
         match &self.credential {
-            Some(Credential::Token(token)) => Some(token.clone()),
+            Some(Credential::Token(token) | Credential::Ticket(token)) => Some(token.clone()),
             _ => None,
         }
     }
@@ -168,6 +168,11 @@ pub(super) fn is_allowed_origin(parts: &Parts, allowed: &[Origin]) -> bool {
                 || allowed.iter().any(|one| same_text(one.header(), origin))
         }
     }
+}
+
+/// Whether the subprotocol this hub speaks is among those offered.
+pub(super) fn offers_messages(headers: &HeaderMap) -> bool {
+    protocols(headers).any(|offered| offered == SUBPROTOCOL)
 }
 
 fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {

@@ -28,6 +28,9 @@ use crate::{
     telemetry::Telemetry,
 };
 
+/// From now it is never, and later might be more than an `Instant` can say.
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// Starts the stream; everything that can be refused is refused before.
 pub(super) async fn stream(State(state): State<AppState>, request: Request) -> Response {
     match open(&state, request).await {
@@ -77,16 +80,18 @@ async fn open(state: &AppState, request: Request) -> Result<Events, Problem> {
     connection.set_lags(vec![("sse".into(), cursor.lag())]);
     let left = principal.expires.map(|expires| expires.saturating_sub(now.wall));
     let heartbeat = state.terms.config.ping.0;
+    let ends = left.map(|left| now.instant + Duration::from_millis(left).min(CENTURY));
+    let first = ends.map_or(heartbeat, |ends| heartbeat.min(ends - now.instant));
     Ok(Events {
         hub: state.hub.clone(),
         cursor,
         connection,
         bell,
         telemetry: state.terms.telemetry.clone(),
-        ends: left.map(|left| now.instant + Duration::from_millis(left)),
+        ends,
         begun: false,
         heartbeat,
-        timer: Box::pin(tokio::time::sleep(heartbeat)),
+        timer: Box::pin(tokio::time::sleep(first)),
     })
 }
 

@@ -61,7 +61,9 @@ pub(super) async fn upgrade(State(state): State<AppState>, request: Request) -> 
         return Problem::upgrade_required().into_response();
     };
     let handshake = Handshake::read(&parts, state.settings.query_token);
-    let speaks = matches!(&handshake, Ok(Handshake { speaks_messages: true, .. }));
+    // Also when something else is refused: browsers fail an upgrade that answers none of what they offered,
+    // and then the page never sees the close code.
+    let speaks = handshake::offers_messages(&parts.headers);
     let session = open(&state, &parts, handshake).await;
     let tasks = state.tasks.clone();
     tasks.clone().spawn(async move {

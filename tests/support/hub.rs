@@ -216,6 +216,12 @@ impl Client {
         timeout(DEADLINE, self.socket.send(message)).await.unwrap().unwrap();
     }
 
+    /// Sends to a hub that may be closing the socket meanwhile.
+    pub(crate) async fn try_send(&mut self, message: Value) -> Result<(), ()> {
+        let sending = self.socket.send(Message::text(message.to_string()));
+        timeout(DEADLINE, sending).await.unwrap().map_err(drop)
+    }
+
     /// Says `connect` with a token and gives the answer.
     pub(crate) async fn connect(&mut self, token: &str) -> Value {
         self.send(json!({"type": "connect", "id": 1, "token": token})).await;

@@ -1,0 +1,201 @@
+//! What one client may ask of the hub, and what happens beyond it; nobody else notices.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use pulsehub::{
+    config::Config,
+    session::{Now, Session, Talk, Terms},
+    telemetry::Telemetry,
+};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::{
+    eventually,
+    hub::{PROTOCOL, TestHub, numbers},
+};
+
+const PATH: &str = "/ws/real-time";
+
+fn hits(limit: &str) -> String {
+    format!("pulsehub_limit_hits_total{{limit=\"{limit}\"}}")
+}
+
+#[tokio::test]
+async fn who_has_too_many_connections_is_closed_and_the_others_stay() {
+    let hub = TestHub::with(&[("limits.connections_per_principal", "2")]).await;
+    let mut first = hub.client("ada", &["a.*"]).await;
+    let second = hub.client("ada", &["a.*"]).await;
+    let mut third = hub.socket(PATH, &[PROTOCOL]).await;
+    let connect = json!({"type": "connect", "id": 1, "token": hub.token("ada", &["a.*"])});
+    third.send(connect).await;
+    let (code, reason) = third.expect_close().await;
+    assert_eq!(code, 4429);
+    assert!(reason.contains("retry after"), "{reason}");
+    assert_eq!(hub.metric(&hits("connections_per_principal")).await, 1.0);
+    hub.client("bob", &["a.*"]).await;
+    first.expect_silence().await;
+    drop(second);
+    hub.metric_becomes("pulsehub_connections", 1.0).await;
+    hub.client("ada", &["a.*"]).await; // there is room again
+}
+
+#[tokio::test]
+async fn who_sends_too_many_messages_is_closed() {
+    let hub = TestHub::with(&[("limits.messages_per_second", "5")]).await;
+    let mut other = hub.client("bob", &["a.*"]).await;
+    let mut client = hub.client("ada", &["a.*"]).await;
+    // Many at once, so that no pause of the machine can spread them over as many seconds.
+    for _ in 0..100 {
+        if client.try_send(json!({"type": "pong"})).await.is_err() {
+            break;
+        }
+    }
+    let (code, reason) = client.expect_close().await;
+    assert_eq!(code, 4429);
+    assert!(reason.contains("retry after"), "{reason}");
+    assert_eq!(hub.metric(&hits("messages_per_second")).await, 1.0);
+    other.expect_silence().await;
+}
+
+#[tokio::test]
+async fn a_subscription_over_a_limit_is_an_error_and_counted() {
+    let flags = [
+        ("limits.subscriptions", "3"),
+        ("limits.patterns", "2"),
+        ("limits.replay", "10"),
+        ("limits.batch", "2"),
+        ("limits.event", "1 KiB"),
+    ];
+    let hub = TestHub::with(&flags).await;
+    let mut client = hub.client("ada", &["a.*"]).await;
+    let subscribe = |sub: &str, more: Value| {
+        let mut message = json!({"type": "subscribe", "id": sub, "sub": sub, "topics": ["a.*"]});
+        message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        message
+    };
+    client.send(subscribe("x", json!({"topics": ["a.x", "a.y", "a.z"]}))).await;
+    client.expect_error("limit_exceeded").await;
+    client.send(subscribe("x", json!({"replay": {"last": 11}}))).await;
+    client.expect_error("limit_exceeded").await;
+    for sub in ["1", "2", "3"] {
+        client.send(subscribe(sub, json!({"replay": {"last": 10}}))).await;
+        client.expect("subscribed").await;
+        client.expect("live").await;
+    }
+    client.send(subscribe("4", json!({}))).await;
+    let error = client.expect_error("limit_exceeded").await;
+    assert_eq!((&error["id"], &error["retryable"]), (&json!("4"), &json!(false)));
+    client.send(subscribe("3", json!({}))).await;
+    client.expect_error("sub_in_use").await;
+    client.send(json!({"type": "publish", "id": 1, "events": [{"topic": "a.b"}, {"topic": "a.b"}, {"topic": "a.b"}]})).await;
+    client.expect_error("invalid_event").await;
+    let long = json!({"topic": "a.b", "data": "x".repeat(2000)});
+    client.send(json!({"type": "publish", "id": 1, "events": [long]})).await;
+    client.expect_error("invalid_event").await;
+    for limit in ["patterns", "replay", "subscriptions", "batch", "event"] {
+        assert_eq!(hub.metric(&hits(limit)).await, 1.0, "{limit}");
+    }
+    client.expect_silence().await;
+}
+
+#[tokio::test]
+async fn the_limits_told_are_the_defaults_of_the_contract() {
+    // More messages than people send, for all of them come at once.
+    let hub = TestHub::with(&[("limits.messages_per_second", "1000")]).await;
+    let mut client = hub.client("ada", &["a.*"]).await;
+    for sub in 0..64 {
+        client.subscribe(json!({"sub": format!("s{sub}"), "topics": ["a.*"]})).await;
+        client.expect("live").await;
+    }
+    client.send(json!({"type": "subscribe", "id": 1, "sub": "s64", "topics": ["a.*"]})).await;
+    client.expect_error("limit_exceeded").await;
+    let patterns: Vec<_> = (0..33).map(|n| format!("a.t{n}")).collect();
+    let mut client = hub.client("ada", &["a.*"]).await;
+    client.send(json!({"type": "subscribe", "id": 1, "sub": "s", "topics": patterns})).await;
+    client.expect_error("limit_exceeded").await;
+    client.subscribe(json!({"sub": "s", "topics": patterns[1..]})).await;
+}
+
+#[tokio::test]
+async fn who_does_not_say_connect_in_time_is_closed() {
+    let hub = TestHub::with(&[("socket.connect_timeout", "100ms")]).await;
+    let mut client = hub.socket(PATH, &[PROTOCOL]).await;
+    assert_eq!(client.expect_close().await.0, 4408);
+    // Credentials with the upgrade are no `connect`.
+    let token = hub.token("ada", &["a.*"]);
+    let mut client = hub.socket(PATH, &[PROTOCOL, ("x-api-key", &token)]).await;
+    assert_eq!(client.expect_close().await.0, 4408);
+    // In simple mode there are no messages to wait for.
+    let mut simple = hub.socket("/ws/real-time?topics=a.*", &[("x-api-key", &token)]).await;
+    hub.metric_becomes("pulsehub_subscriptions", 2.0).await; // one is the hub's own
+    hub.publish_numbers("a.b", 0..1).await;
+    assert_eq!(simple.next_json().await["data"]["n"], 0);
+}
+
+#[test]
+fn a_socket_that_waits_for_connect_does_not_spin_once_its_ping_is_due() {
+    let flags = [("socket.ping", "1s".to_owned()), ("socket.connect_timeout", "5s".to_owned())];
+    let config = Config::load(None, [], &flags).unwrap();
+    let (config, limits) = (config.socket, config.limits);
+    let terms = Arc::new(Terms { config, limits, telemetry: Telemetry::new() });
+    let head = "1:1".parse().unwrap();
+    let mut now = Now { instant: Instant::now(), wall: 0, head };
+    let mut session = Session::new(terms, "c1".into(), Talk::Messages, None, None, now);
+    now.instant += Duration::from_secs(2);
+    assert!(session.tick(now).is_empty());
+    assert!(session.next_time() > now.instant);
+}
+
+#[tokio::test]
+async fn who_does_not_answer_a_ping_is_closed() {
+    let hub = TestHub::with(&[("socket.ping", "1s"), ("socket.pong_timeout", "100ms")]).await;
+    let mut client = hub.client("ada", &["a.*"]).await;
+    client.next_json().await; // the ping
+    assert_eq!(client.expect_close().await.0, 4408);
+    assert_eq!(hub.metric("pulsehub_closes_total{code=\"timeout\"}").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_never_reads_costs_no_memory_and_disturbs_nobody() {
+    let flags = [
+        ("socket.write_timeout", "1s"),
+        ("hub.tail_bytes", "1 MiB"),
+        ("journal.recent_bytes", "1 MiB"),
+    ];
+    let hub = TestHub::with(&flags).await;
+    let mut stuck = hub.client("slow", &["a.*"]).await;
+    let mut reader = hub.client("fast", &["a.*"]).await;
+    for client in [&mut stuck, &mut reader] {
+        client.subscribe(json!({"sub": "s", "topics": ["a.*"]})).await;
+        client.expect("live").await;
+    }
+    let before = memory();
+    let load = "x".repeat(200_000);
+    for n in 0..400 {
+        hub.publish(json!({"topic": "a.b", "data": {"n": n, "load": load}})).await;
+        assert_eq!(numbers(&reader.events("s", 1).await), [n]);
+    }
+    let grown = memory().saturating_sub(before);
+    assert!(grown < 64 << 20, "{grown} bytes more after 80 MB that somebody did not read");
+    let closed = "pulsehub_closes_total{code=\"too_slow\"}";
+    hub.metric_becomes(closed, 1.0).await;
+    assert_eq!(hub.metric(&hits("write_timeout")).await, 1.0);
+    eventually("the end of the stuck socket", async || {
+        (hub.metric("pulsehub_connections").await == 1.0).then_some(())
+    })
+    .await;
+    while let Some(Message::Text(_)) = stuck.next().await {} // what was under way, then the end
+    hub.publish_numbers("a.b", 400..401).await;
+    assert_eq!(numbers(&reader.events("s", 1).await), [400]);
+}
+
+/// Resident bytes of this process.
+fn memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse::<usize>().unwrap() << 10
+}
