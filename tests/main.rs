@@ -6,6 +6,7 @@ mod access;
 mod bad_input;
 mod broker;
 mod drain;
+mod floors;
 mod golden;
 mod latest;
 mod limits;
