@@ -1,14 +1,7 @@
 //! Who may open a socket, with which credentials, and for how long.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use pulsehub::{
-    auth::{ApiKey, NewApiKey},
-    grants::Grants,
-    store::Store,
-    time::Clock,
-    topic::TopicPattern,
-};
-use secrecy::ExposeSecret as _;
+use pulsehub::{store::Store, time::Clock};
 use serde_json::{Value, json};
 
 use crate::support::hub::{Client, PROTOCOL, TestHub, numbers};
@@ -37,16 +30,6 @@ async fn ticket(hub: &TestHub, token: &str) -> String {
     answer["ticket"].as_str().unwrap().to_owned()
 }
 
-async fn make_key(hub: &TestHub, name: &str) -> (String, String) {
-    let grants =
-        Grants { subscribe: vec![TopicPattern::parse("a.*").unwrap()], publish: Vec::new() };
-    let new = NewApiKey { name: name.into(), grants, role: None, expires: None };
-    let (key, stored) = ApiKey::make(new, Clock::system().now()).unwrap();
-    let id = stored.id.clone();
-    Store::open(&hub.data(), Clock::system()).unwrap().put_key(stored).await.unwrap();
-    (id, key.expose_secret().to_owned())
-}
-
 #[tokio::test]
 async fn credentials_come_in_a_header_a_subprotocol_a_cookie_or_a_ticket() {
     let hub = TestHub::start().await;
@@ -61,7 +44,7 @@ async fn credentials_come_in_a_header_a_subprotocol_a_cookie_or_a_ticket() {
         let chosen = (header.0 == "sec-websocket-protocol").then_some("hub.v1");
         assert_eq!(client.protocol.as_deref(), chosen); // never the one with the token
     }
-    let (_, key) = make_key(&hub, "machine").await;
+    let (_, key) = hub.make_key("machine", &["a.*"]).await;
     let mut client = hub.socket(PATH, &[PROTOCOL, ("x-api-key", &key)]).await;
     assert_eq!(user(&mut client).await, "machine");
     let ticket = ticket(&hub, &token).await;
@@ -221,8 +204,8 @@ async fn a_grant_lost_by_refresh_ends_its_subscriptions_at_once() {
 #[tokio::test]
 async fn revoking_a_key_closes_its_sockets_and_no_others() {
     let hub = TestHub::start().await;
-    let (id, key) = make_key(&hub, "machine").await;
-    let (_, other) = make_key(&hub, "other").await;
+    let (id, key) = hub.make_key("machine", &["a.*"]).await;
+    let (_, other) = hub.make_key("other", &["a.*"]).await;
     let mut client = hub.socket(PATH, &[PROTOCOL, ("x-api-key", &key)]).await;
     let mut untouched = hub.socket(PATH, &[PROTOCOL, ("x-api-key", &other)]).await;
     user(&mut client).await;

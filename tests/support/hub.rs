@@ -8,8 +8,10 @@ use std::{
 use futures_util::{SinkExt as _, StreamExt as _};
 use pulsehub::{
     app::App,
-    auth::{MintClaims, mint},
+    auth::{ApiKey, MintClaims, NewApiKey, mint},
     config::Config,
+    grants::Grants,
+    store::Store,
     time::{Clock, Span},
     topic::TopicPattern,
 };
@@ -19,7 +21,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
-    tungstenite::{Message, client::IntoClientRequest as _},
+    tungstenite::{self, Message, client::IntoClientRequest as _},
 };
 
 use super::{DEADLINE, eventually};
@@ -145,6 +147,18 @@ impl TestHub {
         token.expose_secret().to_owned()
     }
 
+    /// An API key that may subscribe to `patterns`, made as the command line does; its id and the key.
+    pub(crate) async fn make_key(&self, name: &str, patterns: &[&str]) -> (String, String) {
+        let subscribe = patterns.iter().map(|text| TopicPattern::parse(text).unwrap()).collect();
+        let grants = Grants { subscribe, publish: Vec::new() };
+        let new = NewApiKey { name: name.into(), grants, role: None, expires: None };
+        let (key, stored) = ApiKey::make(new, self.clock.now()).unwrap();
+        let id = stored.id.clone();
+        let store = Store::open(&self.data(), self.clock.clone()).unwrap();
+        store.put_key(stored).await.unwrap();
+        (id, key.expose_secret().to_owned())
+    }
+
     /// Publishes over HTTP as somebody who may publish anything; gives the answer.
     pub(crate) async fn publish(&self, events: Value) -> Value {
         let token = self.token("publisher", &["**"]);
@@ -185,15 +199,34 @@ impl TestHub {
 
     /// An open socket that has said nothing.
     pub(crate) async fn socket(&self, path: &str, headers: &[(&'static str, &str)]) -> Client {
+        self.open(path, headers).await.unwrap()
+    }
+
+    /// A socket of a hub that may be going away.
+    pub(crate) fn try_socket(
+        &self,
+        headers: &[(&'static str, &str)],
+    ) -> impl Future<Output = Option<Client>> + use<> {
+        let opening = self.open("/ws/real-time", headers);
+        async { opening.await.ok() }
+    }
+
+    fn open(
+        &self,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> impl Future<Output = Result<Client, tungstenite::Error>> + use<> {
         let mut request = format!("ws://{}{path}", self.address).into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().append(*name, value.parse().unwrap());
         }
-        let connecting = tokio_tungstenite::connect_async(request);
-        let (socket, response) = timeout(DEADLINE, connecting).await.unwrap().unwrap();
-        let protocol = response.headers().get("sec-websocket-protocol");
-        let protocol = protocol.map(|value| value.to_str().unwrap().to_owned());
-        Client { socket, protocol }
+        async {
+            let connecting = tokio_tungstenite::connect_async(request);
+            let (socket, response) = timeout(DEADLINE, connecting).await.unwrap()?;
+            let protocol = response.headers().get("sec-websocket-protocol");
+            let protocol = protocol.map(|value| value.to_str().unwrap().to_owned());
+            Ok(Client { socket, protocol })
+        }
     }
 }
 
