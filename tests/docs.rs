@@ -1,0 +1,76 @@
+//! The documents name what the code has.
+
+use std::{fs, path::Path};
+
+use pulsehub::{protocol::CloseCode, telemetry::Telemetry};
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// Whether `name` stands in `document` as code.
+#[track_caller]
+fn assert_named(document: &str, name: &str) {
+    assert!(document.contains(&format!("`{name}`")), "`{name}` is not in the document");
+}
+
+#[test]
+fn protocol_md_names_every_refusal_error_and_close_code() {
+    let document = read("docs/protocol.md");
+    // In http/error.rs a line is NAME = STATUS "code" "title".
+    let source = read("src/http/error.rs");
+    let codes: Vec<&str> = source
+        .lines()
+        .filter(|line| line.trim_start().starts_with(|c: char| c.is_ascii_uppercase()))
+        .filter(|line| line.contains(" = ") && line.trim_end().ends_with(';'))
+        .filter_map(|line| line.split('"').nth(1))
+        .collect();
+    assert!(codes.len() > 20, "{codes:?}");
+    codes.iter().for_each(|code| assert_named(&document, code));
+
+    let source = read("src/protocol/server.rs");
+    let errors: Vec<&str> = source
+        .lines()
+        .filter(|line| line.trim_start().starts_with("ErrorCode::"))
+        .filter_map(|line| line.split('"').nth(1))
+        .collect();
+    assert!(errors.len() >= 11, "{errors:?}");
+    errors.iter().for_each(|error| assert_named(&document, error));
+
+    let source = read("src/protocol/close.rs");
+    assert_eq!(source.matches("=> 4").count() + source.matches("=> 1").count(), CLOSES.len());
+    for close in CLOSES {
+        assert!(
+            document.contains(&format!("| {} | `{}` |", close.number(), close.name())),
+            "{close}"
+        );
+    }
+}
+
+const CLOSES: [CloseCode; 11] = [
+    CloseCode::Restarting,
+    CloseCode::Overloaded,
+    CloseCode::BadMessage,
+    CloseCode::Unauthorized,
+    CloseCode::Forbidden,
+    CloseCode::UnsupportedProtocol,
+    CloseCode::Timeout,
+    CloseCode::Gap,
+    CloseCode::TooMany,
+    CloseCode::Expired,
+    CloseCode::TooSlow,
+];
+
+#[test]
+fn operations_md_names_every_metric() {
+    let document = read("docs/operations.md");
+    // Where they are registered: those without a value yet are not shown by /metrics.
+    let source = read("src/telemetry.rs");
+    let names = source.split("metric!(\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let metrics: Vec<String> =
+        names.chain(["commit_seconds"]).map(|name| format!("pulsehub_{name}")).collect();
+    assert!(metrics.len() > 18, "{metrics:?}");
+    let shown = Telemetry::new().openmetrics().unwrap();
+    assert!(shown.contains("# TYPE pulsehub_commit_seconds histogram"), "{shown}");
+    metrics.iter().for_each(|metric| assert_named(&document, metric));
+}
