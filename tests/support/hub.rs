@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
-    tungstenite::{self, Message, client::IntoClientRequest as _},
+    tungstenite::{Message, client::IntoClientRequest as _},
 };
 
 use super::{DEADLINE, eventually};
@@ -199,34 +199,15 @@ impl TestHub {
 
     /// An open socket that has said nothing.
     pub(crate) async fn socket(&self, path: &str, headers: &[(&'static str, &str)]) -> Client {
-        self.open(path, headers).await.unwrap()
-    }
-
-    /// A socket of a hub that may be going away.
-    pub(crate) fn try_socket(
-        &self,
-        headers: &[(&'static str, &str)],
-    ) -> impl Future<Output = Option<Client>> + use<> {
-        let opening = self.open("/ws/real-time", headers);
-        async { opening.await.ok() }
-    }
-
-    fn open(
-        &self,
-        path: &str,
-        headers: &[(&'static str, &str)],
-    ) -> impl Future<Output = Result<Client, tungstenite::Error>> + use<> {
         let mut request = format!("ws://{}{path}", self.address).into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().append(*name, value.parse().unwrap());
         }
-        async {
-            let connecting = tokio_tungstenite::connect_async(request);
-            let (socket, response) = timeout(DEADLINE, connecting).await.unwrap()?;
-            let protocol = response.headers().get("sec-websocket-protocol");
-            let protocol = protocol.map(|value| value.to_str().unwrap().to_owned());
-            Ok(Client { socket, protocol })
-        }
+        let connecting = tokio_tungstenite::connect_async(request);
+        let (socket, response) = timeout(DEADLINE, connecting).await.unwrap().unwrap();
+        let protocol = response.headers().get("sec-websocket-protocol");
+        let protocol = protocol.map(|value| value.to_str().unwrap().to_owned());
+        Client { socket, protocol }
     }
 }
 
