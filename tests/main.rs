@@ -5,6 +5,7 @@
 mod access;
 mod bad_input;
 mod broker;
+mod cli;
 mod docs;
 mod drain;
 mod floors;

@@ -1,0 +1,174 @@
+//! The program as people use it: what it prints, what its exit codes say, how `tail` comes back.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+};
+
+use crate::support::DEADLINE;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_pulsehub");
+
+/// The program with a clean environment.
+fn program(args: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    let ours = std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("PULSEHUB"));
+    ours.for_each(|name| drop(command.env_remove(name)));
+    command.args(args);
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    program(args).output().unwrap()
+}
+
+#[track_caller]
+fn assert_fails(args: &[&str], code: i32, says: &str) {
+    let output = run(args);
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {complaint}");
+    assert!(complaint.contains(says), "{args:?}: {complaint}");
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap().trim().to_owned()
+}
+
+/// A child process and the lines of its standard output; killed when dropped.
+struct Running {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn start(args: &[&str]) -> Self {
+        let mut child = program(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(DEADLINE).expect("a line on standard output")
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A hub, the address it listens on, and a token that may do everything.
+fn serve(data: &str, listen: &str) -> (Running, String, String) {
+    let hub = Running::start(&["serve", "--listen", listen, "--data", data]);
+    let line = hub.line();
+    let url = line.strip_prefix("listening on ").expect("the one line it prints").to_owned();
+    let token = stdout(&run(&["token", "--data", data, "--sub", "me", "--role", "admin"]));
+    (hub, url, token)
+}
+
+fn path(folder: &Path) -> &str {
+    folder.to_str().unwrap()
+}
+
+#[test]
+fn tail_comes_back_after_a_crash_and_goes_on_where_it_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = path(folder.path());
+    let (mut hub, url, token) = serve(data, "127.0.0.1:0");
+    let to = ["--url", &url, "--token", &token];
+    let publish = |text: &str| stdout(&run(&[&["publish", "demo.a", text], &to[..]].concat()));
+    publish("\"first\"");
+    let tail = Running::start(&[&["tail", "demo.**", "--last", "10"], &to[..]].concat());
+    assert!(tail.line().contains("\"data\":\"first\""));
+    hub.kill();
+    let (_hub, again, _) = serve(data, url.strip_prefix("http://").unwrap());
+    assert_eq!(again, url);
+    publish("\"second\"");
+    publish("plain text");
+    assert!(tail.line().contains("\"data\":\"second\""), "neither lost nor repeated");
+    assert!(tail.line().contains("\"data\":\"plain text\""));
+}
+
+#[test]
+fn commands_work_beside_a_running_hub() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = path(folder.path());
+    let (_hub, url, token) = serve(data, "127.0.0.1:0");
+    let to = ["--url", &url, "--token", &token];
+    let answer = stdout(&run(&[&["publish", "demo.a", "[1]", "--key", "k"], &to[..]].concat()));
+    assert!(answer.contains("\"accepted\":1"), "{answer}");
+    assert!(stdout(&run(&["healthcheck", "--url", &url])).contains("\"accepting\":true"));
+    let exported = stdout(&run(&["export", "--data", data, "--topics", "demo.*"]));
+    assert!(exported.contains("\"key\":\"k\",\"data\":[1]}"), "{exported}");
+    assert!(stdout(&run(&["check", "--data", data])).contains("journal: good"));
+
+    let make = ["key", "create", "--data", data, "--name", "locanext", "--publish", "locanext.**"];
+    let key = stdout(&run(&make));
+    let with_key = ["--url", &url, "--token", &key];
+    stdout(&run(&[&["publish", "locanext.metrics", "{}"], &with_key[..]].concat()));
+    assert_fails(
+        &[&["publish", "other.metrics", "{}"], &with_key[..]].concat(),
+        4,
+        "publish other",
+    );
+    let listed = stdout(&run(&["key", "list", "--data", data]));
+    assert!(listed.contains("locanext") && listed.contains("good"), "{listed}");
+    assert!(!listed.contains(&key), "a key is shown once");
+    assert!(stdout(&run(&["key", "revoke", "--data", data, &key])).starts_with("revoked "));
+    assert_fails(&[&["publish", "locanext.metrics", "{}"], &with_key[..]].concat(), 4, "revoked");
+
+    assert_fails(&["serve", "--data", data, "--listen", "127.0.0.1:0"], 1, "another pulsehub");
+    let busy = url.strip_prefix("http://").unwrap();
+    let other = tempfile::tempdir().unwrap();
+    assert_fails(&["serve", "--data", path(other.path()), "--listen", busy], 1, "cannot listen");
+    assert_fails(&["publish", "a", "1", "--url", &url, "--token", "no"], 4, "401");
+    assert_fails(&[&["publish", "hub.a", "1"], &to[..]].concat(), 4, "publish hub.a");
+}
+
+#[test]
+fn wrong_usage_and_settings_are_told_apart_and_say_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = path(folder.path());
+    assert_fails(&["publish", "a", "1", "--url", "http://127.0.0.1:1"], 3, "does not answer");
+    assert_fails(&["publish", "a..b", "1"], 2, "empty tokens");
+    assert_fails(&["token", "--data", data, "--sub", "x"], 2, "would grant nothing");
+    assert_fails(&["token", "--data", data, "--sub", "x", "--role", "boss"], 2, "no role");
+    assert_fails(&["serve", "--data", data, "--listen", "0.0.0.0:0"], 2, "openssl rand -hex 32");
+    assert_fails(&["serve", "--data", data, "--redis", "redis://x"], 2, "runs on one node");
+    assert_fails(&["frobnicate"], 2, "unrecognized subcommand");
+    let settings = folder.path().join("settings.toml");
+    std::fs::write(&settings, "[journal]\nmax_agee = \"1d\"\n").unwrap();
+    let says = "did you mean journal.max_age?";
+    assert_fails(&["check", "--settings-only", "--config", path(&settings)], 2, says);
+    let output = program(&["check", "--settings-only"]).env("PULSEHUB_LISTN", "x").output();
+    let output = output.unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(complaint.contains("did you mean PULSEHUB_LISTEN?"), "{complaint}");
+    for command in ["serve", "token", "key", "publish", "tail", "export", "check", "healthcheck"] {
+        let help = stdout(&run(&[command, "--help"]));
+        assert!(help.contains("Examples:"), "{command}: {help}");
+    }
+}
