@@ -9,6 +9,7 @@ mod drain;
 mod golden;
 mod latest;
 mod limits;
+mod seam;
 mod socket;
 mod socket_access;
 mod store;

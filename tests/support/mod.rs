@@ -1,5 +1,7 @@
 //! What the tests share.
 
+pub(crate) mod checker;
+pub(crate) mod dice;
 pub(crate) mod hub;
 
 use std::time::{Duration, Instant};
