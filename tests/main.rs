@@ -5,6 +5,8 @@
 mod access;
 mod bad_input;
 mod broker;
+mod crash;
+mod disk;
 mod drain;
 mod golden;
 mod latest;

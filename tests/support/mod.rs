@@ -3,6 +3,7 @@
 pub(crate) mod checker;
 pub(crate) mod dice;
 pub(crate) mod hub;
+pub(crate) mod process;
 
 use std::time::{Duration, Instant};
 
