@@ -187,6 +187,12 @@ impl Hub {
             }
             Start::Resume(position) => beginning.position = position.offset,
         }
+        if pace.is_some() {
+            // The view has not counted these yet, and they are not passed over: they came, or
+            // lie before the beginning.
+            let (from, to) = (guard.joined_at, beginning.position);
+            beginning.seen += self.count(&filter, from, to).await?;
+        }
         let recovered = beginning.gap.is_none() && {
             let resumed = matches!(start, Start::Resume(_));
             !resumed
@@ -209,6 +215,26 @@ impl Hub {
         };
         let head = self.head().offset;
         views.iter().map(|view| view.slowest_lag(head)).max().unwrap_or(0)
+    }
+
+    /// How many events match above `after` up to `until`.
+    async fn count(
+        &self,
+        filter: &TopicFilter,
+        mut after: Offset,
+        until: Offset,
+    ) -> Result<u64, ReadError> {
+        let mut count = 0;
+        while after < until {
+            let chunk = self.0.broker.read(after, until, filter, self.chunk_bytes()).await?;
+            let records = chunk.blocks.iter().flat_map(|block| block.records_after(after));
+            count += records
+                .take_while(|record| record.offset() <= chunk.reached)
+                .filter(|record| filter.matches(record.topic()))
+                .count() as u64;
+            after = chunk.reached;
+        }
+        Ok(count)
     }
 
     /// Finds or makes the view and takes a seat in it.

@@ -80,7 +80,7 @@ pub struct Gap {
 /// Where a cursor begins, decided by [`Hub::subscribe`].
 pub(super) struct Beginning {
     pub(super) position: Offset,
-    /// In mode `latest`: how many records had matched up to where the tail takes over.
+    /// In mode `latest`: how many records will have matched where the tail takes over.
     pub(super) seen: u64,
     pub(super) snapshot: Option<Arc<Block>>,
     /// In mode `latest`: history up to here is read before the tail is followed.
@@ -299,16 +299,19 @@ impl Cursor {
             Tail::Latest(conflated) => {
                 let mut conflated = conflated.lock();
                 let through = conflated.through();
-                let seen = std::mem::replace(&mut self.seen, conflated.matched());
-                if self.position < conflated.evicted_through() {
+                let next = if self.position < conflated.evicted_through() {
                     Next::Behind(through)
                 } else {
                     let (form, epoch) = (&view.key.form, self.hub.epoch());
-                    match conflated.changed(form, epoch, self.position, seen) {
+                    match conflated.changed(form, epoch, self.position, self.seen) {
                         Some(frame) => Next::Frame(frame),
                         None => Next::Nothing,
                     }
+                };
+                if !matches!(next, Next::Nothing) {
+                    self.seen = conflated.matched(); // the position will be `through`
                 }
+                next
             }
         };
         match next {

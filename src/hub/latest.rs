@@ -108,8 +108,10 @@ impl Conflated {
         seen: u64,
     ) -> Option<Frame> {
         let (first, _) = self.newest.range(position + 1..).next()?;
-        let skipped =
-            (self.matched - seen).saturating_sub(self.newest.range(first..).count() as u64);
+        let skipped = self
+            .matched
+            .saturating_sub(seen)
+            .saturating_sub(self.newest.range(first..).count() as u64);
         if let Some((cached_skipped, frame)) = &self.cached
             && (frame.first, frame.through, *cached_skipped) == (*first, self.through, skipped)
         {

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
-    tungstenite::{Message, client::IntoClientRequest as _},
+    tungstenite::{self, Message, client::IntoClientRequest as _},
 };
 
 use super::{DEADLINE, eventually};
@@ -199,15 +199,7 @@ impl TestHub {
 
     /// An open socket that has said nothing.
     pub(crate) async fn socket(&self, path: &str, headers: &[(&'static str, &str)]) -> Client {
-        let mut request = format!("ws://{}{path}", self.address).into_client_request().unwrap();
-        for (name, value) in headers {
-            request.headers_mut().append(*name, value.parse().unwrap());
-        }
-        let connecting = tokio_tungstenite::connect_async(request);
-        let (socket, response) = timeout(DEADLINE, connecting).await.unwrap().unwrap();
-        let protocol = response.headers().get("sec-websocket-protocol");
-        let protocol = protocol.map(|value| value.to_str().unwrap().to_owned());
-        Client { socket, protocol }
+        Client::open(self.address, path, headers).await.unwrap()
     }
 }
 
@@ -222,6 +214,23 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// An open socket that has said nothing, or why there is none.
+    pub(crate) async fn open(
+        address: SocketAddr,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, tungstenite::Error> {
+        let mut request = format!("ws://{address}{path}").into_client_request()?;
+        for (name, value) in headers {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
+        let connecting = tokio_tungstenite::connect_async(request);
+        let (socket, response) = timeout(DEADLINE, connecting).await.expect("no answer")?;
+        let protocol = response.headers().get("sec-websocket-protocol");
+        let protocol = protocol.map(|value| value.to_str().unwrap().to_owned());
+        Ok(Self { socket, protocol })
+    }
+
     pub(crate) async fn send(&mut self, message: Value) {
         self.send_raw(Message::text(message.to_string())).await;
     }

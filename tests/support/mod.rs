@@ -1,6 +1,9 @@
 //! What the tests share.
 
+pub(crate) mod checker;
+pub(crate) mod dice;
 pub(crate) mod hub;
+pub(crate) mod process;
 
 use std::time::{Duration, Instant};
 

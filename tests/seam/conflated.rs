@@ -1,0 +1,138 @@
+//! The seam in mode `latest`: whoever joins ends with the newest values, and every event is counted.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use pulsehub::{
+    hub::{Bell, Item, Start, Subscription},
+    position::{Offset, Position},
+    protocol::Mode,
+    topic::TopicFilter,
+};
+use tokio::time::timeout;
+
+use super::world::{World, any_filter, dawdle, form, read_message};
+use crate::support::{DEADLINE, dice::Dice};
+
+/// The newest offset of each (topic, key).
+type Screen = BTreeMap<(String, String), Offset>;
+
+/// What one subscription ended with.
+struct Ended {
+    name: String,
+    filter: TopicFilter,
+    start: Start,
+    after: Offset,
+    screen: Screen,
+    /// Events that came from behind the start, and those that were said to be passed over.
+    counted: u64,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mode_latest_ends_with_the_newest_values_and_counts_what_it_passed_over() {
+    let first = Dice::first_seed(9000);
+    for seed in first..first + 150 {
+        let run = one_run(seed);
+        timeout(DEADLINE, run).await.unwrap_or_else(|_| panic!("seed {seed}: it hangs"));
+    }
+}
+
+async fn one_run(seed: u64) {
+    let mut dice = Dice::new(seed);
+    let world = World::new(&mut dice, Vec::new());
+    let past = world.publisher(dice.split(), "past".into(), dice.within(1..30));
+    past.await.unwrap();
+    let expected = world.broker.head().offset + 50;
+    let publishers: Vec<_> = (0..3)
+        .map(|n| world.publisher(dice.split(), format!("p{n}"), dice.within(4..12)))
+        .collect();
+    let readers =
+        (0..6).map(|n| follow(&world, format!("seed {seed}, reader {n}"), dice.split(), expected));
+    let readers = futures_util::future::join_all(readers.collect::<Vec<_>>());
+    let published = async {
+        for publisher in publishers {
+            publisher.await.unwrap();
+        }
+        world.finish().await
+    };
+    let (ended, _) = tokio::join!(readers, published);
+    let log = everything(&world).await;
+    world.close().await;
+    for ended in ended {
+        ended.judge(&log);
+    }
+}
+
+async fn follow(world: &World, name: String, mut dice: Dice, expected: Offset) -> Ended {
+    world.reached(dice.within(0..expected)).await;
+    dawdle(&mut dice).await;
+    let filter = any_filter(&mut dice);
+    let head = world.broker.head();
+    let start = match dice.within(0..4) {
+        0 => Start::Live,
+        1 => Start::Last(dice.within(0..20) as usize),
+        2 => Start::Latest,
+        _ => Start::Resume(Position { offset: dice.within(0..head.offset + 1), ..head }),
+    };
+    let bell = Arc::new(Bell::default());
+    let subscription = Subscription {
+        form: form(),
+        filter: filter.clone(),
+        mode: Mode::Latest,
+        max_hz: Some(60.0),
+        start,
+    };
+    let (cursor, answer) = world.hub.subscribe(subscription, bell.clone()).await.unwrap();
+    let after = answer.position.offset;
+    let mut reader = world.reader(cursor, bell, dice);
+    let mut ended = Ended { name, filter, start, after, screen: Screen::new(), counted: 0 };
+    let mut position = 0;
+    while let Some(item) = reader.next().await {
+        match item {
+            Item::Frame(frame) => {
+                let message = read_message(&frame);
+                ended.counted += message["skipped"].as_u64().unwrap();
+                for event in message["events"].as_array().unwrap() {
+                    let offset = event["offset"].as_u64().unwrap();
+                    ended.counted += u64::from(offset > after);
+                    let text = |name: &str| event[name].as_str().unwrap().to_owned();
+                    let before = ended.screen.insert((text("topic"), text("key")), offset);
+                    assert!(before.is_none_or(|before| before < offset), "{}", ended.name);
+                }
+                assert!(frame.through >= position, "{}: the position went back", ended.name);
+                position = frame.through;
+            }
+            Item::Live(_) => {}
+            Item::Gap(gap) => panic!("{}: {gap:?}", ended.name),
+            Item::Failed(error) => panic!("{}: {error}", ended.name),
+        }
+    }
+    ended
+}
+
+/// Topic and key of all that was published.
+async fn everything(world: &World) -> BTreeMap<Offset, (String, String)> {
+    let (until, all) = (world.broker.head().offset, crate::support::filter(&["**"]));
+    let (mut log, mut position) = (BTreeMap::new(), 0);
+    while position < until {
+        let chunk = world.broker.read(position, until, &all, 1 << 20).await.unwrap();
+        for record in chunk.blocks.iter().flat_map(|block| block.records_after(position)) {
+            let key: String = serde_json::from_slice(record.key().unwrap()).unwrap();
+            log.insert(record.offset(), (record.topic().to_owned(), key));
+        }
+        position = chunk.reached;
+    }
+    log
+}
+
+impl Ended {
+    fn judge(&self, log: &BTreeMap<Offset, (String, String)>) {
+        let matching = || log.iter().filter(|(_, (topic, _))| self.filter.matches(topic));
+        // A start from the newest values shows what was there before it, too.
+        let from = if self.start == Start::Latest { 0 } else { self.after };
+        let behind = |after| matching().filter(move |(offset, _)| **offset > after);
+        let wanted: Screen = behind(from).map(|(offset, slot)| (slot.clone(), *offset)).collect();
+        assert_eq!(self.screen, wanted, "{}, {:?} at {}", self.name, self.start, self.after);
+        let matched = behind(self.after).count() as u64;
+        assert_eq!(self.counted, matched, "{}, {:?} at {}", self.name, self.start, self.after);
+    }
+}

@@ -1,0 +1,152 @@
+//! The hub as a process of its own, which can be killed and started again on its folder.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{sync::oneshot, time::timeout};
+
+use super::DEADLINE;
+
+/// A folder with settings and data, on which one hub after the other is run.
+pub(crate) struct Home {
+    folder: TempDir,
+}
+
+impl Home {
+    /// `settings` is the text of the settings file.
+    pub(crate) fn new(settings: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("pulsehub.toml"), settings).unwrap();
+        Self { folder }
+    }
+
+    /// Starts a hub and waits until it listens.
+    pub(crate) async fn start(&self) -> Process {
+        let mut command = self.command("serve");
+        command.args(["--listen", "127.0.0.1:0"]);
+        self.run(command).await
+    }
+
+    /// Starts a hub to which a file that grows too large is an error, not its end.
+    pub(crate) async fn start_ignoring_file_size_signals(&self) -> Process {
+        let hub = self.command("serve");
+        let mut command = clean(Command::new("bash"));
+        command.args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#]).arg(hub.get_program());
+        command.args(hub.get_args()).args(["--listen", "127.0.0.1:0"]);
+        self.run(command).await
+    }
+
+    async fn run(&self, mut command: Command) -> Process {
+        let log = self.folder.path().join("log");
+        let log_file = File::options().create(true).append(true).open(&log).unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file);
+        let mut child = command.spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let mut process = Process { child, address: SocketAddr::from(([0, 0, 0, 0], 0)), log };
+        let (tell, told) = oneshot::channel();
+        std::thread::spawn(move || {
+            let mut lines = BufReader::new(stdout).lines();
+            let _ = tell.send(lines.next()); // the test may have given up
+            lines.for_each(drop); // a pipe nobody reads would end the hub
+        });
+        let line = timeout(DEADLINE, told).await.ok().and_then(Result::ok).flatten();
+        let line = line.and_then(Result::ok).unwrap_or_default();
+        let address = line.strip_prefix("listening on http://");
+        let address = address.and_then(|address| address.parse().ok());
+        process.address = address.unwrap_or_else(|| panic!("{line:?}, {}", process.log()));
+        process
+    }
+
+    /// A token for `patterns`, to publish and to subscribe.
+    pub(crate) fn token(&self, name: &str, patterns: &str) -> String {
+        let mut command = self.command("token");
+        command.args(["--sub", name, "--subscribe", patterns, "--publish", patterns]);
+        output(command).trim().to_owned()
+    }
+
+    /// The events in the log that match, whether a hub runs or not.
+    pub(crate) fn export(&self, pattern: &str) -> Vec<Value> {
+        let mut command = self.command("export");
+        command.args(["--topics", pattern]);
+        output(command).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Where the log and the store are.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = clean(Command::new(env!("CARGO_BIN_EXE_pulsehub")));
+        command.arg(name).arg("--data").arg(self.data());
+        command.arg("--config").arg(self.folder.path().join("pulsehub.toml"));
+        command
+    }
+}
+
+/// The tester's own variables must not become the hub's settings.
+fn clean(mut command: Command) -> Command {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    command.env_clear().env("PATH", path);
+    command
+}
+
+fn output(mut command: Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A running hub; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    address: SocketAddr,
+    log: PathBuf,
+}
+
+impl Process {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends the process as `kill -9` does, and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        let ended = self.child.try_wait().unwrap();
+        assert_eq!(ended, None, "the hub had ended by itself: {}", self.log());
+        self.end();
+    }
+
+    /// What the hub wrote last, for messages.
+    pub(crate) fn log(&self) -> String {
+        last_lines(&self.log)
+    }
+
+    fn end(&mut self) {
+        // It may have ended already, and then there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn last_lines(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
