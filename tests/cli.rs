@@ -15,7 +15,9 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_pulsehub");
 fn program(args: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     let ours = std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("PULSEHUB"));
-    ours.for_each(|name| drop(command.env_remove(name)));
+    for name in ours {
+        command.env_remove(name);
+    }
     command.args(args);
     command
 }
