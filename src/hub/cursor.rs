@@ -317,6 +317,8 @@ impl Cursor {
         match next {
             Next::Frame(frame) => {
                 self.move_to(frame.through);
+                // In mode `latest` what changes from here on waits for its time.
+                self.more = !self.said_live || matches!(view.tail, Tail::Frames(_));
                 Step::Item(Item::Frame(frame))
             }
             Next::Behind(until) => {

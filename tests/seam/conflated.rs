@@ -1,9 +1,9 @@
 //! The seam in mode `latest`: whoever joins ends with the newest values, and every event is counted.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, future::poll_fn, sync::Arc, task::Poll};
 
 use pulsehub::{
-    hub::{Bell, Item, Start, Subscription},
+    hub::{Bell, Form, Item, Start, Subscription},
     position::{Offset, Position},
     protocol::Mode,
     topic::TopicFilter,
@@ -11,7 +11,7 @@ use pulsehub::{
 use tokio::time::timeout;
 
 use super::world::{World, any_filter, dawdle, form, read_message};
-use crate::support::{DEADLINE, dice::Dice};
+use crate::support::{DEADLINE, dice::Dice, event, eventually, filter};
 
 /// The newest offset of each (topic, key).
 type Screen = BTreeMap<(String, String), Offset>;
@@ -34,6 +34,38 @@ async fn mode_latest_ends_with_the_newest_values_and_counts_what_it_passed_over(
         let run = one_run(seed);
         timeout(DEADLINE, run).await.unwrap_or_else(|_| panic!("seed {seed}: it hangs"));
     }
+}
+
+#[tokio::test]
+async fn a_value_that_changes_again_waits_for_its_time() {
+    let world = World::new(&mut Dice::new(1), Vec::new());
+    let bell = Arc::new(Bell::default());
+    let subscription = Subscription {
+        form: Form::Data,
+        filter: filter(&["**"]),
+        mode: Mode::Latest,
+        max_hz: Some(0.01),
+        start: Start::Live,
+    };
+    let (mut cursor, _) = world.hub.subscribe(subscription, bell.clone()).await.unwrap();
+    let mut next = async || {
+        let next = poll_fn(|cx| {
+            bell.listen(cx.waker());
+            cursor.poll_next(cx)
+        });
+        timeout(DEADLINE, next).await.unwrap()
+    };
+    assert!(matches!(next().await, Item::Live(_)));
+    world.broker.publish(vec![event("a", "s", "1", None, "1")]).await.unwrap();
+    assert!(matches!(next().await, Item::Frame(_)));
+    let second = world.broker.publish(vec![event("a", "s", "2", None, "2")]).await.unwrap();
+    eventually("the second value is dispatched", async || {
+        (world.hub.head().offset >= second.position.offset).then_some(())
+    })
+    .await;
+    let is_pending = poll_fn(|cx| Poll::Ready(cursor.poll_next(cx).is_pending())).await;
+    assert!(is_pending, "a hundred seconds have not passed");
+    world.close().await;
 }
 
 async fn one_run(seed: u64) {
