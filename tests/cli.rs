@@ -151,6 +151,28 @@ fn commands_work_beside_a_running_hub() {
 }
 
 #[test]
+fn a_refusal_is_told_in_words_and_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_hub, url, token) = serve(path(folder.path()), "127.0.0.1:0");
+    assert_fails(&["publish", "a", "1", "--url", &url], 4, "`pulsehub token` prints one");
+    assert_fails(&["tail", "a", "--url", &url], 4, "`pulsehub token` prints one");
+    assert_fails(&["tail", "a", "--url", &url, "--token", "no"], 4, "three parts");
+    let says = "such as http://127.0.0.1:8080";
+    assert_fails(&["healthcheck", "--url", "127.0.0.1:8080"], 2, says);
+    assert_fails(&["healthcheck", "--url", "localhost:8080"], 2, says);
+
+    let events = folder.path().join("events.ndjson");
+    std::fs::write(&events, "{\"topic\":\"a\"}\n{\"topic\":\"b..c\"}\n").unwrap();
+    let mut publish = program(&["publish", "-", "--url", &url, "--token", &token]);
+    let output = publish.stdin(std::fs::File::open(&events).unwrap()).output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    assert!(complaint.starts_with("pulsehub: 422 Unprocessable Entity: "), "{complaint}");
+    assert!(complaint.contains("empty tokens"), "{complaint}");
+    assert!(!complaint.contains("urn:"), "no raw problem document: {complaint}");
+}
+
+#[test]
 fn wrong_usage_and_settings_are_told_apart_and_say_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let data = path(folder.path());

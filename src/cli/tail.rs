@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::{
 
 use super::{
     Failure,
-    client::{ClientArgs, cause},
+    client::{ClientArgs, NO_TOKEN, cause},
 };
 use crate::{protocol::SUBPROTOCOL, topic::TopicPattern};
 
@@ -160,6 +160,11 @@ impl Tail {
             };
             let text = match message {
                 Message::Text(text) => text,
+                Message::Close(Some(frame))
+                    if u16::from(frame.code) == 4401 && !self.client.has_token() =>
+                {
+                    return Err(Failure::Refused(NO_TOKEN.to_owned()));
+                }
                 Message::Close(frame) => return closed(frame),
                 _ => continue,
             };
