@@ -77,7 +77,11 @@ impl Publish {
         let text = self.data.as_deref().unwrap_or("null");
         let data = match RawValue::from_string(text.to_owned()) {
             Ok(data) => data,
-            Err(_) => {
+            Err(error) => {
+                // Quotes that the shell took away, more often than a text that begins like this.
+                if text.starts_with(['{', '[']) {
+                    eprintln!("pulsehub: sent as a text, for it is no JSON: {error}");
+                }
                 serde_json::value::to_raw_value(&Value::from(text)).map_err(anyhow::Error::from)?
             }
         };
