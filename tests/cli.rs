@@ -156,6 +156,7 @@ fn a_refusal_is_told_in_words_and_says_what_to_do() {
     let (_hub, url, token) = serve(path(folder.path()), "127.0.0.1:0");
     assert_fails(&["publish", "a", "1", "--url", &url], 4, "`pulsehub token` prints one");
     assert_fails(&["tail", "a", "--url", &url], 4, "`pulsehub token` prints one");
+    assert_fails(&["tail", "a", "--url", &url, "--token", ""], 4, "`pulsehub token` prints one");
     assert_fails(&["tail", "a", "--url", &url, "--token", "no"], 4, "three parts");
     let says = "such as http://127.0.0.1:8080";
     assert_fails(&["healthcheck", "--url", "127.0.0.1:8080"], 2, says);
@@ -182,6 +183,9 @@ fn wrong_usage_and_settings_are_told_apart_and_say_what_to_do() {
     let data = path(folder.path());
     assert_fails(&["publish", "a", "1", "--url", "http://127.0.0.1:1"], 3, "does not answer");
     assert_fails(&["publish", "a..b", "1"], 2, "empty tokens");
+    assert_fails(&["publish", "-", "--type", "x"], 2, "reads whole events");
+    assert_fails(&["tail", "a", "--since", "yesterday"], 2, "`since` is a duration");
+    assert_fails(&["tail", "a", "--resume", "yesterday"], 2, "--resume <POSITION>");
     assert_fails(&["token", "--data", data, "--sub", "x"], 2, "would grant nothing");
     assert_fails(&["token", "--data", data, "--sub", "x", "--role", "boss"], 2, "no role");
     assert_fails(&["serve", "--data", data, "--listen", "0.0.0.0:0"], 2, "openssl rand -hex 32");

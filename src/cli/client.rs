@@ -28,14 +28,18 @@ pub(super) struct ClientArgs {
 }
 
 impl ClientArgs {
-    /// Whether a token was given at all.
+    /// Whether a token was given at all; an empty variable gives none.
     pub(super) fn has_token(&self) -> bool {
-        self.token.is_some()
+        self.given().is_some()
     }
 
     /// The token, in a header's form.
     pub(super) fn bearer(&self) -> Option<String> {
-        self.token.as_ref().map(|token| format!("Bearer {}", token.expose_secret()))
+        self.given().map(|token| format!("Bearer {token}"))
+    }
+
+    fn given(&self) -> Option<&str> {
+        self.token.as_ref().map(|token| token.expose_secret()).filter(|token| !token.is_empty())
     }
 
     /// The address of `path` on the hub.
@@ -63,9 +67,7 @@ impl ClientArgs {
         }
         let message = explain(status, &body);
         Err(match status {
-            StatusCode::UNAUTHORIZED if self.token.is_none() => {
-                Failure::Refused(NO_TOKEN.to_owned())
-            }
+            StatusCode::UNAUTHORIZED if !self.has_token() => Failure::Refused(NO_TOKEN.to_owned()),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Refused(message),
             _ => Failure::Failed(anyhow::anyhow!(message)),
         })

@@ -58,6 +58,7 @@ impl Publish {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let url = self.client.at("/api/v1/publish")?;
         let (kind, body) = if self.topic == "-" {
+            self.takes_whole_events()?;
             let mut events = String::new();
             std::io::stdin().read_to_string(&mut events).map_err(anyhow::Error::from)?;
             ("application/x-ndjson", events)
@@ -69,6 +70,17 @@ impl Publish {
             .send(|client| client.post(url).header("content-type", kind).body(body))
             .await?;
         println!("{answer}");
+        Ok(())
+    }
+
+    /// Events from standard input say everything themselves; what a flag says would be lost.
+    fn takes_whole_events(&self) -> Result<(), Failure> {
+        let parts = [&self.data, &self.kind, &self.key, &self.source, &self.id];
+        if parts.iter().any(|part| part.is_some()) {
+            let message =
+                "`publish -` reads whole events: put DATA, type, key, source and id into each";
+            return Err(Failure::Usage(message.into()));
+        }
         Ok(())
     }
 
