@@ -264,7 +264,7 @@ impl Hub {
         let seat = Arc::new(Seat::new(bell, joined_at));
         let seat_key = view.seats.lock().insert(seat.clone());
         self.0.telemetry.subscriptions.inc();
-        Joined { hub: self.clone(), view, slot, seat_key, seat: Some(seat), joined_at, seen }
+        Joined { hub: self.clone(), view, slot, seat_key, seat, seated: false, joined_at, seen }
     }
 
     /// Gives the seat up, and the view with it when it was the last.
@@ -314,21 +314,23 @@ struct Joined {
     view: Arc<View>,
     slot: usize,
     seat_key: usize,
-    seat: Option<Arc<Seat>>,
+    seat: Arc<Seat>,
+    seated: bool,
     joined_at: Offset,
     seen: u64,
 }
 
 impl Joined {
     fn sit(mut self, beginning: Beginning) -> Cursor {
-        let seat = self.seat.take().unwrap_or_else(|| unreachable!("a seat is taken once"));
-        Cursor::new(self.hub.clone(), self.view.clone(), self.slot, self.seat_key, seat, beginning)
+        self.seated = true; // from here on the cursor gives it up
+        let (hub, view, seat) = (self.hub.clone(), self.view.clone(), self.seat.clone());
+        Cursor::new(hub, view, self.slot, self.seat_key, seat, beginning)
     }
 }
 
 impl Drop for Joined {
     fn drop(&mut self) {
-        if self.seat.is_some() {
+        if !self.seated {
             self.hub.leave(self.slot, self.seat_key);
         }
     }
