@@ -151,15 +151,51 @@ fn commands_work_beside_a_running_hub() {
 }
 
 #[test]
+fn a_refusal_is_told_in_words_and_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_hub, url, token) = serve(path(folder.path()), "127.0.0.1:0");
+    assert_fails(&["publish", "a", "1", "--url", &url], 4, "`pulsehub token` prints one");
+    assert_fails(&["tail", "a", "--url", &url], 4, "`pulsehub token` prints one");
+    assert_fails(&["tail", "a", "--url", &url, "--token", ""], 4, "`pulsehub token` prints one");
+    assert_fails(&["tail", "a", "--url", &url, "--token", "no"], 4, "three parts");
+    let says = "such as http://127.0.0.1:8080";
+    assert_fails(&["healthcheck", "--url", "127.0.0.1:8080"], 2, says);
+    assert_fails(&["healthcheck", "--url", "localhost:8080"], 2, says);
+
+    let unquoted = run(&["publish", "a", "{text:hello}", "--url", &url, "--token", &token]);
+    assert!(unquoted.status.success());
+    assert!(String::from_utf8_lossy(&unquoted.stderr).contains("sent as a text"));
+
+    let events = folder.path().join("events.ndjson");
+    std::fs::write(&events, "{\"topic\":\"a\"}\n{\"topic\":\"b..c\"}\n").unwrap();
+    let mut publish = program(&["publish", "-", "--url", &url, "--token", &token]);
+    let output = publish.stdin(std::fs::File::open(&events).unwrap()).output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    assert!(complaint.starts_with("pulsehub: 422 Unprocessable Entity: "), "{complaint}");
+    assert!(complaint.contains("empty tokens"), "{complaint}");
+    assert!(!complaint.contains("urn:"), "no raw problem document: {complaint}");
+}
+
+#[test]
 fn wrong_usage_and_settings_are_told_apart_and_say_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let data = path(folder.path());
     assert_fails(&["publish", "a", "1", "--url", "http://127.0.0.1:1"], 3, "does not answer");
     assert_fails(&["publish", "a..b", "1"], 2, "empty tokens");
+    assert_fails(&["publish", "-", "--type", "x"], 2, "reads whole events");
+    assert_fails(&["tail", "a", "--since", "yesterday"], 2, "`since` is a duration");
+    assert_fails(&["tail", "a", "--resume", "yesterday"], 2, "--resume <POSITION>");
     assert_fails(&["token", "--data", data, "--sub", "x"], 2, "would grant nothing");
     assert_fails(&["token", "--data", data, "--sub", "x", "--role", "boss"], 2, "no role");
     assert_fails(&["serve", "--data", data, "--listen", "0.0.0.0:0"], 2, "openssl rand -hex 32");
     assert_fails(&["serve", "--data", data, "--redis", "redis://x"], 2, "runs on one node");
+    let slip = folder.path().join("slip");
+    let says = "name the hub's with --data";
+    assert_fails(&["token", "--data", path(&slip), "--sub", "x", "--role", "admin"], 2, says);
+    assert_fails(&["key", "list", "--data", path(&slip)], 2, says);
+    assert!(!slip.exists(), "a folder that is not there is not made");
+    assert_fails(&["key", "create", "--data", data, "--name", "x"], 2, "would grant nothing");
     assert_fails(&["frobnicate"], 2, "unrecognized subcommand");
     let settings = folder.path().join("settings.toml");
     std::fs::write(&settings, "[journal]\nmax_agee = \"1d\"\n").unwrap();

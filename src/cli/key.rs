@@ -5,10 +5,10 @@ use secrecy::ExposeSecret as _;
 
 use super::{
     Failure,
-    settings::{SettingsArgs, open_store},
+    settings::{SettingsArgs, grants_something, open_store},
 };
 use crate::{
-    auth::{self, ApiKey, NewApiKey},
+    auth::{ApiKey, NewApiKey},
     grants::Grants,
     time::{self, Clock, Span},
     topic::TopicPattern,
@@ -69,11 +69,7 @@ impl Key {
         match self.action {
             Action::Create { name, subscribe, publish, role, ttl, settings } => {
                 let config = settings.load(&[])?;
-                if let Some(role) = &role
-                    && !auth::knows_role(&config.auth, role)
-                {
-                    return Err(Failure::Usage(format!("there is no role {role:?}")));
-                }
+                grants_something(&config, "key", &subscribe, &publish, role.as_deref())?;
                 let now = Clock::system().now();
                 let new = NewApiKey {
                     name,

@@ -58,6 +58,7 @@ impl Publish {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let url = self.client.at("/api/v1/publish")?;
         let (kind, body) = if self.topic == "-" {
+            self.takes_whole_events()?;
             let mut events = String::new();
             std::io::stdin().read_to_string(&mut events).map_err(anyhow::Error::from)?;
             ("application/x-ndjson", events)
@@ -72,12 +73,27 @@ impl Publish {
         Ok(())
     }
 
+    /// Events from standard input say everything themselves; what a flag says would be lost.
+    fn takes_whole_events(&self) -> Result<(), Failure> {
+        let parts = [&self.data, &self.kind, &self.key, &self.source, &self.id];
+        if parts.iter().any(|part| part.is_some()) {
+            let message =
+                "`publish -` reads whole events: put DATA, type, key, source and id into each";
+            return Err(Failure::Usage(message.into()));
+        }
+        Ok(())
+    }
+
     fn event(&self) -> Result<String, Failure> {
         let topic = Topic::parse(&self.topic).map_err(|error| Failure::Usage(error.to_string()))?;
         let text = self.data.as_deref().unwrap_or("null");
         let data = match RawValue::from_string(text.to_owned()) {
             Ok(data) => data,
-            Err(_) => {
+            Err(error) => {
+                // Quotes that the shell took away, more often than a text that begins like this.
+                if text.starts_with(['{', '[']) {
+                    eprintln!("pulsehub: sent as a text, for it is no JSON: {error}");
+                }
                 serde_json::value::to_raw_value(&Value::from(text)).map_err(anyhow::Error::from)?
             }
         };

@@ -21,10 +21,10 @@ Examples:
 
 Prints `listening on http://ADDR` once it is ready. SIGTERM or Ctrl-C drains and stops; a second one ends at once.")]
 pub(super) struct Serve {
-    /// The address and port to listen on; port 0 takes a free one
+    /// The address and port to listen on, 127.0.0.1:8080 by default; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// The Redis that many nodes share
+    /// The Redis that many nodes share; refused until that is built
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
     /// Also print a one-time sign-in link and a curl line that publishes, to standard error

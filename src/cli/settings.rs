@@ -6,12 +6,12 @@ use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Failure;
-use crate::{config::Config, store::Store, time::Clock};
+use crate::{auth, config::Config, store::Store, time::Clock, topic::TopicPattern};
 
 /// Flags of every command that reads the settings.
 #[derive(Args)]
 pub(super) struct SettingsArgs {
-    /// The data folder
+    /// The data folder; without it, what the settings say: ./data by default
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
     /// A settings file; see docs/configuration.md
@@ -34,6 +34,30 @@ impl SettingsArgs {
     }
 }
 
+/// Refuses credentials that nobody could do anything with: `what` is a token or a key.
+pub(super) fn grants_something(
+    config: &Config,
+    what: &str,
+    subscribe: &[TopicPattern],
+    publish: &[TopicPattern],
+    role: Option<&str>,
+) -> Result<(), Failure> {
+    if let Some(role) = role
+        && !auth::knows_role(&config.auth, role)
+    {
+        let message = format!(
+            "there is no role {role:?}: take viewer, publisher, admin or one of [auth.roles]"
+        );
+        return Err(Failure::Usage(message));
+    }
+    if subscribe.is_empty() && publish.is_empty() && role.is_none() {
+        let message =
+            format!("the {what} would grant nothing: give --subscribe, --publish or --role");
+        return Err(Failure::Usage(message));
+    }
+    Ok(())
+}
+
 /// The secret tokens are signed with: the configured one, else that of the data folder.
 pub(super) fn signing_secret(config: &Config) -> Result<SecretString, Failure> {
     if !config.secret.expose_secret().is_empty() {
@@ -43,7 +67,14 @@ pub(super) fn signing_secret(config: &Config) -> Result<SecretString, Failure> {
     store.signing_secret().map_err(|error| Failure::Failed(error.into()))
 }
 
-/// The store of the data folder; a hub may be running on it.
+/// The store of the data folder; a hub may be running on it. Only `serve` makes a folder: made by a
+/// slip in its name, it would hold a secret of its own, whose tokens no hub takes.
 pub(super) fn open_store(config: &Config) -> Result<Store, Failure> {
+    if !config.data.is_dir() {
+        return Err(Failure::Usage(format!(
+            "there is no data folder {}: name the hub's with --data",
+            config.data.display()
+        )));
+    }
     Store::open(&config.data, Clock::system()).map_err(|error| Failure::Failed(error.into()))
 }

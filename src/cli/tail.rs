@@ -13,9 +13,13 @@ use tokio_tungstenite::tungstenite::{
 
 use super::{
     Failure,
-    client::{ClientArgs, cause},
+    client::{ClientArgs, NO_TOKEN, cause},
 };
-use crate::{protocol::SUBPROTOCOL, topic::TopicPattern};
+use crate::{
+    position::Position,
+    protocol::{Replay, SUBPROTOCOL},
+    topic::TopicPattern,
+};
 
 /// Follow events of a hub, one JSON object a line
 #[derive(Args)]
@@ -35,13 +39,13 @@ pub(super) struct Tail {
     #[arg(long, value_name = "N", conflicts_with_all = ["since", "latest", "resume"])]
     last: Option<u64>,
     /// Begin with what was received since: 5m, or a time in RFC 3339
-    #[arg(long, value_name = "WHEN", conflicts_with_all = ["latest", "resume"])]
+    #[arg(long, value_name = "WHEN", value_parser = since, conflicts_with_all = ["latest", "resume"])]
     since: Option<String>,
     /// Begin with the newest event of each topic and key
     #[arg(long, conflicts_with = "resume")]
     latest: bool,
     /// Begin behind this position
-    #[arg(long, value_name = "POSITION")]
+    #[arg(long, value_name = "POSITION", value_parser = position)]
     resume: Option<String>,
     /// End after so many events
     #[arg(long, value_name = "N")]
@@ -160,6 +164,11 @@ impl Tail {
             };
             let text = match message {
                 Message::Text(text) => text,
+                Message::Close(Some(frame))
+                    if u16::from(frame.code) == 4401 && !self.client.has_token() =>
+                {
+                    return Err(Failure::Refused(NO_TOKEN.to_owned()));
+                }
                 Message::Close(frame) => return closed(frame),
                 _ => continue,
             };
@@ -219,6 +228,15 @@ impl Tail {
         subscription["replay"] = replay;
         subscription
     }
+}
+
+/// A start the hub would refuse is refused before it is asked, and while it is away.
+fn since(text: &str) -> Result<String, String> {
+    Replay::since(text).map(|_| text.to_owned())
+}
+
+fn position(text: &str) -> Result<String, String> {
+    text.parse::<Position>().map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Prints the events; false when that was enough.

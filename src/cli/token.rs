@@ -5,7 +5,7 @@ use secrecy::ExposeSecret as _;
 
 use super::{
     Failure,
-    settings::{SettingsArgs, signing_secret},
+    settings::{SettingsArgs, grants_something, signing_secret},
 };
 use crate::{
     auth::{self, MintClaims},
@@ -45,18 +45,8 @@ pub(super) struct Token {
 impl Token {
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = self.settings.load(&[])?;
-        if let Some(role) = &self.role
-            && !auth::knows_role(&config.auth, role)
-        {
-            let message = format!(
-                "there is no role {role:?}: take viewer, publisher, admin or one of [auth.roles]"
-            );
-            return Err(Failure::Usage(message));
-        }
-        if self.subscribe.is_empty() && self.publish.is_empty() && self.role.is_none() {
-            let message = "the token would grant nothing: give --subscribe, --publish or --role";
-            return Err(Failure::Usage(message.into()));
-        }
+        let role = self.role.as_deref();
+        grants_something(&config, "token", &self.subscribe, &self.publish, role)?;
         let secret = signing_secret(&config)?;
         let claims = MintClaims {
             sub: self.sub,
