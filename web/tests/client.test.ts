@@ -4,7 +4,7 @@ import { afterEach, expect, test } from "vitest";
 import { WebSocket } from "ws";
 
 import { Client, type HubEvent } from "../src/lib/client";
-import { Hub, until } from "./hub.js";
+import { Hub, until } from "./hub.ts";
 
 let hub: Hub | undefined;
 let client: Client | undefined;

@@ -1,6 +1,6 @@
 // One timer that can be set again, by the clock that only goes forward.
 
-import type { Environment } from "./environment.js";
+import type { Environment } from "./environment.ts";
 
 /** What timers can wait at most; a longer time would be over at once. */
 const LONGEST = 2 ** 31 - 1;

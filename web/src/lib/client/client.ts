@@ -1,19 +1,19 @@
 // The connection as its user sees it: made again and again, with every subscription going on where it stood.
 
-import { Alarm } from "./alarm.js";
-import { Backoff } from "./backoff.js";
-import { type Answer, Connection, type End } from "./connection.js";
-import { Credentials } from "./credentials.js";
-import type { Subscription, SubscriptionHandlers, SubscriptionRequest } from "./cursor.js";
-import { CONNECTING, type Environment, environment, OPEN, type WebSocketLike } from "./environment.js";
-import { HubError } from "./error.js";
-import { Listeners } from "./listeners.js";
-import { type Ack, type Connected, type NewEvent, type ServerMessage, SUBPROTOCOL } from "./messages.js";
-import { later, type Position } from "./position.js";
-import { notConnected, Publisher } from "./publisher.js";
-import { Subscriptions } from "./subscriptions.js";
-import type { ClientEvents, ConnectionState, Reason, Stats, Status } from "./status.js";
-import { retryAfter, verdict } from "./verdict.js";
+import { Alarm } from "./alarm.ts";
+import { Backoff } from "./backoff.ts";
+import { type Answer, Connection, type End } from "./connection.ts";
+import { Credentials } from "./credentials.ts";
+import type { Subscription, SubscriptionHandlers, SubscriptionRequest } from "./cursor.ts";
+import { CONNECTING, type Environment, environment, OPEN, type WebSocketLike } from "./environment.ts";
+import { HubError } from "./error.ts";
+import { Listeners } from "./listeners.ts";
+import { type Ack, type Connected, type NewEvent, type ServerMessage, SUBPROTOCOL } from "./messages.ts";
+import { later, type Position } from "./position.ts";
+import { notConnected, Publisher } from "./publisher.ts";
+import { Subscriptions } from "./subscriptions.ts";
+import type { ClientEvents, ConnectionState, Reason, Stats, Status } from "./status.ts";
+import { retryAfter, verdict } from "./verdict.ts";
 
 /** A connection that held so long was good: the next one is tried soon again. */
 const STABLE_MS = 10_000;
@@ -60,6 +60,8 @@ export class Client {
   #attemptAt = 0;
   /** Whether the credentials were asked for anew since the hub last took some. */
   #isFresh = false;
+  /** Whether the socket was opened by somebody else, perhaps before somebody signed in. */
+  #isAdopted = false;
   /** Whether there was a hurry since a connection was last stable: the second time in a row waits. */
   #hurried = false;
   #connections = 0;
@@ -211,9 +213,10 @@ export class Client {
       return;
     }
     if (attempt !== this.#attempt) return;
-    let socket: WebSocketLike;
+    let socket = this.#adopt();
+    this.#isAdopted = socket !== undefined;
     try {
-      socket = this.#adopt() ?? new this.#environment.WebSocket(way.url, [SUBPROTOCOL]);
+      socket ??= new this.#environment.WebSocket(way.url, [SUBPROTOCOL]);
     } catch (error) {
       this.#rest("refused", undefined, messageOf(error)); // no address of a socket
       return;
@@ -287,7 +290,7 @@ export class Client {
         this.#rest("refused", code, message);
         return;
       case "credentials":
-        if (!this.#credentials.areGiven || this.#isFresh) {
+        if (this.#isFresh || (!this.#credentials.areGiven && !this.#isAdopted)) {
           this.#signOut(code, message);
           return;
         }

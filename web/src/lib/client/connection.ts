@@ -1,7 +1,7 @@
 // One socket from its opening to its end: the first message, questions and answers, signs of life.
 
-import { Alarm } from "./alarm.js";
-import { byteLength, CONNECTING, type Environment, OPEN, type WebSocketLike } from "./environment.js";
+import { Alarm } from "./alarm.ts";
+import { byteLength, CONNECTING, type Environment, OPEN, type WebSocketLike } from "./environment.ts";
 import {
   type Ack,
   type ClientMessage,
@@ -12,8 +12,8 @@ import {
   type ServerMessage,
   type Subscribed,
   type Unsubscribed,
-} from "./messages.js";
-import { Outbox, type Sending } from "./outbox.js";
+} from "./messages.ts";
+import { Outbox, type Sending } from "./outbox.ts";
 
 /** From the first step to `connected`. */
 const CONNECT_MS = 10_000;

@@ -1,8 +1,8 @@
 // What the client shows the hub: a token that is kept until it is near its end, a ticket for each
 // connection, or nothing (a session cookie goes by itself).
 
-import type { Environment } from "./environment.js";
-import { HubError } from "./error.js";
+import type { Environment } from "./environment.ts";
+import { HubError } from "./error.ts";
 
 /** The share of a token's life after which another is asked for. */
 const SPENT = 0.8;

@@ -1,9 +1,9 @@
 // One subscription's place in the log, over any number of connections: what was handed on is not handed on
 // again, and what was not is asked for.
 
-import type { Events, GapMessage, HubEvent, Live, Mode, Replay, Subscribed } from "./messages.js";
-import { isSameEpoch, later, offsetOf, offsetsBetween, type Position } from "./position.js";
-import type { Sending } from "./outbox.js";
+import type { Events, GapMessage, HubEvent, Live, Mode, Replay, Subscribed } from "./messages.ts";
+import { isSameEpoch, later, offsetOf, offsetsBetween, type Position } from "./position.ts";
+import type { Sending } from "./outbox.ts";
 
 export interface SubscriptionRequest {
   topics: string[];

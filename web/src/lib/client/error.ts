@@ -1,6 +1,6 @@
 // Why something asked of the hub was not done.
 
-import type { NewEvent } from "./messages.js";
+import type { NewEvent } from "./messages.ts";
 
 export class HubError extends Error {
   override readonly name = "HubError";

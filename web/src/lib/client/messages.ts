@@ -1,6 +1,6 @@
 // The messages of the subprotocol hub.v1, as docs/protocol.md gives them, read strictly at the edge.
 
-import { isPosition, type Position } from "./position.js";
+import { isPosition, type Position } from "./position.ts";
 
 export const SUBPROTOCOL = "hub.v1";
 

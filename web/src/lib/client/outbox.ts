@@ -1,7 +1,7 @@
 // What is to be sent, no faster than the hub takes it: whose messages come too fast is thrown out (4429).
 
-import { Alarm } from "./alarm.js";
-import type { Environment } from "./environment.js";
+import { Alarm } from "./alarm.ts";
+import type { Environment } from "./environment.ts";
 
 const SECOND = 1_000;
 

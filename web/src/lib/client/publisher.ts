@@ -1,9 +1,9 @@
 // Events on their way to the hub. Their ids are fixed before they are sent: whoever does not learn what
 // became of them may publish them again, and the hub stores them once.
 
-import type { Answer, Connection } from "./connection.js";
-import { HubError } from "./error.js";
-import type { Ack, NewEvent } from "./messages.js";
+import type { Answer, Connection } from "./connection.ts";
+import { HubError } from "./error.ts";
+import type { Ack, NewEvent } from "./messages.ts";
 
 /** Batches waiting or under way. */
 const MOST = 256;

@@ -1,8 +1,8 @@
 // What can be known of a connection from outside.
 
-import type { Gap } from "./cursor.js";
-import type { Connected } from "./messages.js";
-import type { Position } from "./position.js";
+import type { Gap } from "./cursor.ts";
+import type { Connected } from "./messages.ts";
+import type { Position } from "./position.ts";
 
 export type ConnectionState = "connecting" | "connected" | "disconnected";
 

@@ -1,12 +1,12 @@
 // All subscriptions of a client, over any number of connections.
 
-import type { Alarm } from "./alarm.js";
-import type { Backoff } from "./backoff.js";
-import type { Answer, Connection } from "./connection.js";
-import { Cursor, type Subscription, type SubscriptionHandlers, type SubscriptionRequest } from "./cursor.js";
-import type { Listeners } from "./listeners.js";
-import type { ServerMessage } from "./messages.js";
-import type { ClientEvents } from "./status.js";
+import type { Alarm } from "./alarm.ts";
+import type { Backoff } from "./backoff.ts";
+import type { Answer, Connection } from "./connection.ts";
+import { Cursor, type Subscription, type SubscriptionHandlers, type SubscriptionRequest } from "./cursor.ts";
+import type { Listeners } from "./listeners.ts";
+import type { ServerMessage } from "./messages.ts";
+import type { ClientEvents } from "./status.ts";
 
 export class Subscriptions {
   /** Events handed on. */

@@ -1,6 +1,6 @@
 // What an end of a connection means for the next one.
 
-import type { End } from "./connection.js";
+import type { End } from "./connection.ts";
 
 export type Verdict =
   /** Never again without somebody's doing. */
