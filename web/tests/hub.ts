@@ -35,6 +35,7 @@ export class Hub {
   readonly #folder: string;
   readonly #settings: Record<string, string>;
   #process: ChildProcess | undefined;
+  #producer: string | undefined;
 
   private constructor(folder: string, settings: Record<string, string>) {
     this.#folder = folder;
@@ -98,9 +99,10 @@ export class Hub {
 
   /** With curl, as the README does it. */
   async publish(events: unknown): Promise<{ accepted: number; position: string; offsets: number[] }> {
+    this.#producer ??= await this.token();
     const curl = spawn("curl", [
       ...["--silent", "--show-error", "--fail-with-body", "--max-time", "10"],
-      ...["-H", `Authorization: Bearer ${await this.token()}`, "--data-binary", "@-"],
+      ...["-H", `Authorization: Bearer ${this.#producer}`, "--data-binary", "@-"],
       `${this.url}/api/v1/publish`,
     ]);
     let said = "";
