@@ -33,12 +33,13 @@ export interface Stage {
   hub: Hub;
   context: BrowserContext;
   page: Page;
+  /** What the browser complained of; a test that provokes a complaint takes it out. */
+  complaints: string[];
 }
 
 /** Sets a stage before each test of a file, and takes it down after it. */
 export function stage(): Stage {
   let browser: Browser;
-  let complaints: string[] = [];
   const it = {} as Stage;
 
   beforeAll(async () => {
@@ -48,26 +49,27 @@ export function stage(): Stage {
   afterAll(() => browser.close());
 
   beforeEach(async () => {
-    complaints = [];
+    it.complaints = [];
     it.hub = await Hub.start();
     it.context = await browser.newContext({ viewport: { width: 1280, height: 900 }, timezoneId: "UTC" });
-    await it.context.exposeFunction("complain", (text: string) => complaints.push(text));
+    await it.context.exposeFunction("complain", (text: string) => it.complaints.push(text));
     await it.context.addInitScript(() => {
       addEventListener("securitypolicyviolation", (event) => {
         const { complain } = window as unknown as { complain: (text: string) => void };
         complain(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`);
       });
     });
-    it.context.on("weberror", (error) => complaints.push(String(error.error())));
+    it.context.on("weberror", (error) => it.complaints.push(String(error.error())));
     it.context.on("console", (line) => {
-      if (line.type() === "error" && !EXPECTED.some((known) => known.test(line.text()))) complaints.push(line.text());
+      if (line.type() === "error" && !EXPECTED.some((known) => known.test(line.text())))
+        it.complaints.push(line.text());
     });
     it.page = await it.context.newPage();
   });
   afterEach(async () => {
     await it.context.close();
     await it.hub.stop();
-    expect(complaints).toEqual([]);
+    expect(it.complaints).toEqual([]);
   });
   return it;
 }
@@ -94,10 +96,16 @@ export async function barriers(page: Page): Promise<string[]> {
   await page.evaluate(AXE);
   return page.evaluate(async () => {
     const { axe } = window as unknown as {
-      axe: { run(): Promise<{ violations: { id: string; help: string; nodes: { html: string; failureSummary?: string }[] }[] }> };
+      axe: {
+        run(): Promise<{
+          violations: { id: string; help: string; nodes: { html: string; failureSummary?: string }[] }[];
+        }>;
+      };
     };
     const { violations } = await axe.run();
-    return violations.flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => `${id}: ${html}\n${failureSummary}`));
+    return violations.flatMap(({ id, nodes }) =>
+      nodes.map(({ html, failureSummary }) => `${id}: ${html}\n${failureSummary}`),
+    );
   });
 }
 

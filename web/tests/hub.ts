@@ -84,12 +84,17 @@ export class Hub {
   }
 
   async token({ sub = "producer", subscribe = [], publish = ["**"], role, ttl }: TokenRequest = {}) {
-    const args = ["token", "--data", this.#folder, "--sub", sub];
+    const args = ["token", "--sub", sub];
     for (const pattern of subscribe) args.push("--subscribe", pattern);
     for (const pattern of publish) args.push("--publish", pattern);
     if (role) args.push("--role", role);
     if (ttl) args.push("--ttl", ttl);
-    return (await run(BINARY, args, { env: environment })).stdout.trim();
+    return this.command(...args);
+  }
+
+  /** What a command of the program prints, run on this hub's data folder. */
+  async command(...args: string[]): Promise<string> {
+    return (await run(BINARY, [...args, "--data", this.#folder], { env: environment })).stdout.trim();
   }
 
   /** With curl, as the README does it. */

@@ -35,21 +35,23 @@ test("a stranger sees nothing but how to sign in, and comes back to where they w
   await rows(it.page, "not for strangers").waitFor(SOON);
   expect(new URL(it.page.url()).pathname).toBe("/activity");
   // The token itself stays nowhere in the page.
-  expect(await it.page.evaluate(() => Object.keys(localStorage).length + Object.keys(sessionStorage).length)).toBe(0);
+  expect(
+    await it.page.evaluate(() => Object.keys(localStorage).length + Object.keys(sessionStorage).length),
+  ).toBe(0);
 });
 
 test("an API key signs in, and its end shows in the page", async () => {
-  const key = await it.hub.key({ name: "screen", subscribe: ["demo.**"] });
+  const key = await it.hub.command("key", "create", "--name", "screen", "--subscribe", "demo.**");
   await it.page.goto(it.hub.url);
-  await it.page.getByLabel("Token or API key").fill(key.secret);
+  await it.page.getByLabel("Token or API key").fill(key);
   await it.page.keyboard.press("Enter");
   await pill(it.page, "Live");
-  await it.hub.run("key", "revoke", key.id);
+  await it.hub.command("key", "revoke", key.split("_")[1]!);
   await it.page.getByText("Your session has ended").waitFor(LATER);
 });
 
 test("when the session ends the page stays, asks in place and goes on", async () => {
-  const short = await it.hub.token({ subscribe: ["demo.**"], life: "4s" });
+  const short = await it.hub.token({ subscribe: ["demo.**"], ttl: "4s" });
   await it.page.goto(`${it.hub.url}/activity`);
   await it.page.getByLabel("Token or API key").fill(short);
   await it.page.keyboard.press("Enter");

@@ -15,6 +15,8 @@ export type Row =
 export interface Shown {
   /** Oldest first. */
   rows: readonly Row[];
+  /** Whether there is nothing but the line that says where the replay ended. */
+  isEmpty: boolean;
   /** The number of the first of `rows`; it only grows, so that a row keeps its identity. */
   first: number;
   /** Matching events that came since the feed was frozen. */
@@ -39,7 +41,7 @@ const FROZEN = 1_000;
 /** Above this many events a second a row is a sample: nobody reads more, and the page stays at sixty frames. */
 const READABLE = 200;
 
-const EMPTY: Shown = { rows: [], first: 0, waiting: 0, sampling: 1, rate: 0, isLive: false };
+const EMPTY: Shown = { rows: [], isEmpty: true, first: 0, waiting: 0, sampling: 1, rate: 0, isLive: false };
 
 export class Feed {
   shown = $state.raw<Shown>(EMPTY);
@@ -155,6 +157,7 @@ export class Feed {
     const rows = held?.rows ?? this.#matching.newest(KEPT);
     this.shown = {
       rows,
+      isEmpty: rows.every((row) => row.kind === "caught-up"),
       first: held?.first ?? this.#matching.first,
       waiting: held ? this.#matching.end - held.end : 0,
       sampling: this.#rate.sampling,
