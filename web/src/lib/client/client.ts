@@ -204,7 +204,6 @@ export class Client {
   }
 
   async #connect(attempt: number): Promise<void> {
-    if (attempt !== this.#attempt) return; // somebody who heard that stopped it
     let way: { url: string; token?: string };
     try {
       way = await this.#credentials.forConnection();

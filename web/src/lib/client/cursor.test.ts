@@ -170,6 +170,14 @@ test("another history is told as a gap, and its offsets begin anew", async () =>
   expect(missed).toEqual([undefined]);
 });
 
+test("events of another history are not mistaken for old ones, even if no gap was told", async () => {
+  const { world, told, subscription } = await subscribed();
+  world.socket.events("a", [100]);
+  world.socket.events("a", [1, 2], { epoch: "f" });
+  expect(told.text).toBe("100 1 2");
+  expect(subscription.position).toBe("f:2");
+});
+
 test("a position of earlier is resumed from, and goes before a replay", async () => {
   const { world, told } = await subscribed({ resume: "e:40", replay: { last: 10 } });
   expect(world.socket.all("subscribe")[0]).toMatchObject({ resume: "e:40" });

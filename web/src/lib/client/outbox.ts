@@ -42,6 +42,7 @@ export class Outbox {
 
   /** Sends now, before everything that waits. */
   urgent(send: () => void): void {
+    this.#forget();
     this.#sent.push(this.#environment.now());
     send();
   }
@@ -52,8 +53,7 @@ export class Outbox {
   }
 
   #pump(): void {
-    const now = this.#environment.now();
-    this.#sent = this.#sent.filter((at) => at > now - SECOND);
+    this.#forget();
     for (const send of this.#waiting) {
       if (this.#sent.length >= this.#rate) {
         this.#alarm.set(this.#sent[0]! + SECOND);
@@ -62,5 +62,10 @@ export class Outbox {
       this.#waiting.delete(send);
       this.urgent(send);
     }
+  }
+
+  #forget(): void {
+    const now = this.#environment.now();
+    this.#sent = this.#sent.filter((at) => at > now - SECOND);
   }
 }
