@@ -1,8 +1,9 @@
 # The commands of the project; CI calls the same ones.
 
 CARGO_FLAGS := --locked
+CARGO_DENY := 0.20.2
 
-.PHONY: run page test setup fmt lint
+.PHONY: run page test setup fmt lint deny
 
 # Builds the page and the release binary, and starts a hub on 127.0.0.1:8080 with its data in ./data.
 run: page
@@ -35,3 +36,8 @@ lint:
 fmt:
 	cargo fmt
 	npm --prefix web run format
+
+# What the dependencies may be, by deny.toml. Apart from `test`, because building cargo-deny takes minutes.
+deny:
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny@$(CARGO_DENY)
+	cargo deny --locked check
