@@ -2,7 +2,7 @@
 
 CARGO_FLAGS := --locked
 
-.PHONY: run test setup fmt lint
+.PHONY: run test bench setup fmt lint
 
 # Builds the release binary and starts a hub on 127.0.0.1:8080 with its data in ./data.
 run:
@@ -15,13 +15,20 @@ test: setup lint
 	cargo test $(CARGO_FLAGS)
 	PULSEHUB_BIN="$(CURDIR)/target/debug/pulsehub" npm --prefix web test
 
+# Every load scenario, beside the floor and the peers that are installed; results in a dated folder of load-tests/results.
+bench:
+	@command -v nginx >/dev/null && command -v nats-server >/dev/null || \
+	  echo "to measure the peers too: sudo apt-get install -y --no-install-recommends nginx libnginx-mod-nchan nats-server" >&2
+	cargo build --release --workspace $(CARGO_FLAGS)
+	./target/release/pulsehub-load bench
+
 # What the tests need and the project does not bring along.
 setup:
 	./tools/setup
 
 lint:
-	cargo fmt --check
-	cargo clippy --all-targets $(CARGO_FLAGS) -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
 
 fmt:
-	cargo fmt
+	cargo fmt --all
