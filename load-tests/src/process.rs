@@ -85,10 +85,6 @@ impl Process {
         })
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     fn pids(&self) -> Result<Vec<Pid>> {
         let own = self.child.id();
         let mut pids = vec![Pid::from_raw(own.cast_signed())];

@@ -176,7 +176,7 @@ pub(crate) trait Dialect {
     /// What a frame means. Control frames are not asked about.
     fn hear(&self, frame: &Frame<'_>) -> Heard;
 
-    /// What a publisher's connection says first; all of it is answered by one acknowledgement, if it is anything.
+    /// What a publisher's connection says first.
     fn greet(&self) -> Vec<u8>;
 
     /// Appends what publishes `events`, and tells how many acknowledgements that brings.
@@ -194,4 +194,6 @@ pub(crate) struct Ack {
     pub(crate) count: usize,
     /// The body of a server's answer over HTTP.
     pub(crate) body: Vec<u8>,
+    /// What the server wants to hear in return.
+    pub(crate) reply: &'static [u8],
 }

@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use socket2::SockRef;
 
 use crate::{
     mark::Marks,
-    server::{Dialect, Event, Seat, Server},
+    server::{Event, Seat, Server},
 };
 use client::Client;
 pub(crate) use client::Phase;
-use publisher::Publisher;
+pub(crate) use publisher::Publisher;
 
 /// The token of the publisher's socket; subscribers have their index.
 const PUBLISHER: u64 = u64::MAX;
@@ -32,7 +33,7 @@ pub(crate) struct Swarm<'a> {
     server: &'a Server,
     epoll: Epoll,
     clients: Vec<Client>,
-    publisher: Publisher,
+    publisher: Option<Publisher>,
     buffer: Vec<u8>,
     marks: Marks,
     pub(crate) tally: Tally,
@@ -70,7 +71,8 @@ impl Tally {
 
     fn check(&self) -> Result<()> {
         if self.faulty > 0 {
-            bail!("{} faults: {}", self.faulty, self.faults.join("; "));
+            let (faulty, live, faults) = (self.faulty, self.live, self.faults.join("; "));
+            bail!("{faulty} faults, {live} live: {faults}");
         }
         Ok(())
     }
@@ -79,12 +81,9 @@ impl Tally {
 impl<'a> Swarm<'a> {
     pub(crate) fn new(server: &'a Server) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("no epoll")?;
-        let publisher = Publisher::connect(server)?;
-        let interest = EpollEvent::new(EpollFlags::EPOLLIN, PUBLISHER);
-        epoll.add(publisher.socket(), interest).context("cannot watch the publisher")?;
         let buffer = vec![0; 256 << 10];
         let (marks, tally) = (Marks::new(), Tally::new()?);
-        Ok(Self { server, epoll, clients: Vec::new(), publisher, buffer, marks, tally })
+        Ok(Self { server, epoll, clients: Vec::new(), publisher: None, buffer, marks, tally })
     }
 
     /// Connects a subscriber for each seat, at most `at_once` of them under way, and waits until all are live.
@@ -117,6 +116,9 @@ impl<'a> Swarm<'a> {
     /// From now on the subscriber reads nothing, or it reads again.
     pub(crate) fn stall(&mut self, index: usize, stalled: bool) -> Result<()> {
         let client = self.clients.get_mut(index).context("no such subscriber")?;
+        // Stalled with a small window, so that the server's side fills soon; a small one would be slow to read through.
+        let window = if stalled { 4 << 10 } else { 1 << 20 };
+        SockRef::from(client.socket()).set_recv_buffer_size(window).context("cannot stall")?;
         let flags = if stalled { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
         let mut interest = EpollEvent::new(flags, index as u64);
         self.epoll.modify(client.socket(), &mut interest).context("cannot stall a subscriber")
@@ -124,18 +126,27 @@ impl<'a> Swarm<'a> {
 
     /// Sends events; [`Swarm::unacknowledged`] tells when they were taken.
     pub(crate) fn publish(&mut self, events: &[Event]) -> Result<()> {
-        self.publisher.publish(events, self.dialect())?;
+        let publisher = match &mut self.publisher {
+            Some(publisher) => publisher,
+            empty => {
+                let publisher = Publisher::connect(self.server)?;
+                let interest = EpollEvent::new(EpollFlags::EPOLLIN, PUBLISHER);
+                self.epoll.add(publisher.socket(), interest).context("cannot watch")?;
+                empty.insert(publisher)
+            }
+        };
+        publisher.publish(events, self.server.dialect.as_ref())?;
         self.watch_publisher()
     }
 
     /// Acknowledgements that are still to come.
     pub(crate) fn unacknowledged(&self) -> usize {
-        self.publisher.unacknowledged()
+        self.publisher.as_ref().map_or(0, Publisher::unacknowledged)
     }
 
     /// The body of the last acknowledgement.
     pub(crate) fn answer(&self) -> &[u8] {
-        self.publisher.answer()
+        self.publisher.as_ref().map_or(&[], Publisher::answer)
     }
 
     /// The number of the next event the subscriber expects.
@@ -182,8 +193,7 @@ impl<'a> Swarm<'a> {
         };
         for event in &ready[..count] {
             if event.data() == PUBLISHER {
-                self.publisher.advance(self.server.dialect.as_ref(), &mut self.buffer)?;
-                self.watch_publisher()?;
+                self.advance_publisher()?;
             } else {
                 self.advance(event)?;
             }
@@ -221,14 +231,21 @@ impl<'a> Swarm<'a> {
         Ok(())
     }
 
-    fn watch_publisher(&self) -> Result<()> {
-        let out = self.publisher.wants_to_write();
-        let out = if out { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
-        let mut interest = EpollEvent::new(EpollFlags::EPOLLIN | out, PUBLISHER);
-        self.epoll.modify(self.publisher.socket(), &mut interest).context("cannot watch")
+    fn advance_publisher(&mut self) -> Result<()> {
+        let Some(publisher) = &mut self.publisher else { return Ok(()) };
+        publisher.advance(self.server.dialect.as_ref(), &mut self.buffer)?;
+        if publisher.is_closed() {
+            self.publisher = None; // the next publish connects anew
+            return Ok(());
+        }
+        self.watch_publisher()
     }
 
-    fn dialect(&self) -> &'a dyn Dialect {
-        self.server.dialect.as_ref()
+    fn watch_publisher(&self) -> Result<()> {
+        let Some(publisher) = &self.publisher else { return Ok(()) };
+        let out = publisher.wants_to_write();
+        let out = if out { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
+        let mut interest = EpollEvent::new(EpollFlags::EPOLLIN | out, PUBLISHER);
+        self.epoll.modify(publisher.socket(), &mut interest).context("cannot watch")
     }
 }

@@ -1,16 +1,23 @@
 //! What a scenario does. Each kind of work has cases; a case on a server is one round of figures.
 
+mod distinct;
 mod fanout;
 mod idle;
+mod stalled;
+mod stored;
+mod storm;
+
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Deserialize;
 
 use crate::{
     mark::{Mark, now},
+    process::Process,
     result::{Case, Figures, Measure},
     server::{Event, From, Kind, Seat, Site},
-    swarm::Tally,
+    swarm::{Swarm, Tally},
 };
 
 /// The kinds of work, as a scenario file names them.
@@ -19,6 +26,10 @@ use crate::{
 pub(crate) enum Work {
     Fanout(fanout::Fanout),
     Idle(idle::Idle),
+    Stored(stored::Stored),
+    Storm(storm::Storm),
+    Stalled(stalled::Stalled),
+    Distinct(distinct::Distinct),
 }
 
 /// One round of one case on one server.
@@ -34,6 +45,10 @@ impl Work {
         match self {
             Self::Fanout(work) => work.cases(),
             Self::Idle(work) => work.cases(),
+            Self::Stored(work) => work.cases(),
+            Self::Storm(work) => work.cases(),
+            Self::Stalled(work) => work.cases(),
+            Self::Distinct(work) => work.cases(),
         }
     }
 
@@ -42,6 +57,10 @@ impl Work {
         match self {
             Self::Fanout(work) => work.run(case, job),
             Self::Idle(work) => work.run(case, job),
+            Self::Stored(work) => work.run(case, job),
+            Self::Storm(work) => work.run(case, job),
+            Self::Stalled(work) => work.run(case, job),
+            Self::Distinct(work) => work.run(case, job),
         }
     }
 }
@@ -76,4 +95,17 @@ fn latencies(tally: &Tally) -> [(Measure, f64); 3] {
         (Measure::LatencyP99, ms(tally.latency.value_at_quantile(0.99))),
         (Measure::LatencyMax, ms(tally.latency.max())),
     ]
+}
+
+/// Waits until the server has come to rest after what was done to it.
+fn rest(swarm: &mut Swarm<'_>, process: &Process) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let before = process.cpu()?;
+        swarm.until_time(Instant::now() + Duration::from_millis(200))?;
+        if process.cpu()?.saturating_sub(before) < Duration::from_millis(4) {
+            return Ok(());
+        }
+        anyhow::ensure!(Instant::now() < deadline, "the server does not come to rest");
+    }
 }

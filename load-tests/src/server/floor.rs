@@ -128,6 +128,6 @@ impl Dialect for Floor {
     }
 
     fn acknowledged(&self, bytes: &[u8]) -> Result<Option<Ack>> {
-        Ok((!bytes.is_empty()).then_some(Ack { length: 1, count: 1, body: Vec::new() }))
+        Ok((!bytes.is_empty()).then_some(Ack { length: 1, count: 1, body: Vec::new(), reply: b"" }))
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn acknowledged(bytes: &[u8]) -> Result<Option<Ack>> {
     if !(200..300).contains(&status) {
         bail!("a publish was answered {status}: {}", String::from_utf8_lossy(body));
     }
-    Ok(Some(Ack { length: head + length, count: 1, body: body.to_vec() }))
+    Ok(Some(Ack { length: head + length, count: 1, body: body.to_vec(), reply: b"" }))
 }
 
 /// The length of a whole answer to an upgrade; one that does not open a WebSocket is an error.

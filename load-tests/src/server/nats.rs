@@ -73,11 +73,12 @@ impl Dialect for Nats {
 
     fn acknowledged(&self, bytes: &[u8]) -> Result<Option<Ack>> {
         let Some(end) = memchr::memmem::find(bytes, b"\r\n") else { return Ok(None) };
-        let count = match &bytes[..end] {
-            b"PONG" => 1,
-            [b'I', b'N', b'F', b'O', ..] => 0,
+        let (count, reply): (_, &[u8]) = match &bytes[..end] {
+            b"PONG" => (1, b""),
+            b"PING" => (0, b"PONG\r\n"),
+            [b'I', b'N', b'F', b'O', ..] => (0, b""),
             other => bail!("nats-server said {}", other.escape_ascii()),
         };
-        Ok(Some(Ack { length: end + 2, count, body: Vec::new() }))
+        Ok(Some(Ack { length: end + 2, count, body: Vec::new(), reply }))
     }
 }
