@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use socket2::SockRef;
 
 use crate::{
     mark::Marks,
@@ -116,9 +115,6 @@ impl<'a> Swarm<'a> {
     /// From now on the subscriber reads nothing, or it reads again.
     pub(crate) fn stall(&mut self, index: usize, stalled: bool) -> Result<()> {
         let client = self.clients.get_mut(index).context("no such subscriber")?;
-        // Stalled with a small window, so that the server's side fills soon; a small one would be slow to read through.
-        let window = if stalled { 4 << 10 } else { 1 << 20 };
-        SockRef::from(client.socket()).set_recv_buffer_size(window).context("cannot stall")?;
         let flags = if stalled { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
         let mut interest = EpollEvent::new(flags, index as u64);
         self.epoll.modify(client.socket(), &mut interest).context("cannot stall a subscriber")

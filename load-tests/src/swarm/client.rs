@@ -196,3 +196,86 @@ impl Client {
         tally.fault(|| fault.to_owned());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::{
+        mark::Mark,
+        server::{Ack, Event, From},
+    };
+
+    /// A server that sends bare events.
+    struct Bare;
+
+    impl Dialect for Bare {
+        fn upgrade(&self, _: &Seat) -> Vec<u8> {
+            b"GET / HTTP/1.1\r\n\r\n".to_vec()
+        }
+
+        fn join(&self, _: &Seat) -> Option<Vec<u8>> {
+            None
+        }
+
+        fn hear(&self, _: &frame::Frame<'_>) -> Heard {
+            Heard::Events
+        }
+
+        fn greet(&self) -> Vec<u8> {
+            unreachable!("nobody publishes")
+        }
+
+        fn publish(&self, _: &[Event], _: &mut Vec<u8>) -> usize {
+            unreachable!("nobody publishes")
+        }
+
+        fn acknowledged(&self, _: &[u8]) -> Result<Option<Ack>> {
+            unreachable!("nobody publishes")
+        }
+    }
+
+    /// What a subscriber that expects the numbers from 1 on makes of these, sent in pieces of that size.
+    fn receive(numbers: &[u64], piece: usize) -> Tally {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut bytes = b"HTTP/1.1 101 Switching Protocols\r\n\
+            Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+            .to_vec();
+        for number in numbers {
+            let payload = Mark { stream: 0, number: *number, published: now() }.payload(100);
+            bytes.extend(frame::from_server(frame::TEXT, payload.as_bytes()));
+        }
+        let seat = Seat { topics: vec![], stream: 0, first: 1, user: 0, from: From::Now };
+        let mut client = Client::connect(listener.local_addr().unwrap(), &seat, &Bare).unwrap();
+        let mut server = listener.accept().unwrap().0;
+        client.socket.set_nonblocking(false).unwrap();
+        client.write().unwrap();
+        let mut tally = Tally::new().unwrap();
+        for piece in bytes.chunks(piece) {
+            server.write_all(piece).unwrap();
+            let (mut buffer, before) = (vec![0; 4096], tally.bytes);
+            while tally.bytes < before + piece.len() as u64 && client.phase != Phase::Closed {
+                client.read(&mut buffer, &Marks::new(), &Bare, &mut tally);
+            }
+        }
+        tally
+    }
+
+    #[test]
+    fn what_comes_once_and_in_order_is_counted_however_it_is_cut() {
+        for piece in [1, 7, 4096] {
+            let tally = receive(&[1, 2, 3], piece);
+            tally.check().unwrap();
+            assert_eq!((tally.deliveries, tally.latency.len()), (3, 3));
+        }
+    }
+
+    #[test]
+    fn an_event_lost_doubled_or_out_of_order_is_a_fault() {
+        for numbers in [&[1, 3][..], &[1, 1], &[2, 1], &[1, 2, 3, 2]] {
+            let fault = receive(numbers, 4096).check().unwrap_err().to_string();
+            assert!(fault.contains("of stream 0 for"), "{numbers:?}: {fault}");
+        }
+    }
+}

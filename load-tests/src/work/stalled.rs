@@ -33,6 +33,12 @@ impl Stalled {
 
     pub(super) fn run(&self, case: usize, job: &Job<'_>) -> Result<Figures> {
         let stalled = case == 1;
+        let bytes = self.publishes * (self.batch * self.bytes) as u64;
+        let held = held_by_kernel()?;
+        ensure!(
+            bytes > held,
+            "{bytes} bytes do not fill the {held} the kernel may hold for a socket"
+        );
         let server = Server::start(job.kind, job.site, job.hub)?;
         let mut swarm = Swarm::new(&server)?;
         let readers = self.subscribers;
@@ -73,4 +79,16 @@ impl Stalled {
         }
         swarm.until("the stalled subscriber", |swarm| swarm.expected(index) == Some(all + 1))
     }
+}
+
+/// The most bytes the kernel keeps for a connection whose reader stalls: a send buffer at its largest, and a receive
+/// buffer that has not grown.
+fn held_by_kernel() -> Result<u64> {
+    let buffer = |name: &str, column: usize| {
+        let path = format!("/proc/sys/net/ipv4/{name}");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let value = text.split_whitespace().nth(column).and_then(|value| value.parse::<u64>().ok());
+        value.with_context(|| format!("{path} holds {text:?}"))
+    };
+    Ok(buffer("tcp_wmem", 2)? + buffer("tcp_rmem", 1)?)
 }
