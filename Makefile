@@ -2,24 +2,32 @@
 
 CARGO_FLAGS := --locked
 
-.PHONY: run test bench setup fmt lint
+.PHONY: run page test bench setup fmt lint
 
-# Builds the release binary and starts a hub on 127.0.0.1:8080 with its data in ./data.
-run:
+# Builds the page and the release binary, and starts a hub on 127.0.0.1:8080 with its data in ./data.
+run: page
 	cargo build --release $(CARGO_FLAGS)
 	exec ./target/release/pulsehub serve --listen 127.0.0.1:8080 --data ./data --welcome
 
-# Everything CI runs: format, lints, documentation, every Rust and browser test.
-test: setup lint
+# Builds the page into web/dist, from where it is compiled in. Without npm the hub says how to build it later.
+page:
+	@if command -v npm >/dev/null; then \
+	  npm --prefix web ci --no-audit --no-fund && npm --prefix web run build; \
+	else \
+	  echo "npm is not installed: the hub is built without its page"; \
+	fi
+
+# Everything CI runs: format, lints, documentation, every Rust, page and browser test.
+test: setup lint page
+	npm --prefix web run check
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps $(CARGO_FLAGS)
 	cargo test $(CARGO_FLAGS)
 	PULSEHUB_BIN="$(CURDIR)/target/debug/pulsehub" npm --prefix web test
 
 # Every load scenario, beside the floor and the peers that are installed; results in a dated folder of load-tests/results.
 bench:
-	@command -v nginx >/dev/null && command -v nats-server >/dev/null || \
-	  echo "to measure the peers too: sudo apt-get install -y --no-install-recommends nginx libnginx-mod-nchan nats-server" >&2
-	cargo build --release --workspace $(CARGO_FLAGS)
+	cargo build --release $(CARGO_FLAGS)
+	cargo build --release --package pulsehub-load $(CARGO_FLAGS)
 	./target/release/pulsehub-load bench
 
 # What the tests need and the project does not bring along.
@@ -32,3 +40,4 @@ lint:
 
 fmt:
 	cargo fmt --all
+	npm --prefix web run format

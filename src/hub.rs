@@ -40,7 +40,7 @@ use crate::{
     protocol::{GapReason, Mode, SubscribedStart},
     telemetry::Telemetry,
     time::Millis,
-    topic::TopicFilter,
+    topic::{Topic, TopicFilter},
 };
 
 /// The highest `max_hz` a subscription may ask for.
@@ -132,6 +132,14 @@ impl Hub {
     /// Everything up to here is on its way to the subscribers it matches.
     pub fn head(&self) -> Position {
         Position { epoch: self.epoch(), offset: self.0.head.load(Ordering::Acquire) }
+    }
+
+    /// How many subscriptions match `topic`.
+    pub fn subscribers(&self, topic: &Topic) -> usize {
+        let mut slots = Vec::new();
+        let registry = self.0.registry.lock();
+        registry.index.lookup(topic.as_str(), &mut slots);
+        slots.iter().filter_map(|slot| registry.views.get(*slot)).map(|view| view.seated()).sum()
     }
 
     /// Starts a subscription. `bell` wakes the task that polls the cursor.

@@ -55,6 +55,7 @@ fn run_one(scenario: Scenario, site: &Site) -> Outcome {
     let mut servers = scenario.servers.clone();
     servers.retain(|kind| match kind.missing() {
         Some(reason) => {
+            eprintln!("{}: without {}, {reason}", scenario.name, kind.name());
             absent.push((*kind, reason.to_owned()));
             false
         }

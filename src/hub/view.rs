@@ -99,6 +99,11 @@ impl View {
         }
     }
 
+    /// How many listen.
+    pub(super) fn seated(&self) -> usize {
+        self.seats.lock().len()
+    }
+
     /// Tells everybody who listens that there is something new.
     pub(super) fn call(&self) {
         self.seats.lock().iter().for_each(|(_, seat)| seat.call());
