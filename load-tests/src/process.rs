@@ -113,7 +113,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A server with children, such as nginx, ends them when it is told; if it is not gone soon, it is killed.
+        // The children first (nginx has a worker): nobody else would end them.
         let pid = Pid::from_raw(self.child.id().cast_signed());
         let children = self.pids().unwrap_or_default();
         for pid in children.into_iter().filter(|child| *child != pid) {

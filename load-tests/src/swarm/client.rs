@@ -156,7 +156,11 @@ impl Client {
                 _ => match dialect.hear(&frame) {
                     Heard::Events => self.events(frame.payload, received, marks, tally)?,
                     Heard::Live => self.phase = Phase::Live,
-                    Heard::Answer(answer) => self.send(&answer)?,
+                    Heard::Answer(answer) => {
+                        self.send(&answer)?;
+                        // A frame of nats-server may hold events behind its ping.
+                        self.events(frame.payload, received, marks, tally)?;
+                    }
                     Heard::Broken(fault) => return Err(fault),
                     Heard::Nothing => {}
                 },
