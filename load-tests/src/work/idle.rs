@@ -42,32 +42,31 @@ impl Idle {
         Ok(figures)
     }
 
-    /// KiB of a server's memory for each of `count` connections, each of which replays so many events.
+    /// KiB of a server's memory for one more of `count` connections, each of which replays so many events.
     fn memory(&self, count: usize, job: &Job<'_>, replay: u64) -> Result<f64> {
         let mut server = Server::start(job.kind, job.site, job.hub)?;
-        let before = {
+        let first = count / 4;
+        let growth = {
             let mut swarm = Swarm::new(&server)?;
             if replay > 0 {
                 swarm.publish(&batch(1, usize::try_from(replay)?, self.bytes))?;
                 swarm.until("the events to be stored", |swarm| swarm.unacknowledged() == 0)?;
             }
-            // The first connections pay for what is made once.
-            let (first, from) = match replay {
-                0 => (1, From::Now),
-                _ => (1, From::Last(replay)),
-            };
-            swarm.open(&equal_seats(AT_ONCE, first, &from), AT_ONCE)?;
+            let from = if replay == 0 { From::Now } else { From::Last(replay) };
+            // The first quarter pays for what is made once, and uses up memory that was freed: what the others add
+            // is what one more connection costs.
+            swarm.open(&equal_seats(first, 1, &from), AT_ONCE)?;
             let before = steady(&server.process)?;
-            swarm.open(&equal_seats(count, first, &from), AT_ONCE)?;
+            swarm.open(&equal_seats(count - first, 1, &from), AT_ONCE)?;
             let after = steady(&server.process)?;
-            let expected = (count + AT_ONCE) as u64 * replay;
+            let expected = count as u64 * replay;
             if swarm.tally.deliveries != expected {
                 bail!("{} events were replayed, not {expected}", swarm.tally.deliveries);
             }
             after.saturating_sub(before)
         };
         server.process.check()?;
-        Ok(before as f64 / 1024.0 / count as f64)
+        Ok(growth as f64 / 1024.0 / (count - first) as f64)
     }
 }
 
