@@ -3,7 +3,7 @@
 CARGO_FLAGS := --locked
 CARGO_DENY := 0.20.2
 
-.PHONY: run page test setup fmt lint deny
+.PHONY: run page test bench setup fmt lint deny
 
 # Builds the page and the release binary, and starts a hub on 127.0.0.1:8080 with its data in ./data.
 run: page
@@ -25,21 +25,27 @@ test: setup lint page
 	cargo test $(CARGO_FLAGS)
 	PULSEHUB_BIN="$(CURDIR)/target/debug/pulsehub" npm --prefix web test
 
+# Every load scenario, beside the floor and the peers that are installed; results in a dated folder of load-tests/results.
+bench:
+	cargo build --release $(CARGO_FLAGS)
+	cargo build --release --package pulsehub-load $(CARGO_FLAGS)
+	./target/release/pulsehub-load bench
+
 # What the tests need and the project does not bring along.
 setup:
 	./tools/setup
 
 lint:
-	cargo fmt --check
-	cargo clippy --all-targets $(CARGO_FLAGS) -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
 
 fmt:
-	cargo fmt
+	cargo fmt --all
 	npm --prefix web run format
 
 # What the dependencies may be, by deny.toml. Apart from `test`, because building cargo-deny takes minutes, and
 # because the list of known holes comes from the network and changes by itself.
 deny:
 	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny@$(CARGO_DENY)
-	cargo deny --locked check bans licenses sources
-	cargo deny --locked check advisories
+	cargo deny --locked --workspace check bans licenses sources
+	cargo deny --locked --workspace check advisories

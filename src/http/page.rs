@@ -23,7 +23,8 @@ const ENCODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
 
 /// The page itself. It finds its screen by the address, so that every screen can be linked to.
 pub(super) async fn index(headers: HeaderMap) -> Response {
-    let page = Built::get("index.html").map(|file| String::from_utf8_lossy(&file.data).into_owned());
+    let page =
+        Built::get("index.html").map(|file| String::from_utf8_lossy(&file.data).into_owned());
     let policy = policy(page.as_deref().unwrap_or(MISSING));
     let Ok(policy) = HeaderValue::try_from(policy) else {
         return Problem::unavailable("the page's policy cannot be written").into_response();
@@ -69,11 +70,14 @@ pub(super) async fn fallback(method: Method, uri: Uri, headers: HeaderMap) -> Re
 /// A built file in the best encoding the client takes; nothing if there is none of this name.
 fn file(path: &str, headers: &HeaderMap) -> Option<Response> {
     let plain = Built::get(path)?;
-    let coded = ENCODINGS.iter().filter(|(name, _)| accepts(headers, name)).find_map(
-        |(name, ending)| Built::get(&format!("{path}{ending}")).map(|file| (*name, file)),
-    );
+    let coded =
+        ENCODINGS.iter().filter(|(name, _)| accepts(headers, name)).find_map(|(name, ending)| {
+            Built::get(&format!("{path}{ending}")).map(|file| (*name, file))
+        });
     let mut response = match coded {
-        Some((name, file)) => ([(header::CONTENT_ENCODING, name)], bytes(file.data)).into_response(),
+        Some((name, file)) => {
+            ([(header::CONTENT_ENCODING, name)], bytes(file.data)).into_response()
+        }
         None => (StatusCode::OK, bytes(plain.data)).into_response(),
     };
     let about = response.headers_mut();
@@ -92,7 +96,8 @@ fn bytes(data: Cow<'static, [u8]>) -> axum::body::Body {
 
 /// Whether `Accept-Encoding` names this encoding and does not refuse it (RFC 9110, 12.5.3).
 fn accepts(headers: &HeaderMap, encoding: &str) -> bool {
-    let lists = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|list| list.to_str().ok());
+    let lists =
+        headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|list| list.to_str().ok());
     lists.flat_map(|list| list.split(',')).any(|entry| {
         let mut parts = entry.split(';').map(str::trim);
         let is_this = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(encoding));

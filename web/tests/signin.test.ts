@@ -94,3 +94,25 @@ test("a browser that keeps nothing shows the page all the same", async () => {
   await it.page.getByRole("button", { name: "Theme: light" }).click();
   await it.page.getByRole("button", { name: "Theme: dark" }).waitFor(SOON);
 });
+
+test("a page that the hub has replaced offers to be loaded anew", async () => {
+  await signIn(it);
+  await it.hub.kill();
+  await pill(it.page, "Reconnecting");
+  // As a hub with another page would answer; only this one answer is not the hub's own.
+  await it.page.route(`${it.hub.url}/`, async (route) => {
+    const body = (await (await route.fetch()).text()).replace(
+      /\/assets\/index-[^"]+\.js/,
+      "/assets/index-newer.js",
+    );
+    await route.fulfill({ body, contentType: "text/html" });
+  });
+  await it.hub.restart();
+  await it.page.getByText("The hub has a newer version of this page.").waitFor(LATER);
+  await it.page.unroute(`${it.hub.url}/`);
+  await it.page.getByRole("button", { name: "Reload" }).click();
+  await it.page
+    .getByText("The hub has a newer version of this page.")
+    .waitFor({ state: "detached", ...LATER });
+  await pill(it.page, "Live");
+});

@@ -3,7 +3,7 @@
 import type { Client, HubEvent, Replay, Subscription } from "./client";
 import { type Brush, brush } from "./painter";
 import type { Matcher } from "./query";
-import { Ring } from "./ring";
+import { type Numbered, Ring } from "./ring";
 
 /** One line of a feed. */
 export type Row =
@@ -13,12 +13,12 @@ export type Row =
 
 /** What a screen shows of a feed; replaced as a whole, at most once a frame. */
 export interface Shown {
-  /** Oldest first. */
-  rows: readonly Row[];
+  /** The newest has the highest number; a row keeps its own, so that it keeps its identity. */
+  rows: Numbered<Row>;
+  /** Rows with the same number are the same row only within the same generation. */
+  generation: number;
   /** Whether there is nothing but the line that says where the replay ended. */
   isEmpty: boolean;
-  /** The number of the first of `rows`; it only grows, so that a row keeps its identity. */
-  first: number;
   /** Matching events that came since the feed was frozen. */
   waiting: number;
   /** One in so many events is kept; 1 is all. */
@@ -41,21 +41,30 @@ const FROZEN = 1_000;
 /** Above this many events a second a row is a sample: nobody reads more, and the page stays at sixty frames. */
 const READABLE = 200;
 
-const EMPTY: Shown = { rows: [], isEmpty: true, first: 0, waiting: 0, sampling: 1, rate: 0, isLive: false };
+const EMPTY: Shown = {
+  rows: new Ring<Row>(0),
+  generation: 0,
+  isEmpty: true,
+  waiting: 0,
+  sampling: 1,
+  rate: 0,
+  isLive: false,
+};
 
 export class Feed {
   shown = $state.raw<Shown>(EMPTY);
   denied = $state.raw<Denied>();
-  frozen = $state(false);
 
   readonly #all = new Ring<Row>(KEPT);
   #matching = new Ring<Row>(KEPT);
   #matcher: Matcher = () => true;
-  #frozenRows: { rows: Row[]; first: number; end: number } | undefined;
+  #frozenRows: Numbered<Row> | undefined;
+  #generation = 0;
   #isLive = false;
   #rate = new Rate();
   readonly #brush: Brush;
   #subscription: Subscription | undefined;
+  #settle: ReturnType<typeof setTimeout> | undefined;
 
   constructor() {
     this.#brush = brush(0, () => this.#paint());
@@ -66,10 +75,10 @@ export class Feed {
     this.unfollow();
     this.#all.clear();
     this.#matching.clear();
+    this.#generation += 1;
     this.#isLive = false;
     this.#frozenRows = undefined;
     this.#rate = new Rate();
-    this.frozen = false;
     this.denied = undefined;
     this.shown = EMPTY;
     this.#subscription = client.subscribe(
@@ -94,36 +103,30 @@ export class Feed {
   unfollow(): void {
     this.#subscription?.unsubscribe();
     this.#subscription = undefined;
+    clearTimeout(this.#settle);
   }
 
   /** Shows only what matches, of what is kept and of what comes. */
   filter(matcher: Matcher): void {
     this.#matcher = matcher;
+    this.#generation += 1;
     this.#matching = new Ring(KEPT);
     for (const row of this.#all.newest(KEPT)) if (this.#isShown(row)) this.#matching.push(row);
-    if (this.#frozenRows) this.#freeze();
+    if (this.#frozenRows) this.#frozenRows = this.#matching.snapshot(FROZEN);
     this.#brush.touch();
   }
 
   /** Holds what is in view; the stream runs on behind it. */
   freeze(): void {
-    if (this.frozen) return;
-    this.frozen = true;
-    this.#freeze();
+    if (this.#frozenRows) return;
+    this.#frozenRows = this.#matching.snapshot(FROZEN);
     this.#brush.touch();
   }
 
   /** Shows the newest again. */
   thaw(): void {
-    this.frozen = false;
     this.#frozenRows = undefined;
     this.#brush.touch();
-  }
-
-  #freeze(): void {
-    const rows = this.#matching.newest(FROZEN);
-    const end = this.#matching.end;
-    this.#frozenRows = { rows, first: end - rows.length, end };
   }
 
   #take(events: readonly HubEvent[], replayed: boolean): void {
@@ -153,17 +156,21 @@ export class Feed {
   }
 
   #paint(): void {
-    const held = this.#frozenRows;
-    const rows = held?.rows ?? this.#matching.newest(KEPT);
+    const rows = this.#frozenRows ?? this.#matching;
+    const { first, end } = rows;
+    this.#rate.roll(performance.now());
     this.shown = {
       rows,
-      isEmpty: rows.every((row) => row.kind === "caught-up"),
-      first: held?.first ?? this.#matching.first,
-      waiting: held ? this.#matching.end - held.end : 0,
+      generation: this.#generation,
+      isEmpty: end === first || (end === first + 1 && rows.get(first)?.kind === "caught-up"),
+      waiting: this.#matching.end - end,
       sampling: this.#rate.sampling,
       rate: this.#rate.perSecond,
       isLive: this.#isLive,
     };
+    // A stream that has ended does not tell that its rate is nought now.
+    clearTimeout(this.#settle);
+    if (this.#rate.perSecond > 0) this.#settle = setTimeout(() => this.#brush.touch(), 1000);
   }
 }
 
@@ -176,17 +183,22 @@ class Rate {
 
   /** Counts an event; true if it is one to show. */
   count(now: number): boolean {
-    if (now - this.#begun >= 1000) {
-      const seconds = (now - this.#begun) / 1000;
-      this.perSecond = seconds > 2 ? 0 : Math.round(this.#counted / seconds);
-      this.sampling = Math.max(1, Math.ceil(this.perSecond / READABLE));
-      this.#begun = now;
-      this.#counted = 0;
-    }
+    this.roll(now);
     this.#counted += 1;
     // Within a second that begins calm, a flood is noticed before it has passed.
-    if (this.#counted > READABLE * 2 && this.sampling === 1)
+    if (this.sampling === 1 && this.#counted > READABLE * 2) {
       this.sampling = Math.ceil(this.#counted / READABLE);
+    }
     return this.#counted % this.sampling === 0;
+  }
+
+  /** Draws the line under a second that is over. */
+  roll(now: number): void {
+    const seconds = (now - this.#begun) / 1000;
+    if (seconds < 1) return;
+    this.perSecond = seconds > 2 ? 0 : Math.round(this.#counted / seconds);
+    this.sampling = Math.max(1, Math.ceil(this.perSecond / READABLE));
+    this.#begun = now;
+    this.#counted = 0;
   }
 }

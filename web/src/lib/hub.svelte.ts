@@ -3,6 +3,7 @@
 import { ApiError } from "./api";
 import { Client, type Status, type WebSocketLike } from "./client";
 import { type Session, signIn, signOut, takeCode, whoami } from "./session";
+import { isOutdated } from "./version";
 
 declare global {
   interface Window {
@@ -22,6 +23,8 @@ class Hub {
   session = $state.raw<Session>();
   /** Why signing in by link failed. */
   refusal = $state<string>();
+  /** The hub serves a newer page than this one. */
+  isOutdated = $state(false);
   /** Nothing is painted from the stream while true; it is all kept and shown afterwards. */
   paused = $state(false);
 
@@ -100,9 +103,11 @@ class Hub {
 
   /** The socket was let in; whose session is it, and what may it do? */
   async #recognise(): Promise<void> {
+    const isFirst = this.session === undefined;
     try {
       this.session = await whoami();
       this.entry = "in";
+      if (!isFirst) this.isOutdated = await isOutdated();
     } catch (error) {
       // Gone again in this moment: the connection's own states tell of it.
       if (!(error instanceof ApiError)) throw error;

@@ -25,3 +25,12 @@ test("before it is full a ring holds what it was given", () => {
   ring.push("c");
   expect([ring.first, ring.get(0), ring.length]).toEqual([0, "c", 1]);
 });
+
+test("a snapshot stands still under its numbers", () => {
+  const ring = new Ring<number>(10);
+  for (let n = 0; n < 25; n += 1) ring.push(n);
+  const held = ring.snapshot(4);
+  for (let n = 25; n < 50; n += 1) ring.push(n);
+  expect([held.first, held.end]).toEqual([21, 25]);
+  expect([held.get(20), held.get(21), held.get(24), held.get(25)]).toEqual([undefined, 21, 24, undefined]);
+});

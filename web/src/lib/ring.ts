@@ -1,7 +1,14 @@
 // The newest items of an endless stream, each under its own number.
 
+/** What can be looked at, not changed: items by their numbers, from `first` up to but not with `end`. */
+export interface Numbered<T> {
+  readonly first: number;
+  readonly end: number;
+  get(number: number): T | undefined;
+}
+
 /** Holds at most `capacity` items. Numbers only grow: an item keeps its number until it is overwritten. */
-export class Ring<T> {
+export class Ring<T> implements Numbered<T> {
   readonly #items: T[] = [];
   readonly #capacity: number;
   #end = 0;
@@ -43,6 +50,14 @@ export class Ring<T> {
       items.push(this.#items[number % this.#capacity] as T);
     }
     return items;
+  }
+
+  /** The newest `count` items as they are now, under the same numbers. */
+  snapshot(count: number): Numbered<T> {
+    const items = this.newest(count);
+    const end = this.#end;
+    const first = end - items.length;
+    return { first, end, get: (number) => items[number - first] };
   }
 
   /** Forgets all items. Numbers go on at nought, as everything does that counts in the stored places. */

@@ -103,6 +103,7 @@ export class Client {
       latencyMs: this.#connection?.latencyMs ?? this.#latencyMs,
       clockSkewMs: this.#connection?.clockSkewMs ?? this.#clockSkewMs,
       head: this.#head,
+      lag: this.#subscriptions.lag,
       reconnects: Math.max(0, this.#connections - 1),
       eventsReceived: this.#subscriptions.eventsReceived,
       connectedAt: this.#connectedAt,

@@ -129,7 +129,10 @@ test("a ping moves those that have caught up, and no others", async () => {
   world.socket.say({ type: "ping", time: TIME, head: "e:500", caught_up: ["a", "gone"], stale: false });
   expect(world.socket.sent.at(-1)).toEqual({ type: "pong" });
   expect([subscription.position, behind.position]).toEqual(["e:500", "e:0"]);
-  expect(await reconnect()).toMatchObject({ resume: "e:500" });
+  expect(client.stats.lag).toBe(500);
+  world.socket.say({ type: "ping", time: TIME, head: "e:501", caught_up: ["a", "b"], stale: false });
+  expect(client.stats.lag).toBe(0);
+  expect(await reconnect()).toMatchObject({ resume: "e:501" });
 });
 
 test("a gap is told, and the subscription goes on behind it", async () => {

@@ -36,6 +36,8 @@ export interface Stats {
   readonly clockSkewMs?: number | undefined;
   /** The newest position heard of. */
   readonly head?: Position | undefined;
+  /** Offsets from the subscription furthest behind to the head, at the last ping. */
+  readonly lag?: number | undefined;
   /** Connections after the first. */
   readonly reconnects: number;
   /** Events handed on. */

@@ -6,11 +6,14 @@ import type { Answer, Connection } from "./connection.ts";
 import { Cursor, type Subscription, type SubscriptionHandlers, type SubscriptionRequest } from "./cursor.ts";
 import type { Listeners } from "./listeners.ts";
 import type { ServerMessage } from "./messages.ts";
+import { offsetsBetween, type Position } from "./position.ts";
 import type { ClientEvents } from "./status.ts";
 
 export class Subscriptions {
   /** Events handed on. */
   eventsReceived = 0;
+  /** Offsets from the subscription furthest behind to the head, at the last ping. */
+  lag: number | undefined;
 
   readonly #listeners: Listeners<ClientEvents>;
   readonly #backoff: Backoff;
@@ -54,6 +57,7 @@ export class Subscriptions {
   received(message: ServerMessage): void {
     if (message.type === "ping") {
       for (const sub of message.caught_up) this.#standing(sub)?.settle(message.head);
+      this.lag = this.#lagBehind(message.head);
       return;
     }
     const cursor = "sub" in message ? this.#standing(message.sub) : undefined;
@@ -76,6 +80,14 @@ export class Subscriptions {
         this.#deny(cursor, code, why);
       }
     }
+  }
+
+  #lagBehind(head: Position): number {
+    const lags = [...this.#cursors.values()].map(({ position }) =>
+      // Both ends are counted, and the position itself is not behind.
+      position === undefined ? 0 : (offsetsBetween(position, head) ?? 1) - 1,
+    );
+    return Math.max(0, ...lags);
   }
 
   /** The subscription of this name, if the hub has confirmed that very one. */
