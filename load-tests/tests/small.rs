@@ -1,5 +1,7 @@
 //! The generator does what it says: a small scenario of each kind against a real hub, built beside it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     path::{Path, PathBuf},

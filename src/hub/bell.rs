@@ -38,10 +38,10 @@ impl Bell {
 
     /// Wakes the task unless it was woken since it last listened.
     pub fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
-            if let Some(waker) = &*self.waker.lock() {
-                waker.wake_by_ref();
-            }
+        if !self.rung.swap(true, Ordering::AcqRel)
+            && let Some(waker) = &*self.waker.lock()
+        {
+            waker.wake_by_ref();
         }
     }
 
