@@ -10,7 +10,11 @@ use std::{
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::mpsc,
+    time::timeout,
+};
 
 use crate::support::{
     DEADLINE, eventually,
@@ -133,4 +137,46 @@ async fn sockets_and_streams_pass_the_proxy_and_find_the_node_that_is_left() {
     let mut client = subscriber(&proxy, &token).await;
     publish(&direct[left], &token, 99).await.unwrap();
     assert_eq!(number(&client.events("s", 1).await), 99);
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_ready_gets_nothing_new() {
+    let home = Home::new(SETTINGS);
+    let hub = home.start().await;
+    let (draining, mut asked) = draining_node().await;
+    let proxy = Proxy::before([draining, hub.address()]);
+    // One to find out, one to be sure, one whose answer has certainly been judged when the next comes.
+    for _ in 0..4 {
+        let line = timeout(DEADLINE, asked.recv()).await.expect("the node is not asked").unwrap();
+        assert!(line.starts_with("GET /readyz "), "{line}");
+    }
+    for _ in 0..10 {
+        let http = reqwest::Client::builder().timeout(DEADLINE).no_proxy().build().unwrap();
+        let answer = http.get(proxy.url("/healthz")).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+}
+
+/// Answers everything as a hub that drains answers /readyz; also gives the lines it was asked with.
+async fn draining_node() -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, told) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                match socket.read_u8().await {
+                    Ok(byte) => request.push(byte),
+                    Err(_) => break,
+                }
+            }
+            let answer = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            // Who asked may have gone, and so may the test.
+            let _ = socket.write_all(answer.as_bytes()).await;
+            let _ =
+                tell.send(String::from_utf8_lossy(&request).lines().next().unwrap_or("").into());
+        }
+    });
+    (address, told)
 }
