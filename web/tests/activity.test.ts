@@ -105,6 +105,21 @@ test("scrolled away from the top the feed freezes, and one press leads back", as
   await rows(it.page, "new 41").waitFor(SOON);
 });
 
+for (const hold of ["scrolled away", "paused"]) {
+  test(`${hold}, a feed whose rows were all filtered out never showed another one`, async () => {
+    await it.hub.publish(Array.from({ length: 100 }, (_, n) => ({ topic: "demo.hello", data: `old ${n}` })));
+    await toActivity();
+    await rows(it.page, "old 99").waitFor(SOON);
+    if (hold === "paused") await it.page.getByRole("button", { name: "Pause" }).click();
+    else await it.page.getByRole("grid").evaluate((grid) => grid.scrollTo({ top: 720 }));
+    await it.page.getByLabel("Filter", { exact: true }).fill("rare");
+    await it.page.getByText("Nothing matches the filter").waitFor(SOON);
+    if (hold === "paused") await it.page.getByRole("button", { name: "Go on" }).click();
+    await it.hub.publish({ topic: "demo.hello", data: "a rare one" });
+    await rows(it.page, "a rare one").waitFor(SOON);
+  });
+}
+
 test("the filter finds by field, by data and by text, and stays in the address", async () => {
   await it.hub.publish([
     { topic: "locanext.events", type: "file_upload", data: { user: "john", file: "menu.xlsx" } },
