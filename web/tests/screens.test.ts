@@ -140,6 +140,67 @@ test("an address without a screen says so", async () => {
   await it.page.getByText("There is no such screen").waitFor(LATER);
 });
 
+test("the overview forgot its rows and began anew at each reconnect", async () => {
+  await signIn(it);
+  await it.hub.publish({ topic: "demo.before", data: "before the crash" });
+  await rows(it.page, "before the crash").waitFor(LATER);
+  await it.hub.kill();
+  await pill(it.page, "Reconnecting");
+  await it.hub.restart();
+  // More than the feed asks for when it begins.
+  await it.hub.publish(Array.from({ length: 80 }, (_, n) => ({ topic: "demo.after", data: { n } })));
+  await pill(it.page, "Live");
+  await rows(it.page, '{"n":79}').waitFor(LATER);
+  const count = () => it.page.getByRole("grid").getAttribute("aria-rowcount");
+  await expect.poll(count).toMatch(/^8[12]$/);
+  // Its session was looked up in the meantime, which must not change anything.
+  await it.page.getByText("Node").waitFor(LATER);
+  expect(await count()).toMatch(/^8[12]$/);
+});
+
+test("topics were asked for again as soon as they were told", async () => {
+  await signIn(it);
+  const asked: number[] = [];
+  it.page.on("requestfinished", (request) => {
+    if (request.url().includes("/api/v1/topics")) asked.push(request.timing().startTime);
+  });
+  await it.page.getByRole("link", { name: "Topics" }).click();
+  await expect.poll(() => asked.length, LATER).toBeGreaterThanOrEqual(3);
+  const pauses = asked.slice(1).map((time, before) => time - asked[before]!);
+  expect(Math.min(...pauses)).toBeGreaterThan(2_000);
+});
+
+test("a topic that another prefix had hidden seemed to have got all its events at once", async () => {
+  await it.hub.publish(Array.from({ length: 900 }, () => ({ topic: "big.one", data: 0 })));
+  await it.hub.publish({ topic: "small.one", data: 0 });
+  await signIn(it);
+  await it.page.getByRole("link", { name: "Topics" }).click();
+  await it.page.getByLabel("Begins with").fill("small");
+  const row = (name: string) => it.page.getByRole("row").filter({ hasText: `${name}.**` });
+  await row("small").getByText("0/s").waitFor(LATER);
+  await it.page.getByLabel("Begins with").fill("");
+  await row("big").waitFor(SOON);
+  const rate = row("big").getByRole("cell").nth(1);
+  await expect.poll(() => rate.innerText(), LATER).not.toBe("—");
+  expect(await rate.innerText()).toBe("0/s");
+});
+
+test("the system screen asked a hub that was down without a pause", async () => {
+  await signIn(it);
+  await it.page.getByRole("link", { name: "System" }).click();
+  await it.page.getByText("(this page)").waitFor(LATER);
+  await it.hub.kill();
+  const failed = { metrics: 0, readiness: 0 };
+  it.page.on("requestfailed", (request) => {
+    if (request.url().endsWith("/metrics")) failed.metrics += 1;
+    if (request.url().endsWith("/readyz")) failed.readiness += 1;
+  });
+  await it.page.getByText("Not up to date").waitFor(LATER);
+  // That is asked once a second.
+  await expect.poll(() => failed.readiness, LATER).toBeGreaterThanOrEqual(3);
+  expect(failed.metrics).toBeLessThanOrEqual(failed.readiness);
+});
+
 for (const path of ["/", "/topics", "/system"]) {
   test(`on a telephone ${path} is one column`, async () => {
     await it.page.setViewportSize({ width: 360, height: 740 });
