@@ -218,6 +218,22 @@ test("a flood is sampled and says so, and the page stays small", async () => {
   expect(Number(await it.page.getByRole("grid").getAttribute("aria-rowcount"))).toBeLessThanOrEqual(10_000);
 });
 
+test("after a flood nothing told of the events that were not shown", async () => {
+  await toActivity();
+  await it.hub.publish({ topic: "demo.flood", data: "first" });
+  await rows(it.page, "first").waitFor(SOON);
+  await it.hub.publish(Array.from({ length: 5_000 }, (_, n) => ({ topic: "demo.flood", data: { n } })));
+  await rows(it.page, "are left out").first().waitFor(SOON);
+  await it.page.getByText(/1 in \d+/).waitFor({ state: "detached", ...SOON });
+  await look(it.page, "activity-flood");
+  const shown = Number(await it.page.getByRole("grid").getAttribute("aria-rowcount"));
+  await it.page.getByLabel("Filter", { exact: true }).fill("-topic:demo.flood");
+  await rows(it.page, "first").waitFor({ state: "detached", ...SOON });
+  const told = await rows(it.page, "are left out").allInnerTexts();
+  const leftOut = told.map((text) => Number(/([\d,]+) of the/.exec(text)?.[1]?.replaceAll(",", "")));
+  expect(shown - told.length + leftOut.reduce((sum, count) => sum + count, 0)).toBe(5_001);
+});
+
 test("on a telephone there is one column and nothing is wider than the screen", async () => {
   await it.page.setViewportSize({ width: 360, height: 640 });
   await toActivity();
