@@ -105,6 +105,31 @@ test("the publish form stores an event, and says what is wrong with one that is 
   await rows(it.page, "from the form").waitFor(LATER);
 });
 
+test("an event whose answer was lost was stored again when it was sent again", async () => {
+  await signIn(it);
+  await it.page.goto(`${it.hub.url}/topics?publish=1`);
+  let sent = 0;
+  await it.page.route("**/api/v1/publish", async (route) => {
+    sent += 1;
+    const response = await route.fetch();
+    if (sent === 1) await route.abort("connectionreset");
+    else await route.fulfill({ response });
+  });
+  const publish = it.page.getByRole("button", { name: "Publish", exact: true });
+  await publish.click(LATER);
+  await it.page.getByText("It may be stored all the same").waitFor(SOON);
+  await publish.click();
+  await it.page.getByText(/Stored at/).waitFor(SOON);
+  const kept = async () => {
+    const answer = await it.context.request.get(`${it.hub.url}/api/v1/history?topics=demo.hello`);
+    return (await answer.json()).events.length;
+  };
+  expect([sent, await kept()]).toEqual([2, 1]);
+  // Once it is known to be stored, the same again is another event.
+  await publish.click();
+  await expect.poll(kept).toBe(2);
+});
+
 test("the system screen shows who is connected and what was refused", async () => {
   await signIn(it);
   await it.page.goto(`${it.hub.url}/system`);
