@@ -169,6 +169,29 @@ test("a row opens with all it holds, and its link opens it again", async () => {
   await it.page.getByRole("dialog", { name: "Event" }).getByText("greeting").waitFor(LATER);
 });
 
+test("the link of an event was followed again with every change of the address", async () => {
+  await it.hub.publish({ topic: "demo.hello", data: "linked" });
+  await signIn(it);
+  let asked = 0;
+  it.page.on("request", (request) => (asked += request.url().includes("/api/v1/history") ? 1 : 0));
+  const [{ last }] = (await (await it.context.request.get(`${it.hub.url}/api/v1/topics?prefix=demo`)).json())
+    .topics;
+  await it.page.goto(`${it.hub.url}/activity?q=+linked&at=${last}`);
+  const drawer = it.page.getByRole("dialog", { name: "Event" });
+  await drawer.waitFor(LATER);
+  // The page writes the filter as it understood it.
+  const address = () => decodeURIComponent(new URL(it.page.url()).search);
+  await expect.poll(address).toBe(`?q=linked&at=${last}`);
+  await it.page.keyboard.press("Escape");
+  await drawer.waitFor({ state: "hidden" });
+  await expect.poll(address).toBe("?q=linked");
+  expect(asked).toBe(1);
+
+  await it.page.goto(`${it.hub.url}/activity?at=${last.split(":")[0]}:999999`);
+  await it.page.getByText("no longer kept").waitFor(LATER);
+  expect(await barriers(it.page)).toEqual([]);
+});
+
 test("markup in every field is text, and a large event is shown in part", async () => {
   await toActivity();
   const markup = `<img src=x onerror="window.ran = 1"><script>window.ran = 1</script>`;
