@@ -105,6 +105,21 @@ test("scrolled away from the top the feed freezes, and one press leads back", as
   await rows(it.page, "new 41").waitFor(SOON);
 });
 
+for (const hold of ["scrolled away", "paused"]) {
+  test(`${hold}, a feed whose rows were all filtered out never showed another one`, async () => {
+    await it.hub.publish(Array.from({ length: 100 }, (_, n) => ({ topic: "demo.hello", data: `old ${n}` })));
+    await toActivity();
+    await rows(it.page, "old 99").waitFor(SOON);
+    if (hold === "paused") await it.page.getByRole("button", { name: "Pause" }).click();
+    else await it.page.getByRole("grid").evaluate((grid) => grid.scrollTo({ top: 720 }));
+    await it.page.getByLabel("Filter", { exact: true }).fill("rare");
+    await it.page.getByText("Nothing matches the filter").waitFor(SOON);
+    if (hold === "paused") await it.page.getByRole("button", { name: "Go on" }).click();
+    await it.hub.publish({ topic: "demo.hello", data: "a rare one" });
+    await rows(it.page, "a rare one").waitFor(SOON);
+  });
+}
+
 test("the filter finds by field, by data and by text, and stays in the address", async () => {
   await it.hub.publish([
     { topic: "locanext.events", type: "file_upload", data: { user: "john", file: "menu.xlsx" } },
@@ -154,6 +169,29 @@ test("a row opens with all it holds, and its link opens it again", async () => {
   await it.page.getByRole("dialog", { name: "Event" }).getByText("greeting").waitFor(LATER);
 });
 
+test("the link of an event was followed again with every change of the address", async () => {
+  await it.hub.publish({ topic: "demo.hello", data: "linked" });
+  await signIn(it);
+  let asked = 0;
+  it.page.on("request", (request) => (asked += request.url().includes("/api/v1/history") ? 1 : 0));
+  const [{ last }] = (await (await it.context.request.get(`${it.hub.url}/api/v1/topics?prefix=demo`)).json())
+    .topics;
+  await it.page.goto(`${it.hub.url}/activity?q=+linked&at=${last}`);
+  const drawer = it.page.getByRole("dialog", { name: "Event" });
+  await drawer.waitFor(LATER);
+  // The page writes the filter as it understood it.
+  const address = () => decodeURIComponent(new URL(it.page.url()).search);
+  await expect.poll(address).toBe(`?q=linked&at=${last}`);
+  await it.page.keyboard.press("Escape");
+  await drawer.waitFor({ state: "hidden" });
+  await expect.poll(address).toBe("?q=linked");
+  expect(asked).toBe(1);
+
+  await it.page.goto(`${it.hub.url}/activity?at=${last.split(":")[0]}:999999`);
+  await it.page.getByText("no longer kept").waitFor(LATER);
+  expect(await barriers(it.page)).toEqual([]);
+});
+
 test("markup in every field is text, and a large event is shown in part", async () => {
   await toActivity();
   const markup = `<img src=x onerror="window.ran = 1"><script>window.ran = 1</script>`;
@@ -201,6 +239,22 @@ test("a flood is sampled and says so, and the page stays small", async () => {
   await it.page.getByText(/1 in \d+/).waitFor(SOON);
   expect(await it.page.getByRole("row").count()).toBeLessThan(100);
   expect(Number(await it.page.getByRole("grid").getAttribute("aria-rowcount"))).toBeLessThanOrEqual(10_000);
+});
+
+test("after a flood nothing told of the events that were not shown", async () => {
+  await toActivity();
+  await it.hub.publish({ topic: "demo.flood", data: "first" });
+  await rows(it.page, "first").waitFor(SOON);
+  await it.hub.publish(Array.from({ length: 5_000 }, (_, n) => ({ topic: "demo.flood", data: { n } })));
+  await rows(it.page, "are left out").first().waitFor(SOON);
+  await it.page.getByText(/1 in \d+/).waitFor({ state: "detached", ...SOON });
+  await look(it.page, "activity-flood");
+  const shown = Number(await it.page.getByRole("grid").getAttribute("aria-rowcount"));
+  await it.page.getByLabel("Filter", { exact: true }).fill("-topic:demo.flood");
+  await rows(it.page, "first").waitFor({ state: "detached", ...SOON });
+  const told = await rows(it.page, "are left out").allInnerTexts();
+  const leftOut = told.map((text) => Number(/([\d,]+) of the/.exec(text)?.[1]?.replaceAll(",", "")));
+  expect(shown - told.length + leftOut.reduce((sum, count) => sum + count, 0)).toBe(5_001);
 });
 
 test("on a telephone there is one column and nothing is wider than the screen", async () => {

@@ -105,6 +105,31 @@ test("the publish form stores an event, and says what is wrong with one that is 
   await rows(it.page, "from the form").waitFor(LATER);
 });
 
+test("an event whose answer was lost was stored again when it was sent again", async () => {
+  await signIn(it);
+  await it.page.goto(`${it.hub.url}/topics?publish=1`);
+  let sent = 0;
+  await it.page.route("**/api/v1/publish", async (route) => {
+    sent += 1;
+    const response = await route.fetch();
+    if (sent === 1) await route.abort("connectionreset");
+    else await route.fulfill({ response });
+  });
+  const publish = it.page.getByRole("button", { name: "Publish", exact: true });
+  await publish.click(LATER);
+  await it.page.getByText("It may be stored all the same").waitFor(SOON);
+  await publish.click();
+  await it.page.getByText(/Stored at/).waitFor(SOON);
+  const kept = async () => {
+    const answer = await it.context.request.get(`${it.hub.url}/api/v1/history?topics=demo.hello`);
+    return (await answer.json()).events.length;
+  };
+  expect([sent, await kept()]).toEqual([2, 1]);
+  // Once it is known to be stored, the same again is another event.
+  await publish.click();
+  await expect.poll(kept).toBe(2);
+});
+
 test("the system screen shows who is connected and what was refused", async () => {
   await signIn(it);
   await it.page.goto(`${it.hub.url}/system`);
@@ -138,6 +163,67 @@ test("an address without a screen says so", async () => {
   await signIn(it);
   await it.page.goto(`${it.hub.url}/nothing`);
   await it.page.getByText("There is no such screen").waitFor(LATER);
+});
+
+test("the overview forgot its rows and began anew at each reconnect", async () => {
+  await signIn(it);
+  await it.hub.publish({ topic: "demo.before", data: "before the crash" });
+  await rows(it.page, "before the crash").waitFor(LATER);
+  await it.hub.kill();
+  await pill(it.page, "Reconnecting");
+  await it.hub.restart();
+  // More than the feed asks for when it begins.
+  await it.hub.publish(Array.from({ length: 80 }, (_, n) => ({ topic: "demo.after", data: { n } })));
+  await pill(it.page, "Live");
+  await rows(it.page, '{"n":79}').waitFor(LATER);
+  const count = () => it.page.getByRole("grid").getAttribute("aria-rowcount");
+  await expect.poll(count).toMatch(/^8[12]$/);
+  // Its session was looked up in the meantime, which must not change anything.
+  await it.page.getByText("Node").waitFor(LATER);
+  expect(await count()).toMatch(/^8[12]$/);
+});
+
+test("topics were asked for again as soon as they were told", async () => {
+  await signIn(it);
+  const asked: number[] = [];
+  it.page.on("requestfinished", (request) => {
+    if (request.url().includes("/api/v1/topics")) asked.push(request.timing().startTime);
+  });
+  await it.page.getByRole("link", { name: "Topics" }).click();
+  await expect.poll(() => asked.length, LATER).toBeGreaterThanOrEqual(3);
+  const pauses = asked.slice(1).map((time, before) => time - asked[before]!);
+  expect(Math.min(...pauses)).toBeGreaterThan(2_000);
+});
+
+test("a topic that another prefix had hidden seemed to have got all its events at once", async () => {
+  await it.hub.publish(Array.from({ length: 900 }, () => ({ topic: "big.one", data: 0 })));
+  await it.hub.publish({ topic: "small.one", data: 0 });
+  await signIn(it);
+  await it.page.getByRole("link", { name: "Topics" }).click();
+  await it.page.getByLabel("Begins with").fill("small");
+  const row = (name: string) => it.page.getByRole("row").filter({ hasText: `${name}.**` });
+  await row("small").getByText("0/s").waitFor(LATER);
+  await it.page.getByLabel("Begins with").fill("");
+  await row("big").waitFor(SOON);
+  const rate = row("big").getByRole("cell").nth(1);
+  await expect.poll(() => rate.innerText(), LATER).not.toBe("—");
+  expect(await rate.innerText()).toBe("0/s");
+});
+
+test("the system screen asked a hub that was down without a pause", async () => {
+  await signIn(it);
+  await it.page.getByRole("link", { name: "System" }).click();
+  await it.page.getByText("(this page)").waitFor(LATER);
+  await it.hub.kill();
+  const failed = { metrics: 0, readiness: 0 };
+  it.page.on("requestfailed", (request) => {
+    if (request.url().endsWith("/metrics")) failed.metrics += 1;
+    if (request.url().endsWith("/readyz")) failed.readiness += 1;
+  });
+  await it.page.getByText("Not up to date").waitFor(LATER);
+  // That is asked once a second.
+  await expect.poll(() => failed.readiness, LATER).toBeGreaterThanOrEqual(3);
+  expect(failed.metrics).toBeLessThanOrEqual(failed.readiness);
 });
 
 for (const path of ["/", "/topics", "/system"]) {

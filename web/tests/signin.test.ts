@@ -81,6 +81,93 @@ test("signing out ends the stream and takes the events away", async () => {
   await it.page.getByRole("heading", { name: "Sign in to pulsehub" }).waitFor(LATER);
 });
 
+test("going back after signing out showed what the last user had seen", async () => {
+  await signIn(it);
+  await it.page.getByRole("link", { name: "Activity" }).click();
+  await it.hub.publish({ topic: "demo.hello", data: "seen" });
+  await rows(it.page, "seen").waitFor(SOON);
+  await it.page.getByRole("button", { name: "Sign out" }).click();
+  await it.page.getByRole("heading", { name: "Sign in to pulsehub" }).waitFor(LATER);
+  await it.page.goBack();
+  await it.page.getByRole("heading", { name: "Sign in to pulsehub" }).waitFor(LATER);
+  expect(await it.page.getByText("seen", { exact: true }).count()).toBe(0);
+});
+
+test("signing out in one tab left everything on show in the other", async () => {
+  await signIn(it);
+  await it.hub.publish({ topic: "demo.hello", data: "seen" });
+  await rows(it.page, "seen").waitFor(SOON);
+  const other = await it.context.newPage();
+  await other.goto(it.hub.url);
+  await other.getByRole("button", { name: "Sign out" }).click(LATER);
+  await it.page.getByRole("heading", { name: "Sign in to pulsehub" }).waitFor(LATER);
+  expect(await it.page.getByText("seen", { exact: true }).count()).toBe(0);
+});
+
+test("whoever signed in in another tab saw what the first user had seen", async () => {
+  await it.page.goto(`${it.hub.url}/activity`);
+  await it.page
+    .getByLabel("Token or API key")
+    .fill(await it.hub.token({ subscribe: ["demo.**"], sub: "ada" }));
+  await it.page.keyboard.press("Enter");
+  await pill(it.page, "Live");
+  await it.hub.publish({ topic: "demo.hello", data: "for ada" });
+  await rows(it.page, "for ada").click(SOON);
+  await it.page.getByRole("dialog", { name: "Event" }).waitFor(SOON);
+  const token = await it.hub.token({ subscribe: ["other.**"], sub: "bob" });
+  const signedIn = await it.context.request.post(`${it.hub.url}/api/v1/session`, { data: { token } });
+  expect(signedIn.ok()).toBe(true);
+  // The page's own next connection shows the new cookie.
+  await it.hub.kill();
+  await pill(it.page, "Reconnecting");
+  await it.hub.restart();
+  await it.page.getByText("bob", { exact: true }).waitFor(LATER);
+  await pill(it.page, "Live");
+  expect(await it.page.getByText("for ada").count()).toBe(0);
+});
+
+test("the second Escape closed the question for new credentials, and there was no way on", async () => {
+  await it.page.goto(it.hub.url);
+  await it.page
+    .getByLabel("Token or API key")
+    .fill(await it.hub.token({ subscribe: ["demo.**"], ttl: "4s" }));
+  await it.page.keyboard.press("Enter");
+  const dialog = it.page.getByRole("dialog", { name: "Your session has ended" });
+  await dialog.waitFor(LATER);
+  for (let n = 0; n < 3; n += 1) await it.page.keyboard.press("Escape");
+  await dialog.getByLabel("Token or API key").fill(await it.hub.token({ subscribe: ["demo.**"] }));
+  await it.page.keyboard.press("Enter");
+  await pill(it.page, "Live");
+});
+
+test("a page that could not ask whose session it is said that it connects for ever", async () => {
+  await signIn(it);
+  let refused = 0;
+  await it.page.route("**/api/v1/session", async (route) => {
+    refused += 1;
+    if (refused > 1) await route.continue();
+    else await route.fulfill({ status: 503, json: { code: "unavailable", detail: "not now" } });
+  });
+  await it.page.reload();
+  await it.page.getByRole("region", { name: "Numbers" }).waitFor(LATER);
+  expect(refused).toBeGreaterThan(1);
+});
+
+test("nothing happened when a refused connection was tried again", async () => {
+  await signIn(it);
+  let isRefused = true;
+  await it.page.routeWebSocket(/real-time/, (socket) => {
+    if (isRefused) void socket.close({ code: 4403, reason: "this origin is not allowed" });
+    else socket.connectToServer();
+  });
+  await it.page.reload();
+  await it.page.getByText("The hub refuses this connection").waitFor(LATER);
+  expect(await barriers(it.page)).toEqual([]);
+  isRefused = false;
+  await it.page.getByRole("button", { name: "Try again" }).click();
+  await pill(it.page, "Live");
+});
+
 test("a browser that keeps nothing shows the page all the same", async () => {
   await it.page.addInitScript(() => {
     Object.defineProperty(window, "localStorage", {

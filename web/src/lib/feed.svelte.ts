@@ -9,6 +9,7 @@ import { type Numbered, Ring } from "./ring";
 export type Row =
   | { kind: "event"; event: HubEvent; replayed: boolean; at: number }
   | { kind: "gap"; from: string; to: string; reason: string; missed: number | undefined }
+  | { kind: "left-out"; count: number }
   | { kind: "caught-up" };
 
 /** What a screen shows of a feed; replaced as a whole, at most once a frame. */
@@ -35,7 +36,7 @@ export interface Denied {
 }
 
 /** More rows than anybody scrolls through. */
-const KEPT = 10_000;
+export const KEPT = 10_000;
 /** What a frozen feed keeps in view while the stream runs on. */
 const FROZEN = 1_000;
 /** Above this many events a second a row is a sample: nobody reads more, and the page stays at sixty frames. */
@@ -62,6 +63,8 @@ export class Feed {
   #generation = 0;
   #isLive = false;
   #rate = new Rate();
+  /** Matching events that came too fast to be shown, and of which no row tells yet. */
+  #leftOut = 0;
   readonly #brush: Brush;
   #subscription: Subscription | undefined;
   #settle: ReturnType<typeof setTimeout> | undefined;
@@ -79,6 +82,7 @@ export class Feed {
     this.#isLive = false;
     this.#frozenRows = undefined;
     this.#rate = new Rate();
+    this.#leftOut = 0;
     this.denied = undefined;
     this.shown = EMPTY;
     this.#subscription = client.subscribe(
@@ -138,12 +142,22 @@ export class Feed {
         continue;
       }
       const matches = this.#matcher(event);
-      const isSample = matches ? this.#rate.count(at) : true;
-      if (!isSample) continue;
+      if (matches && !this.#rate.count(at)) {
+        this.#leftOut += 1;
+        continue;
+      }
+      this.#tellLeftOut();
       this.#all.push(row);
       if (matches) this.#matching.push(row);
     }
     this.#brush.touch();
+  }
+
+  /** Where a flood is over, a row stays that says how much of it is not there. */
+  #tellLeftOut(): void {
+    if (this.#leftOut === 0 || this.#rate.sampling > 1) return;
+    this.#push({ kind: "left-out", count: this.#leftOut });
+    this.#leftOut = 0;
   }
 
   #push(row: Row): void {
@@ -156,9 +170,10 @@ export class Feed {
   }
 
   #paint(): void {
+    this.#rate.roll(performance.now());
+    this.#tellLeftOut();
     const rows = this.#frozenRows ?? this.#matching;
     const { first, end } = rows;
-    this.#rate.roll(performance.now());
     this.shown = {
       rows,
       generation: this.#generation,
@@ -170,7 +185,8 @@ export class Feed {
     };
     // A stream that has ended does not tell that its rate is nought now.
     clearTimeout(this.#settle);
-    if (this.#rate.perSecond > 0) this.#settle = setTimeout(() => this.#brush.touch(), 1000);
+    if (this.#rate.perSecond > 0 || this.#rate.sampling > 1)
+      this.#settle = setTimeout(() => this.#brush.touch(), 1000);
   }
 }
 

@@ -12,6 +12,9 @@ declare global {
   }
 }
 
+/** Before the hub is asked again whose session it is. */
+const ASK_AGAIN = 2_000;
+
 /** Whether somebody is signed in: `expired` keeps the page and asks again in place. */
 export type Entry = "unknown" | "in" | "out" | "expired";
 
@@ -27,6 +30,9 @@ class Hub {
   isOutdated = $state(false);
   /** Nothing is painted from the stream while true; it is all kept and shown afterwards. */
   paused = $state(false);
+
+  /** Tells the browser's other tabs that nobody is signed in any more. */
+  readonly #tabs = new BroadcastChannel("pulsehub.signed-out");
 
   constructor() {
     const socket = window.firstSocket;
@@ -48,6 +54,7 @@ class Hub {
     addEventListener("online", () => this.client.wake());
     addEventListener("pageshow", () => this.client.wake());
     document.addEventListener("visibilitychange", () => this.client.setHidden(document.hidden));
+    this.#tabs.addEventListener("message", () => this.leave());
     // A link pasted into the open page changes only the hash, which loads nothing by itself.
     addEventListener("hashchange", () => void this.#enter());
     void this.#enter();
@@ -58,15 +65,25 @@ class Hub {
     this.#entered(await signIn({ token }));
   }
 
-  /** Ends the session, and takes everything shown away with it. */
+  /** Ends the session, and takes everything shown away with it, in every tab. */
   async signOut(): Promise<void> {
     await signOut();
+    this.#tabs.postMessage("");
     this.leave();
   }
 
   /** Starts over: a fresh page is the surest way to hold nothing of the last user. */
   leave(): void {
+    // The browser may keep this page to go back to: it must not show anything then either.
+    this.entry = "out";
+    this.session = undefined;
     location.assign("/");
+  }
+
+  /** Somebody does not want to wait, or believes that what was refused is allowed now. */
+  retry(): void {
+    this.client.start();
+    this.client.wake();
   }
 
   async #enter(): Promise<void> {
@@ -88,29 +105,34 @@ class Hub {
   }
 
   #entered(session: Session): void {
-    const before = this.session;
-    if (before !== undefined && before.user !== session.user) {
-      // Somebody else: nothing that the first one saw may stay.
-      this.leave();
-      return;
-    }
-    this.session = session;
+    if (!this.#welcome(session)) return;
     this.refusal = undefined;
-    this.entry = "in";
     this.client.start();
     this.client.wake();
+  }
+
+  /** False if it is somebody else than before: nothing that the first one saw may stay. */
+  #welcome(session: Session): boolean {
+    if (this.session !== undefined && this.session.user !== session.user) {
+      this.leave();
+      return false;
+    }
+    this.session = session;
+    this.entry = "in";
+    return true;
   }
 
   /** The socket was let in; whose session is it, and what may it do? */
   async #recognise(): Promise<void> {
     const isFirst = this.session === undefined;
     try {
-      this.session = await whoami();
-      this.entry = "in";
-      if (!isFirst) this.isOutdated = await isOutdated();
+      // Another tab may have signed somebody else in.
+      if (this.#welcome(await whoami()) && !isFirst) this.isOutdated = await isOutdated();
     } catch (error) {
-      // Gone again in this moment: the connection's own states tell of it.
       if (!(error instanceof ApiError)) throw error;
+      // Where the connection is gone again, the next one asks.
+      const wait = error.retryAfter === undefined ? ASK_AGAIN : error.retryAfter * 1000;
+      if (this.status.state === "connected") setTimeout(() => void this.#recognise(), wait);
     }
   }
 }

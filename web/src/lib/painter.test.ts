@@ -1,3 +1,6 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+
 import { expect, test } from "vitest";
 
 import { Painter } from "./painter";
@@ -51,8 +54,21 @@ test("a hidden page paints nothing until it is shown", () => {
   frames.show();
   frames.frame(16);
   expect(painted).toBe(1);
-  brush.touch();
-  brush.stop();
-  frames.frame(32);
-  expect(painted).toBe(1);
+});
+
+test("a screen that was left was kept in memory for ever", async () => {
+  const frames = screen();
+  const painter = new Painter(frames);
+  function visit(): WeakRef<object> {
+    const shown = { painted: 0 };
+    painter.brush(0, () => (shown.painted += 1)).touch();
+    frames.frame(0);
+    return new WeakRef(shown);
+  }
+  const left = visit();
+  // What was seen in this turn is kept until its end.
+  await new Promise((done) => setTimeout(done));
+  setFlagsFromString("--expose-gc");
+  (runInNewContext("gc") as () => void)();
+  expect(left.deref()).toBeUndefined();
 });

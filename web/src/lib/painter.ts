@@ -19,21 +19,19 @@ const BROWSER: Frames = {
 export interface Brush {
   /** Something changed: paint when the time has come. */
   touch(): void;
-  /** Never paint again. */
-  stop(): void;
 }
 
 interface Work {
   paint: () => void;
   interval: number;
   due: number;
-  touched: boolean;
 }
 
 /** Streams touch, screens paint: ten thousand events a second are sixty frames. */
 export class Painter {
   readonly #frames: Frames;
-  readonly #works = new Set<Work>();
+  /** What is to be painted. Nothing else is held, so that what a screen leaves behind can be forgotten. */
+  readonly #touched = new Set<Work>();
   #requested = false;
 
   constructor(frames: Frames = BROWSER) {
@@ -43,29 +41,27 @@ export class Painter {
 
   /** A brush that paints at most every `interval` milliseconds; 0 is every frame of the screen. */
   brush(interval: number, paint: () => void): Brush {
-    const work: Work = { paint, interval, due: 0, touched: false };
-    this.#works.add(work);
+    const work: Work = { paint, interval, due: 0 };
     return {
       touch: () => {
-        work.touched = true;
+        this.#touched.add(work);
         this.#request();
       },
-      stop: () => void this.#works.delete(work),
     };
   }
 
   #request(): void {
     if (this.#requested || this.#frames.isHidden()) return;
-    if (![...this.#works].some((work) => work.touched)) return;
+    if (this.#touched.size === 0) return;
     this.#requested = true;
     this.#frames.request((now) => this.#flush(now));
   }
 
   #flush(now: number): void {
     this.#requested = false;
-    for (const work of this.#works) {
-      if (!work.touched || now < work.due) continue;
-      work.touched = false;
+    for (const work of [...this.#touched]) {
+      if (now < work.due) continue;
+      this.#touched.delete(work);
       work.due = now + work.interval;
       work.paint();
     }

@@ -3,12 +3,15 @@
 /** Samples of several values at ascending times, in typed arrays; the oldest are overwritten. */
 export class Series {
   readonly #capacity: number;
+  readonly #hole: number;
   readonly #times: Float64Array;
   readonly #columns: Float64Array[];
   #end = 0;
 
-  constructor(columns: number, capacity: number) {
+  /** Nothing is known between samples more than `hole` milliseconds apart. */
+  constructor(columns: number, capacity: number, hole: number) {
     this.#capacity = capacity;
+    this.#hole = hole;
     this.#times = new Float64Array(capacity);
     this.#columns = Array.from({ length: columns }, () => new Float64Array(capacity));
   }
@@ -53,13 +56,18 @@ export class Series {
     return count === 0 ? undefined : sum / count;
   }
 
-  /** Times in seconds and the columns asked for, from `since` (milliseconds) on, as uPlot takes them. */
+  /** Times in seconds and the columns asked for, from `since` (milliseconds) on, as uPlot takes them: no line over a hole. */
   table(columns: readonly number[], since: number): (number | null)[][] {
     const table: (number | null)[][] = Array.from({ length: columns.length + 1 }, () => []);
     for (let index = Math.max(0, this.#end - this.#capacity); index < this.#end; index += 1) {
       const place = index % this.#capacity;
       const time = this.#times[place] as number;
       if (time < since) continue;
+      const before = table[0]?.at(-1);
+      if (before != null && time - before * 1000 > this.#hole) {
+        table[0]?.push(before + 1);
+        for (const row of table.slice(1)) row.push(null);
+      }
       table[0]?.push(time / 1000);
       columns.forEach((column, row) => {
         const value = this.#columns[column]?.[place] ?? Number.NaN;

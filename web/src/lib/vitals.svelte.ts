@@ -26,7 +26,7 @@ const GONE = 5_000;
 const KEPT = 4_000;
 
 export class Vitals {
-  readonly series = new Series(FIELDS.length, KEPT);
+  readonly series = new Series(FIELDS.length, KEPT, GONE);
   /** Moves when there is something new to paint, at most four times a second. */
   version = $state(0);
   denied = $state.raw<{ code: string; message: string }>();
@@ -76,6 +76,12 @@ export class Vitals {
     const told = data as Record<string, unknown>;
     const values = Object.fromEntries(FIELDS.map((field) => [field, Number(told[field] ?? Number.NaN)]));
     const uptime = Number(told["uptime_s"] ?? Number.NaN);
+    const before = this.#newest.get(event.key ?? "");
+    if (before !== undefined && time < before.time - GONE) {
+      // Its clock was set back: by the old one nothing new would be shown until that time has come again.
+      this.series.clear();
+      this.#newest.clear();
+    }
     this.#newest.set(event.key ?? "", { time, values: values as Record<Field, number>, uptime });
     for (const [node, { time: heard }] of this.#newest) if (heard < time - GONE) this.#newest.delete(node);
     const nodes = [...this.#newest.values()].map((node) => node.values);
