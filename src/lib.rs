@@ -19,6 +19,7 @@ pub mod limits;
 pub mod logging;
 pub mod position;
 pub mod protocol;
+pub mod redis;
 pub mod session;
 pub mod sources;
 pub mod sqlite;
