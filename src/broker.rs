@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use self::{journal::Journal, redis::Redis};
 use crate::{
     event::{Block, Event},
+    lease::Fence,
     position::{Epoch, Offset, Position},
     redis::{OpenError, Server},
     telemetry::Telemetry,
@@ -163,6 +164,19 @@ impl Broker {
         match self {
             Self::Journal(journal) => journal.publish(events).await,
             Self::Redis(redis) => redis.publish(events).await,
+        }
+    }
+
+    /// Stores a batch if the lease is still the writer's; resolves after the commit.
+    pub async fn publish_fenced(
+        &self,
+        events: Vec<Event>,
+        fence: &Fence,
+    ) -> Result<Published, PublishError> {
+        match self {
+            // The lock on the data folder lets only one node write.
+            Self::Journal(journal) => journal.publish(events).await,
+            Self::Redis(redis) => redis.publish_fenced(events, fence).await,
         }
     }
 

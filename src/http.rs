@@ -98,7 +98,12 @@ pub struct Settings {
 impl Services {
     /// The moment it is, for sessions.
     fn now(&self) -> Now {
-        Now { instant: Instant::now(), wall: self.clock.now(), head: self.hub.head() }
+        Now {
+            instant: Instant::now(),
+            wall: self.clock.now(),
+            head: self.hub.head(),
+            stale: self.broker.is_stale(),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod http;
 pub mod hub;
 pub mod id;
 pub mod ingest;
+pub mod lease;
 pub mod limits;
 pub mod logging;
 pub mod position;

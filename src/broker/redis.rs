@@ -38,6 +38,7 @@ use super::{
 };
 use crate::{
     event::{Block, Event},
+    lease::Fence,
     position::{Epoch, Offset, Position},
     redis::{self, Keys, Link, OpenError, Server},
     telemetry::{Limit, Telemetry},
@@ -80,8 +81,9 @@ struct Shared {
     /// How often retention took something, as far as is known, and what it took from the stream.
     trims: AtomicU64,
     trimmed: AtomicU64,
-    /// When Redis was last heard of.
-    heard: Mutex<Instant>,
+    /// When Redis was last heard of, in milliseconds since `began`.
+    heard: AtomicU64,
+    began: Instant,
     /// Asks the tail to say hello before its time, and counts its hellos.
     greet: AtomicBool,
     greeted: watch::Sender<u64>,
@@ -104,6 +106,8 @@ struct Log {
 struct Batch {
     events: Vec<Event>,
     bytes: usize,
+    /// The lease under which it is written; such a batch goes alone.
+    fence: Option<Fence>,
     answer: Option<oneshot::Sender<Result<Published, PublishError>>>,
     /// When its publisher is answered at the latest.
     deadline: Instant,
@@ -161,7 +165,8 @@ impl Redis {
             topics: RwLock::default(),
             trims: AtomicU64::new(state.trims),
             trimmed: AtomicU64::new(state.trimmed),
-            heard: Mutex::new(Instant::now()),
+            heard: AtomicU64::new(0),
+            began: Instant::now(),
             greet: AtomicBool::new(false),
             greeted: watch::Sender::new(0),
             told_head: AtomicU64::new(state.head),
@@ -181,8 +186,25 @@ impl Redis {
 
     /// Stores a batch; resolves when Redis has it and this node's readers have heard of it.
     pub async fn publish(&self, events: Vec<Event>) -> Result<Published, PublishError> {
+        self.store(events, None).await
+    }
+
+    /// Stores a batch if the lease is still the writer's.
+    pub async fn publish_fenced(
+        &self,
+        events: Vec<Event>,
+        fence: &Fence,
+    ) -> Result<Published, PublishError> {
+        self.store(events, Some(fence.clone())).await
+    }
+
+    async fn store(
+        &self,
+        events: Vec<Event>,
+        fence: Option<Fence>,
+    ) -> Result<Published, PublishError> {
         let (answer, answered) = oneshot::channel();
-        self.queue(events, Some(answer)).await?;
+        self.queue(events, fence, Some(answer)).await?;
         let published = answered.await.unwrap_or(Err(PublishError::Closed))?;
         // What is stored is answered so in any case: the tail may have trouble of its own.
         let mut head = self.tail();
@@ -194,12 +216,13 @@ impl Redis {
 
     /// Takes a batch to be stored soon; resolves when it is queued.
     pub async fn enqueue(&self, events: Vec<Event>) -> Result<(), PublishError> {
-        self.queue(events, None).await
+        self.queue(events, None, None).await
     }
 
     async fn queue(
         &self,
         events: Vec<Event>,
+        fence: Option<Fence>,
         answer: Option<oneshot::Sender<Result<Published, PublishError>>>,
     ) -> Result<(), PublishError> {
         let Inner { shared, room, requests, .. } = &*self.0;
@@ -217,7 +240,7 @@ impl Redis {
             .await
             .map_err(|_| overloaded())?
             .map_err(|_| PublishError::Closed)?;
-        let batch = Batch { events, bytes, answer, deadline, _room: room };
+        let batch = Batch { events, bytes, fence, answer, deadline, _room: room };
         requests.try_send(batch).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => overloaded(),
             mpsc::error::TrySendError::Closed(_) => PublishError::Closed,
@@ -252,7 +275,9 @@ impl Redis {
 
     /// Whether this node has not heard from Redis for a second.
     pub fn is_stale(&self) -> bool {
-        self.0.shared.heard.lock().elapsed() > STALE
+        let shared = &self.0.shared;
+        let heard = Duration::from_millis(shared.heard.load(Ordering::Acquire));
+        shared.began.elapsed().saturating_sub(heard) > STALE
     }
 
     /// What a crash of Redis may cost.
@@ -345,7 +370,8 @@ impl Drop for Inner {
 impl Shared {
     /// Redis has answered.
     fn heard(&self) {
-        *self.heard.lock() = Instant::now();
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard.store(now, Ordering::Release);
     }
 
     /// Takes in what a hello told.
@@ -370,7 +396,10 @@ impl Shared {
 
     /// Goes on into the next epoch where this node's has ended.
     fn cross(&self, log: &mut Log) {
-        while let Some(crossing) = log.lineage.crossing(log.epoch, *self.head.borrow()) {
+        loop {
+            // Not in one expression: the head must not be borrowed while it is moved.
+            let head = *self.head.borrow();
+            let Some(crossing) = log.lineage.crossing(log.epoch, head) else { return };
             tracing::info!(from = %log.epoch, to = %crossing.to, lossy = crossing.is_lossy,
                 "the log goes on in a new epoch");
             // The epoch before the head: see `Redis::head`.

@@ -17,11 +17,14 @@ pub(super) async fn health() -> &'static str {
 }
 
 #[derive(Serialize)]
-struct Ready {
+struct Ready<'a> {
     accepting: bool,
     publishing: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// What weakens the hub's promises.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
 }
 
 /// Whether new connections are welcome, for load balancers. Subscribers are served even while
@@ -35,9 +38,14 @@ pub(super) async fn ready_publishing(State(state): State<AppState>) -> Response 
     readiness(&state, |ready| ready.publishing)
 }
 
-fn readiness(state: &AppState, is_ready: impl Fn(&Ready) -> bool) -> Response {
+fn readiness(state: &AppState, is_ready: impl Fn(&Ready<'_>) -> bool) -> Response {
     let now = state.readiness.state(state.clock.now());
-    let ready = Ready { accepting: now.accepting, publishing: now.publishing, reason: now.reason };
+    let ready = Ready {
+        accepting: now.accepting,
+        publishing: now.publishing,
+        reason: now.reason,
+        warnings: state.broker.warnings(),
+    };
     let status = if is_ready(&ready) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(ready)).into_response()
 }

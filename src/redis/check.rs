@@ -54,12 +54,13 @@ pub async fn check(server: &Server, keys: &Keys) -> Result<Vec<String>, OpenErro
 }
 
 fn cannot_connect(error: &RedisError) -> String {
-    match error.code() {
-        Some("WRONGPASS" | "NOAUTH") => {
-            "refuses the password: correct it in `redis` (redis://:password@host:port)".to_owned()
-        }
-        _ => format!("cannot be reached: {error}. Start it, or correct `redis`"),
+    if error.kind() == ::redis::ErrorKind::AuthenticationFailed
+        || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
+    {
+        return "refuses the password: correct it in `redis` (redis://:password@host:port)"
+            .to_owned();
     }
+    format!("cannot be reached: {error}. Start it, or correct `redis`")
 }
 
 async fn info(

@@ -64,8 +64,21 @@ impl RedisServer {
         self.port
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
+    /// Takes a copy of what is on its disk; it must not be writing meanwhile, or be a crash's leavings.
+    pub(crate) fn copy(&self) -> TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        copy_folder(self.folder.path(), copy.path());
+        copy
+    }
+
+    /// Puts what is on the disk of one that is down back to what it was; none loses everything.
+    pub(crate) fn fall_back_to(&self, copy: Option<&TempDir>) {
+        assert!(self.child.is_none(), "it runs");
+        std::fs::remove_dir_all(self.folder.path()).unwrap();
+        std::fs::create_dir(self.folder.path()).unwrap();
+        if let Some(copy) = copy {
+            copy_folder(copy.path(), self.folder.path());
+        }
     }
 
     /// How hubs in this process connect to it, with short patience.
@@ -111,6 +124,19 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::{Batch, Shared, scripts::text};
 use crate::{
     broker::codec::Compressor,
     event::{Block, BlockBuilder, Event, Record},
+    lease::Fence,
     position::Offset,
 };
 
@@ -84,7 +85,10 @@ impl Group {
         }
         call.arg(shared.log.lock().lineage.newest().to_string());
         call.arg(shared.keys.of("ids:")).arg(window).arg(config.dedupe_ids);
-        call.arg(config.max_topics).arg(config.latest_keys).arg("").arg("");
+        call.arg(config.max_topics).arg(config.latest_keys);
+        let fence = self.batches.iter().find_map(|batch| batch.fence.as_ref());
+        call.arg(fence.map_or(String::new(), |fence| shared.keys.of(&fence.key())));
+        call.arg(fence.map_or(0, Fence::token));
         call.arg(pack(&block, compressor)?).arg(open.len());
         for item in open.iter().filter_map(|number| self.items.get(*number)) {
             call.arg(&item.hash[..]);

@@ -33,9 +33,12 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Batch>) {
         Ok(writer) => writer,
         Err(error) => return tracing::error!(%error, "the log's writer cannot start"),
     };
+    let mut next = None;
     let closing = writer.shared.closing.clone();
     loop {
         let first = tokio::select! {
+            biased;
+            first = std::future::ready(next.take()), if next.is_some() => first,
             first = queue.recv() => first,
             () = closing.cancelled() => {
                 // What was queued before is stored; nothing comes behind it.
@@ -44,21 +47,27 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Batch>) {
             }
         };
         let Some(first) = first else { return };
-        let group = gather(first, &mut queue);
+        let group;
+        (group, next) = gather(first, &mut queue);
         writer.store(group).await;
     }
 }
 
-fn gather(first: Batch, queue: &mut mpsc::Receiver<Batch>) -> Vec<Batch> {
+/// What goes with `first`, and what was taken from the queue but goes alone.
+fn gather(first: Batch, queue: &mut mpsc::Receiver<Batch>) -> (Vec<Batch>, Option<Batch>) {
     let (mut bytes, mut events) = (first.bytes, first.events.len());
+    let is_alone = first.fence.is_some();
     let mut group = vec![first];
-    while bytes < GROUP_BYTES && events < GROUP_EVENTS {
+    while !is_alone && bytes < GROUP_BYTES && events < GROUP_EVENTS {
         let Ok(batch) = queue.try_recv() else { break };
+        if batch.fence.is_some() {
+            return (group, Some(batch));
+        }
         bytes += batch.bytes;
         events += batch.events.len();
         group.push(batch);
     }
-    group
+    (group, None)
 }
 
 struct Writer {
