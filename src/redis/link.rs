@@ -52,18 +52,39 @@ impl Link {
         Self { server, state: Mutex::default() }
     }
 
-    /// Sends a command.
+    /// Sends a command that does no harm when it is done twice.
     pub async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Failure> {
         let (number, mut connection) = self.connection().await?;
-        let answer = command.query_async(&mut connection).await;
+        let mut answer = command.query_async(&mut connection).await;
+        if let Some((number, mut connection)) = self.again(number, &answer).await? {
+            answer = command.query_async(&mut connection).await;
+            return self.judge(number, answer).await;
+        }
         self.judge(number, answer).await
     }
 
-    /// Sends several commands at once.
+    /// Sends several commands at once that do no harm when they are done twice.
     pub async fn run_all<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, Failure> {
         let (number, mut connection) = self.connection().await?;
-        let answer = commands.query_async(&mut connection).await;
+        let mut answer = commands.query_async(&mut connection).await;
+        if let Some((number, mut connection)) = self.again(number, &answer).await? {
+            answer = commands.query_async(&mut connection).await;
+            return self.judge(number, answer).await;
+        }
         self.judge(number, answer).await
+    }
+
+    /// Another connection if this one turned out to be broken, which only its use can tell.
+    async fn again<T>(
+        &self,
+        number: u64,
+        answer: &Result<T, RedisError>,
+    ) -> Result<Option<(u64, MultiplexedConnection)>, Failure> {
+        if !answer.as_ref().is_err_and(RedisError::is_connection_dropped) {
+            return Ok(None);
+        }
+        self.drop_number(number).await;
+        self.connection().await.map(Some)
     }
 
     /// Runs a script.
@@ -116,12 +137,16 @@ impl Link {
         let failure = Failure::of(&error);
         let is_refusal = matches!(failure, Failure::Refused(_));
         if !is_refusal || error.code().is_some_and(|code| WRONG_SERVER.contains(&code)) {
-            let mut state = self.state.lock().await;
-            if state.number == number {
-                state.connection = None;
-            }
+            self.drop_number(number).await;
         }
         Err(failure)
+    }
+
+    async fn drop_number(&self, number: u64) {
+        let mut state = self.state.lock().await;
+        if state.number == number {
+            state.connection = None;
+        }
     }
 }
 

@@ -90,6 +90,10 @@ impl Load {
                 self.node(dice).await
             );
             let answer = self.http.get(&url).bearer_auth(&self.token).send().await.unwrap();
+            if answer.status() == 503 {
+                tokio::time::sleep(PAUSE).await; // the last fault is not quite over
+                continue;
+            }
             assert_eq!(answer.status(), 200, "{:?}", answer.text().await);
             let page: Value = answer.json().await.unwrap();
             let found = page["events"].as_array().unwrap();
