@@ -12,6 +12,7 @@ use crate::{
     access::Access,
     auth::{AuthError, Authenticator, CredentialId, Principal, Role},
     broker::Broker,
+    cluster::Cluster,
     config::Config,
     grants::Grants,
     http::{self, Services, Settings, server},
@@ -76,6 +77,15 @@ impl App {
             limits: config.limits,
             telemetry: telemetry.clone(),
         });
+        let mut node = sources::node_name();
+        let cluster = match (&broker, config.redis()?) {
+            (Broker::Redis(redis), Some(server)) => {
+                node = format!("{node}:{}", address.port()); // several may run on one host
+                let (redis, name) = (redis.node().to_owned(), node.clone());
+                Some(Cluster::new(server, redis, name, connections.clone(), hub.clone()))
+            }
+            _ => None,
+        };
         let services = Arc::new(Services {
             broker: broker.clone(),
             hub: hub.clone(),
@@ -91,17 +101,16 @@ impl App {
                 is_loopback: address.ip().is_loopback(),
             },
             terms,
+            cluster: cluster.clone(),
             tasks: tasks.clone(),
         });
-        let node = match &broker {
-            Broker::Journal(_) => sources::node_name(),
-            // Several may run on one host.
-            Broker::Redis(_) => format!("{}:{}", sources::node_name(), address.port()),
-        };
         let vitals = Vitals::new(&node, telemetry.clone(), clock.clone())?;
         background.spawn(hub.clone().run(serving.clone()));
         background.spawn(sources::listen(hub.clone(), readiness.clone(), clock, serving.clone()));
         background.spawn(vitals.run(broker, hub, readiness.clone(), serving.clone()));
+        if let Some(cluster) = cluster {
+            background.spawn(cluster.run(serving.clone()));
+        }
         background.spawn(watch_revocations(store, access, connections, serving.clone()));
         let options = server::Options {
             max_connections: config.limits.connections,

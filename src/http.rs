@@ -47,6 +47,7 @@ pub use self::{
 use crate::{
     access::Access,
     broker::Broker,
+    cluster::Cluster,
     hub::Hub,
     limits::Limits,
     session::{Connections, Now, Terms},
@@ -78,6 +79,8 @@ pub struct Services {
     pub settings: Settings,
     /// What all sockets go by.
     pub terms: Arc<Terms>,
+    /// The other nodes, if there are any.
+    pub cluster: Option<Cluster>,
     /// Owns the tasks of sockets.
     pub tasks: TaskTracker,
 }

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod broker;
 pub mod bytesize;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod event;
 pub mod grants;

@@ -216,6 +216,30 @@ async fn a_revocation_reaches_every_node() {
 }
 
 #[tokio::test]
+async fn any_node_tells_who_is_connected_to_all() {
+    let redis = RedisServer::start().await;
+    let hubs = [node(&redis).await, node(&redis).await, node(&redis).await];
+    let mut clients = Vec::new();
+    for hub in &hubs {
+        clients.push(follower(hub).await);
+    }
+    for hub in &hubs {
+        let admin = hub.token_for("root", &[], Some("admin"), 60);
+        let ask = || async {
+            let url = hub.url("/api/v1/connections");
+            let answer = hub.http().get(url).bearer_auth(&admin).send().await.unwrap();
+            let answer: Value = answer.json().await.unwrap();
+            let all = answer["connections"].as_array().unwrap();
+            assert!(all.iter().all(|one| one["subscriptions"][0]["topics"] == json!(["t.*"])));
+            let nodes: std::collections::BTreeSet<_> =
+                all.iter().map(|one| one["node"].to_string()).collect();
+            (all.len() == 3 && nodes.len() == 3 && answer["missing_nodes"] == 0).then_some(())
+        };
+        eventually("all nodes' connections", ask).await;
+    }
+}
+
+#[tokio::test]
 async fn a_redis_that_would_break_promises_is_refused_with_what_to_do() {
     let refusal = async |url: &str| {
         let server = redis::server(url);

@@ -280,6 +280,11 @@ impl Redis {
         shared.began.elapsed().saturating_sub(heard) > STALE
     }
 
+    /// What this node is called in Redis.
+    pub fn node(&self) -> &str {
+        &self.0.shared.node
+    }
+
     /// What a crash of Redis may cost.
     pub fn warnings(&self) -> &[String] {
         &self.0.shared.warnings

@@ -63,8 +63,17 @@ pub(super) async fn connections(
     if !principal.admin {
         return Err(Problem::forbidden(&["admin".to_owned()]));
     }
-    let connections = state.connections.list(state.hub.head().offset);
-    Ok(Json(Connected { connections }).into_response())
+    let Some(cluster) = &state.cluster else {
+        let connections = state.connections.list(state.hub.head().offset);
+        return Ok(Json(Connected { connections }).into_response());
+    };
+    let answers = cluster.ask().await.map_err(|error| {
+        tracing::warn!(%error, "the other nodes cannot be asked");
+        Problem::unavailable("the other nodes cannot be asked at present")
+    })?;
+    let (connections, missing) = (answers.connections, answers.missing);
+    Ok(Json(serde_json::json!({"connections": connections, "missing_nodes": missing}))
+        .into_response())
 }
 
 /// OpenMetrics 1.0, open to everybody where the settings or a loopback address allow it.

@@ -35,6 +35,9 @@ struct Item {
     is_fresh: bool,
 }
 
+/// A batch's offsets, and how many of its events were new.
+pub(super) type Outcome = (Vec<Offset>, usize);
+
 /// What a script said to a group.
 pub(super) enum Said {
     /// Stored from this offset on; these topics have too many newest values.
@@ -103,32 +106,36 @@ impl Group {
     /// Takes in what was said to a call with these numbers.
     pub(super) fn stored(&mut self, open: &[usize], first: Offset) {
         for (number, offset) in open.iter().zip(first..) {
-            self.settle(*number, offset);
             if let Some(item) = self.items.get_mut(*number) {
-                item.is_fresh = true;
+                (item.offset, item.is_fresh) = (Some(offset), true);
             }
             self.last = offset;
         }
+        self.spread();
     }
 
     pub(super) fn found(&mut self, open: &[usize], duplicates: &[(usize, Offset)]) {
         for (index, offset) in duplicates {
             if let Some(number) = index.checked_sub(1).and_then(|index| open.get(index)) {
-                self.settle(*number, *offset);
+                if let Some(item) = self.items.get_mut(*number) {
+                    item.offset = Some(*offset);
+                }
             }
         }
+        self.spread();
     }
 
     /// An id has one offset, however often it is in the group.
-    fn settle(&mut self, number: usize, offset: Offset) {
-        let Some(hash) = self.items.get(number).map(|item| item.hash) else { return };
-        for item in self.items.iter_mut().filter(|item| item.hash == hash) {
-            item.offset.get_or_insert(offset);
+    fn spread(&mut self) {
+        let known = self.items.iter().filter_map(|item| Some((item.hash, item.offset?)));
+        let known: HashMap<IdHash, Offset> = known.collect();
+        for item in self.items.iter_mut().filter(|item| item.offset.is_none()) {
+            item.offset = known.get(&item.hash).copied();
         }
     }
 
     /// Each batch with its offsets and how many of them were new; None where one is still open.
-    pub(super) fn outcomes(self) -> Vec<(Batch, Option<(Vec<Offset>, usize)>)> {
+    pub(super) fn outcomes(self) -> Vec<(Batch, Option<Outcome>)> {
         let mut items = self.items.into_iter();
         let mut outcomes = Vec::with_capacity(self.batches.len());
         for batch in self.batches {
@@ -152,14 +159,12 @@ impl Said {
                 Some(Self::Stored { first: text(first)?.parse().ok()?, full: texts(full)? })
             }
             ("duplicates", [_, found]) => {
-                let (pairs, _) = texts(found)?
-                    .as_chunks::<2>()
-                    .0
-                    .iter()
-                    .map(|[index, offset]| Some((index.parse().ok()?, offset.parse().ok()?)))
-                    .collect::<Option<Vec<_>>>()
-                    .map(|pairs| (pairs, ()))?;
-                Some(Self::Duplicates(pairs))
+                let found = texts(found)?;
+                let (pairs, _) = found.as_chunks::<2>();
+                let pair = |[index, offset]: &[String; 2]| {
+                    Some((index.parse().ok()?, offset.parse().ok()?))
+                };
+                Some(Self::Duplicates(pairs.iter().map(pair).collect::<Option<_>>()?))
             }
             ("topics", _) => Some(Self::TooManyTopics),
             ("moved", _) => Some(Self::Moved),
