@@ -10,6 +10,7 @@ pub mod bytesize;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod consumer;
 pub mod event;
 pub mod grants;
 pub mod http;

@@ -1,6 +1,7 @@
 //! Many nodes over one Redis: one order, one promise, through whatever happens to either.
 
 mod chaos;
+mod consumers;
 mod load;
 
 use pulsehub::{
@@ -213,6 +214,25 @@ async fn a_revocation_reaches_every_node() {
     for client in &mut clients {
         assert_eq!(client.expect_close().await.0, 4401);
     }
+}
+
+#[tokio::test]
+async fn with_replicas_wanted_an_event_is_stored_when_they_have_it() {
+    let redis = RedisServer::start().await;
+    let url = redis.url();
+    let flags = [("redis", &*url), ("cluster.timeout", "500ms"), ("cluster.replicas", "1")];
+    let hub = TestHub::with(&flags).await;
+    let answer = publish(&hub, "alone").await;
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.json::<Value>().await.unwrap()["code"], "outcome_unknown");
+    let replica = RedisServer::with(&["--replicaof", "127.0.0.1", &redis.port().to_string()]).await;
+    let stored = || async {
+        let answer = publish(&hub, "alone").await;
+        (answer.status() == 200).then_some(answer)
+    };
+    let answer: Value = eventually("a replica", stored).await.json().await.unwrap();
+    assert_eq!(answer["duplicates"], 1, "it was there all the time");
+    drop(replica);
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use crate::support::{
 const PATTERNS: [&[&str]; 4] =
     [&["load.**"], &["load.a.*"], &["load.*.x", "load.b.y"], &["load.c"]];
 const NODES: usize = 3;
+const LONG: Duration = Duration::from_secs(45);
 
 /// What may happen to a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,10 @@ enum Fault {
     Kill,
     /// Redis drops every connection.
     Drop,
+    /// Redis stands still for 45 s.
+    LongFreeze,
+    /// Redis is away for 45 s.
+    LongCrash,
 }
 
 const HARMLESS: [Fault; 5] = [Fault::Freeze, Fault::Crash, Fault::Cut, Fault::Kill, Fault::Drop];
@@ -76,6 +81,17 @@ async fn soak() {
     for number in 0..schedules {
         let faults: &[Fault] = if number % 2 == 0 { &HARMLESS } else { &ALL };
         println!("{number} {}", run(dice.split(), faults, 6).await);
+    }
+}
+
+/// Part of `make soak`: outages as long as real ones.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn soak_long_outages() {
+    if std::env::var("SOAK_SCHEDULES").is_ok() {
+        let mut dice = Dice::new(Dice::first_seed(504));
+        for fault in [Fault::LongFreeze, Fault::LongCrash] {
+            println!("{}", run(dice.split(), &[fault], 1).await);
+        }
     }
 }
 
@@ -196,6 +212,16 @@ impl Cluster {
             }
             Fault::Crash => {
                 self.redis.kill();
+                self.redis.start_again().await;
+            }
+            Fault::LongFreeze => {
+                self.redis.freeze();
+                tokio::time::sleep(LONG).await;
+                self.redis.thaw();
+            }
+            Fault::LongCrash => {
+                self.redis.kill();
+                tokio::time::sleep(LONG).await;
                 self.redis.start_again().await;
             }
             Fault::FallBack => {

@@ -116,10 +116,9 @@ impl Group {
 
     pub(super) fn found(&mut self, open: &[usize], duplicates: &[(usize, Offset)]) {
         for (index, offset) in duplicates {
-            if let Some(number) = index.checked_sub(1).and_then(|index| open.get(index)) {
-                if let Some(item) = self.items.get_mut(*number) {
-                    item.offset = Some(*offset);
-                }
+            let number = index.checked_sub(1).and_then(|index| open.get(index));
+            if let Some(item) = number.and_then(|number| self.items.get_mut(*number)) {
+                item.offset = Some(*offset);
             }
         }
         self.spread();

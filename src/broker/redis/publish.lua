@@ -51,7 +51,11 @@ for which = generation - 1, generation do
     end
   end)
 end
-if #originals > 0 then return { 'duplicates', originals } end
+if #originals > 0 then
+  -- A write of this caller, for it to wait until the replicas have that and all before.
+  redis.call('HSET', meta, 'received', text(received))
+  return { 'duplicates', originals }
+end
 
 local changes, names, fresh = {}, {}, 0
 for index = 1, number(take()) do

@@ -181,7 +181,12 @@ impl Writer {
         match timeout_at(deadline.into(), asked).await {
             Ok(answer) => {
                 let answer = answer?;
-                Said::read(&answer).ok_or_else(|| Failure::Unanswered(format!("{answer:?}")))
+                let said = Said::read(&answer)
+                    .ok_or_else(|| Failure::Unanswered(format!("{answer:?}")))?;
+                if matches!(said, Said::Stored { .. } | Said::Duplicates(_)) {
+                    self.replicate(deadline).await?;
+                }
+                Ok(said)
             }
             Err(_) => {
                 // The answer must not be taken for the next call's, and comes too late anyway.
@@ -189,6 +194,24 @@ impl Writer {
                 Err(Failure::Unanswered("it took too long".to_owned()))
             }
         }
+    }
+
+    /// Waits until enough replicas have all that was written.
+    async fn replicate(&self, deadline: Instant) -> Result<(), Failure> {
+        let wanted = self.shared.server.config().replicas;
+        if wanted == 0 {
+            return Ok(());
+        }
+        // Zero would be for ever.
+        let left = deadline.saturating_duration_since(Instant::now()).as_millis().max(1) as u64;
+        let mut wait = ::redis::cmd("WAIT");
+        wait.arg(wanted).arg(left);
+        let reached: u32 = self.link.run(&wait).await?;
+        if reached < wanted {
+            let message = format!("{reached} of {wanted} replicas have the events");
+            return Err(Failure::Unanswered(message));
+        }
+        Ok(())
     }
 
     fn answer(&self, group: Group, result: Result<(), PublishError>) {
