@@ -1,16 +1,26 @@
 # The commands of the project; CI calls the same ones.
 
 CARGO_FLAGS := --locked
+CARGO_DENY := 0.20.2
 
-.PHONY: run test soak setup fmt lint
+.PHONY: run page test bench soak setup fmt lint deny
 
-# Builds the release binary and starts a hub on 127.0.0.1:8080 with its data in ./data.
-run:
+# Builds the page and the release binary, and starts a hub on 127.0.0.1:8080 with its data in ./data.
+run: page
 	cargo build --release $(CARGO_FLAGS)
 	exec ./target/release/pulsehub serve --listen 127.0.0.1:8080 --data ./data --welcome
 
-# Everything CI runs: format, lints, documentation, every Rust and browser test.
-test: setup lint
+# Builds the page into web/dist, from where it is compiled in. Without npm the hub says how to build it later.
+page:
+	@if command -v npm >/dev/null; then \
+	  npm --prefix web ci --no-audit --no-fund && npm --prefix web run build; \
+	else \
+	  echo "npm is not installed: the hub is built without its page"; \
+	fi
+
+# Everything CI runs: format, lints, documentation, every Rust, page and browser test.
+test: setup lint page
+	npm --prefix web run check
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps $(CARGO_FLAGS)
 	cargo test $(CARGO_FLAGS)
 	PULSEHUB_BIN="$(CURDIR)/target/debug/pulsehub" npm --prefix web test
@@ -21,13 +31,25 @@ soak:
 		> target/soak.txt || { tail -40 target/soak.txt; exit 1; }
 	cat target/soak.txt
 
+# Every load scenario, beside the floor and the peers that are installed; results in a dated folder of load-tests/results.
+bench:
+	cargo build --release $(CARGO_FLAGS)
+	cargo build --release --package pulsehub-load $(CARGO_FLAGS)
+	./target/release/pulsehub-load bench
+
 # What the tests need and the project does not bring along.
 setup:
 	./tools/setup
 
 lint:
-	cargo fmt --check
-	cargo clippy --all-targets $(CARGO_FLAGS) -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
 
 fmt:
-	cargo fmt
+	cargo fmt --all
+	npm --prefix web run format
+
+# What the dependencies may be, by deny.toml. Apart from `test`, because building cargo-deny takes minutes.
+deny:
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny@$(CARGO_DENY)
+	cargo deny --locked check

@@ -119,6 +119,22 @@ impl Access {
         let maker = read(taken)?
             .ok_or(AuthError::Invalid("the sign-in link is unknown, used or too old"))?;
         self.still_valid(&maker).await?;
+        self.begin_session(maker).await
+    }
+
+    /// Signs in with a token or an API key, as [`exchange`](Self::exchange) does with a code.
+    pub async fn sign_in(
+        &self,
+        token: &SecretString,
+    ) -> Result<(SecretString, Arc<Principal>), AuthError> {
+        let maker = self.authenticator.authenticate(token.expose_secret()).await?;
+        self.begin_session(maker).await
+    }
+
+    async fn begin_session(
+        &self,
+        maker: Principal,
+    ) -> Result<(SecretString, Arc<Principal>), AuthError> {
         let end = self.clock.now().saturating_add(SESSION_LIFE.millis());
         let expires = maker.expires.map_or(end, |expires| expires.min(end));
         let signed_in = Principal { expires: Some(expires), ..maker };

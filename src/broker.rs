@@ -136,6 +136,8 @@ pub struct TopicInfo {
     pub last_received: Millis,
     /// The newest event of the topic that retention has removed; 0 if none was.
     pub trimmed_through: Offset,
+    /// How long its events are kept at least, in milliseconds.
+    pub max_age: Millis,
 }
 
 impl Broker {

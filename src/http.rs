@@ -6,7 +6,9 @@ pub mod credentials;
 mod error;
 mod handshake;
 mod history;
+mod inbox;
 mod operations;
+mod outbox;
 mod page;
 mod publish;
 mod query;
@@ -124,14 +126,16 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/publish", post(publish::publish).layer(decompression))
         .route("/api/v1/tickets", post(sessions::ticket))
         .route("/api/v1/session", get(sessions::whoami).post(sessions::begin).delete(sessions::end))
-        .route("/", get(page::page))
+        .route("/", get(page::index))
+        .route("/assets/{*path}", get(page::asset))
+        .route("/favicon.svg", get(page::asset))
         .route("/ws/real-time", get(websocket::upgrade))
         .route("/sse/real-time", get(sse::stream))
         .route("/healthz", get(operations::health))
         .route("/readyz", get(operations::ready))
         .route("/readyz/publishing", get(operations::ready_publishing))
         .merge(compressed)
-        .fallback(async || Problem::not_found())
+        .fallback(page::fallback)
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(
             ServiceBuilder::new()

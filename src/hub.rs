@@ -40,7 +40,7 @@ use crate::{
     protocol::{GapReason, Mode, SubscribedStart},
     telemetry::Telemetry,
     time::Millis,
-    topic::TopicFilter,
+    topic::{Topic, TopicFilter},
 };
 
 /// The highest `max_hz` a subscription may ask for.
@@ -134,6 +134,14 @@ impl Hub {
         // The offset first: an epoch that is newer than its offset does no harm.
         let offset = self.0.head.load(Ordering::Acquire);
         Position { epoch: self.epoch(), offset }
+    }
+
+    /// How many subscriptions match `topic`.
+    pub fn subscribers(&self, topic: &Topic) -> usize {
+        let mut slots = Vec::new();
+        let registry = self.0.registry.lock();
+        registry.index.lookup(topic.as_str(), &mut slots);
+        slots.iter().filter_map(|slot| registry.views.get(*slot)).map(|view| view.seated()).sum()
     }
 
     /// Starts a subscription. `bell` wakes the task that polls the cursor.

@@ -2,8 +2,10 @@
 //!
 //! The session knows the protocol and the time it is told; the socket that drives it knows bytes.
 
+mod action;
 mod command;
 mod connections;
+mod terms;
 
 use std::{
     sync::Arc,
@@ -12,50 +14,26 @@ use std::{
 
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
 
-pub use self::command::start;
-pub use self::connections::{Connection, ConnectionInfo, ConnectionKind, Connections, Order};
+pub use self::{
+    action::Action,
+    command::start,
+    connections::{Connection, ConnectionInfo, ConnectionKind, Connections, Order},
+    terms::{Config, Terms},
+};
 use crate::{
     auth::{AuthError, Principal},
     broker::{PublishError, Published, ReadError},
-    event::Event,
     hub::{Gap, Subscription},
-    limits::Limits,
     position::Position,
     protocol::{
         self, ClientMessage, CloseCode, Connect, ErrorCode, MessageError, MessageId, ServerMessage,
         SubscribedStart,
     },
-    telemetry::{Limit, Telemetry},
-    time::{self, Millis, Span},
+    telemetry::Limit,
+    time::{self, Millis},
     topic::TopicFilter,
 };
-
-/// The `[socket]` section of the configuration.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Time for the first message.
-    pub connect_timeout: Span,
-    /// Time between pings.
-    pub ping: Span,
-    /// Time for the answer to a ping.
-    pub pong_timeout: Span,
-    /// Time for a write.
-    pub write_timeout: Span,
-}
-
-/// What all sessions have in common.
-#[derive(Debug, Clone)]
-pub struct Terms {
-    /// Times.
-    pub config: Config,
-    /// Limits.
-    pub limits: Limits,
-    /// Where limits and refusals are counted.
-    pub telemetry: Telemetry,
-}
 
 /// The moment something happens.
 #[derive(Debug, Clone, Copy)]
@@ -68,27 +46,6 @@ pub struct Now {
     pub head: Position,
     /// Whether the log has not been heard of for a second.
     pub stale: bool,
-}
-
-/// What the driver of a session does next, in order.
-#[derive(Debug)]
-pub enum Action {
-    /// Writes a frame.
-    Send(Bytes),
-    /// Checks a token and tells [`Session::authenticated`].
-    Authenticate(SecretString),
-    /// Notes who this is, if one more connection of theirs is allowed; else closes.
-    Identify(Arc<Principal>, Option<Box<str>>),
-    /// Starts a subscription and tells [`Session::subscribed`].
-    Subscribe(Option<MessageId>, Arc<str>, Subscription),
-    /// Ends a subscription.
-    Unsubscribe(Arc<str>),
-    /// Publishes and tells [`Session::published`].
-    Publish(MessageId, Vec<Event>),
-    /// Writes a ping; see [`Session::ping`].
-    Ping,
-    /// Writes what is to be written, then a close frame.
-    Close(CloseCode, String),
 }
 
 /// One client's conversation.
@@ -409,6 +366,7 @@ impl Session {
         now: Now,
     ) -> Vec<Action> {
         self.state = State::Open;
+        self.token = None; // `connect` comes once
         self.adopt(principal.clone(), now);
         let connected = Action::Send(self.connected(&id, &principal, now));
         let mut actions = vec![Action::Identify(principal, connect.name), connected];

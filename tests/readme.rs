@@ -43,6 +43,14 @@ fn the_readmes_commands_work_as_written() {
     assert_eq!(said.matches(r#""topic":"demo.hello""#).count(), 2, "{said}");
     assert_eq!(said.matches(r#""data":{"text":"hello"}"#).count(), 2, "{said}");
 
+    // The page is in the program, compressed: it was built by the first command, and no folder is read.
+    fs::remove_dir_all(copy.path().join("web")).unwrap();
+    let page = fetch("/");
+    let (_, rest) = page.split_once("src=\"/assets/").expect("the page names its script");
+    let (script, _) = rest.split_once('"').unwrap();
+    let headers = fetch(&format!("/assets/{script}"));
+    assert!(headers.contains("content-encoding: br"), "{headers}");
+
     // The curl line the hub itself suggests is as good as the README's.
     let suggested = hub.suggestion();
     let output = Command::new("bash")
@@ -52,6 +60,23 @@ fn the_readmes_commands_work_as_written() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains(r#"{"accepted":1"#), "{suggested}\n{said}");
+}
+
+/// What curl shows of a path: the page as text, or the headers of what is not text.
+fn fetch(path: &str) -> String {
+    let what: &[&str] = if path == "/" {
+        &["--compressed"]
+    } else {
+        &["-H", "Accept-Encoding: br", "-D", "-", "-o", "/dev/null"]
+    };
+    let output = Command::new("curl")
+        .args(["--silent", "--show-error", "--fail", "--max-time", "30"])
+        .args(what)
+        .arg(format!("http://127.0.0.1:8080{path}"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The files git knows, and the build folder of this project, so that dependencies are not built twice.

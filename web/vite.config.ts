@@ -2,7 +2,7 @@
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vitest/config";
 
-import { compress } from "./tools/compress";
+import { compress } from "./tools/compress.ts";
 
 // A hub beside `npm run dev`; its cookie and its socket go through the development server.
 const HUB = process.env["PULSEHUB_URL"] ?? "http://127.0.0.1:8080";

@@ -324,7 +324,8 @@ impl Redis {
 
     /// All topics, in no order.
     pub async fn topics(&self) -> Result<Vec<TopicInfo>, ReadError> {
-        Ok(self.0.shared.load_topics().await?.infos())
+        let shared = &self.0.shared;
+        Ok(shared.load_topics().await?.infos(&shared.rules))
     }
 
     /// The last offset that retention took from the filter; 0 if it took nothing.

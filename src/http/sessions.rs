@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::{AppState, Caller, Problem, body, credentials};
-use crate::access;
+use crate::{access, auth::Principal, grants::Grants, time::Millis};
 
 #[derive(Serialize)]
 struct Ticket<'a> {
@@ -32,38 +32,57 @@ pub(super) async fn ticket(
 
 /// The body of a sign-in.
 #[derive(Deserialize)]
-pub(super) struct SignIn {
-    code: SecretString,
+#[serde(rename_all = "snake_case")]
+pub(super) enum SignIn {
+    /// Of a sign-in link.
+    Code(SecretString),
+    /// A JWT or an API key.
+    Token(SecretString),
 }
 
+/// Whose a session is, and what it may do.
 #[derive(Serialize)]
 struct Session<'a> {
     user: &'a str,
     admin: bool,
-    expires_in: u64,
+    expires_in: Option<u64>,
+    #[serde(flatten)]
+    grants: &'a Grants,
 }
 
-/// Turns the code of a sign-in link into a session. It needs no grant: the code is the credential.
+impl<'a> Session<'a> {
+    fn of(principal: &'a Principal, state: &AppState) -> Self {
+        let left = |expires: Millis| expires.saturating_sub(state.clock.now()) / 1000;
+        Self {
+            user: &principal.name,
+            admin: principal.admin,
+            expires_in: principal.expires.map(left),
+            grants: &principal.grants,
+        }
+    }
+}
+
+/// Turns the code of a sign-in link, a token or an API key into a session. It needs no other
+/// credentials.
 pub(super) async fn begin(
     State(state): State<AppState>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let SignIn { code } = body::json(&headers, body, &state).await?;
-    let (session, principal) = state.access.exchange(&code).await?;
-    // Shorter than a session's full life where the link was made with credentials that end sooner.
-    let end = principal.expires.unwrap_or_default();
-    let seconds = end.saturating_sub(state.clock.now()) / 1000;
+    let (session, principal) = match body::json(&headers, body, &state).await? {
+        SignIn::Code(code) => state.access.exchange(&code).await?,
+        SignIn::Token(token) => state.access.sign_in(&token).await?,
+    };
+    let answer = Session::of(&principal, &state);
+    // Shorter than a session's full life where the credentials behind it end sooner.
+    let seconds = answer.expires_in.unwrap_or_default();
     let cookie = cookie(&state, session.expose_secret(), seconds)?;
-    let answer = Session { user: &principal.name, admin: principal.admin, expires_in: seconds };
     Ok(([(header::SET_COOKIE, cookie)], Json(answer)).into_response())
 }
 
 /// Who the session is, for a page that has just been opened.
 pub(super) async fn whoami(State(state): State<AppState>, Caller(principal): Caller) -> Response {
-    let left = principal.expires.map(|expires| expires.saturating_sub(state.clock.now()) / 1000);
-    Json(serde_json::json!({"user": principal.name, "admin": principal.admin, "expires_in": left}))
-        .into_response()
+    Json(Session::of(&principal, &state)).into_response()
 }
 
 /// Ends the session of the cookie, and with it the sockets it opened. Once more does no harm.

@@ -1,13 +1,11 @@
 //! One open socket: drives its session, its cursors and its bytes, in one task.
 //!
-//! tungstenite reads and answers control frames; everything else is written straight to the
-//! stream, as bytes that other state share. The reader is never polled while such a write is
-//! partial, because reading may write a pong.
+//! The inbox is never read while the outbox is written in part, because reading may write a pong.
 
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    io::{self, IoSlice},
+    io,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
@@ -15,20 +13,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf as _, Bytes};
-use futures_util::{Sink as _, StreamExt as _};
 use secrecy::SecretString;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::Sleep,
 };
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{Error as WebSocketError, Message, error::ProtocolError},
-};
+use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message, error::ProtocolError};
 
-use super::{AppState, server};
+use super::{AppState, inbox::Inbox, outbox::Outbox, server};
 use crate::{
     auth::{AuthError, Principal},
     broker::{PublishError, Published, ReadError},
@@ -40,8 +33,6 @@ use crate::{
 
 /// Events gathered for one write.
 const BURST: usize = 64 << 10;
-/// Frames handed to the system in one write.
-const SLICES: usize = 32;
 /// Rounds in one turn, after which others get theirs.
 const ROUNDS: usize = 64;
 /// Time for the other side to take the close frame.
@@ -55,28 +46,22 @@ pub(super) type Refusal = (CloseCode, String);
 
 pub(super) struct Socket {
     state: AppState,
-    stream: WebSocketStream<TcpStream>,
+    stream: TcpStream,
+    inbox: Inbox,
+    outbox: Outbox,
     session: Session,
     connection: Connection,
+    /// Rung by what the cursors follow; as a waker, by the stream and the timer.
     bell: Arc<Bell>,
-    /// The bell as the waker of the stream and the timer.
-    waker: Waker,
-    /// Whether the stream or the timer may have something, so that they are to be polled.
+    /// Whether the bell was used as a waker, so that stream and timer are to be polled.
     woken: bool,
-    /// Boxed, because the first of a list takes room for four.
-    cursors: Vec<(Arc<str>, Box<Cursor>)>,
+    cursors: Vec<(Arc<str>, Cursor)>,
     /// Where the next turn of the cursors begins, so that none starves.
     turn: usize,
-    /// Frames to be written, the first perhaps in part.
-    out: VecDeque<Bytes>,
     actions: VecDeque<Action>,
     /// What the session waits for; nothing is read from the client meanwhile.
     work: Option<Work>,
     closing: Option<(CloseCode, String)>,
-    /// Whether tungstenite may have a pong of its own to write.
-    needs_flush: bool,
-    /// When a write that is stuck has been stuck for too long.
-    stuck_until: Option<Instant>,
     timer: Pin<Box<Sleep>>,
     timer_at: Instant,
 }
@@ -96,40 +81,41 @@ enum End {
 }
 
 impl Socket {
-    /// Serves the socket to its end.
-    ///
-    /// Put together before the future begins: what a future is given stays in it to its end.
-    pub(super) fn run(
+    /// Serves the socket to its end, in a task of its own; `read` is what was read of it already.
+    pub(super) fn start(
         state: AppState,
-        stream: WebSocketStream<TcpStream>,
+        (stream, read): (TcpStream, Vec<u8>),
         from: server::Connection,
         opening: Result<Opening, Refusal>,
-    ) -> impl Future<Output = ()> {
-        let terms = state.terms.clone();
-        let socket = match opening {
-            Ok(opening) => Ok(Self::new(state, stream, from.peer, opening)),
-            Err((code, reason)) => Err((stream, code, reason)),
-        };
-        async move {
-            // Counted among the connections to the very end.
-            let _permit = from.permit;
-            let (stream, code, reason) = match socket {
-                Err(refused) => refused,
-                Ok(mut socket) => match poll_fn(|cx| socket.poll(cx)).await {
-                    End::Gone => return,
-                    // The rest goes here: cursors, and the entry among the connections.
-                    End::Close(code, reason) => (socket.stream, code, reason),
-                },
-            };
-            terms.telemetry.closed(code.name());
-            // On the heap, where it takes room only once it is needed.
-            Box::pin(close(stream, code, &reason)).await;
+    ) {
+        let (tasks, terms) = (state.tasks.clone(), state.terms.clone());
+        match opening {
+            Ok(opening) => {
+                let mut socket = Self::new(state, stream, read, from.peer, opening);
+                // Room for one socket: bound to a name inside, it would take that of two.
+                tasks.spawn(async move {
+                    if let End::Close(code, reason) = poll_fn(|cx| socket.poll(cx)).await {
+                        terms.telemetry.closed(code.name());
+                        // On the heap, where it takes room only once it is needed.
+                        Box::pin(close(socket.into_stream(), code, reason)).await;
+                    }
+                    drop(from.permit); // counted among the connections to the very end
+                });
+            }
+            Err((code, reason)) => {
+                tasks.spawn(async move {
+                    terms.telemetry.closed(code.name());
+                    close(stream, code, reason).await;
+                    drop(from.permit);
+                });
+            }
         }
     }
 
     fn new(
         state: AppState,
-        stream: WebSocketStream<TcpStream>,
+        stream: TcpStream,
+        read: Vec<u8>,
         peer: SocketAddr,
         (talk, principal, token): Opening,
     ) -> Self {
@@ -151,32 +137,35 @@ impl Socket {
         let actions = session.begin().into();
         let timer_at = session.next_time();
         Self {
+            inbox: Inbox::new(read, state.terms.limits.frame.as_usize()),
             state,
             stream,
+            outbox: Outbox::default(),
             session,
             connection,
-            waker: bell.clone().into(),
-            woken: true,
             bell,
+            woken: true,
             cursors: Vec::new(),
             turn: 0,
-            out: VecDeque::new(),
             actions,
             work: None,
             closing: None,
-            needs_flush: false,
-            stuck_until: None,
             timer: Box::pin(tokio::time::sleep_until(timer_at.into())),
             timer_at,
         }
     }
 
+    /// The stream alone: cursors end, and so does the entry among the connections.
+    fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.bell.listen(cx.waker());
         self.woken |= self.bell.take_woken();
-        let waker = self.waker.clone();
-        let io = &mut Context::from_waker(&waker);
-        if let Some(order) = self.connection.order() {
+        if self.woken
+            && let Some(order) = self.connection.order()
+        {
             self.actions.extend(self.session.order(order));
         }
         loop {
@@ -185,7 +174,7 @@ impl Socket {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                match self.poll_write(io) {
+                match self.poll_write() {
                     Poll::Pending => break,
                     Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
                     Poll::Ready(Ok(())) => {}
@@ -199,15 +188,15 @@ impl Socket {
                 if self.work.is_some() || !self.woken {
                     break; // the next message waits until the last one is done
                 }
-                match self.poll_read(io) {
+                match self.poll_read() {
                     Poll::Pending => break,
                     Poll::Ready(true) => {}
                     Poll::Ready(false) => return Poll::Ready(End::Gone),
                 }
             }
-            ready!(self.poll_timer(io));
+            ready!(self.poll_timer());
             let now = self.state.now();
-            if self.stuck_until.is_some_and(|until| until <= now.instant) {
+            if self.outbox.stuck_until().is_some_and(|until| until <= now.instant) {
                 self.state.terms.telemetry.hit(Limit::WriteTimeout);
                 let reason = "a write was not taken in time".to_owned();
                 return Poll::Ready(End::Close(CloseCode::TooSlow, reason));
@@ -217,62 +206,30 @@ impl Socket {
     }
 
     /// Writes what is to be written.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.out.is_empty() {
-            if self.needs_flush {
-                match Pin::new(&mut self.stream).poll_flush(cx) {
-                    Poll::Ready(Ok(())) => self.needs_flush = false,
-                    Poll::Ready(Err(error)) => {
-                        return Poll::Ready(Err(io::Error::other(error)));
-                    }
-                    Poll::Pending => return self.stuck(),
-                }
-            }
-            let stream = self.stream.get_ref();
-            let written = match &self.out.make_contiguous() {
-                [only] => stream.try_write(only),
-                several => {
-                    let mut slices = [IoSlice::new(&[]); SLICES];
-                    let count = several.len().min(SLICES);
-                    for (slice, frame) in slices.iter_mut().zip(several.iter()) {
-                        *slice = IoSlice::new(frame);
-                    }
-                    stream.try_write_vectored(&slices[..count])
-                }
-            };
-            match written {
-                Ok(count) => self.wrote(count),
+    fn poll_write(&mut self) -> Poll<io::Result<()>> {
+        loop {
+            let flushed = self.inbox.flush(&self.stream);
+            match flushed.and_then(|()| self.outbox.write(&self.stream)) {
+                Ok(()) => return Poll::Ready(Ok(())),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match stream.poll_write_ready(cx) {
+                    let waker = self.waker();
+                    match self.stream.poll_write_ready(&mut Context::from_waker(&waker)) {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                        Poll::Pending => return self.stuck(),
+                        Poll::Pending => {
+                            self.outbox.stick(self.state.terms.config.write_timeout.0);
+                            return Poll::Pending;
+                        }
                     }
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        Poll::Ready(Ok(()))
     }
 
-    fn wrote(&mut self, mut count: usize) {
-        self.stuck_until = None;
-        while let Some(front) = self.out.front_mut() {
-            if count < front.len() {
-                front.advance(count);
-                return;
-            }
-            count -= front.len();
-            self.out.pop_front();
-        }
-    }
-
-    fn stuck<T>(&mut self) -> Poll<T> {
-        if self.stuck_until.is_none() {
-            let timeout = self.state.terms.config.write_timeout.0;
-            self.stuck_until = Some(Instant::now() + timeout);
-        }
-        Poll::Pending
+    /// The bell as the waker of the stream and the timer.
+    fn waker(&self) -> Waker {
+        self.bell.clone().into()
     }
 
     /// Finishes what was waited for, or does the next thing the session asked for.
@@ -288,7 +245,7 @@ impl Socket {
             self.actions = VecDeque::new(); // most of the time there are none: no room for them
         }
         match action {
-            Action::Send(frame) => self.out.push_back(frame),
+            Action::Send(frame) => self.outbox.push(frame),
             Action::Ping => self.ping(cx),
             Action::Close(code, reason) => self.closing = Some((code, reason)),
             Action::Identify(principal, name) => {
@@ -334,7 +291,8 @@ impl Socket {
             Done::Published(id, outcome) => self.session.published(&id, outcome),
             Done::Subscribed(id, sub, outcome) => {
                 let outcome = outcome.map(|(cursor, start)| {
-                    self.cursors.push((sub.clone(), Box::new(cursor)));
+                    self.cursors.reserve_exact(1); // most clients have one
+                    self.cursors.push((sub.clone(), cursor));
                     self.show_lags();
                     start
                 });
@@ -365,13 +323,17 @@ impl Socket {
                         bytes += frame.bytes.len();
                         events += frame.events as u64;
                         frames += 1;
-                        self.out.push_back(frame.bytes);
+                        self.outbox.push(frame.bytes);
                     }
-                    Item::Live(position) => self.out.extend(self.session.live(sub, position)),
+                    Item::Live(position) => {
+                        if let Some(frame) = self.session.live(sub, position) {
+                            self.outbox.push(frame);
+                        }
+                    }
                     Item::Gap(gap) => {
                         for action in self.session.gap(sub, gap) {
                             match action {
-                                Action::Send(frame) => self.out.push_back(frame),
+                                Action::Send(frame) => self.outbox.push(frame),
                                 other => self.actions.push_back(other),
                             }
                         }
@@ -391,7 +353,7 @@ impl Socket {
             telemetry.deliveries.inc_by(events);
             telemetry.frames.inc_by(frames);
         }
-        !self.out.is_empty() || !self.actions.is_empty()
+        !self.outbox.is_empty() || !self.actions.is_empty()
     }
 
     /// The head first, then what the cursors have, then who has all of it.
@@ -405,27 +367,21 @@ impl Socket {
             }
         }
         let ping = self.session.ping(head, caught_up, self.state.now());
-        self.out.push_back(ping);
+        self.outbox.push(ping);
     }
 
-    /// Reads one frame; false when the other side is gone.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let Some(read) = ready!(self.stream.poll_next_unpin(cx)) else {
-            return Poll::Ready(false);
-        };
+    /// Reads one message; false when the other side is gone.
+    fn poll_read(&mut self) -> Poll<bool> {
+        let waker = self.waker();
+        let cx = &mut Context::from_waker(&waker);
+        let read = ready!(self.inbox.poll_next(&self.stream, cx));
         let now = self.state.now();
         let actions = match read {
             Ok(Message::Text(text)) => self.session.text(&text, now),
             Ok(Message::Binary(_)) => self.session.other(true, now),
-            Ok(Message::Ping(_)) => {
-                self.needs_flush = true;
-                self.session.other(false, now)
-            }
-            Ok(Message::Pong(_)) => self.session.other(false, now),
-            Ok(Message::Close(_) | Message::Frame(_)) => {
-                self.needs_flush = true;
-                return Poll::Ready(true); // the answer is tungstenite's, the end follows
-            }
+            Ok(Message::Ping(_) | Message::Pong(_)) => self.session.other(false, now),
+            // The answer is tungstenite's, the end follows.
+            Ok(Message::Close(_) | Message::Frame(_)) => return Poll::Ready(true),
             Err(WebSocketError::Capacity(error)) => {
                 self.state.terms.telemetry.hit(Limit::Frame);
                 vec![Action::Close(CloseCode::BadMessage, error.to_string())]
@@ -444,18 +400,23 @@ impl Socket {
     }
 
     /// Ready when the session or a stuck write wants the time.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_timer(&mut self) -> Poll<()> {
+        if !self.woken && self.outbox.stuck_until().is_none() {
+            return Poll::Pending; // nothing was heard, so the session wants no other time
+        }
         let next = self.session.next_time();
-        let next = self.stuck_until.map_or(next, |until| until.min(next));
+        let next = self.outbox.stuck_until().map_or(next, |until| until.min(next));
         if next != self.timer_at {
             self.timer_at = next;
             self.timer.as_mut().reset(next.into());
         } else if !self.woken {
             return Poll::Pending;
         }
-        let polled = self.timer.as_mut().poll(cx);
+        let waker = self.waker();
+        let polled = self.timer.as_mut().poll(&mut Context::from_waker(&waker));
         // While something is waited for, what the stream may hold is not forgotten.
-        self.woken = polled.is_ready() || self.work.is_some() || !self.out.is_empty();
+        self.woken =
+            polled.is_ready() || self.work.is_some() || self.outbox.stuck_until().is_some();
         polled
     }
 
@@ -467,9 +428,8 @@ impl Socket {
 
 /// Says why and waits until the other side has heard it: closing with bytes unread would make
 /// the close frame disappear.
-async fn close(stream: WebSocketStream<TcpStream>, code: CloseCode, reason: &str) {
-    let mut stream = stream.into_inner();
-    let frame = wire::close(code.number(), reason);
+async fn close(mut stream: TcpStream, code: CloseCode, reason: String) {
+    let frame = wire::close(code.number(), &reason);
     let talk = async {
         stream.write_all(&frame).await?;
         stream.shutdown().await?;

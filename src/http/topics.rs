@@ -25,6 +25,10 @@ struct Entry {
     bytes: u64,
     last: Position,
     last_received: String,
+    /// Subscriptions on this node that match it.
+    subscribers: usize,
+    /// How long its events are kept, in seconds.
+    kept_for: u64,
 }
 
 pub(super) async fn topics(
@@ -62,6 +66,8 @@ pub(super) async fn topics(
         bytes: info.bytes,
         last: Position { epoch, offset: info.last_offset },
         last_received: rfc3339(info.last_received),
+        subscribers: state.hub.subscribers(&info.topic),
+        kept_for: info.max_age / 1000,
     };
     Ok(Json(Answer { topics: found.iter().map(entry).collect(), next }))
 }

@@ -8,18 +8,11 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse as _, Response},
 };
-use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use tokio::net::TcpStream;
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        handshake::derive_accept_key,
-        protocol::{Role, WebSocketConfig},
-    },
-};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{
     AppState, Problem,
@@ -33,9 +26,6 @@ use crate::{
     protocol::{CloseCode, SUBPROTOCOL},
     session::Talk,
 };
-
-/// The reader's buffer: what clients send is short.
-const READ_BUFFER: usize = 1024;
 
 /// Who asks, if they said; the anonymous principal if there is one.
 pub(super) async fn identify(
@@ -65,12 +55,10 @@ pub(super) async fn upgrade(State(state): State<AppState>, request: Request) -> 
     // and then the page never sees the close code.
     let speaks = handshake::offers_messages(&parts.headers);
     let session = open(&state, &parts, handshake).await;
-    let tasks = state.tasks.clone();
-    tasks.clone().spawn(async move {
+    state.tasks.clone().spawn(async move {
         match on_upgrade.await {
-            // A task of its own, no larger than the socket needs for the rest of its life.
-            Ok(upgraded) => match take_over(upgraded, &state) {
-                Some(stream) => drop(tasks.spawn(Socket::run(state, stream, connection, session))),
+            Ok(upgraded) => match take_over(upgraded) {
+                Some(stream) => Socket::start(state, stream, connection, session),
                 None => tracing::error!("a socket came over something that is no TCP stream"),
             },
             Err(error) => {
@@ -81,21 +69,11 @@ pub(super) async fn upgrade(State(state): State<AppState>, request: Request) -> 
     switching(&key, speaks)
 }
 
-/// The bare stream under a finished upgrade. What was read with the request is copied, so that
-/// hyper's buffer goes.
-fn take_over(upgraded: Upgraded, state: &AppState) -> Option<WebSocketStream<TcpStream>> {
+/// The bare stream under a finished upgrade, and what was read of it with the request: a copy, so
+/// that hyper's buffer goes.
+fn take_over(upgraded: Upgraded) -> Option<(TcpStream, Vec<u8>)> {
     let plain = downcast::<TokioIo<TcpStream>>(upgraded).ok()?;
-    let limit = state.terms.limits.frame.as_usize();
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_write_buffer_size(READ_BUFFER)
-        .max_message_size(Some(limit))
-        .max_frame_size(Some(limit));
-    let read = plain.read_buf.to_vec();
-    let stream = plain.io.into_inner();
-    let role = Role::Server;
-    WebSocketStream::from_partially_read(stream, read, role, Some(config)).now_or_never()
+    Some((plain.io.into_inner(), plain.read_buf.to_vec()))
 }
 
 async fn open(

@@ -8,7 +8,7 @@ use std::{
     task::{Wake, Waker},
 };
 
-use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 
 use crate::position::Offset;
 
@@ -18,7 +18,9 @@ use crate::position::Offset;
 /// this way is told apart, so that a delivery does not have to look at them.
 #[derive(Debug, Default)]
 pub struct Bell {
-    waker: AtomicWaker,
+    /// Kept from one turn to the next, since a task hardly ever changes its waker. Locked to compare
+    /// or to wake.
+    waker: Mutex<Option<Waker>>,
     rung: AtomicBool,
     woken: AtomicBool,
 }
@@ -26,14 +28,20 @@ pub struct Bell {
 impl Bell {
     /// From now on, ringing wakes `waker`. To be called before looking at the cursors.
     pub fn listen(&self, waker: &Waker) {
-        self.waker.register(waker);
+        let mut ours = self.waker.lock();
+        if !ours.as_ref().is_some_and(|ours| ours.will_wake(waker)) {
+            *ours = Some(waker.clone());
+        }
+        drop(ours);
         self.rung.store(false, Ordering::Release);
     }
 
     /// Wakes the task unless it was woken since it last listened.
     pub fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
-            self.waker.wake();
+            if let Some(waker) = &*self.waker.lock() {
+                waker.wake_by_ref();
+            }
         }
     }
 

@@ -304,7 +304,7 @@ impl Cursor {
                 } else {
                     let (form, epoch) = (&view.key.form, self.hub.epoch());
                     match conflated.changed(form, epoch, self.position, self.seen) {
-                        Some(frame) => Next::Frame(frame),
+                        Some(frame) => Next::Frame(frame, true), // what changes next waits for its time
                         None => Next::Nothing,
                     }
                 };
@@ -315,10 +315,9 @@ impl Cursor {
             }
         };
         match next {
-            Next::Frame(frame) => {
+            Next::Frame(frame, last) => {
                 self.move_to(frame.through);
-                // In mode `latest` what changes from here on waits for its time.
-                self.more = !self.said_live || matches!(view.tail, Tail::Frames(_));
+                self.more = !self.said_live || !last;
                 Step::Item(Item::Frame(frame))
             }
             Next::Behind(until) => {

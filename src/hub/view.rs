@@ -59,8 +59,8 @@ pub(super) struct Frames {
 /// What the tail has for a cursor.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// This frame.
-    Frame(Frame),
+    /// This frame, and whether it is the last there is.
+    Frame(Frame, bool),
     /// History up to this offset must be read first.
     Behind(Offset),
     /// Nothing yet.
@@ -97,6 +97,11 @@ impl View {
                 Appended::Latest
             }
         }
+    }
+
+    /// How many listen.
+    pub(super) fn seated(&self) -> usize {
+        self.seats.lock().len()
     }
 
     /// Tells everybody who listens that there is something new.
@@ -213,7 +218,7 @@ impl Frames {
             None => Next::Nothing,
             // The position lies inside the frame: it came from another node or another cut.
             Some(frame) if frame.first <= position => Next::Behind(frame.through),
-            Some(frame) => Next::Frame(frame.clone()),
+            Some(frame) => Next::Frame(frame.clone(), index + 1 == self.frames.len()),
         }
     }
 }

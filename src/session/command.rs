@@ -69,6 +69,7 @@ impl Session {
             }
             (None, Some(replay)) => start(replay, now),
         };
+        self.subscriptions.reserve_exact(1); // most clients have one
         self.subscriptions.push((sub.clone(), filter.clone()));
         let subscription = Subscription {
             form: Form::Messages(sub.clone()),

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::Wake as _,
 };
 
 use dashmap::DashMap;
@@ -171,7 +172,7 @@ impl Connections {
         if let Some(shared) = shared {
             shared.about.lock().order = Some(order);
             shared.told.store(true, Ordering::Release);
-            shared.bell.ring();
+            shared.bell.wake_by_ref(); // so that it looks beyond its cursors
         }
     }
 

@@ -84,6 +84,7 @@ impl Topics {
             last_offset: 0,
             last_received: 0,
             trimmed_through: trimmed,
+            max_age: rules.max_age(rule),
         };
         self.by_id.insert(id, TopicState { info, rule });
     }

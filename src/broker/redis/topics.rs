@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    broker::TopicInfo,
+    broker::{TopicInfo, journal::Rules},
     position::Offset,
     time::Millis,
     topic::{Topic, TopicFilter},
@@ -41,7 +41,7 @@ impl Topics {
         Self { trims, forgotten_through, by_name: entries.into_iter().filter_map(entry).collect() }
     }
 
-    pub(super) fn infos(&self) -> Vec<TopicInfo> {
+    pub(super) fn infos(&self, rules: &Rules) -> Vec<TopicInfo> {
         let info = |(topic, numbers): (&Topic, &Numbers)| TopicInfo {
             topic: topic.clone(),
             events: numbers.events,
@@ -49,6 +49,7 @@ impl Topics {
             last_offset: numbers.last_offset,
             last_received: numbers.last_received,
             trimmed_through: numbers.trimmed_through,
+            max_age: rules.max_age(rules.of(topic.as_str())),
         };
         self.by_name.iter().map(info).collect()
     }

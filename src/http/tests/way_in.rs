@@ -55,7 +55,15 @@ async fn a_session_begins_with_a_code_and_ends() {
     server.send(untyped).await.assert_problem(415, "unsupported_content_type");
     sign_in("{\"code\":".into()).await.assert_problem(400, "invalid_json");
     let answer = sign_in(body.clone()).await;
-    assert_eq!(answer.json(), json!({"user": "root", "admin": true, "expires_in": 3600}));
+    let admins = json!({"user": "root", "admin": true, "expires_in": 3600,
+        "subscribe": ["a.**", "**", "hub.**"], "publish": ["a.**", "**"]});
+    let (mut said, mut expected) = (answer.json(), admins);
+    for list in ["subscribe", "publish"] {
+        for session in [&mut said, &mut expected] {
+            session[list].as_array_mut().unwrap().sort_by_key(Value::to_string);
+        }
+    }
+    assert_eq!(said, expected);
     let cookie = answer.headers[header::SET_COOKIE].to_str().unwrap();
     for part in ["pulsehub_session=", "HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=3600"] {
         assert!(cookie.contains(part), "{cookie}");
@@ -79,4 +87,28 @@ async fn a_session_begins_with_a_code_and_ends() {
     assert_eq!(answer.status, StatusCode::NO_CONTENT);
     assert!(answer.headers[header::SET_COOKIE].to_str().unwrap().contains("Max-Age=0"));
     with("GET", None).await.assert_problem(401, "unauthorized");
+}
+
+#[tokio::test]
+async fn a_session_begins_with_a_token_and_lasts_no_longer() {
+    let server = Server::new();
+    let sign_in = |token: &str| {
+        let body = json!({"token": token}).to_string();
+        let request = Request::post("/api/v1/session").header("content-type", "application/json");
+        server.send(request.body(body.into()).unwrap())
+    };
+    sign_in("nonsense").await.assert_problem(401, "unauthorized");
+    let answer = sign_in(&token("ada", &["a.**"], None, 60)).await;
+    assert_eq!((&answer.json()["user"], &answer.json()["expires_in"]), (&json!("ada"), &json!(60)));
+    assert_eq!(answer.json()["subscribe"], json!(["a.**"]));
+    let cookie = answer.headers[header::SET_COOKIE].to_str().unwrap();
+    assert!(cookie.contains("Max-Age=60"), "{cookie}");
+    let with = || {
+        let cookie = cookie.split(';').next().unwrap();
+        let request = Request::get("/api/v1/session").header("cookie", cookie);
+        server.send(request.header("host", "hub.example").body(Body::empty()).unwrap())
+    };
+    assert_eq!(with().await.json()["user"], "ada");
+    server.state.clock.set(NOW + 60_000);
+    with().await.assert_problem(401, "unauthorized");
 }

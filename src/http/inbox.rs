@@ -1,0 +1,134 @@
+//! What comes in from a socket. tungstenite reads it and answers control frames, with buffers that
+//! are there only while a message is under way: most of the time a client says nothing.
+
+use std::{
+    io::{self, Read, Write},
+    task::{Context, Poll, ready},
+};
+
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::{
+    Error, Message,
+    protocol::{Role, WebSocketConfig, WebSocketContext},
+};
+
+/// How much is read at once.
+const READ_BUFFER: usize = 4096;
+
+/// The shortest masked header (RFC 6455 section 5.2), and what longer lengths add to it.
+const SHORT_HEADER: usize = 6;
+const MEDIUM_HEADER: usize = SHORT_HEADER + 2;
+const LONG_HEADER: usize = SHORT_HEADER + 8;
+
+pub(super) struct Inbox {
+    reader: Option<Box<WebSocketContext>>,
+    /// Bytes given to the reader that no message has accounted for: at 0 the reader holds nothing.
+    unread: usize,
+    /// Whether the reader may have an answer of its own to write.
+    needs_flush: bool,
+    /// The longest message.
+    limit: usize,
+}
+
+impl Inbox {
+    /// An inbox for messages of at most `limit` bytes; `read` is what was read already.
+    pub(super) fn new(read: Vec<u8>, limit: usize) -> Self {
+        let unread = read.len();
+        let reader = (unread > 0).then(|| reader(read, limit));
+        Self { reader, unread, needs_flush: false, limit }
+    }
+
+    /// The next message.
+    pub(super) fn poll_next(
+        &mut self,
+        stream: &TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Message, Error>> {
+        loop {
+            if self.reader.is_none() {
+                ready!(stream.poll_read_ready(cx))?;
+            }
+            let reader = self.reader.get_or_insert_with(|| reader(Vec::new(), self.limit));
+            match reader.read(&mut Direct { stream, read: &mut self.unread }) {
+                Ok(message) => {
+                    self.needs_flush |= matches!(message, Message::Ping(_) | Message::Close(_));
+                    self.unread = self.unread.saturating_sub(shortest(&message));
+                    return Poll::Ready(Ok(message));
+                }
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.unread == 0 && !self.needs_flush {
+                        self.reader = None;
+                    }
+                    ready!(stream.poll_read_ready(cx))?;
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Writes the reader's answers. Nothing else may be written before they are whole.
+    pub(super) fn flush(&mut self, stream: &TcpStream) -> io::Result<()> {
+        if self.needs_flush
+            && let Some(reader) = &mut self.reader
+        {
+            match reader.flush(&mut Direct { stream, read: &mut self.unread }) {
+                Ok(()) => self.needs_flush = false,
+                Err(Error::Io(error)) => return Err(error),
+                Err(error) => return Err(io::Error::other(error)), // the close was answered
+            }
+        }
+        Ok(())
+    }
+}
+
+fn reader(read: Vec<u8>, limit: usize) -> Box<WebSocketContext> {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_write_buffer_size(READ_BUFFER)
+        .max_message_size(Some(limit))
+        .max_frame_size(Some(limit));
+    Box::new(WebSocketContext::from_partially_read(read, Role::Server, Some(config)))
+}
+
+/// The fewest bytes in which `message` can have come. One that took more, in fragments or with a
+/// longer header than it needed, only makes that the reader is kept.
+fn shortest(message: &Message) -> usize {
+    let payload = match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+        // The reader remembers that the other side has closed.
+        Message::Close(_) | Message::Frame(_) => return 0,
+    };
+    let header = match payload {
+        0..=125 => SHORT_HEADER,
+        126..=0xffff => MEDIUM_HEADER,
+        _ => LONG_HEADER,
+    };
+    header + payload
+}
+
+/// The stream without waiting, as tungstenite wants it.
+struct Direct<'a> {
+    stream: &'a TcpStream,
+    /// Counts what is read.
+    read: &'a mut usize,
+}
+
+impl Read for Direct<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.try_read(buffer)?;
+        *self.read += count;
+        Ok(count)
+    }
+}
+
+impl Write for Direct<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

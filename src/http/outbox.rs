@@ -1,0 +1,75 @@
+//! What waits to be written to a socket: frames, as bytes that other sockets share.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf as _, Bytes};
+use tokio::net::TcpStream;
+
+/// Frames handed to the system in one write.
+const SLICES: usize = 32;
+
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// In order, the first perhaps written in part.
+    frames: VecDeque<Bytes>,
+    /// When a write that is stuck has been stuck for too long.
+    stuck_until: Option<Instant>,
+}
+
+impl Outbox {
+    pub(super) fn push(&mut self, frame: Bytes) {
+        self.frames.push_back(frame);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Writes everything, or as much as the system takes before it would block.
+    pub(super) fn write(&mut self, stream: &TcpStream) -> io::Result<()> {
+        while !self.frames.is_empty() {
+            let written = match &*self.frames.make_contiguous() {
+                [only] => stream.try_write(only)?,
+                several => {
+                    let mut slices = [IoSlice::new(&[]); SLICES];
+                    let count = several.len().min(SLICES);
+                    for (slice, frame) in slices.iter_mut().zip(several) {
+                        *slice = IoSlice::new(frame);
+                    }
+                    stream.try_write_vectored(&slices[..count])?
+                }
+            };
+            self.written(written);
+        }
+        self.stuck_until = None;
+        Ok(())
+    }
+
+    /// Notes that the system takes nothing now, and has `timeout` for it.
+    pub(super) fn stick(&mut self, timeout: Duration) {
+        self.stuck_until.get_or_insert_with(|| Instant::now() + timeout);
+    }
+
+    /// When a write that is stuck has been stuck for too long.
+    pub(super) fn stuck_until(&self) -> Option<Instant> {
+        self.stuck_until
+    }
+
+    fn written(&mut self, mut count: usize) {
+        self.stuck_until = None;
+        while let Some(front) = self.frames.front_mut() {
+            if count < front.len() {
+                front.advance(count);
+                return;
+            }
+            count -= front.len();
+            self.frames.pop_front();
+        }
+        // Given back: most of the time there are none, and the next socket finds the room warm.
+        self.frames = VecDeque::new();
+    }
+}

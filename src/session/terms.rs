@@ -1,0 +1,30 @@
+//! What all sessions go by.
+
+use serde::Deserialize;
+
+use crate::{limits::Limits, telemetry::Telemetry, time::Span};
+
+/// The `[socket]` section of the configuration.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Time for the first message.
+    pub connect_timeout: Span,
+    /// Time between pings.
+    pub ping: Span,
+    /// Time for the answer to a ping.
+    pub pong_timeout: Span,
+    /// Time for a write.
+    pub write_timeout: Span,
+}
+
+/// What all sessions have in common.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// Times.
+    pub config: Config,
+    /// Limits.
+    pub limits: Limits,
+    /// Where limits and refusals are counted.
+    pub telemetry: Telemetry,
+}
