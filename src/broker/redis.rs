@@ -9,6 +9,7 @@ mod lineage;
 mod reader;
 mod retention;
 mod scripts;
+mod stand;
 mod tail;
 mod topics;
 mod writer;
@@ -26,11 +27,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{
-    lineage::Lineage,
-    scripts::{Scripts, State},
-    topics::Topics,
-};
+use self::{lineage::Lineage, scripts::Scripts, topics::Topics};
 use super::{
     Chunk, PublishError, Published, ReadError, ReplayStart, Resumption, TopicInfo,
     journal::{Config, Rules},
@@ -89,6 +86,9 @@ struct Shared {
     greeted: watch::Sender<u64>,
     /// The head when Redis last told it.
     told_head: AtomicU64,
+    /// The highest offset this node was given for an event; its publisher may have been answered
+    /// before the tail has read it.
+    given: AtomicU64,
     /// The queue takes no more.
     closing: CancellationToken,
     /// Topics with more newest values than they may have.
@@ -170,6 +170,7 @@ impl Redis {
             greet: AtomicBool::new(false),
             greeted: watch::Sender::new(0),
             told_head: AtomicU64::new(state.head),
+            given: AtomicU64::new(0),
             closing: CancellationToken::new(),
             full: Mutex::default(),
             warnings,
@@ -370,50 +371,5 @@ impl Redis {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.following.cancel();
-    }
-}
-
-impl Shared {
-    /// Redis has answered.
-    fn heard(&self) {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heard.store(now, Ordering::Release);
-    }
-
-    /// Takes in what a hello told.
-    fn learn(&self, state: State) {
-        self.telemetry.journal_bytes.set(i64::try_from(state.bytes).unwrap_or(i64::MAX));
-        let mut log = self.log.lock();
-        log.lineage = state.lineage;
-        // What retention took from Redis must not be read from memory either.
-        log.ring.forget(self.whole_blocks_through(state.trimmed));
-        self.trimmed.store(state.trimmed, Ordering::Release);
-        self.trims.store(state.trims, Ordering::Release);
-        self.cross(&mut log);
-        drop(log);
-        self.told_head.store(state.head, Ordering::Release);
-        self.greeted.send_modify(|count| *count = count.wrapping_add(1));
-    }
-
-    /// Retention takes whole entries, and the head is never taken back.
-    fn whole_blocks_through(&self, trimmed: Offset) -> Offset {
-        trimmed.min(*self.head.borrow())
-    }
-
-    /// Goes on into the next epoch where this node's has ended.
-    fn cross(&self, log: &mut Log) {
-        loop {
-            // Not in one expression: the head must not be borrowed while it is moved.
-            let head = *self.head.borrow();
-            let Some(crossing) = log.lineage.crossing(log.epoch, head) else { return };
-            tracing::info!(from = %log.epoch, to = %crossing.to, lossy = crossing.is_lossy,
-                "the log goes on in a new epoch");
-            // The epoch before the head: see `Redis::head`.
-            log.epoch = crossing.to.epoch;
-            if crossing.is_lossy {
-                log.ring.forget(crossing.to.offset);
-            }
-            self.head.send_replace(crossing.to.offset);
-        }
     }
 }

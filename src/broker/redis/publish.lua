@@ -38,8 +38,9 @@ local stored_generation = redis.call('HMGET', meta, 'generation', 'generation_fr
 local generation, generation_from = number(stored_generation[1]), number(stored_generation[2])
 local originals = {}
 for which = generation - 1, generation do
-  in_pieces(ids, function(from, ...)
-    local found = redis.call('HMGET', ARGV[3] .. text(which), ...)
+  local key = ARGV[3] .. text(which)
+  in_pieces(redis.call('EXISTS', key) == 1 and ids or {}, function(from, ...)
+    local found = redis.call('HMGET', key, ...)
     for index = 1, #found do
       if found[index] then
         local offset, at = found[index]:match('(%d+) (%d+)')
@@ -97,10 +98,10 @@ if is_old or redis.call('HLEN', ids_key) + count > most_ids / 2 then
   generation, generation_from = generation + 1, received
   ids_key = ARGV[3] .. text(generation)
 end
-local fields = {}
-for index, id in ipairs(ids) do
-  fields[#fields + 1] = id
-  fields[#fields + 1] = text(before + index) .. ' ' .. text(received)
+local fields, at = {}, ' ' .. text(received)
+for index = 1, count do
+  fields[2 * index - 1] = ids[index]
+  fields[2 * index] = text(before + index) .. at
 end
 in_pieces(fields, function(_, ...) redis.call('HSET', ids_key, ...) end)
 redis.call('PEXPIRE', ids_key, text(window * 3 + 1000))

@@ -316,11 +316,6 @@ impl Shared {
         })
     }
 
-    fn stand(&self) -> Position {
-        let offset = *self.head.borrow();
-        Position { epoch: self.log.lock().epoch, offset }
-    }
-
     /// Whether Redis answered to a hello that began after this call, in time.
     async fn is_greeted(&self) -> bool {
         let mut greeted = self.greeted.subscribe();

@@ -14,7 +14,7 @@ use super::{Shared, scripts::State};
 use crate::{
     broker::codec,
     event::Block,
-    position::{Epoch, Offset, Position},
+    position::{Epoch, Offset},
     redis::{Failure, pause},
 };
 
@@ -101,11 +101,8 @@ async fn follow(shared: &Shared, failures: &mut u32) -> Failure {
 }
 
 async fn hello(shared: &Shared, connection: &mut MultiplexedConnection) -> Result<(), Failure> {
-    let stand = {
-        let log = shared.log.lock();
-        Position { epoch: log.epoch, offset: *shared.head.borrow() }
-    };
-    let call = shared.scripts.greeting(Some(stand), shared.clock.now(), &shared.node)?;
+    let call =
+        shared.scripts.greeting(Some(shared.furthest()), shared.clock.now(), &shared.node)?;
     let answer = call.invoke_async(connection).await.map_err(|error| Failure::of(&error))?;
     shared.learn(State::read(answer)?);
     shared.heard();

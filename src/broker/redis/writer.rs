@@ -132,6 +132,7 @@ impl Writer {
             let failure = match self.ask(group, &open, deadline).await {
                 Ok(Said::Stored { first, full }) => {
                     group.stored(&open, first);
+                    self.shared.given.fetch_max(group.last, Ordering::AcqRel);
                     let full = full.iter().filter_map(|topic| Topic::parse(topic).ok());
                     self.shared.full.lock().extend(full);
                     continue;
