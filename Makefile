@@ -3,7 +3,7 @@
 CARGO_FLAGS := --locked
 CARGO_DENY := 0.20.2
 
-.PHONY: run page test bench setup fmt lint deny
+.PHONY: run page test bench soak setup fmt lint deny
 
 # Builds the page and the release binary, and starts a hub on 127.0.0.1:8080 with its data in ./data.
 run: page
@@ -24,6 +24,12 @@ test: setup lint page
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps $(CARGO_FLAGS)
 	cargo test $(CARGO_FLAGS)
 	PULSEHUB_BIN="$(CURDIR)/target/debug/pulsehub" npm --prefix web test
+
+# A hundred random fault schedules over Redis and real outages of 45 s, reported in target/soak.txt.
+soak:
+	SOAK_SCHEDULES=100 cargo test $(CARGO_FLAGS) --test hub soak -- --nocapture --test-threads 1 \
+		> target/soak.txt || { tail -40 target/soak.txt; exit 1; }
+	cat target/soak.txt
 
 # Every load scenario, beside the floor and the peers that are installed; results in a dated folder of load-tests/results.
 bench:

@@ -12,10 +12,12 @@ use crate::{
     access::Access,
     auth::{AuthError, Authenticator, CredentialId, Principal, Role},
     broker::Broker,
+    cluster::Cluster,
     config::Config,
     grants::Grants,
     http::{self, Services, Settings, server},
     hub::Hub,
+    redis,
     session::{Connections, Order, Terms},
     sources::{self, Readiness, Vitals},
     store::Store,
@@ -53,15 +55,10 @@ impl App {
     ) -> anyhow::Result<Self> {
         let address = listener.local_addr().context("cannot tell the address listened on")?;
         let telemetry = Telemetry::new();
-        // The journal first: it holds the lock on the folder.
-        let (journal, folder) = (config.journal.clone(), config.data.clone());
-        let broker = {
-            let (clock, telemetry) = (clock.clone(), telemetry.clone());
-            tokio::task::spawn_blocking(move || Broker::open(journal, &folder, clock, telemetry))
-                .await
-                .context("opening the journal broke off")??
+        let (broker, store) = match config.redis()? {
+            Some(server) => shared(&config, server, &clock, &telemetry).await?,
+            None => local(&config, &clock, &telemetry).await?,
         };
-        let store = Store::open(&config.data, clock.clone())?;
         let secret = match config.secret.expose_secret() {
             "" => store.signing_secret()?,
             _ => config.secret.clone(),
@@ -80,6 +77,15 @@ impl App {
             limits: config.limits,
             telemetry: telemetry.clone(),
         });
+        let mut node = sources::node_name();
+        let cluster = match (&broker, config.redis()?) {
+            (Broker::Redis(redis), Some(server)) => {
+                node = format!("{node}:{}", address.port()); // several may run on one host
+                let (redis, name) = (redis.node().to_owned(), node.clone());
+                Some(Cluster::new(server, redis, name, connections.clone(), hub.clone()))
+            }
+            _ => None,
+        };
         let services = Arc::new(Services {
             broker: broker.clone(),
             hub: hub.clone(),
@@ -95,12 +101,16 @@ impl App {
                 is_loopback: address.ip().is_loopback(),
             },
             terms,
+            cluster: cluster.clone(),
             tasks: tasks.clone(),
         });
-        let vitals = Vitals::new(&sources::node_name(), telemetry.clone(), clock.clone())?;
+        let vitals = Vitals::new(&node, telemetry.clone(), clock.clone())?;
         background.spawn(hub.clone().run(serving.clone()));
         background.spawn(sources::listen(hub.clone(), readiness.clone(), clock, serving.clone()));
         background.spawn(vitals.run(broker, hub, readiness.clone(), serving.clone()));
+        if let Some(cluster) = cluster {
+            background.spawn(cluster.run(serving.clone()));
+        }
         background.spawn(watch_revocations(store, access, connections, serving.clone()));
         let options = server::Options {
             max_connections: config.limits.connections,
@@ -160,6 +170,33 @@ impl App {
     }
 }
 
+/// The log and the store of one node.
+async fn local(
+    config: &Config,
+    clock: &Clock,
+    telemetry: &Telemetry,
+) -> anyhow::Result<(Broker, Store)> {
+    // The journal first: it holds the lock on the folder.
+    let (journal, folder) = (config.journal.clone(), config.data.clone());
+    let (log_clock, telemetry) = (clock.clone(), telemetry.clone());
+    let open = move || Broker::open(journal, &folder, log_clock, telemetry);
+    let broker =
+        tokio::task::spawn_blocking(open).await.context("opening the journal broke off")??;
+    Ok((broker, Store::open(&config.data, clock.clone())?))
+}
+
+/// The log and the store that many nodes share.
+async fn shared(
+    config: &Config,
+    server: redis::Server,
+    clock: &Clock,
+    telemetry: &Telemetry,
+) -> anyhow::Result<(Broker, Store)> {
+    let (journal, telemetry) = (config.journal.clone(), telemetry.clone());
+    let broker = Broker::join(journal, server.clone(), clock.clone(), telemetry).await?;
+    Ok((broker, Store::join(server, clock.clone()).await?))
+}
+
 /// Closes the sockets of keys and sessions that were taken back, by whatever process.
 async fn watch_revocations(
     store: Store,
@@ -168,13 +205,16 @@ async fn watch_revocations(
     stop: CancellationToken,
 ) {
     let mut changes = access.changes();
+    let mut failing = false;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(REVOCATIONS) => {
-                if let Err(error) = store.poll_changes().await {
+                let polled = store.poll_changes().await;
+                if let Err(error) = &polled && !failing {
                     tracing::warn!(%error, "revocations cannot be looked for; trying again");
                 }
+                failing = polled.is_err();
                 continue; // what was found has moved `changes`
             }
             changed = changes.changed() => if changed.is_err() { return },

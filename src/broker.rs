@@ -3,18 +3,34 @@
 //! Whatever the broker behind it, an event is announced to readers only after its commit, and no
 //! offset is given twice within an epoch. `tests/broker.rs` holds the contract each broker passes.
 
+mod codec;
 pub mod journal;
+pub mod redis;
+mod ring;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
-pub use journal::Journal as Broker;
+use tokio::sync::watch;
 
+use self::{journal::Journal, redis::Redis};
 use crate::{
-    event::Block,
-    position::{Offset, Position},
-    time::Millis,
-    topic::Topic,
+    event::{Block, Event},
+    lease::Fence,
+    position::{Epoch, Offset, Position},
+    redis::{OpenError, Server},
+    telemetry::Telemetry,
+    time::{Clock, Millis},
+    topic::{Topic, TopicFilter},
 };
+
+/// The log. Cheap to clone.
+#[derive(Clone)]
+pub enum Broker {
+    /// Of one node: a file.
+    Journal(Journal),
+    /// Of many nodes: a Redis.
+    Redis(Redis),
+}
 
 /// The answer to a publish that is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +60,19 @@ pub enum PublishError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// Nobody can tell whether the batch was stored; with the same ids it can be sent again.
+    #[error("the log did not answer, so the events may be stored or not: {reason}")]
+    Unknown {
+        /// What happened.
+        reason: String,
+        /// The batch's ids, in order.
+        ids: Vec<Box<str>>,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The writer's lease has passed to another; nothing of the batch was stored.
+    #[error("the lease under which this was written is another's now")]
+    Fenced,
     /// The batch would make more topics than the log may hold.
     #[error("the log already holds {limit} topics, its limit")]
     TooManyTopics {
@@ -70,6 +99,17 @@ pub struct Chunk {
     /// Events that match, up to and including this offset, have been trimmed: what lies between
     /// the start of the range and here may be incomplete. 0 when nothing was lost to the filter.
     pub trimmed_through: Offset,
+    /// When that was lost with its epoch and not by retention: the first that may be missing.
+    pub lost_from: Option<Position>,
+}
+
+/// What a position that a subscriber had means in the log as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumption {
+    /// It goes on behind this offset, and has missed nothing up to there.
+    From(Offset),
+    /// What it had was lost, or never was: it goes on from here.
+    Lost(Position),
 }
 
 /// Where a replay begins.
@@ -98,4 +138,203 @@ pub struct TopicInfo {
     pub trimmed_through: Offset,
     /// How long its events are kept at least, in milliseconds.
     pub max_age: Millis,
+}
+
+impl Broker {
+    /// Opens the log of one node in `folder`, or makes it. Blocks; nothing else may hold the folder.
+    pub fn open(
+        config: journal::Config,
+        folder: &Path,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> Result<Self, journal::OpenError> {
+        Journal::open(config, folder, clock, telemetry).map(Self::Journal)
+    }
+
+    /// Joins the log that many nodes share, or makes it.
+    pub async fn join(
+        config: journal::Config,
+        server: Server,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> Result<Self, OpenError> {
+        Redis::open(config, server, clock, telemetry).await.map(Self::Redis)
+    }
+
+    /// Stores a batch; resolves after the commit.
+    pub async fn publish(&self, events: Vec<Event>) -> Result<Published, PublishError> {
+        match self {
+            Self::Journal(journal) => journal.publish(events).await,
+            Self::Redis(redis) => redis.publish(events).await,
+        }
+    }
+
+    /// Stores a batch if the lease is still the writer's; resolves after the commit.
+    pub async fn publish_fenced(
+        &self,
+        events: Vec<Event>,
+        fence: &Fence,
+    ) -> Result<Published, PublishError> {
+        match self {
+            // The lock on the data folder lets only one node write.
+            Self::Journal(journal) => journal.publish(events).await,
+            Self::Redis(redis) => redis.publish_fenced(events, fence).await,
+        }
+    }
+
+    /// Takes a batch to be stored soon; resolves when it is queued.
+    pub async fn enqueue(&self, events: Vec<Event>) -> Result<(), PublishError> {
+        match self {
+            Self::Journal(journal) => journal.enqueue(events).await,
+            Self::Redis(redis) => redis.enqueue(events).await,
+        }
+    }
+
+    /// The newest committed position.
+    pub fn head(&self) -> Position {
+        match self {
+            Self::Journal(journal) => journal.head(),
+            Self::Redis(redis) => redis.head(),
+        }
+    }
+
+    /// Names the history that the log is in.
+    pub fn epoch(&self) -> Epoch {
+        match self {
+            Self::Journal(journal) => journal.epoch(),
+            Self::Redis(redis) => redis.epoch(),
+        }
+    }
+
+    /// Changes after each commit, when its blocks can be read.
+    pub fn tail(&self) -> watch::Receiver<Offset> {
+        match self {
+            Self::Journal(journal) => journal.tail(),
+            Self::Redis(redis) => redis.tail(),
+        }
+    }
+
+    /// Whether nothing has been heard of the log for a second.
+    pub fn is_stale(&self) -> bool {
+        match self {
+            Self::Journal(_) => false,
+            Self::Redis(redis) => redis.is_stale(),
+        }
+    }
+
+    /// What weakens the log's promises, a sentence each.
+    pub fn warnings(&self) -> &[String] {
+        match self {
+            Self::Journal(_) => &[],
+            Self::Redis(redis) => redis.warnings(),
+        }
+    }
+
+    /// The blocks in memory with records above `after`; None if memory does not reach back there.
+    pub fn recent(&self, after: Offset) -> Option<Vec<Arc<Block>>> {
+        match self {
+            Self::Journal(journal) => journal.recent(after),
+            Self::Redis(redis) => redis.recent(after),
+        }
+    }
+
+    /// Reads what lies above `after` up to `until`: blocks that hold all that matches `filter`,
+    /// about `budget` bytes of them, at least one.
+    pub async fn read(
+        &self,
+        after: Offset,
+        until: Offset,
+        filter: &TopicFilter,
+        budget: usize,
+    ) -> Result<Chunk, ReadError> {
+        match self {
+            Self::Journal(journal) => journal.read(after, until, filter, budget).await,
+            Self::Redis(redis) => redis.read(after, until, filter, budget).await,
+        }
+    }
+
+    /// Where a replay that begins at `start` begins: the offset to read after.
+    pub async fn locate(
+        &self,
+        filter: &TopicFilter,
+        start: ReplayStart,
+        until: Offset,
+    ) -> Result<Offset, ReadError> {
+        match self {
+            Self::Journal(journal) => journal.locate(filter, start, until).await,
+            Self::Redis(redis) => redis.locate(filter, start, until).await,
+        }
+    }
+
+    /// What a position means here that somebody had before, of whatever epoch.
+    pub async fn resume(&self, position: Position) -> Result<Resumption, ReadError> {
+        match self {
+            Self::Redis(redis) => redis.resume(position).await,
+            Self::Journal(journal) => {
+                let head = journal.head();
+                let is_known = position.epoch == head.epoch && position.offset <= head.offset;
+                Ok(if is_known {
+                    Resumption::From(position.offset)
+                } else {
+                    Resumption::Lost(head)
+                })
+            }
+        }
+    }
+
+    /// The newest record of each matching (topic, key), in the order of their offsets.
+    pub async fn latest(&self, filter: &TopicFilter) -> Result<Arc<Block>, ReadError> {
+        match self {
+            Self::Journal(journal) => journal.latest(filter).await,
+            Self::Redis(redis) => redis.latest(filter).await,
+        }
+    }
+
+    /// All topics, in no order.
+    pub async fn topics(&self) -> Result<Vec<TopicInfo>, ReadError> {
+        match self {
+            Self::Journal(journal) => Ok(journal.topics()),
+            Self::Redis(redis) => redis.topics().await,
+        }
+    }
+
+    /// The last offset that retention took from the filter; 0 if it took nothing.
+    pub async fn trimmed_through(&self, filter: &TopicFilter) -> Result<Offset, ReadError> {
+        match self {
+            Self::Journal(journal) => Ok(journal.trimmed_through(filter)),
+            Self::Redis(redis) => redis.trimmed_through(filter).await,
+        }
+    }
+
+    /// Whether something that matches was lost above `after`, for whatever reason.
+    pub async fn has_lost(&self, filter: &TopicFilter, after: Offset) -> Result<bool, ReadError> {
+        match self {
+            Self::Journal(journal) => Ok(journal.trimmed_through(filter) > after),
+            Self::Redis(redis) => redis.has_lost(filter, after).await,
+        }
+    }
+
+    /// The position of an offset, in the epoch that gave it out.
+    pub fn position(&self, offset: Offset) -> Position {
+        match self {
+            Self::Journal(journal) => Position { epoch: journal.epoch(), offset },
+            Self::Redis(redis) => redis.position(offset),
+        }
+    }
+
+    /// Runs retention now, to its end.
+    pub async fn maintain(&self) {
+        match self {
+            Self::Journal(journal) => journal.maintain().await,
+            Self::Redis(redis) => redis.maintain().await,
+        }
+    }
+
+    /// Stores what is queued and ends. Later publishes are refused.
+    pub async fn close(&self) {
+        match self {
+            Self::Journal(journal) => journal.close().await,
+            Self::Redis(redis) => redis.close().await,
+        }
+    }
 }

@@ -92,7 +92,7 @@ impl Cli {
         let done = runtime.block_on(async {
             match self.command {
                 Command::Serve(serve) => serve.run().await,
-                Command::Token(token) => token.run(),
+                Command::Token(token) => token.run().await,
                 Command::Key(key) => key.run().await,
                 Command::Publish(publish) => publish.run().await,
                 Command::Tail(tail) => tail.run().await,

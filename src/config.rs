@@ -20,7 +20,14 @@ pub use layers::Origin;
 pub use reference::render as render_reference;
 
 use crate::{
-    auth, broker::journal, bytesize::ByteSize, http, hub, limits::Limits, logging, session,
+    auth,
+    broker::journal,
+    bytesize::ByteSize,
+    http, hub,
+    limits::Limits,
+    logging,
+    redis::{self, AddressError, Server},
+    session,
     time::Span,
 };
 
@@ -40,6 +47,8 @@ pub struct Config {
     /// What tokens are signed with; empty when none was configured.
     pub secret: SecretString,
     redis: SecretString,
+    /// `[cluster]`
+    pub cluster: redis::Config,
     /// `[log]`
     pub log: logging::Config,
     /// `[journal]`
@@ -151,12 +160,38 @@ impl Config {
         }
     }
 
+    /// The Redis that many nodes share, if there is one.
+    pub fn redis(&self) -> Result<Option<Server>, AddressError> {
+        if self.redis.expose_secret().is_empty() {
+            return Ok(None);
+        }
+        Server::new(&self.redis, self.cluster.clone()).map(Some)
+    }
+
+    fn cluster_nonsense(&self) -> Option<(&'static str, String)> {
+        if let Err(error) = self.redis() {
+            return Some(("redis", error.to_string()));
+        }
+        let prefix = &self.cluster.prefix;
+        if prefix.is_empty() || prefix.contains(['{', '}']) {
+            return Some(("cluster.prefix", "must be a text without { and }".to_owned()));
+        }
+        if self.cluster.timeout < MOMENT {
+            return Some(("cluster.timeout", format!("must be at least {MOMENT}")));
+        }
+        let by_bytes = self.journal.retention.iter().any(|rule| rule.max_bytes.is_some());
+        if !self.redis.expose_secret().is_empty() && by_bytes {
+            let message = "a topic's `max_bytes` is not possible with Redis: leave it out, and \
+                           limit all topics together with journal.max_bytes";
+            return Some(("journal.retention", message.to_owned()));
+        }
+        None
+    }
+
     /// The first key whose value makes no sense, and what to do about it.
     fn nonsense(&self) -> Option<(&'static str, String)> {
-        if !self.redis.expose_secret().is_empty() {
-            let message =
-                "this version runs on one node; the Redis broker is not built yet. Leave it empty";
-            return Some(("redis", message.to_owned()));
+        if let Some(nonsense) = self.cluster_nonsense() {
+            return Some(nonsense);
         }
         let is_secured = !self.secret.expose_secret().is_empty() || !self.auth.keys.is_empty();
         if !self.listen.ip().is_loopback() && !is_secured {

@@ -49,6 +49,7 @@ pub use self::{
 use crate::{
     access::Access,
     broker::Broker,
+    cluster::Cluster,
     hub::Hub,
     limits::Limits,
     session::{Connections, Now, Terms},
@@ -80,6 +81,8 @@ pub struct Services {
     pub settings: Settings,
     /// What all sockets go by.
     pub terms: Arc<Terms>,
+    /// The other nodes, if there are any.
+    pub cluster: Option<Cluster>,
     /// Owns the tasks of sockets.
     pub tasks: TaskTracker,
 }
@@ -100,7 +103,12 @@ pub struct Settings {
 impl Services {
     /// The moment it is, for sessions.
     fn now(&self) -> Now {
-        Now { instant: Instant::now(), wall: self.clock.now(), head: self.hub.head() }
+        Now {
+            instant: Instant::now(),
+            wall: self.clock.now(),
+            head: self.hub.head(),
+            stale: self.broker.is_stale(),
+        }
     }
 }
 

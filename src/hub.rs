@@ -33,7 +33,7 @@ use self::{
     view::{Tail, View, ViewKey},
 };
 use crate::{
-    broker::{Broker, ReadError, ReplayStart},
+    broker::{Broker, ReadError, ReplayStart, Resumption},
     bytesize::ByteSize,
     event::BlockBuilder,
     position::{Epoch, Offset, Position},
@@ -131,7 +131,9 @@ impl Hub {
 
     /// Everything up to here is on its way to the subscribers it matches.
     pub fn head(&self) -> Position {
-        Position { epoch: self.epoch(), offset: self.0.head.load(Ordering::Acquire) }
+        // The offset first: an epoch that is newer than its offset does no harm.
+        let offset = self.0.head.load(Ordering::Acquire);
+        Position { epoch: self.epoch(), offset }
     }
 
     /// How many subscriptions match `topic`.
@@ -186,26 +188,26 @@ impl Hub {
                 beginning.position = committed.offset;
                 beginning.snapshot = Some(kept.finish());
             }
-            Start::Resume(position)
-                if position.epoch != committed.epoch || position.offset > committed.offset =>
-            {
-                let from = Position { offset: position.offset.saturating_add(1), ..position };
-                beginning.position = committed.offset;
-                beginning.gap = Some(Gap { from, to: committed, reason: GapReason::Epoch });
-            }
-            Start::Resume(position) => beginning.position = position.offset,
+            Start::Resume(position) => match broker.resume(position).await? {
+                Resumption::From(offset) => beginning.position = offset,
+                Resumption::Lost(to) => {
+                    let from = Position { offset: position.offset.saturating_add(1), ..position };
+                    beginning.position = to.offset;
+                    beginning.gap = Some(Gap { from, to, reason: GapReason::Epoch });
+                }
+            },
         }
         if pace.is_some() {
             // The view has not counted these yet, and they are not passed over: they came, or
             // lie before the beginning.
-            let (from, to) = (guard.joined_at, beginning.position);
+            let (from, to) = (guard.joined_at, beginning.position.min(committed.offset));
             beginning.seen += self.count(&filter, from, to).await?;
         }
         let recovered = beginning.gap.is_none() && {
             let resumed = matches!(start, Start::Resume(_));
             !resumed
                 || !guard.view.is_behind(beginning.position)
-                || broker.trimmed_through(&filter) <= beginning.position
+                || !broker.has_lost(&filter, beginning.position).await?
         };
         let start = SubscribedStart {
             position: Position { epoch: committed.epoch, offset: beginning.position },

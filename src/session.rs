@@ -44,6 +44,8 @@ pub struct Now {
     pub wall: Millis,
     /// The newest position.
     pub head: Position,
+    /// Whether the log has not been heard of for a second.
+    pub stale: bool,
 }
 
 /// One client's conversation.
@@ -258,7 +260,7 @@ impl Session {
             Talk::Simple(_) => protocol::wire::ping(),
             Talk::Messages => {
                 let time = time::rfc3339(now.wall);
-                ServerMessage::Ping { time, head, caught_up, stale: false }.frame()
+                ServerMessage::Ping { time, head, caught_up, stale: now.stale }.frame()
             }
         }
     }

@@ -1,76 +1,37 @@
-//! What nodes must agree on beside the log: the secret, keys, passes, cursors.
-//!
-//! On one node this is `store.db`, which the command line may open while a hub runs.
+//! What nodes must agree on beside the log: the secret, keys, passes, cursors, leases.
 
+mod local;
 mod passes;
 mod secret;
+mod shared;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
 use secrecy::SecretString;
-use tokio::sync::{Mutex, watch};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 pub use self::{
-    passes::PassKind,
+    local::Local,
     secret::{MIN_SECRET, SecretError},
+    shared::Shared,
 };
 use crate::{
     grants::Grants,
+    lease::Fence,
     position::Position,
-    sqlite::{self, Identity},
+    redis::{Failure, Server},
+    sqlite,
     time::{Clock, Millis},
 };
 
-const FILE: &str = "store.db";
-const IDENTITY: Identity = Identity {
-    application_id: u32::from_be_bytes(*b"puls"),
-    version: 1,
-    schema: "
-    CREATE TABLE keys(id TEXT PRIMARY KEY, name TEXT NOT NULL, hash TEXT NOT NULL,
-        grants TEXT NOT NULL, role TEXT, created INTEGER NOT NULL, expires INTEGER,
-        revoked INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
-    -- Tickets, sign-in links and sessions: the hash of a secret that stands for a principal.
-    CREATE TABLE passes(hash TEXT PRIMARY KEY, kind TEXT NOT NULL, principal TEXT NOT NULL,
-        expires INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE INDEX passes_expires ON passes(expires);
-    CREATE TABLE cursors(name TEXT PRIMARY KEY, position TEXT NOT NULL) WITHOUT ROWID;
-    ",
-};
-
-/// The store of one node. Cheap to clone.
+/// What nodes must agree on beside the log. Cheap to clone.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
-
-struct Inner {
-    folder: PathBuf,
-    clock: Clock,
-    /// Waited for by tasks, so that a slow disk never holds more than one blocking thread.
-    database: Arc<Mutex<Database>>,
-    changes: watch::Sender<u64>,
-}
-
-impl Inner {
-    /// Told by the thread that wrote, so that it is told even if nobody waits for the answer.
-    fn changed(&self) {
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
-    }
-
-    fn revoked(&self, count: usize) -> bool {
-        if count > 0 {
-            self.changed();
-        }
-        count > 0
-    }
-}
-
-struct Database {
-    connection: Connection,
-    /// `PRAGMA data_version` when last asked: it moves with what other processes commit.
-    data_version: u64,
+pub enum Store {
+    /// Of one node: a file.
+    Local(Local),
+    /// Of many nodes: a Redis.
+    Shared(Shared),
 }
 
 /// Why the store did not answer.
@@ -85,13 +46,22 @@ pub enum StoreError {
     /// What is stored is not what was written.
     #[error("the store holds something unreadable: {0}")]
     Unreadable(String),
+    /// Redis did not do it.
+    #[error("the store failed: {0}")]
+    Redis(#[from] Failure),
+    /// The lease is another's.
+    #[error("the lease is another's now")]
+    Fenced,
+    /// The secret could not be made or read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The runtime is ending.
     #[error("the store is closing")]
     Closing,
 }
 
 /// An API key as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredKey {
     /// Its public part.
     pub id: String,
@@ -111,195 +81,171 @@ pub struct StoredKey {
     pub revoked: bool,
 }
 
+/// What a pass is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PassKind {
+    /// Opens one socket.
+    Ticket,
+    /// Signs in once.
+    Link,
+    /// A signed-in browser.
+    Session,
+}
+
+impl PassKind {
+    const fn name(self) -> &'static str {
+        match self {
+            PassKind::Ticket => "ticket",
+            PassKind::Link => "link",
+            PassKind::Session => "session",
+        }
+    }
+}
+
 impl Store {
     /// Opens the store in `folder`, or makes it. Several processes may have it open.
     pub fn open(folder: &Path, clock: Clock) -> Result<Self, StoreError> {
-        sqlite::make_folder(folder)?;
-        let path = folder.join(FILE);
-        if !sqlite::check_header(&path, &IDENTITY)? {
-            // Before anything is written, for what is damaged stays as it is.
-            check_whole(&path)?;
-        }
-        let connection = sqlite::open(&path, &IDENTITY)?;
-        connection.pragma_update(None, "synchronous", "full")?;
-        // Little is written here: SQLite may tidy up by itself.
-        connection.pragma_update(None, "wal_autocheckpoint", 1000)?;
-        let data_version = data_version(&connection)?;
-        Ok(Self(Arc::new(Inner {
-            folder: folder.to_owned(),
-            clock,
-            database: Arc::new(Mutex::new(Database { connection, data_version })),
-            changes: watch::Sender::new(0),
-        })))
+        Local::open(folder, clock).map(Self::Local)
+    }
+
+    /// The store in the Redis that many nodes share.
+    pub async fn join(server: Server, clock: Clock) -> Result<Self, StoreError> {
+        Shared::join(server, clock).await.map(Self::Shared)
     }
 
     /// The secret the hub signs with; made at the first call ever.
     pub fn signing_secret(&self) -> Result<SecretString, SecretError> {
-        secret::read_or_make(&self.0.folder)
+        match self {
+            Self::Local(local) => local.signing_secret(),
+            Self::Shared(shared) => Ok(shared.signing_secret()),
+        }
     }
 
     /// Moves when a key or a session was taken back here, or by another process once
     /// [`poll_changes`](Self::poll_changes) has noticed.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.0.changes.subscribe()
+        match self {
+            Self::Local(local) => local.changes(),
+            Self::Shared(shared) => shared.changes(),
+        }
     }
 
     /// Notices what other processes wrote since the last call, or since the store was opened.
     ///
     /// One task of the application calls it about once a second; that is how long a revocation
-    /// made by the command line takes to reach open sockets. Whoever comes anew is checked at once.
+    /// made elsewhere takes to reach open sockets. Whoever comes anew is checked at once.
     pub async fn poll_changes(&self) -> Result<(), StoreError> {
-        let inner = self.0.clone();
-        self.on_database(move |database| {
-            let found = data_version(&database.connection)?;
-            if std::mem::replace(&mut database.data_version, found) != found {
-                inner.changed();
-            }
-            Ok(())
-        })
-        .await
+        match self {
+            Self::Local(local) => local.poll_changes().await,
+            Self::Shared(shared) => shared.poll_changes().await,
+        }
     }
 
     /// Keeps a new API key.
     pub async fn put_key(&self, key: StoredKey) -> Result<(), StoreError> {
-        let grants = json(&key.grants)?;
-        self.run(move |connection| {
-            connection.execute(
-                "INSERT INTO keys(id, name, hash, grants, role, created, expires, revoked)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                params![
-                    key.id,
-                    key.name,
-                    key.hash,
-                    grants,
-                    key.role,
-                    key.created,
-                    key.expires,
-                    key.revoked
-                ],
-            )?;
-            Ok(())
-        })
-        .await
+        match self {
+            Self::Local(local) => local.put_key(key).await,
+            Self::Shared(shared) => shared.put_key(&key).await,
+        }
     }
 
     /// The API key of this id.
     pub async fn key(&self, id: &str) -> Result<Option<StoredKey>, StoreError> {
-        let id = id.to_owned();
-        self.run(move |connection| {
-            let mut select = connection.prepare_cached(&format!("{SELECT_KEY} WHERE id = ?"))?;
-            select.query_row([id], read_key).optional()?.transpose()
-        })
-        .await
+        match self {
+            Self::Local(local) => local.key(id).await,
+            Self::Shared(shared) => shared.key(id).await,
+        }
     }
 
     /// All API keys, oldest first.
     pub async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        self.run(|connection| {
-            let mut select = connection.prepare(&format!("{SELECT_KEY} ORDER BY created, id"))?;
-            let keys = select.query_map([], read_key)?.collect::<Result<Vec<_>, _>>()?;
-            keys.into_iter().collect()
-        })
-        .await
+        match self {
+            Self::Local(local) => local.keys().await,
+            Self::Shared(shared) => shared.keys().await,
+        }
     }
 
     /// Takes an API key back; false if there is none.
     pub async fn revoke_key(&self, id: &str) -> Result<bool, StoreError> {
-        let (id, inner) = (id.to_owned(), self.0.clone());
-        self.run(move |connection| {
-            let count = connection.execute("UPDATE keys SET revoked = 1 WHERE id = ?", [id])?;
-            Ok(inner.revoked(count))
-        })
-        .await
+        match self {
+            Self::Local(local) => local.revoke_key(id).await,
+            Self::Shared(shared) => shared.revoke_key(id).await,
+        }
     }
 
-    /// Notes how far a durable consumer has come.
-    pub async fn save_cursor(&self, name: &str, position: Position) -> Result<(), StoreError> {
-        let (name, position) = (name.to_owned(), position.to_string());
-        self.run(move |connection| {
-            connection
-                .prepare_cached(
-                    "INSERT INTO cursors(name, position) VALUES (?, ?)
-                     ON CONFLICT DO UPDATE SET position = excluded.position",
-                )?
-                .execute([name, position])?;
-            Ok(())
-        })
-        .await
+    /// Keeps a pass, under the hash of its secret, until `expires`.
+    pub async fn put_pass(
+        &self,
+        kind: PassKind,
+        hash: String,
+        principal: String,
+        expires: Millis,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Local(local) => local.put_pass(kind, hash, principal, expires).await,
+            Self::Shared(shared) => shared.put_pass(kind, &hash, &principal, expires).await,
+        }
+    }
+
+    /// What a pass stands for.
+    pub async fn pass(&self, kind: PassKind, hash: String) -> Result<Option<String>, StoreError> {
+        match self {
+            Self::Local(local) => local.pass(kind, hash).await,
+            Self::Shared(shared) => shared.pass(kind, &hash).await,
+        }
+    }
+
+    /// What a pass stands for, and takes it: the next to ask gets nothing.
+    pub async fn take_pass(
+        &self,
+        kind: PassKind,
+        hash: String,
+    ) -> Result<Option<String>, StoreError> {
+        match self {
+            Self::Local(local) => local.take_pass(kind, hash).await,
+            Self::Shared(shared) => shared.take_pass(kind, &hash).await,
+        }
+    }
+
+    /// Takes a pass back; false if there is none.
+    pub async fn revoke_pass(&self, kind: PassKind, hash: String) -> Result<bool, StoreError> {
+        match self {
+            Self::Local(local) => local.revoke_pass(kind, hash).await,
+            Self::Shared(shared) => shared.revoke_pass(kind, &hash).await,
+        }
+    }
+
+    /// Takes or renews the lease of the durable consumer `name` for `holder`, for [`LEASE`]; None
+    /// while another holds it.
+    pub async fn lease(&self, name: &str, holder: &str) -> Result<Option<Fence>, StoreError> {
+        match self {
+            // The lock on the data folder lets only one node run: the lease is its own.
+            Self::Local(_) => Ok(Some(Fence::new(name, 0))),
+            Self::Shared(shared) => shared.lease(name, holder).await,
+        }
+    }
+
+    /// Gives a lease back, so that nobody has to wait until it has run out.
+    pub async fn release(&self, fence: &Fence) -> Result<(), StoreError> {
+        match self {
+            Self::Local(_) => Ok(()),
+            Self::Shared(shared) => shared.release(fence).await,
+        }
+    }
+
+    /// Notes how far a durable consumer has come; refused when its lease has passed to another.
+    pub async fn save_cursor(&self, fence: &Fence, position: Position) -> Result<(), StoreError> {
+        match self {
+            Self::Local(local) => local.save_cursor(fence.name(), position).await,
+            Self::Shared(shared) => shared.save_cursor(fence, position).await,
+        }
     }
 
     /// How far a durable consumer had come.
     pub async fn load_cursor(&self, name: &str) -> Result<Option<Position>, StoreError> {
-        let name = name.to_owned();
-        let stored: Option<String> = self
-            .run(move |connection| {
-                let mut select =
-                    connection.prepare_cached("SELECT position FROM cursors WHERE name = ?")?;
-                Ok(select.query_row([name], |row| row.get(0)).optional()?)
-            })
-            .await?;
-        let read = |text: String| {
-            text.parse().map_err(|error| StoreError::Unreadable(format!("{text:?}: {error}")))
-        };
-        stored.map(read).transpose()
+        match self {
+            Self::Local(local) => local.load_cursor(name).await,
+            Self::Shared(shared) => shared.load_cursor(name).await,
+        }
     }
-
-    async fn run<T: Send + 'static>(
-        &self,
-        statement: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.on_database(move |database| statement(&mut database.connection)).await
-    }
-
-    async fn on_database<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        // The guard goes along to the thread: it is not held by a task that waits.
-        let mut database = self.0.database.clone().lock_owned().await;
-        tokio::task::spawn_blocking(move || work(&mut database))
-            .await
-            .map_err(|_| StoreError::Closing)?
-    }
-}
-
-/// Refuses a file that has lost pages; it is small, so that this takes no time worth noting.
-fn check_whole(path: &Path) -> Result<(), StoreError> {
-    let failed = |error| sqlite::OpenError::of(path, error);
-    let connection = sqlite::open_again(path).map_err(failed)?;
-    let verdict: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
-    if verdict == "ok" {
-        return Ok(());
-    }
-    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-    Err(failed(rusqlite::Error::SqliteFailure(code, Some(verdict))).into())
-}
-
-fn data_version(connection: &Connection) -> rusqlite::Result<u64> {
-    connection.query_row("PRAGMA data_version", [], |row| row.get(0))
-}
-
-const SELECT_KEY: &str = "SELECT id, name, hash, grants, role, created, expires, revoked FROM keys";
-
-fn read_key(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<StoredKey, StoreError>> {
-    let grants: String = row.get(3)?;
-    let grants = match serde_json::from_str(&grants) {
-        Ok(grants) => grants,
-        Err(error) => return Ok(Err(StoreError::Unreadable(error.to_string()))),
-    };
-    Ok(Ok(StoredKey {
-        id: row.get(0)?,
-        name: row.get(1)?,
-        hash: row.get(2)?,
-        grants,
-        role: row.get(4)?,
-        created: row.get(5)?,
-        expires: row.get(6)?,
-        revoked: row.get(7)?,
-    }))
-}
-
-fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Unreadable(error.to_string()))
 }

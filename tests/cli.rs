@@ -189,7 +189,12 @@ fn wrong_usage_and_settings_are_told_apart_and_say_what_to_do() {
     assert_fails(&["token", "--data", data, "--sub", "x"], 2, "would grant nothing");
     assert_fails(&["token", "--data", data, "--sub", "x", "--role", "boss"], 2, "no role");
     assert_fails(&["serve", "--data", data, "--listen", "0.0.0.0:0"], 2, "openssl rand -hex 32");
-    assert_fails(&["serve", "--data", data, "--redis", "redis://x"], 2, "runs on one node");
+    assert_fails(&["serve", "--data", data, "--redis", "radish://x"], 2, "write redis://");
+    assert_fails(
+        &["serve", "--data", data, "--redis", "redis://127.0.0.1:1"],
+        1,
+        "cannot be reached",
+    );
     let slip = folder.path().join("slip");
     let says = "name the hub's with --data";
     assert_fails(&["token", "--data", path(&slip), "--sub", "x", "--role", "admin"], 2, says);

@@ -143,7 +143,7 @@ fn a_socket_that_waits_for_connect_does_not_spin_once_its_ping_is_due() {
     let (config, limits) = (config.socket, config.limits);
     let terms = Arc::new(Terms { config, limits, telemetry: Telemetry::new() });
     let head = "1:1".parse().unwrap();
-    let mut now = Now { instant: Instant::now(), wall: 0, head };
+    let mut now = Now { instant: Instant::now(), wall: 0, head, stale: false };
     let mut session = Session::new(terms, "c1".into(), Talk::Messages, None, None, now);
     now.instant += Duration::from_secs(2);
     assert!(session.tick(now).is_empty());

@@ -6,6 +6,7 @@ mod access;
 mod bad_input;
 mod broker;
 mod cli;
+mod cluster;
 mod containers;
 mod crash;
 mod disk;

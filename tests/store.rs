@@ -8,12 +8,17 @@ use std::{
 };
 
 use pulsehub::{
+    grants::Grants,
+    lease::Fence,
     position::{Epoch, Position},
-    store::{SecretError, Store, StoreError},
+    store::{PassKind, SecretError, Store, StoreError, StoredKey},
     time::Clock,
+    topic::TopicPattern,
 };
 use rusqlite::Connection;
 use secrecy::ExposeSecret as _;
+
+use crate::support::redis::RedisServer;
 
 fn open(folder: &Path) -> Result<Store, StoreError> {
     Store::open(folder, Clock::manual(0))
@@ -172,17 +177,156 @@ fn a_secret_that_cannot_be_written_says_why() {
     assert!(matches!(&error, SecretError::Io { path, .. } if path.ends_with("secret")), "{error}");
 }
 
-#[tokio::test]
-async fn cursors_survive_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
+macro_rules! contract {
+    ($($name:ident),* $(,)?) => {
+        mod in_a_folder {
+            $(#[tokio::test] async fn $name() { super::$name(super::Place::folder()).await })*
+        }
+        mod in_redis {
+            $(#[tokio::test] async fn $name() { super::$name(super::Place::redis().await).await })*
+        }
+    };
+}
+
+contract!(
+    cursors_survive_a_restart,
+    keys_are_kept_listed_and_taken_back,
+    passes_are_kept_until_they_expire_and_taken_once,
+    what_is_taken_back_is_noticed_by_others,
+);
+
+/// Where a store is kept, to be opened again and again.
+enum Place {
+    Folder(tempfile::TempDir, Clock),
+    Redis(RedisServer, Clock),
+}
+
+impl Place {
+    fn folder() -> Self {
+        Self::Folder(tempfile::tempdir().unwrap(), Clock::manual(1000))
+    }
+
+    async fn redis() -> Self {
+        Self::Redis(RedisServer::start().await, Clock::manual(1000))
+    }
+
+    async fn open(&self) -> Store {
+        match self {
+            Self::Folder(folder, clock) => Store::open(folder.path(), clock.clone()).unwrap(),
+            Self::Redis(redis, clock) => Store::join(redis.server(), clock.clone()).await.unwrap(),
+        }
+    }
+
+    fn clock(&self) -> &Clock {
+        match self {
+            Self::Folder(_, clock) | Self::Redis(_, clock) => clock,
+        }
+    }
+}
+
+fn stored_key(id: &str, created: u64) -> StoredKey {
+    StoredKey {
+        id: id.to_owned(),
+        name: format!("name of {id}"),
+        hash: "hash".to_owned(),
+        grants: Grants { subscribe: vec![TopicPattern::parse("a.*").unwrap()], publish: vec![] },
+        role: Some("viewer".to_owned()),
+        created,
+        expires: Some(9000),
+        revoked: false,
+    }
+}
+
+async fn cursors_survive_a_restart(place: Place) {
     let at = |offset| Position { epoch: Epoch::new(0x3f9a), offset };
-    let store = open(folder.path()).unwrap();
+    let store = place.open().await;
+    let (alerts, sinks) = (lease(&store, "alerts").await, lease(&store, "sinks").await);
     assert_eq!(store.load_cursor("alerts").await.unwrap(), None);
-    store.save_cursor("alerts", at(7)).await.unwrap();
-    store.save_cursor("sinks", at(1)).await.unwrap();
-    store.save_cursor("alerts", at(9)).await.unwrap();
+    store.save_cursor(&alerts, at(7)).await.unwrap();
+    store.save_cursor(&sinks, at(1)).await.unwrap();
+    store.save_cursor(&alerts, at(9)).await.unwrap();
     drop(store);
-    let store = open(folder.path()).unwrap();
+    let store = place.open().await;
     assert_eq!(store.load_cursor("alerts").await.unwrap(), Some(at(9)));
     assert_eq!(store.load_cursor("sinks").await.unwrap(), Some(at(1)));
+}
+
+async fn lease(store: &Store, name: &str) -> Fence {
+    store.lease(name, "one").await.unwrap().unwrap()
+}
+
+async fn keys_are_kept_listed_and_taken_back(place: Place) {
+    let store = place.open().await;
+    let (young, old) = (stored_key("k1", 20), stored_key("k2", 10));
+    store.put_key(young.clone()).await.unwrap();
+    store.put_key(old.clone()).await.unwrap();
+    let store = place.open().await;
+    assert_eq!(store.key("k1").await.unwrap(), Some(young.clone()));
+    assert_eq!(store.key("k3").await.unwrap(), None);
+    assert_eq!(store.keys().await.unwrap(), [old.clone(), young]);
+    assert!(store.revoke_key("k2").await.unwrap());
+    assert!(!store.revoke_key("k3").await.unwrap());
+    assert_eq!(store.key("k2").await.unwrap(), Some(StoredKey { revoked: true, ..old }));
+}
+
+async fn passes_are_kept_until_they_expire_and_taken_once(place: Place) {
+    let store = place.open().await;
+    let put = async |kind, hash: &str, expires| {
+        store.put_pass(kind, hash.to_owned(), format!("of {hash}"), expires).await.unwrap();
+    };
+    put(PassKind::Ticket, "a", 2000).await;
+    put(PassKind::Session, "b", 3000).await;
+    let pass = async |kind, hash: &str| store.pass(kind, hash.to_owned()).await.unwrap();
+    assert_eq!(pass(PassKind::Session, "b").await.as_deref(), Some("of b"));
+    assert_eq!(pass(PassKind::Ticket, "b").await, None, "another kind");
+    let take = async |hash: &str| store.take_pass(PassKind::Ticket, hash.to_owned()).await.unwrap();
+    assert_eq!(take("a").await.as_deref(), Some("of a"));
+    assert_eq!(take("a").await, None, "once");
+    put(PassKind::Ticket, "c", 2000).await;
+    place.clock().set(2000);
+    assert_eq!(take("c").await, None, "expired");
+    assert!(pass(PassKind::Session, "b").await.is_some());
+    let revoke = async || store.revoke_pass(PassKind::Session, "b".to_owned()).await.unwrap();
+    assert!(revoke().await && !revoke().await);
+    assert_eq!(pass(PassKind::Session, "b").await, None);
+}
+
+async fn what_is_taken_back_is_noticed_by_others(place: Place) {
+    let (here, there) = (place.open().await, place.open().await);
+    here.put_key(stored_key("k1", 1)).await.unwrap();
+    here.poll_changes().await.unwrap();
+    there.poll_changes().await.unwrap();
+    let (mut ours, mut theirs) = (here.changes(), there.changes());
+    ours.mark_unchanged();
+    theirs.mark_unchanged();
+    assert!(here.revoke_key("k1").await.unwrap());
+    assert!(ours.has_changed().unwrap(), "here at once");
+    there.poll_changes().await.unwrap();
+    assert!(theirs.has_changed().unwrap(), "there when asked");
+}
+
+#[tokio::test]
+async fn a_lease_is_held_by_one_and_fences_those_who_held_it() {
+    let place = Place::redis().await;
+    let (one, two) = (place.open().await, place.open().await);
+    let at = |offset| Position { epoch: Epoch::new(1), offset };
+    let first = one.lease("alerts", "one").await.unwrap().unwrap();
+    assert_eq!(two.lease("alerts", "two").await.unwrap(), None);
+    assert_eq!(one.lease("alerts", "one").await.unwrap(), Some(first.clone()), "renewed");
+    one.save_cursor(&first, at(5)).await.unwrap();
+    one.release(&first).await.unwrap();
+    let second = two.lease("alerts", "two").await.unwrap().unwrap();
+    assert!(second.token() > first.token());
+    let refused = one.save_cursor(&first, at(6)).await;
+    assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
+    assert_eq!(two.load_cursor("alerts").await.unwrap(), Some(at(5)));
+}
+
+#[tokio::test]
+async fn all_nodes_have_one_secret_which_is_made_once() {
+    let place = Place::redis().await;
+    let (one, two) = (place.open().await, place.open().await);
+    let (one, two) = (one.signing_secret().unwrap(), two.signing_secret().unwrap());
+    assert_eq!(one.expose_secret(), two.expose_secret());
+    assert!(one.expose_secret().len() >= 43);
 }

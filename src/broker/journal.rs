@@ -3,7 +3,6 @@
 //! Writes are gathered and committed together; after the commit they are announced and answered.
 
 mod check;
-mod codec;
 mod commit;
 mod config;
 mod dedupe;
@@ -11,7 +10,6 @@ mod merge;
 mod open;
 mod reader;
 mod retention;
-mod ring;
 mod schema;
 mod topics;
 mod writer;
@@ -26,12 +24,13 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
+pub(super) use self::config::Rules;
 pub use self::{
     check::{Report, check, export},
     config::{Config, RetentionRule, Sync},
 };
-use self::{config::Rules, reader::Readers, ring::Ring, topics::Topics};
-use super::{Chunk, PublishError, Published, ReadError, ReplayStart, TopicInfo};
+use self::{reader::Readers, topics::Topics};
+use super::{Chunk, PublishError, Published, ReadError, ReplayStart, TopicInfo, ring::Ring};
 use crate::{
     event::{Block, Event},
     position::{Epoch, Offset, Position},
@@ -275,22 +274,7 @@ impl Drop for Inner {
 
 impl Shared {
     fn read_ring(&self, after: Offset, until: Offset, budget: usize) -> Option<Chunk> {
-        let ring = self.ring.lock();
-        let mut blocks: Vec<Arc<Block>> = Vec::new();
-        let mut reached = until;
-        let mut bytes = 0;
-        for block in ring.after(after)? {
-            if block.first() > until {
-                break;
-            }
-            if bytes > 0 && bytes + block.bytes() > budget {
-                reached = blocks.last().map_or(until, |block| block.last().min(until));
-                break;
-            }
-            bytes += block.bytes();
-            blocks.push(block.clone());
-        }
-        Some(Chunk { blocks, reached, trimmed_through: 0 })
+        self.ring.lock().read(after, until, budget)
     }
 
     /// The offset before the last `count` matching records up to `until`, if memory holds them.

@@ -78,11 +78,11 @@ impl Key {
                     expires: ttl.map(|ttl| now.saturating_add(ttl.millis())),
                 };
                 let (key, stored) = ApiKey::make(new, now).map_err(anyhow::Error::from)?;
-                open_store(&config)?.put_key(stored).await.map_err(anyhow::Error::from)?;
+                open_store(&config).await?.put_key(stored).await.map_err(anyhow::Error::from)?;
                 println!("{}", key.expose_secret());
             }
             Action::List { settings } => {
-                let store = open_store(&settings.load(&[])?)?;
+                let store = open_store(&settings.load(&[])?).await?;
                 for key in store.keys().await.map_err(anyhow::Error::from)? {
                     let patterns = |of: &[TopicPattern]| {
                         let texts: Vec<_> = of.iter().map(ToString::to_string).collect();
@@ -106,7 +106,7 @@ impl Key {
             }
             Action::Revoke { key, settings } => {
                 let id = ApiKey::parse(&key).map_or(key, |key| key.id);
-                let store = open_store(&settings.load(&[])?)?;
+                let store = open_store(&settings.load(&[])?).await?;
                 if !store.revoke_key(&id).await.map_err(anyhow::Error::from)? {
                     return Err(Failure::Usage(format!(
                         "there is no key {id}: see `pulsehub key list`"

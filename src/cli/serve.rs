@@ -24,7 +24,7 @@ pub(super) struct Serve {
     /// The address and port to listen on, 127.0.0.1:8080 by default; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// The Redis that many nodes share; refused until that is built
+    /// The Redis that many nodes share, such as redis://host:6379
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
     /// Also print a one-time sign-in link and a curl line that publishes, to standard error

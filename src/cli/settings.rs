@@ -59,22 +59,27 @@ pub(super) fn grants_something(
 }
 
 /// The secret tokens are signed with: the configured one, else that of the data folder.
-pub(super) fn signing_secret(config: &Config) -> Result<SecretString, Failure> {
+pub(super) async fn signing_secret(config: &Config) -> Result<SecretString, Failure> {
     if !config.secret.expose_secret().is_empty() {
         return Ok(config.secret.clone());
     }
-    let store = open_store(config)?;
+    let store = open_store(config).await?;
     store.signing_secret().map_err(|error| Failure::Failed(error.into()))
 }
 
-/// The store of the data folder; a hub may be running on it. Only `serve` makes a folder: made by a
+/// The store of the hub, which may be running on it. Of data folders, only `serve` makes a folder: made by a
 /// slip in its name, it would hold a secret of its own, whose tokens no hub takes.
-pub(super) fn open_store(config: &Config) -> Result<Store, Failure> {
+pub(super) async fn open_store(config: &Config) -> Result<Store, Failure> {
+    let failed = |error: anyhow::Error| Failure::Failed(error);
+    if let Some(server) = config.redis().map_err(|error| failed(error.into()))? {
+        let joined = Store::join(server, Clock::system()).await;
+        return joined.map_err(|error| failed(error.into()));
+    }
     if !config.data.is_dir() {
         return Err(Failure::Usage(format!(
             "there is no data folder {}: name the hub's with --data",
             config.data.display()
         )));
     }
-    Store::open(&config.data, Clock::system()).map_err(|error| Failure::Failed(error.into()))
+    Store::open(&config.data, Clock::system()).map_err(|error| failed(error.into()))
 }

@@ -43,11 +43,11 @@ pub(super) struct Token {
 }
 
 impl Token {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), Failure> {
         let config = self.settings.load(&[])?;
         let role = self.role.as_deref();
         grants_something(&config, "token", &self.subscribe, &self.publish, role)?;
-        let secret = signing_secret(&config)?;
+        let secret = signing_secret(&config).await?;
         let claims = MintClaims {
             sub: self.sub,
             subscribe: self.subscribe,

@@ -94,10 +94,10 @@ fn an_address_others_can_reach_needs_a_secret() {
 }
 
 #[test]
-fn redis_is_refused_until_it_is_there() {
-    let env = variables(&[("PULSEHUB_REDIS", "redis://:hunter2@db")]);
+fn an_address_that_is_none_is_refused_without_being_shown() {
+    let env = variables(&[("PULSEHUB_REDIS", "radish://:hunter2@db")]);
     let text = message(Config::load(None, env, &[]));
-    assert!(text.contains("not built yet") && !text.contains("hunter2"), "{text}");
+    assert!(text.contains("write redis://") && !text.contains("hunter2"), "{text}");
 }
 
 #[test]

@@ -105,6 +105,43 @@ impl Block {
         out
     }
 
+    /// The same records under other offsets, from `first` on, all received at once.
+    ///
+    /// For logs that give offsets where blocks cannot be encoded any more.
+    pub fn renumbered(&self, first: Offset, received: Millis) -> Result<Self, BlockError> {
+        let mut json = Vec::with_capacity(self.json.len() + self.entries.len() * 12);
+        let mut entries = Vec::with_capacity(self.entries.len());
+        for (record, offset) in self.records().zip(first..) {
+            let rest = record.json().strip_prefix(OFFSET).ok_or(BlockError)?;
+            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let start = json.len();
+            json.extend_from_slice(OFFSET);
+            put_decimal(&mut json, offset);
+            let (before, now) = (OFFSET.len() + digits, json.len() - start);
+            json.extend_from_slice(&rest[digits..]);
+            let moved = |at: u16, len: u16| match usize::from(at) {
+                _ if len == 0 => Ok(0),
+                at => at
+                    .checked_sub(before)
+                    .and_then(|at| u16::try_from(at + now).ok())
+                    .ok_or(BlockError),
+            };
+            let entry = record.entry;
+            entries.push(Entry {
+                offset,
+                received,
+                start: u32::try_from(start).map_err(|_| BlockError)?,
+                len: u32::try_from(json.len() - start).map_err(|_| BlockError)?,
+                topic_at: moved(entry.topic_at, entry.topic_len)?,
+                kind_at: moved(entry.kind_at, entry.kind_len)?,
+                key_at: moved(entry.key_at, entry.key_len)?,
+                data_at: moved(entry.data_at, 1)?,
+                ..*entry
+            });
+        }
+        Ok(Self { json: json.into(), entries: entries.into() })
+    }
+
     /// Reads what [`encode`](Self::encode) wrote; every index is checked against the buffer.
     pub fn decode(stored: Bytes) -> Result<Self, BlockError> {
         let mut rest = &stored[..];
@@ -237,6 +274,9 @@ impl Entry {
     }
 }
 
+/// How the JSON of every record begins; the number follows.
+const OFFSET: &[u8] = b"{\"offset\":";
+
 /// Gathers records into a [`Block`].
 #[derive(Debug, Default)]
 pub struct BlockBuilder {
@@ -250,7 +290,7 @@ impl BlockBuilder {
         let start = self.json.len();
         let here = |json: &Vec<u8>| position_in_record(json.len() - start);
         let json = &mut self.json;
-        json.extend_from_slice(b"{\"offset\":");
+        json.extend_from_slice(OFFSET);
         put_decimal(json, offset);
         json.extend_from_slice(b",\"topic\":\"");
         let topic_at = here(json);
@@ -418,6 +458,21 @@ mod tests {
         assert_eq!((block.first(), block.last(), block.len()), (7, 9, 2));
     }
 
+    #[test]
+    fn a_renumbered_block_is_as_if_encoded_so() {
+        let events = [event(Some("t"), Some("k"), "[1]"), event(None, None, "2")];
+        let encoded = |first: Offset, received| {
+            let mut builder = BlockBuilder::default();
+            events.iter().zip(first..).for_each(|(e, offset)| builder.push(offset, received, e));
+            builder.finish()
+        };
+        for first in [1, 9, 99, 1_000_000_001] {
+            let renumbered = encoded(1, 0).renumbered(first, 77).unwrap();
+            assert_eq!(renumbered.encode(), encoded(first, 77).encode());
+        }
+        assert_eq!(encoded(99, 0).renumbered(1, 1).unwrap().encode(), encoded(1, 1).encode());
+    }
+
     proptest! {
         #[test]
         fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
@@ -425,6 +480,7 @@ mod tests {
                 for record in block.records() {
                     let _ = (record.topic(), record.key(), record.kind(), record.data());
                 }
+                let _ = block.renumbered(12_345, 1);
             }
         }
 
@@ -440,6 +496,7 @@ mod tests {
                 for record in block.records() {
                     let _ = (record.topic(), record.key(), record.kind(), record.data());
                 }
+                let _ = block.renumbered(12_345, 1);
             }
         }
     }

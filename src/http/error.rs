@@ -76,6 +76,7 @@ kinds! {
     TOO_MANY_CONNECTIONS = TOO_MANY_REQUESTS "too_many_connections" "Too many connections", retryable;
     INTERNAL = INTERNAL_SERVER_ERROR "internal" "The hub made a mistake";
     UNAVAILABLE = SERVICE_UNAVAILABLE "unavailable" "The hub cannot do it now", retryable;
+    OUTCOME_UNKNOWN = SERVICE_UNAVAILABLE "outcome_unknown" "Stored or not", retryable;
     OVERLOADED = SERVICE_UNAVAILABLE "overloaded" "The hub is full", retryable;
     NOT_ACCEPTING = SERVICE_UNAVAILABLE "shutting_down" "The hub is shutting down", retryable;
 }
@@ -257,6 +258,12 @@ impl From<PublishError> for Problem {
             PublishError::Unavailable { retry_after, .. } => {
                 Self::new(&UNAVAILABLE, "the log cannot be written at present").after(retry_after)
             }
+            PublishError::Unknown { ids, retry_after, .. } => {
+                let detail = "the events may be stored or not; with these ids it is safe to send \
+                              them again";
+                Self::new(&OUTCOME_UNKNOWN, detail).with("ids", ids).after(retry_after)
+            }
+            PublishError::Fenced => Self::new(&UNAVAILABLE, detail),
             PublishError::TooManyTopics { limit } => Self::new(&TOO_MANY_TOPICS, detail)
                 .with("limit", json!({"name": Limit::Topics.name(), "allowed": limit})),
             PublishError::Closed => Self::not_accepting(),

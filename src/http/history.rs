@@ -12,7 +12,7 @@ use http::{HeaderValue, header, request::Parts};
 use super::{AppState, Caller, Problem, query};
 use crate::{
     auth::Principal,
-    broker::ReplayStart,
+    broker::{ReplayStart, Resumption},
     position::{Offset, Position},
     protocol::Replay,
     telemetry::Limit,
@@ -41,21 +41,21 @@ pub(super) async fn history(
     Caller(principal): Caller,
     parts: Parts,
 ) -> Result<Response, Problem> {
-    let asked = Asked::read(&parts, &principal, &state)?;
+    let asked = Asked::read(&parts, &principal, &state).await?;
     let page = Page::gather(&asked, &state).await?;
     let content_type = HeaderValue::from_static("application/json");
     Ok(([(header::CONTENT_TYPE, content_type)], page.json(state.broker.head())).into_response())
 }
 
 impl Asked {
-    fn read(parts: &Parts, principal: &Principal, state: &AppState) -> Result<Self, Problem> {
+    async fn read(parts: &Parts, principal: &Principal, state: &AppState) -> Result<Self, Problem> {
         let mut topics = Vec::new();
         let (mut after, mut before, mut since, mut limit) = (None, None, None, DEFAULT_LIMIT);
         for (name, value) in query::pairs(parts) {
             match &*name {
                 "topics" => topics.extend(patterns(&value)?),
-                "after" => after = Some(offset("after", &value, state)?),
-                "before" => before = Some(offset("before", &value, state)?),
+                "after" => after = Some(offset("after", &value, state).await?),
+                "before" => before = Some(offset("before", &value, state).await?),
                 "since" => since = Some(Replay::since(&value).map_err(Problem::bad_request)?),
                 "limit" => limit = query::value("limit", &value, "a whole number")?,
                 _ => {} // as unknown fields are
@@ -99,16 +99,20 @@ fn patterns(text: &str) -> Result<Vec<TopicPattern>, Problem> {
 }
 
 /// A bare offset counts in the log as it is; a position must be of this log.
-fn offset(name: &str, text: &str, state: &AppState) -> Result<Offset, Problem> {
+async fn offset(name: &str, text: &str, state: &AppState) -> Result<Offset, Problem> {
     if let Ok(offset) = text.parse() {
         return Ok(offset);
     }
     let expected = "an offset, or a position such as 3f9a:1842";
     let position: Position = query::value(name, text, expected)?;
-    if position.epoch != state.broker.epoch() {
-        return Err(Problem::epoch_changed(state.broker.head()));
+    // A page may end before an offset that is not there yet.
+    if position.epoch == state.broker.epoch() {
+        return Ok(position.offset);
     }
-    Ok(position.offset)
+    match state.broker.resume(position).await? {
+        Resumption::From(offset) => Ok(offset),
+        Resumption::Lost(_) => Err(Problem::epoch_changed(state.broker.head())),
+    }
 }
 
 /// The events found, as their JSON.

@@ -17,11 +17,14 @@ pub(super) async fn health() -> &'static str {
 }
 
 #[derive(Serialize)]
-struct Ready {
+struct Ready<'a> {
     accepting: bool,
     publishing: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// What weakens the hub's promises.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
 }
 
 /// Whether new connections are welcome, for load balancers. Subscribers are served even while
@@ -35,9 +38,14 @@ pub(super) async fn ready_publishing(State(state): State<AppState>) -> Response 
     readiness(&state, |ready| ready.publishing)
 }
 
-fn readiness(state: &AppState, is_ready: impl Fn(&Ready) -> bool) -> Response {
+fn readiness(state: &AppState, is_ready: impl Fn(&Ready<'_>) -> bool) -> Response {
     let now = state.readiness.state(state.clock.now());
-    let ready = Ready { accepting: now.accepting, publishing: now.publishing, reason: now.reason };
+    let ready = Ready {
+        accepting: now.accepting,
+        publishing: now.publishing,
+        reason: now.reason,
+        warnings: state.broker.warnings(),
+    };
     let status = if is_ready(&ready) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(ready)).into_response()
 }
@@ -55,8 +63,17 @@ pub(super) async fn connections(
     if !principal.admin {
         return Err(Problem::forbidden(&["admin".to_owned()]));
     }
-    let connections = state.connections.list(state.hub.head().offset);
-    Ok(Json(Connected { connections }).into_response())
+    let Some(cluster) = &state.cluster else {
+        let connections = state.connections.list(state.hub.head().offset);
+        return Ok(Json(Connected { connections }).into_response());
+    };
+    let answers = cluster.ask().await.map_err(|error| {
+        tracing::warn!(%error, "the other nodes cannot be asked");
+        Problem::unavailable("the other nodes cannot be asked at present")
+    })?;
+    let (connections, missing) = (answers.connections, answers.missing);
+    Ok(Json(serde_json::json!({"connections": connections, "missing_nodes": missing}))
+        .into_response())
 }
 
 /// OpenMetrics 1.0, open to everybody where the settings or a loopback address allow it.

@@ -80,6 +80,7 @@ impl Server {
             tasks: TaskTracker::new(),
             hub: Hub::new(broker.clone(), config.hub, telemetry.clone()),
             broker,
+            cluster: None,
             access: Access::new(authenticator, store, clock.clone()),
             telemetry,
             clock,

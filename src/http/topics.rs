@@ -48,7 +48,7 @@ pub(super) async fn topics(
     if limit == 0 || limit > MAX_LIMIT {
         return Err(Problem::bad_request(format!("`limit` is from 1 to {MAX_LIMIT}")));
     }
-    let mut found = state.broker.topics();
+    let mut found = state.broker.topics().await?;
     found.retain(|info| {
         let name = info.topic.as_str();
         name.starts_with(&prefix)

@@ -228,13 +228,13 @@ impl Cursor {
             if let Some(folded) = self.unfold() {
                 return folded; // what came before the gap; the next read finds the gap again
             }
-            let from = Position { offset: self.position + 1, ..self.position() };
+            let first = self.hub.broker().position(self.position + 1);
+            let (from, reason) = match chunk.lost_from {
+                Some(lost) => (lost, GapReason::Epoch),
+                None => (first, GapReason::Retention),
+            };
             self.move_to(chunk.trimmed_through);
-            return Step::Item(Item::Gap(Gap {
-                from,
-                to: self.position(),
-                reason: GapReason::Retention,
-            }));
+            return Step::Item(Item::Gap(Gap { from, to: self.position(), reason }));
         }
         let view = self.view.clone();
         let position = self.position;

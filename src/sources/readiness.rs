@@ -32,6 +32,7 @@ pub struct Readiness(Arc<Inner>);
 struct Inner {
     accepting: AtomicBool,
     published: AtomicU64,
+    published_at: AtomicU64,
     seen: AtomicU64,
     seen_at: AtomicU64,
 }
@@ -54,8 +55,10 @@ impl Readiness {
     }
 
     /// One of the hub's own events was stored.
-    pub fn published(&self, offset: Offset) {
-        self.0.published.fetch_max(offset, Ordering::AcqRel);
+    pub fn published(&self, offset: Offset, now: Millis) {
+        if self.0.published.fetch_max(offset, Ordering::AcqRel) < offset {
+            self.0.published_at.store(now, Ordering::Release);
+        }
     }
 
     /// One of the hub's own events arrived at a subscriber. An old one that comes again proves nothing.
@@ -70,8 +73,14 @@ impl Readiness {
         let accepting = self.0.accepting.load(Ordering::Acquire);
         let (published, seen) =
             (self.0.published.load(Ordering::Acquire), self.0.seen.load(Ordering::Acquire));
-        let age = now.saturating_sub(self.0.seen_at.load(Ordering::Acquire));
-        let publishing = seen > 0 && u128::from(age) <= FRESH.as_millis();
+        let is_fresh = |at: &AtomicU64| {
+            u128::from(now.saturating_sub(at.load(Ordering::Acquire))) <= FRESH.as_millis()
+        };
+        // What another node stored arrives here too, and proves nothing of this one's publishing.
+        let publishing = seen > 0
+            && published > 0
+            && is_fresh(&self.0.seen_at)
+            && is_fresh(&self.0.published_at);
         let reason = if !publishing && published > seen {
             Some(format!("the hub's own event {published} was stored but not delivered"))
         } else if !publishing {
@@ -156,7 +165,7 @@ mod tests {
         readiness.accept(true);
         let reason = |now| readiness.state(now).reason.unwrap();
         assert!(reason(0).contains("was stored within"));
-        readiness.published(5);
+        readiness.published(5, 1000);
         assert!(reason(0).contains("event 5 was stored but not delivered"));
         readiness.seen(5, 1000);
         assert_eq!(
@@ -167,6 +176,8 @@ mod tests {
         readiness.seen(4, 4000);
         assert!(!readiness.state(4001).publishing, "what came again is no proof");
         readiness.seen(6, 4001);
+        assert!(!readiness.state(4001).publishing, "it may be another node's");
+        readiness.published(6, 4001);
         assert!(readiness.state(4001).publishing);
         readiness.accept(false);
         assert!(reason(4001).contains("shutting down"));

@@ -99,7 +99,9 @@ impl Vitals {
                 None => continue,
             };
             match published {
-                Ok(published) => readiness.published(published.position.offset),
+                Ok(published) => {
+                    readiness.published(published.position.offset, self.clock.now());
+                }
                 // The broker logs when it begins to fail; `/readyz` tells the rest.
                 Err(error) => tracing::debug!(%error, "the hub's own numbers were not stored"),
             }

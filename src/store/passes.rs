@@ -1,35 +1,14 @@
-//! Passes: secrets that stand for a principal. The store has their hashes.
+//! Passes in the store of one node.
 
 use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
-use super::{Store, StoreError};
+use super::{PassKind, StoreError, local::Local};
 use crate::time::Millis;
 
 /// The most passes at a time; beyond it the oldest go.
-const MAX_PASSES: usize = 100_000;
+pub(super) const MAX_PASSES: usize = 100_000;
 
-/// What a pass is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PassKind {
-    /// Opens one socket.
-    Ticket,
-    /// Signs in once.
-    Link,
-    /// A signed-in browser.
-    Session,
-}
-
-impl PassKind {
-    fn name(self) -> &'static str {
-        match self {
-            PassKind::Ticket => "ticket",
-            PassKind::Link => "link",
-            PassKind::Session => "session",
-        }
-    }
-}
-
-impl Store {
+impl Local {
     /// Keeps a pass, under the hash of its secret, until `expires`.
     pub async fn put_pass(
         &self,

@@ -103,7 +103,7 @@ impl Evidence {
     /// Every broken promise; none if all were kept.
     pub(crate) fn judge(&self) -> Vec<Fault> {
         let known = self.known();
-        let mut faults = known.contradictions();
+        let mut faults = known.contradictions(&self.kept);
         for seen in &self.seen {
             self.judge_one(seen, &known, &mut faults);
         }
@@ -156,7 +156,14 @@ impl Evidence {
                     let is_lost = |(offset, id): (Offset, &str)| {
                         !self.kept.contains(&offset) && known.matches(id, &seen.filter)
                     };
-                    if !known.events(*from, *to).any(is_lost) {
+                    // What was lost with its epoch was lost to those as well who had seen it.
+                    let any = |(offset, _): (Offset, &str)| !self.kept.contains(&offset);
+                    let is_due = if reason == "epoch" {
+                        known.events(1, *to).any(any)
+                    } else {
+                        known.events(*from, *to).any(is_lost)
+                    };
+                    if !is_due {
                         let (from, to, reason) = (*from, *to, reason.clone());
                         faults.push(Fault::NeedlessGap { by: by(), from, to, reason });
                     }
@@ -199,12 +206,14 @@ impl<'a> Known<'a> {
         self.topics.get(id).is_some_and(|topic| filter.matches(topic))
     }
 
-    fn contradictions(&self) -> Vec<Fault> {
+    fn contradictions(&self, kept: &BTreeSet<Offset>) -> Vec<Fault> {
         let shared = self.ids.iter().filter(|(_, ids)| ids.len() > 1).map(|(offset, ids)| {
             let ids = ids.iter().map(|id| (*id).to_owned()).collect();
             Fault::SharedOffset { offset: *offset, ids }
         });
-        let doubled = self.offsets.iter().filter(|(_, offsets)| offsets.len() > 1);
+        // What was lost may be sent again and stored again.
+        let is_twice = |offsets: &BTreeSet<Offset>| offsets.intersection(kept).count() > 1;
+        let doubled = self.offsets.iter().filter(|(_, offsets)| is_twice(offsets));
         let doubled = doubled.map(|(id, offsets)| {
             let offsets = offsets.iter().copied().collect();
             Fault::Doubled { id: (*id).to_owned(), offsets }
@@ -320,6 +329,7 @@ mod tests {
         let mut evidence = good();
         let again = Sent { answer: Answer::Stored(9), ..evidence.sent[0].clone() };
         evidence.sent.push(again);
+        evidence.kept.insert(9);
         let doubled = Fault::Doubled { id: "e1".into(), offsets: vec![1, 9] };
         assert_eq!(evidence.judge(), [doubled]);
     }
@@ -332,6 +342,28 @@ mod tests {
         let reason = "retention".to_owned();
         let needless = Fault::NeedlessGap { by: late(), from: 4, to: 4, reason };
         assert_eq!(evidence.judge(), [needless]);
+    }
+
+    #[test]
+    fn what_is_stored_again_after_it_was_lost_is_not_doubled() {
+        let mut evidence = good();
+        let again = Sent { answer: Answer::Stored(9), ..evidence.sent[0].clone() };
+        evidence.sent.push(again);
+        evidence.kept.remove(&1);
+        evidence.kept.insert(9);
+        assert_eq!(evidence.judge(), []);
+    }
+
+    #[test]
+    fn a_gap_of_an_epoch_is_due_only_after_a_loss() {
+        let mut evidence = good();
+        let gap = || Step::Gap { from: 7, to: 1000, reason: "epoch".into() };
+        evidence.seen[0].steps.push(gap());
+        let reason = "epoch".to_owned();
+        let needless = Fault::NeedlessGap { by: "all".into(), from: 7, to: 1000, reason };
+        assert_eq!(evidence.judge(), [needless]);
+        evidence.kept.remove(&6); // it was seen and is lost: its readers hear of it
+        assert_eq!(evidence.judge(), []);
     }
 
     #[test]

@@ -4,6 +4,8 @@ pub(crate) mod checker;
 pub(crate) mod dice;
 pub(crate) mod hub;
 pub(crate) mod process;
+pub(crate) mod proxy;
+pub(crate) mod redis;
 
 use std::time::{Duration, Instant};
 

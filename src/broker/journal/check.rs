@@ -4,8 +4,9 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{OpenError, codec, schema};
+use super::{OpenError, schema};
 use crate::{
+    broker::codec,
     event::Block,
     position::{Epoch, Offset},
     sqlite,

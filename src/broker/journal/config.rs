@@ -61,17 +61,17 @@ pub struct RetentionRule {
 
 /// The retention rules in the order they are tried; the last is the global one.
 #[derive(Debug)]
-pub(super) struct Rules(pub(super) Vec<Rule>);
+pub(in crate::broker) struct Rules(pub(in crate::broker) Vec<Rule>);
 
 #[derive(Debug)]
-pub(super) struct Rule {
-    pub(super) filter: Option<TopicFilter>,
-    pub(super) max_age: Millis,
-    pub(super) max_bytes: Option<u64>,
+pub(in crate::broker) struct Rule {
+    pub(in crate::broker) filter: Option<TopicFilter>,
+    pub(in crate::broker) max_age: Millis,
+    pub(in crate::broker) max_bytes: Option<u64>,
 }
 
 impl Rules {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(in crate::broker) fn new(config: &Config) -> Self {
         let global = config.max_age.millis();
         let mut rules: Vec<Rule> = config
             .retention
@@ -87,17 +87,17 @@ impl Rules {
     }
 
     /// The number of the rule for `topic`.
-    pub(super) fn of(&self, topic: &str) -> usize {
+    pub(in crate::broker) fn of(&self, topic: &str) -> usize {
         let matches = |rule: &Rule| rule.filter.as_ref().is_none_or(|filter| filter.matches(topic));
         self.0.iter().position(matches).unwrap_or(self.0.len() - 1)
     }
 
-    pub(super) fn max_age(&self, rule: usize) -> Millis {
+    pub(in crate::broker) fn max_age(&self, rule: usize) -> Millis {
         self.0.get(rule).map_or(Millis::MAX, |rule| rule.max_age)
     }
 
     /// Changes whenever a rule does, so that a file knows whether it was kept under these.
-    pub(super) fn fingerprint(&self) -> String {
+    pub(in crate::broker) fn fingerprint(&self) -> String {
         format!("{:?}", self.0)
     }
 }

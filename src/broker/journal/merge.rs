@@ -6,13 +6,12 @@
 use rusqlite::params;
 
 use super::{
-    codec,
     commit::{amounts, expires, insert_topics, put_block, to_sqlite},
     schema::{BLOCK_BYTES, SMALL_BYTES},
     topics::TopicId,
     writer::Writer,
 };
-use crate::{event::BlockBuilder, position::Offset, time::Millis};
+use crate::{broker::codec, event::BlockBuilder, position::Offset, time::Millis};
 
 /// So many neighbours of one tier make a merge worth its writing.
 const RUN: usize = 32;

@@ -16,12 +16,12 @@ use super::{
     config::Rules,
     dedupe::{self, Dedupe},
     reader::Readers,
-    ring::Ring,
     schema,
     topics::{Amount, Topics},
     writer::Writer,
 };
 use crate::{
+    broker::ring::Ring,
     position::{Epoch, Offset},
     sqlite,
     telemetry::Telemetry,

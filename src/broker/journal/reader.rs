@@ -9,9 +9,9 @@ use std::{
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Shared, codec, topics::TopicId};
+use super::{Shared, topics::TopicId};
 use crate::{
-    broker::{Chunk, ReadError, ReplayStart},
+    broker::{Chunk, ReadError, ReplayStart, codec},
     event::{Block, BlockBuilder},
     position::Offset,
     sqlite,
@@ -68,7 +68,8 @@ impl Readers {
     ) -> Result<Chunk, ReadError> {
         let few = self.shared.topics.read().matching(filter, FEW_TOPICS);
         let mut chunk = self.with(|connection| {
-            let mut chunk = Chunk { blocks: Vec::new(), reached: after, trimmed_through: 0 };
+            let mut chunk =
+                Chunk { blocks: Vec::new(), reached: after, trimmed_through: 0, lost_from: None };
             let mut bytes = 0;
             while bytes < budget {
                 let next = match &few {

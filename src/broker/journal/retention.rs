@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use rusqlite::{OptionalExtension as _, params};
 
 use super::{
-    codec,
     commit::{amounts, expires, insert_topics, put_block, to_sqlite},
     topics::{Amount, TopicId},
     writer::Writer,
 };
 use crate::{
+    broker::codec,
     event::{Block, BlockBuilder, Record},
     position::Offset,
     telemetry::Limit,

@@ -11,10 +11,8 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{
-    Batch, Request, Shared, codec::Compressor, dedupe::Dedupe, open::State, topics::TopicId,
-};
-use crate::{position::Offset, sqlite, time::Millis};
+use super::{Batch, Request, Shared, dedupe::Dedupe, open::State, topics::TopicId};
+use crate::{broker::codec::Compressor, position::Offset, sqlite, time::Millis};
 
 /// About how much one commit takes in; the rest waits for the next.
 const GROUP_BYTES: usize = 4 << 20;

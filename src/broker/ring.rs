@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use super::Chunk;
 use crate::{event::Block, position::Offset};
 
 /// Every block above `from`, bounded by bytes.
@@ -48,6 +49,25 @@ impl Ring {
             let start = self.blocks.partition_point(|block| block.last() <= after);
             self.blocks.range(start..)
         })
+    }
+
+    /// What lies above `after` up to `until`, about `budget` bytes of it, at least one block.
+    pub(super) fn read(&self, after: Offset, until: Offset, budget: usize) -> Option<Chunk> {
+        let mut blocks: Vec<Arc<Block>> = Vec::new();
+        let mut reached = until;
+        let mut bytes = 0;
+        for block in self.after(after)? {
+            if block.first() > until {
+                break;
+            }
+            if bytes > 0 && bytes + block.bytes() > budget {
+                reached = blocks.last().map_or(until, |block| block.last().min(until));
+                break;
+            }
+            bytes += block.bytes();
+            blocks.push(block.clone());
+        }
+        Some(Chunk { blocks, reached, trimmed_through: 0, lost_from: None })
     }
 
     /// Newest first.

@@ -1,0 +1,375 @@
+//! The log that many nodes share: a stream in Redis, written by scripts, followed by every node.
+//!
+//! Each node keeps one connection that reads the stream from where the node stands. Nothing is
+//! announced in another way: what is missed cannot be missed silently, and after any outage the node
+//! goes on reading where it was.
+
+mod batch;
+mod lineage;
+mod reader;
+mod retention;
+mod scripts;
+mod stand;
+mod tail;
+mod topics;
+mod writer;
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{lineage::Lineage, scripts::Scripts, topics::Topics};
+use super::{
+    Chunk, PublishError, Published, ReadError, ReplayStart, Resumption, TopicInfo,
+    journal::{Config, Rules},
+    ring::Ring,
+};
+use crate::{
+    event::{Block, Event},
+    lease::Fence,
+    position::{Epoch, Offset, Position},
+    redis::{self, Keys, Link, OpenError, Server},
+    telemetry::{Limit, Telemetry},
+    time::Clock,
+    topic::{Topic, TopicFilter},
+};
+
+/// The log of many nodes. Cheap to clone.
+#[derive(Clone)]
+pub struct Redis(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    requests: mpsc::Sender<Batch>,
+    room: Arc<Semaphore>,
+    /// Ends the tail and the maintenance.
+    following: CancellationToken,
+    /// The writer ends by itself when it has stored what is queued.
+    writing: TaskTracker,
+    tasks: TaskTracker,
+}
+
+/// What the tasks and the readers all see.
+struct Shared {
+    config: Config,
+    rules: Rules,
+    server: Server,
+    keys: Keys,
+    scripts: Scripts,
+    clock: Clock,
+    telemetry: Telemetry,
+    /// Tells this node's entries in Redis from others'.
+    node: String,
+    /// For everything but the tail and the writer.
+    link: Link,
+    /// Held to look up or to add a block.
+    log: Mutex<Log>,
+    head: watch::Sender<Offset>,
+    topics: RwLock<Arc<Topics>>,
+    /// How often retention took something, as far as is known, and what it took from the stream.
+    trims: AtomicU64,
+    trimmed: AtomicU64,
+    /// When Redis was last heard of, in milliseconds since `began`.
+    heard: AtomicU64,
+    began: Instant,
+    /// Asks the tail to say hello before its time, and counts its hellos.
+    greet: AtomicBool,
+    greeted: watch::Sender<u64>,
+    /// The head when Redis last told it.
+    told_head: AtomicU64,
+    /// The highest offset this node was given for an event; its publisher may have been answered
+    /// before the tail has read it.
+    given: AtomicU64,
+    /// The queue takes no more.
+    closing: CancellationToken,
+    /// Topics with more newest values than they may have.
+    full: Mutex<HashSet<Topic>>,
+    warnings: Vec<String>,
+}
+
+/// Where this node stands.
+struct Log {
+    epoch: Epoch,
+    lineage: Lineage,
+    ring: Ring,
+}
+
+struct Batch {
+    events: Vec<Event>,
+    bytes: usize,
+    /// The lease under which it is written; such a batch goes alone.
+    fence: Option<Fence>,
+    answer: Option<oneshot::Sender<Result<Published, PublishError>>>,
+    /// When its publisher is answered at the latest.
+    deadline: Instant,
+    _room: OwnedSemaphorePermit,
+}
+
+/// How many batches may wait; beyond it the byte limit is of no help.
+const QUEUE_LENGTH: usize = 65_536;
+/// What an event costs in the queue beside its payload.
+const EVENT_OVERHEAD: usize = 256;
+/// When a publisher that was not served should try again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A node that has heard nothing for so long says so.
+const STALE: Duration = Duration::from_secs(1);
+
+impl Redis {
+    /// Joins the log, or makes it. Refuses a Redis that would break promises.
+    pub async fn open(
+        config: Config,
+        server: Server,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> Result<Self, OpenError> {
+        let keys = Keys::new(&server.config().prefix);
+        let warnings = redis::check(&server, &keys).await?;
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        let refuse = |reason: String| OpenError { server: server.to_string(), reason };
+        let node = crate::id::short().map_err(|error| refuse(error.to_string()))?;
+        let (scripts, link) = (Scripts::new(&keys), Link::new(server.clone()));
+        let now = clock.now();
+        let state = scripts
+            .hello(&link, None, now, &node)
+            .await
+            .map_err(|error| refuse(error.to_string()))?;
+        let room = config.queue_bytes.as_usize().min(Semaphore::MAX_PERMITS);
+        let log = Log {
+            epoch: state.lineage.newest(),
+            lineage: state.lineage.clone(),
+            ring: Ring::new(state.head, config.recent_bytes.as_usize()),
+        };
+        let shared = Arc::new(Shared {
+            rules: Rules::new(&config),
+            config,
+            server,
+            keys,
+            scripts,
+            clock,
+            telemetry,
+            node,
+            link,
+            log: Mutex::new(log),
+            head: watch::Sender::new(state.head),
+            topics: RwLock::default(),
+            trims: AtomicU64::new(state.trims),
+            trimmed: AtomicU64::new(state.trimmed),
+            heard: AtomicU64::new(0),
+            began: Instant::now(),
+            greet: AtomicBool::new(false),
+            greeted: watch::Sender::new(0),
+            told_head: AtomicU64::new(state.head),
+            given: AtomicU64::new(0),
+            closing: CancellationToken::new(),
+            full: Mutex::default(),
+            warnings,
+        });
+        let (requests, queue) = mpsc::channel(QUEUE_LENGTH);
+        let following = CancellationToken::new();
+        let (writing, tasks) = (TaskTracker::new(), TaskTracker::new());
+        writing.spawn(writer::run(shared.clone(), queue));
+        tasks.spawn(tail::run(shared.clone(), following.clone()));
+        tasks.spawn(retention::run(shared.clone(), following.clone()));
+        let room = Arc::new(Semaphore::new(room));
+        Ok(Self(Arc::new(Inner { shared, requests, room, following, writing, tasks })))
+    }
+
+    /// Stores a batch; resolves when Redis has it and this node's readers have heard of it.
+    pub async fn publish(&self, events: Vec<Event>) -> Result<Published, PublishError> {
+        self.store(events, None).await
+    }
+
+    /// Stores a batch if the lease is still the writer's.
+    pub async fn publish_fenced(
+        &self,
+        events: Vec<Event>,
+        fence: &Fence,
+    ) -> Result<Published, PublishError> {
+        self.store(events, Some(fence.clone())).await
+    }
+
+    async fn store(
+        &self,
+        events: Vec<Event>,
+        fence: Option<Fence>,
+    ) -> Result<Published, PublishError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue(events, fence, Some(answer)).await?;
+        let published = answered.await.unwrap_or(Err(PublishError::Closed))?;
+        // What is stored is answered so in any case: the tail may have trouble of its own.
+        let mut head = self.tail();
+        let offset = published.position.offset;
+        let seen = head.wait_for(|head| *head >= offset);
+        let _ = tokio::time::timeout(self.timeout(), seen).await;
+        Ok(published)
+    }
+
+    /// Takes a batch to be stored soon; resolves when it is queued.
+    pub async fn enqueue(&self, events: Vec<Event>) -> Result<(), PublishError> {
+        self.queue(events, None, None).await
+    }
+
+    async fn queue(
+        &self,
+        events: Vec<Event>,
+        fence: Option<Fence>,
+        answer: Option<oneshot::Sender<Result<Published, PublishError>>>,
+    ) -> Result<(), PublishError> {
+        let Inner { shared, room, requests, .. } = &*self.0;
+        let overloaded = || {
+            shared.telemetry.hit(Limit::PublishQueue);
+            PublishError::Overloaded { retry_after: RETRY_AFTER }
+        };
+        let deadline = Instant::now() + self.timeout();
+        let bytes =
+            events.iter().map(|event| event.data.get().len() + EVENT_OVERHEAD).sum::<usize>();
+        // A batch larger than the whole queue still fits when it is alone.
+        let permits = bytes.min(shared.config.queue_bytes.as_usize()).min(u32::MAX as usize) as u32;
+        let room = room.clone().acquire_many_owned(permits);
+        let room = tokio::time::timeout(shared.config.queue_timeout.0, room)
+            .await
+            .map_err(|_| overloaded())?
+            .map_err(|_| PublishError::Closed)?;
+        let batch = Batch { events, bytes, fence, answer, deadline, _room: room };
+        requests.try_send(batch).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => overloaded(),
+            mpsc::error::TrySendError::Closed(_) => PublishError::Closed,
+        })
+    }
+
+    fn timeout(&self) -> Duration {
+        self.0.shared.server.config().timeout.0
+    }
+
+    /// The newest position this node knows.
+    pub fn head(&self) -> Position {
+        // The offset first: an epoch that is newer than its offset does no harm.
+        let offset = *self.0.shared.head.borrow();
+        Position { epoch: self.epoch(), offset }
+    }
+
+    /// Names the history that this node is in.
+    pub fn epoch(&self) -> Epoch {
+        self.0.shared.log.lock().epoch
+    }
+
+    /// The position of an offset, in the epoch that gave it out.
+    pub fn position(&self, offset: Offset) -> Position {
+        Position { epoch: self.0.shared.log.lock().lineage.epoch_of(offset), offset }
+    }
+
+    /// Changes when this node has something new to read.
+    pub fn tail(&self) -> watch::Receiver<Offset> {
+        self.0.shared.head.subscribe()
+    }
+
+    /// Whether this node has not heard from Redis for a second.
+    pub fn is_stale(&self) -> bool {
+        let shared = &self.0.shared;
+        let heard = Duration::from_millis(shared.heard.load(Ordering::Acquire));
+        shared.began.elapsed().saturating_sub(heard) > STALE
+    }
+
+    /// What this node is called in Redis.
+    pub fn node(&self) -> &str {
+        &self.0.shared.node
+    }
+
+    /// What a crash of Redis may cost.
+    pub fn warnings(&self) -> &[String] {
+        &self.0.shared.warnings
+    }
+
+    /// The blocks in memory with records above `after`; None if memory does not reach back there.
+    pub fn recent(&self, after: Offset) -> Option<Vec<Arc<Block>>> {
+        self.0.shared.log.lock().ring.after(after).map(|blocks| blocks.cloned().collect())
+    }
+
+    /// Reads what lies above `after` up to `until`: blocks that hold all that matches `filter`,
+    /// about `budget` bytes of them, at least one.
+    pub async fn read(
+        &self,
+        after: Offset,
+        until: Offset,
+        filter: &TopicFilter,
+        budget: usize,
+    ) -> Result<Chunk, ReadError> {
+        self.0.shared.read(after, until, filter, budget).await
+    }
+
+    /// Where a replay that begins at `start` begins: the offset to read after.
+    pub async fn locate(
+        &self,
+        filter: &TopicFilter,
+        start: ReplayStart,
+        until: Offset,
+    ) -> Result<Offset, ReadError> {
+        self.0.shared.locate(filter, start, until).await
+    }
+
+    /// The newest record of each matching (topic, key), in the order of their offsets.
+    pub async fn latest(&self, filter: &TopicFilter) -> Result<Arc<Block>, ReadError> {
+        self.0.shared.latest(filter).await
+    }
+
+    /// All topics, in no order.
+    pub async fn topics(&self) -> Result<Vec<TopicInfo>, ReadError> {
+        let shared = &self.0.shared;
+        Ok(shared.load_topics().await?.infos(&shared.rules))
+    }
+
+    /// The last offset that retention took from the filter; 0 if it took nothing.
+    pub async fn trimmed_through(&self, filter: &TopicFilter) -> Result<Offset, ReadError> {
+        Ok(self.0.shared.known_topics().await?.trimmed_through(filter))
+    }
+
+    /// Whether something that matches was lost above `after`, for whatever reason.
+    pub async fn has_lost(&self, filter: &TopicFilter, after: Offset) -> Result<bool, ReadError> {
+        let shared = &self.0.shared;
+        let head = *shared.head.borrow();
+        let loss = shared.log.lock().lineage.loss_above(after);
+        Ok(loss.is_some_and(|loss| loss.to.offset <= head)
+            || shared.known_topics().await?.trimmed_through(filter) > after)
+    }
+
+    /// What a position of any epoch means here.
+    pub async fn resume(&self, position: Position) -> Result<Resumption, ReadError> {
+        self.0.shared.resume(position).await
+    }
+
+    /// Runs retention now, to its end.
+    pub async fn maintain(&self) {
+        if let Err(error) = retention::to_the_end(&self.0.shared).await {
+            tracing::warn!(%error, "retention failed; it is tried again");
+        }
+    }
+
+    /// Stores what is queued and leaves. Later publishes are refused.
+    pub async fn close(&self) {
+        let inner = &self.0;
+        inner.room.close();
+        inner.writing.close();
+        inner.tasks.close();
+        inner.shared.closing.cancel();
+        inner.writing.wait().await;
+        inner.following.cancel();
+        inner.tasks.wait().await;
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.following.cancel();
+    }
+}

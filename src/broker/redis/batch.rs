@@ -1,0 +1,240 @@
+//! A group of batches as the arguments of one script: the block, the ids, what changes by topic.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use ::redis::{ScriptInvocation, Value};
+use sha2::{Digest as _, Sha256};
+
+use super::{Batch, Shared, scripts::text};
+use crate::{
+    broker::codec::Compressor,
+    event::{Block, BlockBuilder, Event, Record},
+    lease::Fence,
+    position::Offset,
+};
+
+/// Enough of a SHA-256 that no two ids share it, made to or not.
+type IdHash = [u8; 16];
+
+/// Where each event of a group is, as far as is known.
+pub(super) struct Group {
+    pub(super) batches: Vec<Batch>,
+    /// One for each event of all batches, in order.
+    items: Vec<Item>,
+    /// The last offset given to the group; 0 if none was.
+    pub(super) last: Offset,
+}
+
+struct Item {
+    hash: IdHash,
+    offset: Option<Offset>,
+    /// Whether it was new.
+    is_fresh: bool,
+}
+
+/// A batch's offsets, and how many of its events were new.
+pub(super) type Outcome = (Vec<Offset>, usize);
+
+/// What a script said to a group.
+pub(super) enum Said {
+    /// Stored from this offset on; these topics have too many newest values.
+    Stored { first: Offset, full: Vec<String> },
+    /// Some are stored already: their numbers within the call, and offsets. Nothing was stored.
+    Duplicates(Vec<(usize, Offset)>),
+    /// There would be too many topics. Nothing was stored.
+    TooManyTopics,
+    /// The log is not the one we follow. Nothing was stored.
+    Moved,
+    /// The lease is another's. Nothing was stored.
+    Fenced,
+}
+
+impl Group {
+    pub(super) fn new(batches: Vec<Batch>) -> Self {
+        let events = batches.iter().flat_map(|batch| &batch.events);
+        let items = events.map(|event| Item { hash: hash(event), offset: None, is_fresh: false });
+        Self { items: items.collect(), batches, last: 0 }
+    }
+
+    /// The numbers of the events still to be stored, the first of each id.
+    pub(super) fn open(&self) -> Vec<usize> {
+        let mut seen = HashSet::new();
+        let open = self.items.iter().enumerate().filter(|(_, item)| item.offset.is_none());
+        open.filter(|(_, item)| seen.insert(item.hash)).map(|(number, _)| number).collect()
+    }
+
+    /// The call that stores the events numbered `open`.
+    pub(super) fn call<'a>(
+        &self,
+        shared: &'a Shared,
+        open: &[usize],
+        compressor: &mut Compressor,
+    ) -> std::io::Result<ScriptInvocation<'a>> {
+        let events: Vec<&Event> = self.batches.iter().flat_map(|batch| &batch.events).collect();
+        let mut builder = BlockBuilder::default();
+        for (offset, event) in (1..).zip(open.iter().filter_map(|number| events.get(*number))) {
+            builder.push(offset, 0, event);
+        }
+        let block = builder.finish();
+        let config = &shared.config;
+        let window = Duration::from_millis(config.dedupe_window.millis()).as_millis() as u64;
+        let mut call = shared.scripts.publish(shared.clock.now());
+        let changes = changes(&block);
+        for change in &changes {
+            call.key(shared.keys.of(&format!("latest:{}", change.topic)));
+        }
+        call.arg(shared.log.lock().lineage.newest().to_string());
+        call.arg(shared.keys.of("ids:")).arg(window).arg(config.dedupe_ids);
+        call.arg(config.max_topics).arg(config.latest_keys);
+        let fence = self.batches.iter().find_map(|batch| batch.fence.as_ref());
+        call.arg(fence.map_or(String::new(), |fence| shared.keys.of(&fence.key())));
+        call.arg(fence.map_or(0, Fence::token));
+        call.arg(pack(&block, compressor)?).arg(open.len());
+        for item in open.iter().filter_map(|number| self.items.get(*number)) {
+            call.arg(&item.hash[..]);
+        }
+        call.arg(changes.len());
+        for change in &changes {
+            change.put(&mut call);
+        }
+        Ok(call)
+    }
+
+    /// Takes in what was said to a call with these numbers.
+    pub(super) fn stored(&mut self, open: &[usize], first: Offset) {
+        for (number, offset) in open.iter().zip(first..) {
+            if let Some(item) = self.items.get_mut(*number) {
+                (item.offset, item.is_fresh) = (Some(offset), true);
+            }
+            self.last = offset;
+        }
+        self.spread();
+    }
+
+    pub(super) fn found(&mut self, open: &[usize], duplicates: &[(usize, Offset)]) {
+        for (index, offset) in duplicates {
+            let number = index.checked_sub(1).and_then(|index| open.get(index));
+            if let Some(item) = number.and_then(|number| self.items.get_mut(*number)) {
+                item.offset = Some(*offset);
+            }
+        }
+        self.spread();
+    }
+
+    /// An id has one offset, however often it is in the group.
+    fn spread(&mut self) {
+        let known = self.items.iter().filter_map(|item| Some((item.hash, item.offset?)));
+        let known: HashMap<IdHash, Offset> = known.collect();
+        for item in self.items.iter_mut().filter(|item| item.offset.is_none()) {
+            item.offset = known.get(&item.hash).copied();
+        }
+    }
+
+    /// Each batch with its offsets and how many of them were new; None where one is still open.
+    pub(super) fn outcomes(self) -> Vec<(Batch, Option<Outcome>)> {
+        let mut items = self.items.into_iter();
+        let mut outcomes = Vec::with_capacity(self.batches.len());
+        for batch in self.batches {
+            let own: Vec<Item> = items.by_ref().take(batch.events.len()).collect();
+            let fresh = own.iter().filter(|item| item.is_fresh).count();
+            let offsets: Option<Vec<Offset>> = own.iter().map(|item| item.offset).collect();
+            outcomes.push((batch, offsets.map(|offsets| (offsets, fresh))));
+        }
+        outcomes
+    }
+}
+
+impl Said {
+    pub(super) fn read(answer: &[Value]) -> Option<Self> {
+        let texts = |value: &Value| -> Option<Vec<String>> {
+            let Value::Array(values) = value else { return None };
+            values.iter().map(|value| text(value).map(str::to_owned)).collect()
+        };
+        match (text(answer.first()?)?, answer) {
+            ("ok", [_, first, full]) => {
+                Some(Self::Stored { first: text(first)?.parse().ok()?, full: texts(full)? })
+            }
+            ("duplicates", [_, found]) => {
+                let found = texts(found)?;
+                let (pairs, _) = found.as_chunks::<2>();
+                let pair = |[index, offset]: &[String; 2]| {
+                    Some((index.parse().ok()?, offset.parse().ok()?))
+                };
+                Some(Self::Duplicates(pairs.iter().map(pair).collect::<Option<_>>()?))
+            }
+            ("topics", _) => Some(Self::TooManyTopics),
+            ("moved", _) => Some(Self::Moved),
+            ("fenced", _) => Some(Self::Fenced),
+            _ => None,
+        }
+    }
+}
+
+fn hash(event: &Event) -> IdHash {
+    let mut hasher = Sha256::new();
+    for part in [event.topic.as_str(), &event.source, &event.id] {
+        hasher.update((part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    let mut hash = IdHash::default();
+    hash.copy_from_slice(&hasher.finalize()[..16]);
+    hash
+}
+
+/// What a block changes about one topic.
+struct Change<'a> {
+    topic: &'a str,
+    events: u64,
+    bytes: u64,
+    last: Offset,
+    /// The newest record of each key, "" for records without.
+    newest: HashMap<&'a [u8], Record<'a>>,
+}
+
+fn changes(block: &Block) -> Vec<Change<'_>> {
+    let mut by_topic: HashMap<&str, Change<'_>> = HashMap::new();
+    for record in block.records() {
+        let topic = record.topic();
+        let change = by_topic.entry(topic).or_insert_with(|| Change {
+            topic,
+            events: 0,
+            bytes: 0,
+            last: 0,
+            newest: HashMap::new(),
+        });
+        change.events += 1;
+        change.bytes += record.json().len() as u64;
+        change.last = record.offset();
+        change.newest.insert(record.key().unwrap_or_default(), record);
+    }
+    by_topic.into_values().collect()
+}
+
+impl Change<'_> {
+    fn put(&self, call: &mut ScriptInvocation<'_>) {
+        let is_ours = self.topic == "hub" || self.topic.starts_with("hub.");
+        call.arg(self.topic).arg(u8::from(is_ours)).arg(self.events).arg(self.bytes).arg(self.last);
+        let (removed, kept): (Vec<_>, Vec<_>) =
+            self.newest.iter().partition(|(_, record)| record.is_removal());
+        call.arg(kept.len());
+        for (key, record) in kept {
+            let mut single = BlockBuilder::default();
+            single.push_record(*record);
+            call.arg(*key).arg(record.offset()).arg(single.finish().encode());
+        }
+        call.arg(removed.len());
+        for (key, _) in removed {
+            call.arg(*key);
+        }
+    }
+}
+
+/// A block's bytes behind one that tells how they are packed.
+fn pack(block: &Block, compressor: &mut Compressor) -> std::io::Result<Vec<u8>> {
+    let (codec, mut body) = compressor.encode(block)?;
+    body.insert(0, codec as u8);
+    Ok(body)
+}

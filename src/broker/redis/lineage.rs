@@ -1,0 +1,201 @@
+//! The epochs of a log that has been through losses, and what a position of one means in another.
+//!
+//! Offsets grow through all epochs of a lineage: each begins beyond everything that was ever given
+//! out before. So one number still orders all that a node has seen, and what was lost is a range.
+
+use crate::position::{Epoch, Offset, Position};
+
+/// One epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) epoch: Epoch,
+    /// The last offset it has in common with the epoch before.
+    pub(super) shared: Offset,
+    /// The offset before its own first; from `shared` to here there is nothing.
+    pub(super) base: Offset,
+    /// The first offset that was lost when it began; 0 if nothing was.
+    lost: Offset,
+}
+
+/// The epochs of a log, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lineage(Vec<Line>);
+
+/// The way from one epoch into the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Crossing {
+    pub(super) to: Position,
+    pub(super) is_lossy: bool,
+}
+
+/// A stretch of offsets that a reader does not get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Loss {
+    /// What comes up to here is unharmed.
+    pub(super) shared: Offset,
+    pub(super) from: Position,
+    pub(super) to: Position,
+}
+
+impl Lineage {
+    /// Reads what the script wrote; None if it is something else.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let line = |text: &str| {
+            let mut parts = text.split(' ');
+            let epoch = u64::from_str_radix(parts.next()?, 16).ok()?;
+            let mut number = || parts.next()?.parse().ok();
+            let (shared, base, lost) = (number()?, number()?, number()?);
+            (shared <= base).then_some(Line { epoch: Epoch::new(epoch), shared, base, lost })
+        };
+        let lines: Option<Vec<Line>> = text.split(';').map(line).collect();
+        lines.filter(|lines| !lines.is_empty()).map(Self)
+    }
+
+    /// The newest epoch.
+    pub(super) fn newest(&self) -> Epoch {
+        self.0.last().map_or(Epoch::new(0), |line| line.epoch)
+    }
+
+    /// The epoch in which an offset was given out.
+    pub(super) fn epoch_of(&self, offset: Offset) -> Epoch {
+        let line = self.0.iter().rev().find(|line| line.base < offset).or(self.0.first());
+        line.map_or(Epoch::new(0), |line| line.epoch)
+    }
+
+    /// Where one who is at `head` in `epoch` goes on, if the epoch has ended there or before.
+    pub(super) fn crossing(&self, epoch: Epoch, head: Offset) -> Option<Crossing> {
+        let Some(at) = self.index(epoch) else {
+            // The script puts every epoch it is told of into the lineage: a short one was cut off.
+            return self.landing(0, head);
+        };
+        let next = self.0.get(at + 1)?;
+        if head < next.shared {
+            return None;
+        }
+        if head > next.shared {
+            return self.landing(at + 1, head);
+        }
+        let to = Position { epoch: next.epoch, offset: next.base };
+        Some(Crossing { to, is_lossy: next.lost > 0 })
+    }
+
+    /// The first epoch from `index` on that begins beyond `head`.
+    fn landing(&self, index: usize, head: Offset) -> Option<Crossing> {
+        let line = self.0[index..].iter().find(|line| line.base >= head)?;
+        let to = Position { epoch: line.epoch, offset: line.base };
+        Some(Crossing { to, is_lossy: true })
+    }
+
+    /// The first loss that a reader at `after` comes upon.
+    pub(super) fn loss_above(&self, after: Offset) -> Option<Loss> {
+        let is_ahead = |line: &&Line| line.base > after && (line.lost > 0 || line.shared < after);
+        let line = self.0.iter().find(is_ahead)?;
+        let first = if line.lost > 0 { line.lost.min(after + 1) } else { after + 1 };
+        let from = Position { epoch: self.epoch_of(first), offset: first };
+        let to = Position { epoch: line.epoch, offset: line.base };
+        Some(Loss { shared: line.shared, from, to })
+    }
+
+    /// Where a reader with a position of any epoch goes on: an offset, or behind a loss.
+    pub(super) fn resume(&self, position: Position) -> Option<Result<Offset, Position>> {
+        let at = self.index(position.epoch)?;
+        match self.0.get(at + 1) {
+            Some(next) if position.offset > next.shared => {
+                Some(Err(Position { epoch: next.epoch, offset: next.base }))
+            }
+            _ => Some(Ok(position.offset)),
+        }
+    }
+
+    /// Whether nothing lies between `at` and `before`, the offset before an entry's first.
+    pub(super) fn joins(&self, at: Offset, before: Offset) -> bool {
+        self.forward(at) == self.forward(before)
+    }
+
+    /// `offset`, or where the epochs go on that end there.
+    fn forward(&self, offset: Offset) -> Offset {
+        self.0.iter().fold(offset, |at, line| if line.shared == at { line.base } else { at })
+    }
+
+    /// `offset`, or the end of what came before the epochs that begin there.
+    pub(super) fn backward(&self, offset: Offset) -> Offset {
+        let back = |at, line: &Line| if line.base == at { line.shared } else { at };
+        self.0.iter().rev().fold(offset, back)
+    }
+
+    fn index(&self, epoch: Epoch) -> Option<usize> {
+        self.0.iter().position(|line| line.epoch == epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Epoch = Epoch::new(0xa);
+    const B: Epoch = Epoch::new(0xb);
+    const C: Epoch = Epoch::new(0xc);
+
+    fn at(epoch: Epoch, offset: Offset) -> Position {
+        Position { epoch, offset }
+    }
+
+    fn lineage(text: &str) -> Lineage {
+        Lineage::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_restart_that_lost_nothing_is_crossed_without_a_word() {
+        let log = lineage("a 0 0 0;b 50 1000 0");
+        assert_eq!((log.newest(), log.epoch_of(50), log.epoch_of(1001)), (B, A, B));
+        assert_eq!(log.crossing(A, 49), None);
+        assert_eq!(log.crossing(A, 50), Some(Crossing { to: at(B, 1000), is_lossy: false }));
+        assert_eq!(log.crossing(B, 1000), None);
+        assert_eq!(
+            (log.loss_above(7), log.loss_above(50), log.loss_above(1003)),
+            (None, None, None)
+        );
+        assert_eq!(log.resume(at(A, 50)), Some(Ok(50)));
+        assert_eq!(log.resume(at(A, 51)), Some(Err(at(B, 1000))));
+        assert_eq!(log.resume(at(B, 1003)), Some(Ok(1003)));
+        assert_eq!(log.resume(at(C, 1)), None);
+        assert!(log.joins(50, 1000) && log.joins(7, 7) && !log.joins(49, 1000));
+        assert_eq!((log.backward(1000), log.backward(1001)), (50, 1001));
+    }
+
+    #[test]
+    fn a_loss_is_met_where_it_begins_and_from_within() {
+        let log = lineage("a 0 0 0;b 50 1000 51;c 1010 2000 0");
+        assert_eq!(log.crossing(A, 50), Some(Crossing { to: at(B, 1000), is_lossy: true }));
+        assert_eq!(log.crossing(A, 70), Some(Crossing { to: at(B, 1000), is_lossy: true }));
+        let loss = |from| Some(Loss { shared: 50, from: at(A, from), to: at(B, 1000) });
+        assert_eq!(
+            (log.loss_above(7), log.loss_above(50)),
+            (Some(Loss { shared: 50, from: at(A, 8), to: at(B, 1000) }), loss(51))
+        );
+        assert_eq!(log.loss_above(70), loss(51));
+        assert_eq!((log.loss_above(1000), log.loss_above(1010)), (None, None));
+    }
+
+    #[test]
+    fn a_loss_told_late_names_what_was_lost_before() {
+        // Whoever crossed into b without a word hears in c of what a had lost.
+        let log = lineage("a 0 0 0;b 50 1000 51;c 1010 2000 51");
+        let loss = log.loss_above(1010).unwrap();
+        assert_eq!((loss.from, loss.to), (at(A, 51), at(C, 2000)));
+    }
+
+    #[test]
+    fn a_history_that_is_gone_is_left_for_the_first_epoch_beyond_it() {
+        let log = lineage("a 0 0 0;b 0 0 1;c 9 1000 1");
+        assert_eq!(log.crossing(A, 70), Some(Crossing { to: at(C, 1000), is_lossy: true }));
+        assert_eq!(log.resume(at(A, 70)), Some(Err(at(B, 0))));
+    }
+
+    #[test]
+    fn nonsense_is_no_lineage() {
+        for bad in ["", "x", "a 1", "a 1 2", "a 5 2 0", "a 0 0 0;", "zz 0 0 0"] {
+            assert_eq!(Lineage::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+-- What every script of the log begins with: are the keys ours, and whose history is this?
+--
+-- KEYS[1] meta, KEYS[2] log, KEYS[3] topics. ARGV[1] the caller's time in milliseconds.
+
+local meta, log, topics = KEYS[1], KEYS[2], KEYS[3]
+
+local function number(value) return tonumber(value or '') or 0 end
+local function text(value) return string.format('%.0f', value) end
+
+for key, kind in pairs({ [meta] = 'hash', [log] = 'stream', [topics] = 'hash' }) do
+  local found = redis.call('TYPE', key).ok
+  if found ~= 'none' and found ~= kind then
+    return redis.error_reply('FOREIGN ' .. key .. ' is a ' .. found .. ', not the ' .. kind .. ' of a hub')
+  end
+end
+
+local info = redis.call('INFO', 'server') .. redis.call('INFO', 'replication')
+local identity = (info:match('run_id:(%w+)') or '') .. ':' .. (info:match('master_replid:(%w+)') or '')
+
+local stored = redis.call('HMGET', meta, 'identity', 'epoch', 'head', 'received', 'trims', 'trimmed', 'bytes')
+local epoch, head, received = stored[2] or '', number(stored[3]), number(stored[4])
+local trims, trimmed, bytes = number(stored[5]), number(stored[6]), number(stored[7])
+if number(ARGV[1]) > received then received = number(ARGV[1]) end

@@ -1,0 +1,355 @@
+//! Reading what memory no longer holds, from the stream and the hashes beside it.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use ::redis::{Cmd, cmd, pipe};
+use bytes::Bytes;
+
+use super::{
+    Shared,
+    tail::{Entry, Raw},
+    topics::Topics,
+};
+use crate::{
+    broker::{Chunk, ReadError, ReplayStart, Resumption},
+    event::{Block, BlockBuilder},
+    position::{Offset, Position},
+    redis::Failure,
+    time::Millis,
+    topic::TopicFilter,
+};
+
+/// Entries of one answer: few at first, for they may be large, then more while they are small.
+const FIRST_COUNT: usize = 16;
+const MOST_COUNT: usize = 512;
+/// Topics whose newest values are asked for at once.
+const TOPICS_AT_ONCE: usize = 64;
+
+impl From<Failure> for ReadError {
+    fn from(failure: Failure) -> Self {
+        Self(failure.to_string())
+    }
+}
+
+impl Shared {
+    pub(super) async fn read(
+        &self,
+        after: Offset,
+        until: Offset,
+        filter: &TopicFilter,
+        budget: usize,
+    ) -> Result<Chunk, ReadError> {
+        let nothing =
+            |reached| Chunk { blocks: Vec::new(), reached, trimmed_through: 0, lost_from: None };
+        if after >= until {
+            return Ok(nothing(until));
+        }
+        let loss = self.log.lock().lineage.loss_above(after);
+        let until = match loss {
+            Some(loss) if after >= loss.shared => {
+                let through = loss.to.offset;
+                let lost_from = Some(loss.from);
+                return Ok(Chunk { trimmed_through: through, lost_from, ..nothing(through) });
+            }
+            Some(loss) => until.min(loss.shared),
+            None => until,
+        };
+        let (mut chunk, hole) = match self.read_ring(after, until, budget) {
+            Some(chunk) => (chunk, 0),
+            None => self.read_stream(nothing(after), until, budget).await?,
+        };
+        // After reading: what retention took from the stream meanwhile has left a hole.
+        let trimmed_through = if hole > 0 {
+            let topics = self.load_topics().await?;
+            if self.trimmed.load(Ordering::Acquire) >= hole {
+                topics.trimmed_through(filter)
+            } else {
+                hole // nobody said that this was trimmed: it may be anybody's
+            }
+        } else {
+            self.known_topics().await?.trimmed_through(filter)
+        };
+        if trimmed_through > after {
+            let topics = self.known_topics().await?;
+            chunk.blocks = chunk.blocks.iter().filter_map(|block| kept(block, &topics)).collect();
+            chunk.trimmed_through = trimmed_through;
+        }
+        Ok(chunk)
+    }
+
+    fn read_ring(&self, after: Offset, until: Offset, budget: usize) -> Option<Chunk> {
+        let log = self.log.lock();
+        log.ring.read(after, until, budget)
+    }
+
+    /// Adds to `chunk` what the stream holds above it; beside it the end of a hole that was met.
+    async fn read_stream(
+        &self,
+        mut chunk: Chunk,
+        until: Offset,
+        budget: usize,
+    ) -> Result<(Chunk, Offset), ReadError> {
+        let (mut at, mut hole) = (chunk.reached, 0);
+        let (mut bytes, mut count) = (0, FIRST_COUNT);
+        while at < until && bytes < budget {
+            let entries = self.entries(&format!("({at}-0"), count).await?;
+            let is_end = entries.len() < count;
+            for entry in entries {
+                if !self.joins(at, entry.before) {
+                    hole = self.log.lock().lineage.backward(entry.before);
+                }
+                if entry.before >= until {
+                    at = until;
+                    break;
+                }
+                if self.log.lock().lineage.epoch_of(entry.block.last()) != entry.epoch {
+                    return Err(ReadError("Redis holds another history of the log".to_owned()));
+                }
+                at = entry.block.last();
+                bytes += entry.block.bytes();
+                chunk.blocks.push(entry.block);
+                if at >= until || bytes >= budget {
+                    break;
+                }
+            }
+            if is_end && at < until && bytes < budget {
+                if !self.joins(at, until) {
+                    hole = until; // the end of the log was there once
+                }
+                at = until;
+            }
+            count = (count * 4).min(MOST_COUNT);
+        }
+        chunk.reached = at.min(until);
+        Ok((chunk, hole))
+    }
+
+    fn joins(&self, at: Offset, before: Offset) -> bool {
+        // An entry may begin before where we are.
+        before <= at || self.log.lock().lineage.joins(at, before)
+    }
+
+    pub(super) async fn entries(&self, from: &str, count: usize) -> Result<Vec<Entry>, Failure> {
+        self.range(cmd("XRANGE").arg(&self.scripts.log).arg(from).arg("+"), count).await
+    }
+
+    async fn range(&self, command: &mut Cmd, count: usize) -> Result<Vec<Entry>, Failure> {
+        let raw: Vec<Raw> = self.link.run(command.arg("COUNT").arg(count)).await?;
+        raw.into_iter().map(Entry::read).collect()
+    }
+
+    pub(super) async fn locate(
+        &self,
+        filter: &TopicFilter,
+        start: ReplayStart,
+        until: Offset,
+    ) -> Result<Offset, ReadError> {
+        let located = match start {
+            ReplayStart::Last(count) => self.locate_last(filter, count, until).await?,
+            ReplayStart::Since(time) => self.locate_since(time, until).await?,
+        };
+        // A replay gives what is kept: it does not begin inside what is gone.
+        let trimmed = self.known_topics().await?.trimmed_through(filter);
+        Ok(located.max(trimmed).min(until))
+    }
+
+    async fn locate_last(
+        &self,
+        filter: &TopicFilter,
+        count: usize,
+        until: Offset,
+    ) -> Result<Offset, ReadError> {
+        let mut left = count as u64;
+        let back = |block: &Block, left: &mut u64| {
+            let matching = block
+                .records()
+                .rev()
+                .filter(|record| record.offset() <= until && filter.matches(record.topic()));
+            for record in matching {
+                *left -= 1;
+                if *left == 0 {
+                    return Some(record.offset() - 1);
+                }
+            }
+            None
+        };
+        let (blocks, from) = {
+            let log = self.log.lock();
+            (log.ring.backwards().cloned().collect::<Vec<_>>(), log.ring.from())
+        };
+        for block in blocks {
+            if let Some(found) = back(&block, &mut left) {
+                return Ok(found);
+            }
+        }
+        // Of topics with few events, all are found long before the log's beginning.
+        let mut kept = self.load_topics().await?.events(filter);
+        kept = kept.saturating_sub(count as u64 - left);
+        let (mut end, mut pages) = (format!("{from}-0"), FIRST_COUNT);
+        let mut oldest = from;
+        while kept > 0 {
+            let mut command = cmd("XREVRANGE");
+            command.arg(&self.scripts.log).arg(&end).arg("-");
+            let entries = self.range(&mut command, pages).await?;
+            if entries.is_empty() {
+                break;
+            }
+            for entry in entries {
+                let before = left;
+                if let Some(found) = back(&entry.block, &mut left) {
+                    return Ok(found);
+                }
+                kept = kept.saturating_sub(before - left);
+                oldest = entry.before;
+                end = format!("({}-0", entry.block.last());
+            }
+            pages = (pages * 4).min(MOST_COUNT);
+        }
+        // All there is comes: from the beginning, or from the first of them.
+        Ok(if kept == 0 { oldest.min(from) } else { 0 })
+    }
+
+    /// By halving: ids are offsets, and what was received later has a higher one.
+    async fn locate_since(&self, time: Millis, until: Offset) -> Result<Offset, ReadError> {
+        let (mut low, mut high) = (self.trimmed.load(Ordering::Acquire), until);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let next = self.entries(&format!("({middle}-0"), 1).await?;
+            let found = next.first().filter(|entry| entry.before < until);
+            match found.and_then(|entry| Some((entry, entry.block.record(0)?.received()))) {
+                // It begins too early; so does all before its end.
+                Some((entry, received)) if received < time => low = entry.block.last().min(until),
+                // Late enough, or nothing: what is searched begins here or before.
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
+    pub(super) async fn latest(&self, filter: &TopicFilter) -> Result<Arc<Block>, ReadError> {
+        let topics = self.load_topics().await?;
+        let keys: Vec<String> = topics
+            .matching(filter)
+            .into_iter()
+            .map(|topic| self.keys.of(&format!("latest:{topic}")))
+            .collect();
+        let mut newest: Vec<(Offset, Block)> = Vec::new();
+        for keys in keys.chunks(TOPICS_AT_ONCE) {
+            let mut ask = pipe();
+            for key in keys {
+                ask.cmd("HVALS").arg(key);
+            }
+            let answers: Vec<Vec<Bytes>> = self.link.run_all(&ask).await?;
+            for value in answers.iter().flatten() {
+                match read_newest(value) {
+                    Some(found) => newest.push(found),
+                    None => tracing::error!("a newest value cannot be read"),
+                }
+            }
+        }
+        newest.sort_unstable_by_key(|(offset, _)| *offset);
+        let mut builder = BlockBuilder::default();
+        for (_, block) in &newest {
+            block.records().for_each(|record| builder.push_record(record));
+        }
+        Ok(builder.finish())
+    }
+
+    /// The topics as they are now.
+    pub(super) async fn load_topics(&self) -> Result<Arc<Topics>, Failure> {
+        let mut ask = pipe();
+        ask.atomic();
+        ask.cmd("HMGET").arg(&self.scripts.meta).arg(&["trims", "trimmed", "forgotten_through"]);
+        ask.cmd("HGETALL").arg(&self.scripts.topics);
+        let (meta, entries): (Vec<Option<u64>>, Vec<(String, String)>) =
+            self.link.run_all(&ask).await?;
+        let number = |index: usize| meta.get(index).copied().flatten().unwrap_or(0);
+        let topics = Arc::new(Topics::new(number(0), number(2), entries));
+        self.trimmed.fetch_max(number(1), Ordering::AcqRel);
+        self.trims.fetch_max(number(0), Ordering::AcqRel);
+        *self.topics.write() = topics.clone();
+        Ok(topics)
+    }
+
+    /// The topics as they were when retention last took something, or later.
+    pub(super) async fn known_topics(&self) -> Result<Arc<Topics>, Failure> {
+        let known = self.topics.read().clone();
+        if known.trims == self.trims.load(Ordering::Acquire) {
+            return Ok(known);
+        }
+        self.load_topics().await
+    }
+
+    pub(super) async fn resume(&self, position: Position) -> Result<Resumption, ReadError> {
+        for round in 0..2 {
+            let meaning = self.log.lock().lineage.resume(position);
+            let head = *self.head.borrow();
+            match meaning {
+                Some(Ok(offset)) if offset <= head => return Ok(Resumption::From(offset)),
+                Some(Err(to)) if to.offset <= head => return Ok(Resumption::Lost(to)),
+                _ if round > 0 => {}
+                // Another node was quicker: ask Redis before anybody is told of a loss.
+                _ => {
+                    if !self.is_greeted().await {
+                        return match meaning {
+                            // What it says is true or will be found out: a loss ends the epoch.
+                            Some(Ok(offset)) => Ok(Resumption::From(offset)),
+                            _ => Err(ReadError(
+                                "Redis cannot be reached, and the position is of an epoch that \
+                                 this node has not heard of"
+                                    .to_owned(),
+                            )),
+                        };
+                    }
+                    if position.offset <= self.told_head.load(Ordering::Acquire) {
+                        self.reaches(position.offset).await;
+                    }
+                }
+            }
+        }
+        let meaning = self.log.lock().lineage.resume(position);
+        let told = self.told_head.load(Ordering::Acquire);
+        Ok(match meaning {
+            Some(Ok(offset)) if offset <= told => Resumption::From(offset),
+            Some(Err(to)) => Resumption::Lost(to),
+            _ => Resumption::Lost(self.stand()),
+        })
+    }
+
+    /// Whether Redis answered to a hello that began after this call, in time.
+    async fn is_greeted(&self) -> bool {
+        let mut greeted = self.greeted.subscribe();
+        greeted.mark_unchanged();
+        self.greet.store(true, Ordering::Release);
+        let timeout = self.server.config().timeout.0;
+        tokio::time::timeout(timeout, greeted.changed()).await.is_ok_and(|changed| changed.is_ok())
+    }
+
+    async fn reaches(&self, offset: Offset) {
+        let mut head = self.head.subscribe();
+        let reached = head.wait_for(|head| *head >= offset);
+        // If not in time, the position lies ahead, and the subscription begins when it is reached.
+        let _ = tokio::time::timeout(self.server.config().timeout.0, reached).await;
+    }
+}
+
+/// The block without what retention took from it.
+fn kept(block: &Arc<Block>, topics: &Topics) -> Option<Arc<Block>> {
+    let is_kept =
+        |record: &crate::event::Record<'_>| record.offset() > topics.trimmed(record.topic());
+    if block.records().all(|record| is_kept(&record)) {
+        return Some(block.clone());
+    }
+    let mut builder = BlockBuilder::default();
+    block.records().filter(is_kept).for_each(|record| builder.push_record(record));
+    (!builder.is_empty()).then(|| builder.finish())
+}
+
+/// A newest value: offset and time as text, then the record under offset 1.
+fn read_newest(value: &Bytes) -> Option<(Offset, Block)> {
+    let mut parts = value.splitn(3, |byte| *byte == b' ');
+    let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse::<u64>().ok();
+    let (offset, received) = (number()?, number()?);
+    let record = Block::decode(value.slice_ref(parts.next()?)).ok()?;
+    Some((offset, record.renumbered(offset, received).ok()?))
+}

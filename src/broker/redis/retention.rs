@@ -1,0 +1,238 @@
+//! Retention: what is too old or too much leaves the stream, and every topic's loss is noted first.
+//!
+//! The stream keeps everything for the longest age of all rules. What a shorter rule takes is only
+//! marked; readers leave it out.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use ::redis::cmd;
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::{Shared, tail::Entry, topics::Topics};
+use crate::{position::Offset, redis::Failure, telemetry::Limit, time::Millis, topic::Topic};
+
+/// How often retention looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long one node does it for all.
+const TURN: Millis = 5_000;
+/// Entries looked at in one step.
+const STEP: usize = 64;
+/// Keys dropped in one call.
+const KEYS: usize = 1000;
+
+/// Looks after retention until `stop`, on one node at a time.
+pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut failing = false;
+    loop {
+        let work = async {
+            tokio::time::sleep(INTERVAL).await;
+            if is_our_turn(&shared).await? {
+                to_the_end(&shared).await?;
+            }
+            Ok::<(), Failure>(())
+        };
+        let result = tokio::select! {
+            () = stop.cancelled() => break,
+            result = work => result,
+        };
+        match result {
+            // That Redis is gone is said by the tail.
+            Err(Failure::Refused(error)) if !failing => {
+                tracing::warn!(%error, "retention failed; trying again");
+                failing = true;
+            }
+            Err(_) => {}
+            Ok(()) => failing = false,
+        }
+    }
+}
+
+/// Does all there is to do.
+pub(super) async fn to_the_end(shared: &Shared) -> Result<(), Failure> {
+    while step(shared).await? {}
+    cap_latest(shared).await
+}
+
+/// Several nodes at it would do no harm, only the same work.
+async fn is_our_turn(shared: &Shared) -> Result<bool, Failure> {
+    let key = shared.keys.of("maintainer");
+    let mut claim = cmd("SET");
+    claim.arg(&key).arg(&shared.node).arg("NX").arg("PX").arg(TURN);
+    if shared.link.run::<Option<String>>(&claim).await?.is_some() {
+        return Ok(true);
+    }
+    let holder: Option<String> = shared.link.run(cmd("GET").arg(&key)).await?;
+    Ok(holder.as_deref() == Some(&*shared.node))
+}
+
+/// What one step takes away.
+#[derive(Default)]
+struct Cut {
+    /// The last offset to leave the stream, and the bytes that leave.
+    through: Option<Offset>,
+    bytes: u64,
+    marks: Vec<(String, Offset)>,
+    topics: HashMap<Topic, Gone>,
+    forget: Vec<Topic>,
+    /// Whether there is more to do than was looked at.
+    more: bool,
+}
+
+#[derive(Default)]
+struct Gone {
+    events: u64,
+    bytes: u64,
+    through: Offset,
+}
+
+/// One step; true if there is more to do.
+async fn step(shared: &Shared) -> Result<bool, Failure> {
+    let topics = shared.load_topics().await?;
+    let mut cut = Cut::default();
+    cut_oldest(shared, &topics, &mut cut).await?;
+    cut_short(shared, &topics, &mut cut).await?;
+    if topics.len() >= shared.config.max_topics {
+        cut.forget.extend(topics.empty().cloned());
+    }
+    if cut.through.is_none() && cut.marks.is_empty() && cut.forget.is_empty() {
+        return Ok(false);
+    }
+    let mut call = shared.scripts.trim(shared.clock.now());
+    call.arg(topics.trims);
+    call.arg(cut.through.map_or(String::new(), |offset| offset.to_string())).arg(cut.bytes);
+    call.arg(cut.marks.len());
+    for (name, offset) in &cut.marks {
+        call.arg(name).arg(*offset);
+    }
+    call.arg(cut.topics.len());
+    for (topic, gone) in &cut.topics {
+        call.arg(topic.as_str()).arg(gone.events).arg(gone.bytes).arg(gone.through);
+    }
+    call.arg(cut.forget.len());
+    for topic in &cut.forget {
+        call.arg(topic.as_str()).arg(shared.keys.of(&format!("latest:{topic}")));
+    }
+    let is_done: bool = shared.link.script(&call).await?;
+    if !is_done {
+        return Ok(false); // another node was quicker, or the log goes on in a new epoch
+    }
+    shared.load_topics().await?;
+    let mut log = shared.log.lock();
+    let through = shared.whole_blocks_through(shared.trimmed.load(Ordering::Acquire));
+    log.ring.forget(through);
+    // What was cut may have emptied topics.
+    Ok(cut.more || cut.through.is_some())
+}
+
+/// What leaves the stream: older than every rule allows, or too much.
+async fn cut_oldest(shared: &Shared, topics: &Topics, cut: &mut Cut) -> Result<(), Failure> {
+    let oldest = shared.clock.now().saturating_sub(longest_age(shared));
+    let bytes: Option<u64> =
+        shared.link.run(cmd("HGET").arg(&shared.scripts.meta).arg("bytes")).await?;
+    let mut left = bytes.unwrap_or(0);
+    let entries = shared.entries("-", STEP).await?;
+    cut.more |= entries.len() == STEP;
+    for entry in &entries {
+        if received(entry) >= oldest && left <= shared.config.max_bytes.0 {
+            cut.more = false;
+            break;
+        }
+        left = left.saturating_sub(entry.stored as u64);
+        cut.bytes += entry.stored as u64;
+        cut.through = Some(entry.block.last());
+        cut.take(entry, topics, |_| true);
+    }
+    Ok(())
+}
+
+/// What rules take whose age is shorter than the stream's.
+async fn cut_short(shared: &Shared, topics: &Topics, cut: &mut Cut) -> Result<(), Failure> {
+    let longest = longest_age(shared);
+    for (number, rule) in shared.rules.0.iter().enumerate() {
+        if rule.max_age >= longest {
+            continue;
+        }
+        // A changed rule is another rule, and looks at everything anew.
+        let mark = format!("aged:{:?}:{}", rule.filter, rule.max_age);
+        let ask = cmd("HGET").arg(&shared.scripts.meta).arg(&mark).clone();
+        let seen: Option<Offset> = shared.link.run(&ask).await?;
+        let from = seen.unwrap_or(0).max(cut.through.unwrap_or(0));
+        let oldest = shared.clock.now().saturating_sub(rule.max_age);
+        let entries = shared.entries(&format!("({from}-0"), STEP).await?;
+        let aged = entries.iter().take_while(|entry| received(entry) < oldest);
+        let mut count = 0;
+        let mut through = None;
+        for entry in aged {
+            cut.take(entry, topics, |topic| shared.rules.of(topic) == number);
+            through = Some(entry.block.last());
+            count += 1;
+        }
+        cut.more |= count == STEP;
+        cut.marks.extend(through.map(|through| (mark, through)));
+    }
+    Ok(())
+}
+
+fn longest_age(shared: &Shared) -> Millis {
+    shared.rules.0.iter().map(|rule| rule.max_age).max().unwrap_or(Millis::MAX)
+}
+
+/// All of an entry was received at once.
+fn received(entry: &Entry) -> Millis {
+    entry.block.record(0).map_or(0, |record| record.received())
+}
+
+impl Cut {
+    /// Counts what leaves with an entry and has not left before.
+    fn take(&mut self, entry: &Entry, topics: &Topics, is_cut: impl Fn(&str) -> bool) {
+        for record in entry.block.records() {
+            let name = record.topic();
+            if !is_cut(name) || record.offset() <= topics.trimmed(name) {
+                continue;
+            }
+            let Ok(topic) = Topic::parse(name) else { continue };
+            let gone = self.topics.entry(topic).or_default();
+            if record.offset() <= gone.through {
+                continue; // counted under another rule
+            }
+            gone.events += 1;
+            gone.bytes += record.json().len() as u64;
+            gone.through = record.offset();
+        }
+    }
+}
+
+/// Above the number of keys a topic may have in `latest`, those that changed longest ago go.
+async fn cap_latest(shared: &Shared) -> Result<(), Failure> {
+    let full: Vec<Topic> = std::mem::take(&mut *shared.full.lock()).into_iter().collect();
+    let most = shared.config.latest_keys;
+    for topic in full {
+        let key = shared.keys.of(&format!("latest:{topic}"));
+        let values: Vec<(Bytes, Bytes)> = shared.link.run(cmd("HGETALL").arg(&key)).await?;
+        if values.len() <= most {
+            continue;
+        }
+        // A tenth more than needed, so that a topic at its limit does not pay every time.
+        let surplus = values.len() - most + most / 10;
+        let offset = |value: &Bytes| -> Option<Offset> {
+            std::str::from_utf8(value.split(|byte| *byte == b' ').next()?).ok()?.parse().ok()
+        };
+        let mut by_age: Vec<(Offset, Bytes)> =
+            values.into_iter().filter_map(|(name, value)| Some((offset(&value)?, name))).collect();
+        by_age.sort_unstable_by_key(|(offset, _)| *offset);
+        for pieces in by_age[..surplus.min(by_age.len())].chunks(KEYS) {
+            let mut call = shared.scripts.cap(&key);
+            for (offset, name) in pieces {
+                call.arg(&**name).arg(*offset);
+            }
+            shared.link.script::<bool>(&call).await?;
+        }
+        shared.telemetry.hit(Limit::LatestKeys);
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! The scripts that run inside Redis, and what they say.
+
+use ::redis::{Script, ScriptInvocation, Value};
+
+use super::lineage::Lineage;
+use crate::{
+    position::{Offset, Position},
+    redis::{Failure, Keys, Link},
+    time::Millis,
+};
+
+/// The log's scripts with the keys they always need.
+pub(super) struct Scripts {
+    hello: Script,
+    publish: Script,
+    trim: Script,
+    cap: Script,
+    pub(super) meta: String,
+    pub(super) log: String,
+    pub(super) topics: String,
+    pub(super) nodes: String,
+}
+
+/// How the log stands.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub(super) lineage: Lineage,
+    pub(super) head: Offset,
+    /// How often retention took something.
+    pub(super) trims: u64,
+    /// The last offset it took from the stream.
+    pub(super) trimmed: Offset,
+    /// What the stream holds.
+    pub(super) bytes: u64,
+}
+
+/// How long a node counts after its last hello.
+const NODE_LIFE: Millis = 5_000;
+
+impl Scripts {
+    pub(super) fn new(keys: &Keys) -> Self {
+        let script = |text: &str| Script::new(&format!("{}{text}", include_str!("prelude.lua")));
+        Self {
+            hello: script(include_str!("hello.lua")),
+            publish: script(include_str!("publish.lua")),
+            trim: script(include_str!("trim.lua")),
+            cap: Script::new(include_str!("cap.lua")),
+            meta: keys.of("meta"),
+            log: keys.of("log"),
+            topics: keys.of("topics"),
+            nodes: keys.of("nodes"),
+        }
+    }
+
+    /// Says where we stand and asks how the log does.
+    pub(super) fn greeting(
+        &self,
+        stand: Option<Position>,
+        now: Millis,
+        node: &str,
+    ) -> Result<ScriptInvocation<'_>, Failure> {
+        let name = getrandom::u64().map_err(|error| Failure::Unreachable(error.to_string()))?;
+        let mut call = self.with_keys(&self.hello, now);
+        call.key(&self.nodes);
+        call.arg(stand.map_or(String::new(), |stand| stand.epoch.to_string()));
+        call.arg(stand.map_or(0, |stand| stand.offset));
+        // Zero would read as no epoch at all.
+        call.arg(format!("{:x}", name.max(1))).arg(node).arg(NODE_LIFE);
+        Ok(call)
+    }
+
+    pub(super) async fn hello(
+        &self,
+        link: &Link,
+        stand: Option<Position>,
+        now: Millis,
+        node: &str,
+    ) -> Result<State, Failure> {
+        State::read(link.script(&self.greeting(stand, now, node)?).await?)
+    }
+
+    pub(super) fn publish(&self, now: Millis) -> ScriptInvocation<'_> {
+        self.with_keys(&self.publish, now)
+    }
+
+    pub(super) fn trim(&self, now: Millis) -> ScriptInvocation<'_> {
+        self.with_keys(&self.trim, now)
+    }
+
+    pub(super) fn cap(&self, key: &str) -> ScriptInvocation<'_> {
+        self.cap.key(key)
+    }
+
+    fn with_keys<'a>(&'a self, script: &'a Script, now: Millis) -> ScriptInvocation<'a> {
+        let mut call = script.prepare_invoke();
+        call.key(&self.meta).key(&self.log).key(&self.topics).arg(now);
+        call
+    }
+}
+
+impl State {
+    pub(super) fn read(answer: Vec<String>) -> Result<Self, Failure> {
+        let read = || {
+            let [lineage, head, trims, trimmed, bytes] = answer.get(..5)? else { return None };
+            Some(Self {
+                lineage: Lineage::parse(lineage)?,
+                head: head.parse().ok()?,
+                trims: trims.parse().ok()?,
+                trimmed: trimmed.parse().ok()?,
+                bytes: bytes.parse().ok()?,
+            })
+        };
+        read().ok_or_else(|| Failure::Refused(format!("the log's state is unreadable: {answer:?}")))
+    }
+}
+
+/// A bulk string as text.
+pub(super) fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}

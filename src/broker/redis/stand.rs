@@ -1,0 +1,68 @@
+//! Where a node stands in the log, and how it goes on when it hears how the log does.
+
+use std::sync::atomic::Ordering;
+
+use super::{Log, Shared, scripts::State};
+use crate::position::{Offset, Position};
+
+impl Shared {
+    /// Redis has answered.
+    pub(super) fn heard(&self) {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard.store(now, Ordering::Release);
+    }
+
+    /// Takes in what a hello told.
+    pub(super) fn learn(&self, state: State) {
+        self.telemetry.journal_bytes.set(i64::try_from(state.bytes).unwrap_or(i64::MAX));
+        let mut log = self.log.lock();
+        log.lineage = state.lineage;
+        // What retention took from Redis must not be read from memory either.
+        log.ring.forget(self.whole_blocks_through(state.trimmed));
+        self.trimmed.store(state.trimmed, Ordering::Release);
+        self.trims.store(state.trims, Ordering::Release);
+        self.cross(&mut log);
+        drop(log);
+        self.told_head.store(state.head, Ordering::Release);
+        self.greeted.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Retention takes whole entries, and the head is never taken back.
+    pub(super) fn whole_blocks_through(&self, trimmed: Offset) -> Offset {
+        trimmed.min(*self.head.borrow())
+    }
+
+    /// Goes on into the next epoch where this node's has ended.
+    pub(super) fn cross(&self, log: &mut Log) {
+        loop {
+            // Not in one expression: the head must not be borrowed while it is moved.
+            let head = *self.head.borrow();
+            let Some(crossing) = log.lineage.crossing(log.epoch, head) else { return };
+            tracing::info!(from = %log.epoch, to = %crossing.to, lossy = crossing.is_lossy,
+                "the log goes on in a new epoch");
+            // The epoch before the head: see `Redis::head`.
+            log.epoch = crossing.to.epoch;
+            if crossing.is_lossy {
+                log.ring.forget(crossing.to.offset);
+            }
+            self.head.send_replace(crossing.to.offset);
+        }
+    }
+
+    /// Where this node is.
+    pub(super) fn stand(&self) -> Position {
+        let log = self.log.lock();
+        Position { epoch: log.epoch, offset: *self.head.borrow() }
+    }
+
+    /// The furthest this node knows the log to have come: what was answered counts, whether it was
+    /// read back yet or not.
+    pub(super) fn furthest(&self) -> Position {
+        let stand = self.stand();
+        let given = self.given.load(Ordering::Acquire);
+        if given <= stand.offset {
+            return stand;
+        }
+        Position { epoch: self.log.lock().lineage.epoch_of(given), offset: given }
+    }
+}

@@ -1,0 +1,180 @@
+//! The tail: one connection per node that reads the stream from where the node stands.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use ::redis::aio::MultiplexedConnection;
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::{Shared, scripts::State};
+use crate::{
+    broker::codec,
+    event::Block,
+    position::{Epoch, Offset},
+    redis::{Failure, pause},
+};
+
+/// How long Redis holds an answer back when there is nothing new.
+const BLOCK: Duration = Duration::from_millis(200);
+/// How often a node says where it stands.
+const HELLO: Duration = Duration::from_secs(1);
+/// Entries of one answer.
+const COUNT: usize = 64;
+
+/// An entry of the stream as Redis answers it.
+pub(super) type Raw = (String, HashMap<String, Bytes>);
+
+/// A batch in the stream.
+pub(super) struct Entry {
+    pub(super) epoch: Epoch,
+    /// The head before it.
+    pub(super) before: Offset,
+    pub(super) block: Arc<Block>,
+    /// Its bytes in Redis.
+    pub(super) stored: usize,
+}
+
+/// Reads the stream until `stop`, through all failures.
+pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut failures = 0;
+    loop {
+        let began = Instant::now();
+        let failure = tokio::select! {
+            () = stop.cancelled() => return,
+            failure = follow(&shared, &mut failures) => failure,
+        };
+        if failures == 0 {
+            tracing::warn!(%failure, after = ?began.elapsed(), "Redis is lost; trying again until it is back");
+        }
+        let wait = pause(failures);
+        failures = failures.saturating_add(1);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// One connection's life; resets `failures` once it works.
+async fn follow(shared: &Shared, failures: &mut u32) -> Failure {
+    let mut connection = match shared.server.connect(BLOCK).await {
+        Ok(connection) => connection,
+        Err(error) => return Failure::Unreachable(error.to_string()),
+    };
+    let mut greeted: Option<Instant> = None;
+    loop {
+        let asked = shared.greet.swap(false, Ordering::AcqRel);
+        if asked || greeted.is_none_or(|last| last.elapsed() >= HELLO) {
+            if let Err(failure) = hello(shared, &mut connection).await {
+                return failure;
+            }
+            if std::mem::take(failures) > 0 {
+                tracing::info!("Redis is back");
+            }
+            greeted = Some(Instant::now());
+        }
+        let raw = match next(shared, &mut connection).await {
+            Ok(raw) => raw,
+            Err(failure) => return failure,
+        };
+        shared.heard();
+        for raw in raw {
+            let entry = match Entry::read(raw) {
+                Ok(entry) => entry,
+                Err(failure) => return failure,
+            };
+            if !shared.take(&entry) {
+                // It begins an epoch that we have not heard of.
+                if let Err(failure) = hello(shared, &mut connection).await {
+                    return failure;
+                }
+                if !shared.take(&entry) {
+                    return Failure::Refused("the log goes on in an epoch it does not know".into());
+                }
+            }
+        }
+    }
+}
+
+async fn hello(shared: &Shared, connection: &mut MultiplexedConnection) -> Result<(), Failure> {
+    let call =
+        shared.scripts.greeting(Some(shared.furthest()), shared.clock.now(), &shared.node)?;
+    let answer = call.invoke_async(connection).await.map_err(|error| Failure::of(&error))?;
+    shared.learn(State::read(answer)?);
+    shared.heard();
+    Ok(())
+}
+
+async fn next(
+    shared: &Shared,
+    connection: &mut MultiplexedConnection,
+) -> Result<Vec<Raw>, Failure> {
+    let mut read = ::redis::cmd("XREAD");
+    read.arg("COUNT").arg(COUNT).arg("BLOCK").arg(BLOCK.as_millis() as u64);
+    read.arg("STREAMS").arg(&shared.scripts.log).arg(format!("{}-0", *shared.head.borrow()));
+    let answer: Option<Vec<(String, Vec<Raw>)>> =
+        read.query_async(connection).await.map_err(|error| Failure::of(&error))?;
+    Ok(answer.into_iter().flatten().flat_map(|(_, entries)| entries).collect())
+}
+
+impl Entry {
+    pub(super) fn read((id, mut fields): Raw) -> Result<Self, Failure> {
+        let mut read = || {
+            let last: Offset = id.split_once('-')?.0.parse().ok()?;
+            let number = |name, radix| {
+                let text = fields.get(name).and_then(|text| std::str::from_utf8(text).ok())?;
+                u64::from_str_radix(text, radix).ok()
+            };
+            let (epoch, before, received) = (number("e", 16)?, number("p", 10)?, number("r", 10)?);
+            let body = fields.remove("b")?;
+            let stored = body.len();
+            let block = unpack(&body)?.renumbered(before.checked_add(1)?, received).ok()?;
+            (block.last() == last && !block.is_empty()).then(|| Self {
+                epoch: Epoch::new(epoch),
+                before,
+                block: Arc::new(block),
+                stored,
+            })
+        };
+        read().ok_or_else(|| Failure::Refused(format!("the entry {id} of the log is damaged")))
+    }
+}
+
+/// Reads a block behind the byte that tells how it is packed.
+fn unpack(body: &[u8]) -> Option<Block> {
+    let (codec, body) = body.split_first()?;
+    codec::decode(i64::from(*codec), body.to_vec()).ok()
+}
+
+impl Shared {
+    /// Takes in the next entry; false if it belongs to an epoch that is not known.
+    fn take(&self, entry: &Entry) -> bool {
+        let mut log = self.log.lock();
+        self.cross(&mut log);
+        let head = *self.head.borrow();
+        if entry.block.last() <= head {
+            return true; // read before
+        }
+        if log.lineage.epoch_of(entry.block.last()) != entry.epoch {
+            return false;
+        }
+        if entry.before != head {
+            // Retention was here before us. Readers find out what they miss when they read on.
+            tracing::warn!(
+                head,
+                before = entry.before,
+                "a stretch of the log was gone before it was read"
+            );
+            log.ring.forget(entry.before);
+            log.epoch = entry.epoch;
+        }
+        log.ring.push(entry.block.clone());
+        self.head.send_replace(entry.block.last());
+        self.cross(&mut log);
+        true
+    }
+}

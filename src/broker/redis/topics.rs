@@ -1,0 +1,102 @@
+//! What Redis knows of each topic: a copy of its hash, as it was at one moment.
+
+use std::collections::HashMap;
+
+use crate::{
+    broker::{TopicInfo, journal::Rules},
+    position::Offset,
+    time::Millis,
+    topic::{Topic, TopicFilter},
+};
+
+/// All topics.
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    /// How often retention had taken something by then.
+    pub(super) trims: u64,
+    /// Topics up to here may have been forgotten together with what they had lost.
+    pub(super) forgotten_through: Offset,
+    by_name: HashMap<Topic, Numbers>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Numbers {
+    events: u64,
+    bytes: u64,
+    last_offset: Offset,
+    last_received: Millis,
+    trimmed_through: Offset,
+}
+
+impl Topics {
+    /// From the names and numbers of the hash; what is not a topic is left out.
+    pub(super) fn new(
+        trims: u64,
+        forgotten_through: Offset,
+        entries: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        let entry = |(name, numbers): (String, String)| {
+            Some((Topic::parse(&name).ok()?, Numbers::parse(&numbers)?))
+        };
+        Self { trims, forgotten_through, by_name: entries.into_iter().filter_map(entry).collect() }
+    }
+
+    pub(super) fn infos(&self, rules: &Rules) -> Vec<TopicInfo> {
+        let info = |(topic, numbers): (&Topic, &Numbers)| TopicInfo {
+            topic: topic.clone(),
+            events: numbers.events,
+            bytes: numbers.bytes,
+            last_offset: numbers.last_offset,
+            last_received: numbers.last_received,
+            trimmed_through: numbers.trimmed_through,
+            max_age: rules.max_age(rules.of(topic.as_str())),
+        };
+        self.by_name.iter().map(info).collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Topics that hold nothing any more.
+    pub(super) fn empty(&self) -> impl Iterator<Item = &Topic> {
+        self.by_name.iter().filter(|(_, numbers)| numbers.events == 0).map(|(topic, _)| topic)
+    }
+
+    pub(super) fn matching(&self, filter: &TopicFilter) -> Vec<&Topic> {
+        self.by_name.keys().filter(|topic| filter.matches(topic.as_str())).collect()
+    }
+
+    /// How many events are kept that match.
+    pub(super) fn events(&self, filter: &TopicFilter) -> u64 {
+        let matching = |(topic, _): &(&Topic, &Numbers)| filter.matches(topic.as_str());
+        self.by_name.iter().filter(matching).map(|(_, numbers)| numbers.events).sum()
+    }
+
+    /// The last offset that retention took from one topic.
+    pub(super) fn trimmed(&self, topic: &str) -> Offset {
+        self.by_name.get(topic).map_or(self.forgotten_through, |numbers| numbers.trimmed_through)
+    }
+
+    /// The last offset that retention took from the filter; 0 if it took nothing.
+    pub(super) fn trimmed_through(&self, filter: &TopicFilter) -> Offset {
+        let matching = |(topic, _): &(&Topic, &Numbers)| filter.matches(topic.as_str());
+        let trimmed = self.by_name.iter().filter(matching);
+        let trimmed = trimmed.map(|(_, numbers)| numbers.trimmed_through).max().unwrap_or(0);
+        trimmed.max(self.forgotten_through)
+    }
+}
+
+impl Numbers {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(' ').map(str::parse);
+        let mut number = || parts.next()?.ok();
+        Some(Self {
+            events: number()?,
+            bytes: number()?,
+            last_offset: number()?,
+            last_received: number()?,
+            trimmed_through: number()?,
+        })
+    }
+}

@@ -1,0 +1,45 @@
+-- Takes events out of the log and notes which topics lost what, or does nothing.
+--
+-- ARGV[2] how often retention had taken something when the caller looked, ARGV[3] the last offset to
+-- leave the stream or '', ARGV[4] the bytes that leave it; the number of marks, for each its name and
+-- offset; the number of topics, for each: its name, events, bytes and the last offset that leave; the
+-- number of topics to forget if they hold nothing, for each its name and the key of its newest values.
+
+if text(trims) ~= ARGV[2] or stored[1] ~= identity then return 0 end
+local next_argument = 4
+local function take()
+  next_argument = next_argument + 1
+  return ARGV[next_argument]
+end
+local function numbers(name)
+  local a, b, c, d, e = (redis.call('HGET', topics, name) or ''):match('(%d+) (%d+) (%d+) (%d+) (%d+)')
+  return number(a), number(b), number(c), number(d), number(e)
+end
+
+if ARGV[3] ~= '' then
+  redis.call('XTRIM', log, 'MINID', text(number(ARGV[3]) + 1) .. '-0')
+  redis.call('HSET', meta, 'trimmed', text(math.max(trimmed, number(ARGV[3]))), 'bytes',
+    text(math.max(0, bytes - number(ARGV[4]))))
+end
+for _ = 1, number(take()) do
+  local name, offset = take(), take()
+  redis.call('HSET', meta, name, offset)
+end
+for _ = 1, number(take()) do
+  local name, gone, size, through = take(), number(take()), number(take()), number(take())
+  local events, held, last, at, lost = numbers(name)
+  redis.call('HSET', topics, name, table.concat({ text(math.max(0, events - gone)),
+    text(math.max(0, held - size)), text(last), text(at), text(math.max(lost, through)) }, ' '))
+end
+local forgotten = number(redis.call('HGET', meta, 'forgotten_through'))
+for _ = 1, number(take()) do
+  local name, key = take(), take()
+  local events, _, _, _, lost = numbers(name)
+  if events == 0 then
+    redis.call('HDEL', topics, name)
+    redis.call('UNLINK', key)
+    forgotten = math.max(forgotten, lost)
+  end
+end
+redis.call('HSET', meta, 'forgotten_through', text(forgotten), 'trims', text(trims + 1))
+return 1

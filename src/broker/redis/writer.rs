@@ -1,0 +1,251 @@
+//! The writer: what is queued goes to Redis in groups, one script at a time.
+//!
+//! A script whose answer does not come may have run, or may run yet. So the same ids are sent again
+//! until the publisher must be answered: Redis knows them if they are stored.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use ::redis::Value;
+use tokio::{sync::mpsc, time::timeout_at};
+
+use super::{
+    Batch, RETRY_AFTER, Shared,
+    batch::{Group, Said},
+};
+use crate::{
+    broker::{PublishError, Published, codec::Compressor},
+    position::Position,
+    redis::{Failure, Link, pause},
+    telemetry::Limit,
+    topic::Topic,
+};
+
+/// About how much one script takes in; the rest waits for the next.
+const GROUP_BYTES: usize = 512 << 10;
+const GROUP_EVENTS: usize = 1000;
+
+/// Stores what is queued until the queue is closed and empty.
+pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Batch>) {
+    let mut writer = match Writer::new(shared) {
+        Ok(writer) => writer,
+        Err(error) => return tracing::error!(%error, "the log's writer cannot start"),
+    };
+    let mut next = None;
+    let closing = writer.shared.closing.clone();
+    loop {
+        let first = tokio::select! {
+            biased;
+            first = std::future::ready(next.take()), if next.is_some() => first,
+            first = queue.recv() => first,
+            () = closing.cancelled() => {
+                // What was queued before is stored; nothing comes behind it.
+                queue.close();
+                queue.recv().await
+            }
+        };
+        let Some(first) = first else { return };
+        let group;
+        (group, next) = gather(first, &mut queue);
+        writer.store(group).await;
+    }
+}
+
+/// What goes with `first`, and what was taken from the queue but goes alone.
+fn gather(first: Batch, queue: &mut mpsc::Receiver<Batch>) -> (Vec<Batch>, Option<Batch>) {
+    let (mut bytes, mut events) = (first.bytes, first.events.len());
+    let is_alone = first.fence.is_some();
+    let mut group = vec![first];
+    while !is_alone && bytes < GROUP_BYTES && events < GROUP_EVENTS {
+        let Ok(batch) = queue.try_recv() else { break };
+        if batch.fence.is_some() {
+            return (group, Some(batch));
+        }
+        bytes += batch.bytes;
+        events += batch.events.len();
+        group.push(batch);
+    }
+    (group, None)
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    link: Link,
+    compressor: Compressor,
+    /// Whether the last group failed; said once, and once when it is over.
+    failing: bool,
+}
+
+impl Writer {
+    fn new(shared: Arc<Shared>) -> std::io::Result<Self> {
+        let link = Link::new(shared.server.clone());
+        Ok(Self { shared, link, compressor: Compressor::new()?, failing: false })
+    }
+
+    async fn store(&mut self, batches: Vec<Batch>) {
+        // The oldest decides: nobody waits longer than was promised.
+        let deadline = batches.iter().map(|batch| batch.deadline).min();
+        let deadline = deadline.unwrap_or_else(Instant::now);
+        let started = Instant::now();
+        let mut group = Group::new(batches);
+        let result = self.try_store(&mut group, deadline).await;
+        match &result {
+            Ok(()) if self.failing => {
+                tracing::info!("Redis can be written again");
+                self.failing = false;
+            }
+            Err(PublishError::TooManyTopics { .. }) if group.batches.len() > 1 => {
+                // One of them is refused, not all.
+                for batch in group.batches {
+                    Box::pin(self.store(vec![batch])).await;
+                }
+                return;
+            }
+            Err(error @ (PublishError::Unavailable { .. } | PublishError::Unknown { .. }))
+                if !self.failing =>
+            {
+                tracing::error!(%error, "Redis cannot be written; publishes are answered 503");
+                self.failing = true;
+            }
+            _ => {}
+        }
+        if result.is_ok() {
+            self.shared.telemetry.commit_seconds.observe(started.elapsed().as_secs_f64());
+        }
+        self.answer(group, result);
+    }
+
+    async fn try_store(
+        &mut self,
+        group: &mut Group,
+        deadline: Instant,
+    ) -> Result<(), PublishError> {
+        let mut maybe_stored = false;
+        let mut failures = 0;
+        loop {
+            let open = group.open();
+            if open.is_empty() {
+                return Ok(());
+            }
+            let failure = match self.ask(group, &open, deadline).await {
+                Ok(Said::Stored { first, full }) => {
+                    group.stored(&open, first);
+                    self.shared.given.fetch_max(group.last, Ordering::AcqRel);
+                    let full = full.iter().filter_map(|topic| Topic::parse(topic).ok());
+                    self.shared.full.lock().extend(full);
+                    continue;
+                }
+                Ok(Said::Duplicates(found)) => {
+                    group.found(&open, &found);
+                    continue;
+                }
+                Ok(Said::TooManyTopics) => {
+                    self.shared.telemetry.hit(Limit::Topics);
+                    let limit = self.shared.config.max_topics;
+                    return Err(PublishError::TooManyTopics { limit });
+                }
+                Ok(Said::Fenced) => return Err(PublishError::Fenced),
+                Ok(Said::Moved) => {
+                    self.shared.greet.store(true, Ordering::Release);
+                    self.link.forget().await;
+                    Failure::Unreachable("the log is about to go on in a new epoch".to_owned())
+                }
+                Err(failure) => failure,
+            };
+            maybe_stored |= matches!(failure, Failure::Unanswered(_));
+            let wait = pause(failures);
+            failures += 1;
+            let is_final = matches!(&failure, Failure::Refused(why) if !may_pass(why));
+            if is_final || Instant::now() + wait >= deadline {
+                let (reason, retry_after) = (failure.to_string(), RETRY_AFTER);
+                return Err(if maybe_stored {
+                    PublishError::Unknown { reason, ids: Vec::new(), retry_after }
+                } else {
+                    PublishError::Unavailable { reason, retry_after }
+                });
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn ask(
+        &mut self,
+        group: &Group,
+        open: &[usize],
+        deadline: Instant,
+    ) -> Result<Said, Failure> {
+        let refused = |error: std::io::Error| Failure::Refused(error.to_string());
+        let call = group.call(&self.shared, open, &mut self.compressor).map_err(refused)?;
+        let asked = self.link.script::<Vec<Value>>(&call);
+        match timeout_at(deadline.into(), asked).await {
+            Ok(answer) => {
+                let answer = answer?;
+                let said = Said::read(&answer)
+                    .ok_or_else(|| Failure::Unanswered(format!("{answer:?}")))?;
+                if matches!(said, Said::Stored { .. } | Said::Duplicates(_)) {
+                    self.replicate(deadline).await?;
+                }
+                Ok(said)
+            }
+            Err(_) => {
+                // The answer must not be taken for the next call's, and comes too late anyway.
+                self.link.forget().await;
+                Err(Failure::Unanswered("it took too long".to_owned()))
+            }
+        }
+    }
+
+    /// Waits until enough replicas have all that was written.
+    async fn replicate(&self, deadline: Instant) -> Result<(), Failure> {
+        let wanted = self.shared.server.config().replicas;
+        if wanted == 0 {
+            return Ok(());
+        }
+        // Zero would be for ever.
+        let left = deadline.saturating_duration_since(Instant::now()).as_millis().max(1) as u64;
+        let mut wait = ::redis::cmd("WAIT");
+        wait.arg(wanted).arg(left);
+        let reached: u32 = self.link.run(&wait).await?;
+        if reached < wanted {
+            let message = format!("{reached} of {wanted} replicas have the events");
+            return Err(Failure::Unanswered(message));
+        }
+        Ok(())
+    }
+
+    fn answer(&self, group: Group, result: Result<(), PublishError>) {
+        let telemetry = &self.shared.telemetry;
+        let last = group.last;
+        for (batch, outcome) in group.outcomes() {
+            let answer = match (outcome, &result) {
+                (Some((offsets, accepted)), _) => {
+                    telemetry.events_stored.inc_by(accepted as u64);
+                    telemetry.events_duplicate.inc_by((offsets.len() - accepted) as u64);
+                    let offset = offsets.iter().copied().max().unwrap_or(last);
+                    let epoch = self.shared.log.lock().lineage.epoch_of(offset);
+                    Ok(Published { position: Position { epoch, offset }, offsets, accepted })
+                }
+                (None, Err(error)) => {
+                    telemetry.publish_failures.inc();
+                    let mut error = error.clone();
+                    if let PublishError::Unknown { ids, .. } = &mut error {
+                        ids.extend(batch.events.iter().map(|event| event.id.clone()));
+                    }
+                    Err(error)
+                }
+                (None, Ok(())) => Err(PublishError::Closed), // a group is settled when it is ok
+            };
+            if let Some(asked) = batch.answer {
+                // The publisher may have gone.
+                let _ = asked.send(answer);
+            }
+        }
+    }
+}
+
+/// Whether a refusal may be over in a moment: a master is being chosen, or is loading its data.
+fn may_pass(refusal: &str) -> bool {
+    ["READONLY", "LOADING", "MASTERDOWN", "BUSY"].iter().any(|code| refusal.contains(code))
+}

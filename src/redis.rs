@@ -1,0 +1,42 @@
+//! Connections to Redis: where it is, how long an answer may take, and what a failure means.
+
+mod address;
+mod check;
+mod link;
+
+use serde::Deserialize;
+
+pub use self::{
+    address::{AddressError, Server},
+    check::{OpenError, check},
+    link::{Failure, Link, pause},
+};
+use crate::time::Span;
+
+/// The `[cluster]` section of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What the names of all keys begin with.
+    pub prefix: String,
+    /// How long Redis may take for an answer, or for taking a connection.
+    pub timeout: Span,
+    /// How many replicas have an event before its publisher is answered.
+    pub replicas: u32,
+}
+
+/// The names of keys; all have one hash tag, so that they are in one slot.
+#[derive(Debug, Clone)]
+pub struct Keys(String);
+
+impl Keys {
+    /// Keys that begin with `prefix`.
+    pub fn new(prefix: &str) -> Self {
+        Self(format!("{{{prefix}}}:"))
+    }
+
+    /// The key called `name`.
+    pub fn of(&self, name: &str) -> String {
+        format!("{}{name}", self.0)
+    }
+}

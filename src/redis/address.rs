@@ -1,0 +1,176 @@
+//! Where Redis is: an address of its own, or sentinels who know it.
+
+use std::{sync::Arc, time::Duration};
+
+use ::redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
+    RedisError, aio::MultiplexedConnection, io::tcp::TcpSettings,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::Config;
+
+/// A Redis that can be connected to. Cheap to clone; its password is not printed.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    place: Place,
+    config: Config,
+}
+
+enum Place {
+    Fixed(ConnectionInfo),
+    /// Whoever of `sentinels` answers first tells where the master is; `as_master` is how to log in there.
+    Sentinels {
+        sentinels: Vec<ConnectionInfo>,
+        name: String,
+        as_master: ConnectionInfo,
+    },
+}
+
+/// An address that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "write redis://[:password@]host:port[/db], rediss:// for TLS, or \
+     redis+sentinel://[:password@]host:port,host:port/master: {0}"
+)]
+pub struct AddressError(String);
+
+/// A dead peer is noticed by the kernel after so long, if nothing else noticed.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+impl Server {
+    /// Reads an address; connects to nothing.
+    pub fn new(url: &SecretString, config: Config) -> Result<Self, AddressError> {
+        let url = url.expose_secret();
+        let place = match url.split_once("+sentinel://") {
+            Some((scheme, rest)) => sentinels(scheme, rest, &config)?,
+            None => Place::Fixed(info(url, &config)?),
+        };
+        Ok(Self(Arc::new(Inner { place, config })))
+    }
+
+    /// What can be set about it.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// A new connection, on which an answer may take `patience` longer than usual.
+    pub async fn connect(&self, patience: Duration) -> Result<MultiplexedConnection, RedisError> {
+        let place = match &self.0.place {
+            Place::Fixed(info) => info.clone(),
+            Place::Sentinels { sentinels, name, as_master } => {
+                self.find_master(sentinels, name, as_master).await?
+            }
+        };
+        self.open(place, patience).await
+    }
+
+    async fn open(
+        &self,
+        place: ConnectionInfo,
+        patience: Duration,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let timeout = self.0.config.timeout.0;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(timeout))
+            .set_response_timeout(Some(timeout + patience));
+        let client = Client::open(place)?;
+        client.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    async fn find_master(
+        &self,
+        sentinels: &[ConnectionInfo],
+        name: &str,
+        as_master: &ConnectionInfo,
+    ) -> Result<ConnectionInfo, RedisError> {
+        let mut failed = None;
+        for sentinel in sentinels {
+            let asked = async {
+                let mut connection = self.open(sentinel.clone(), Duration::ZERO).await?;
+                let mut ask = ::redis::cmd("SENTINEL");
+                ask.arg("get-master-addr-by-name").arg(name);
+                ask.query_async::<Option<(String, u16)>>(&mut connection).await
+            };
+            match asked.await {
+                Ok(Some((host, port))) => {
+                    let address = match as_master.addr() {
+                        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+                            ConnectionAddr::TcpTls {
+                                host,
+                                port,
+                                insecure: *insecure,
+                                tls_params: tls_params.clone(),
+                            }
+                        }
+                        _ => ConnectionAddr::Tcp(host, port),
+                    };
+                    return Ok(as_master.clone().set_addr(address));
+                }
+                Ok(None) => failed = Some(unknown_master()),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or_else(unknown_master))
+    }
+}
+
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0.place {
+            Place::Fixed(info) => write!(f, "{}", info.addr()),
+            Place::Sentinels { sentinels, name, .. } => {
+                write!(f, "{name}, whom the sentinels know at")?;
+                sentinels.iter().try_for_each(|info| write!(f, " {}", info.addr()))
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Server({self})")
+    }
+}
+
+fn unknown_master() -> RedisError {
+    let kind = ::redis::ErrorKind::MasterNameNotFoundBySentinel;
+    (kind, "no sentinel knows the master").into()
+}
+
+fn sentinels(scheme: &str, rest: &str, config: &Config) -> Result<Place, AddressError> {
+    let wrong = |what: &str| AddressError(what.to_owned());
+    let (login, rest) = match rest.rsplit_once('@') {
+        Some((login, rest)) => (format!("{login}@"), rest),
+        None => (String::new(), rest),
+    };
+    let (hosts, path) = rest.split_once('/').ok_or(wrong("the master's name is missing"))?;
+    let (name, database) = path.split_once('/').unwrap_or((path, ""));
+    if name.is_empty() {
+        return Err(wrong("the master's name is missing"));
+    }
+    // Only its login, database and TLS are used; the sentinels tell the rest.
+    let as_master = info(&format!("{scheme}://{login}localhost/{database}"), config)?;
+    let sentinels: Result<Vec<_>, _> = hosts
+        .split(',')
+        .map(|host| {
+            let port = if host.contains(':') { "" } else { ":26379" };
+            info(&format!("{scheme}://{host}{port}"), config)
+        })
+        .collect();
+    Ok(Place::Sentinels { sentinels: sentinels?, name: name.to_owned(), as_master })
+}
+
+fn info(url: &str, config: &Config) -> Result<ConnectionInfo, AddressError> {
+    // The library's message shows nothing of the address.
+    let info = url.into_connection_info().map_err(|error| AddressError(error.to_string()))?;
+    let keepalive = ::redis::io::tcp::socket2::TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE / 4);
+    let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    let tcp = tcp.set_user_timeout(config.timeout.0.max(KEEPALIVE));
+    Ok(info.set_tcp_settings(tcp))
+}

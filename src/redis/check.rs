@@ -1,0 +1,150 @@
+//! Whether a Redis is one that a hub can trust: asked once, at the start.
+
+use std::collections::HashMap;
+
+use ::redis::{FromRedisValue, RedisError, aio::MultiplexedConnection, cmd};
+
+use super::{Keys, Server};
+
+/// Why this Redis is not used, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Redis at {server}: {reason}")]
+pub struct OpenError {
+    /// Which one.
+    pub server: String,
+    /// What is wrong with it and what to do.
+    pub reason: String,
+}
+
+/// The version of the keys' contents.
+const VERSION: &str = "1";
+
+/// Refuses a Redis that would break promises; what merely weakens them comes back as warnings.
+pub async fn check(server: &Server, keys: &Keys) -> Result<Vec<String>, OpenError> {
+    let refuse = |reason: String| OpenError { server: server.to_string(), reason };
+    let mut connection = server
+        .connect(std::time::Duration::ZERO)
+        .await
+        .map_err(|error| refuse(cannot_connect(&error)))?;
+    let failed = |error: RedisError| refuse(error.to_string());
+    let info = info(&mut connection).await.map_err(failed)?;
+    let of = |name: &str| info.get(name).map_or("", String::as_str);
+    let major: u32 = of("redis_version").split('.').next().unwrap_or("").parse().unwrap_or(0);
+    if major < 7 {
+        let version = of("redis_version");
+        return Err(refuse(format!("version {version:?} is too old: use Redis 7 or Valkey")));
+    }
+    if of("role") != "master" {
+        return Err(refuse(
+            "is a replica, which cannot be written: give the master's address, or the sentinels'"
+                .to_owned(),
+        ));
+    }
+    if of("cluster_enabled") == "1" {
+        return Err(refuse("is a Redis Cluster: give a Redis that is not sharded".to_owned()));
+    }
+    let policy = of("maxmemory_policy");
+    if of("maxmemory") != "0" && policy != "noeviction" {
+        return Err(refuse(format!(
+            "maxmemory-policy is {policy}, which would drop events unasked: set it to noeviction"
+        )));
+    }
+    claim(&mut connection, keys).await.map_err(failed)?.map_err(refuse)?;
+    Ok(warnings(&mut connection, of("aof_enabled") == "1").await)
+}
+
+fn cannot_connect(error: &RedisError) -> String {
+    if error.kind() == ::redis::ErrorKind::AuthenticationFailed
+        || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
+    {
+        return "refuses the password: correct it in `redis` (redis://:password@host:port)"
+            .to_owned();
+    }
+    format!("cannot be reached: {error}. Start it, or correct `redis`")
+}
+
+async fn info(
+    connection: &mut MultiplexedConnection,
+) -> Result<HashMap<String, String>, RedisError> {
+    let text: String = cmd("INFO").query_async(connection).await?;
+    let pairs = text.lines().filter_map(|line| line.split_once(':'));
+    Ok(pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
+}
+
+/// Notes under our prefix that it is ours; refuses what others have put there.
+async fn claim(
+    connection: &mut MultiplexedConnection,
+    keys: &Keys,
+) -> Result<Result<(), String>, RedisError> {
+    let foreign = |key: &str, what: &str| {
+        Err(format!(
+            "the key {key} {what}, so the prefix belongs to another application: \
+             set another `cluster.prefix`"
+        ))
+    };
+    let meta = keys.of("meta");
+    for (name, ours) in [
+        ("meta", "hash"),
+        ("log", "stream"),
+        ("topics", "hash"),
+        ("nodes", "zset"),
+        ("keys", "hash"),
+        ("store", "hash"),
+    ] {
+        let key = keys.of(name);
+        let kind: String = cmd("TYPE").arg(&key).query_async(connection).await?;
+        if kind != "none" && kind != ours {
+            return Ok(foreign(&key, &format!("is a {kind}")));
+        }
+    }
+    let is_there: bool = cmd("EXISTS").arg(&meta).query_async(connection).await?;
+    let version: Option<String> =
+        cmd("HGET").arg(&meta).arg("version").query_async(connection).await?;
+    match version.as_deref() {
+        None if is_there => {
+            // Ours if the log's script wrote it before the version was set: a start that broke off.
+            let lineage: bool =
+                cmd("HEXISTS").arg(&meta).arg("lineage").query_async(connection).await?;
+            if !lineage {
+                return Ok(foreign(&meta, "has no version"));
+            }
+        }
+        None | Some(VERSION) => {}
+        Some(version) => {
+            return Ok(Err(format!(
+                "its log has version {version}, this hub knows {VERSION}: run a newer pulsehub, \
+                 or set another `cluster.prefix`"
+            )));
+        }
+    }
+    cmd("HSET").arg(&meta).arg("version").arg(VERSION).query_async::<()>(connection).await?;
+    Ok(Ok(()))
+}
+
+/// What a crash of Redis may cost, said before it does.
+async fn warnings(connection: &mut MultiplexedConnection, has_aof: bool) -> Vec<String> {
+    if !has_aof {
+        return vec![
+            "Redis keeps no append-only file: what it stored is lost when it ends. Set \
+             `appendonly yes`"
+                .to_owned(),
+        ];
+    }
+    let mut ask = cmd("CONFIG");
+    ask.arg("GET").arg("appendfsync");
+    // A hosted Redis may not allow to ask.
+    let Ok(answer) = ask.query_async::<::redis::Value>(connection).await else {
+        return vec![
+            "Redis does not tell its `appendfsync`: it should be `everysec` or `always`".into(),
+        ];
+    };
+    let answer = HashMap::<String, String>::from_redis_value(answer).unwrap_or_default();
+    match answer.get("appendfsync").map(String::as_str) {
+        Some("always" | "everysec") => Vec::new(),
+        other => vec![format!(
+            "Redis writes its append-only file when the system likes (appendfsync {}): a crash of \
+             the machine may lose much. Set `everysec` or `always`",
+            other.unwrap_or("unknown")
+        )],
+    }
+}

@@ -1,0 +1,166 @@
+//! One connection that comes back: made when it is needed, dropped when it fails.
+
+use std::time::{Duration, Instant};
+
+use ::redis::{
+    Cmd, FromRedisValue, Pipeline, RedisError, ScriptInvocation, aio::MultiplexedConnection,
+};
+use tokio::sync::Mutex;
+
+use super::Server;
+
+/// Why Redis did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// It was not asked: there is no connection.
+    #[error("Redis cannot be reached: {0}")]
+    Unreachable(String),
+    /// It was asked and did not answer: it may have done it, or may do it yet.
+    #[error("Redis did not answer: {0}")]
+    Unanswered(String),
+    /// It answered that it does not do it.
+    #[error("Redis refused: {0}")]
+    Refused(String),
+}
+
+/// A connection for commands, shared by those who send them.
+pub struct Link {
+    server: Server,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    connection: Option<MultiplexedConnection>,
+    /// Tells connections apart: one that failed must not take its successor along.
+    number: u64,
+    /// After a failed attempt: why, and when the next may be made.
+    failed: Option<(String, Instant)>,
+    failures: u32,
+}
+
+/// The pause after the first failed attempt to connect; it doubles up to the longest.
+const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Answers of Redis that go with the connection: another server may be the right one.
+const WRONG_SERVER: [&str; 4] = ["READONLY", "MASTERDOWN", "LOADING", "NOAUTH"];
+
+impl Link {
+    /// A link that connects at its first use.
+    pub fn new(server: Server) -> Self {
+        Self { server, state: Mutex::default() }
+    }
+
+    /// Sends a command that does no harm when it is done twice.
+    pub async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Failure> {
+        let (number, mut connection) = self.connection().await?;
+        let mut answer = command.query_async(&mut connection).await;
+        if let Some((number, mut connection)) = self.again(number, &answer).await? {
+            answer = command.query_async(&mut connection).await;
+            return self.judge(number, answer).await;
+        }
+        self.judge(number, answer).await
+    }
+
+    /// Sends several commands at once that do no harm when they are done twice.
+    pub async fn run_all<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, Failure> {
+        let (number, mut connection) = self.connection().await?;
+        let mut answer = commands.query_async(&mut connection).await;
+        if let Some((number, mut connection)) = self.again(number, &answer).await? {
+            answer = commands.query_async(&mut connection).await;
+            return self.judge(number, answer).await;
+        }
+        self.judge(number, answer).await
+    }
+
+    /// Another connection if this one turned out to be broken, which only its use can tell.
+    async fn again<T>(
+        &self,
+        number: u64,
+        answer: &Result<T, RedisError>,
+    ) -> Result<Option<(u64, MultiplexedConnection)>, Failure> {
+        if !answer.as_ref().is_err_and(RedisError::is_connection_dropped) {
+            return Ok(None);
+        }
+        self.drop_number(number).await;
+        self.connection().await.map(Some)
+    }
+
+    /// Runs a script.
+    pub async fn script<T: FromRedisValue>(
+        &self,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, Failure> {
+        let (number, mut connection) = self.connection().await?;
+        let answer = script.invoke_async(&mut connection).await;
+        self.judge(number, answer).await
+    }
+
+    /// Drops the connection, with whatever it still owes; the next use makes a new one.
+    pub async fn forget(&self) {
+        self.state.lock().await.connection = None;
+    }
+
+    async fn connection(&self) -> Result<(u64, MultiplexedConnection), Failure> {
+        // Held while connecting, so that all who wait share the one attempt.
+        let mut state = self.state.lock().await;
+        if let Some(connection) = &state.connection {
+            return Ok((state.number, connection.clone()));
+        }
+        if let Some((reason, until)) = &state.failed
+            && Instant::now() < *until
+        {
+            return Err(Failure::Unreachable(reason.clone()));
+        }
+        match self.server.connect(Duration::ZERO).await {
+            Ok(connection) => {
+                state.number += 1;
+                state.connection = Some(connection.clone());
+                (state.failed, state.failures) = (None, 0);
+                Ok((state.number, connection))
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                state.failed = Some((reason.clone(), Instant::now() + pause(state.failures)));
+                state.failures = state.failures.saturating_add(1);
+                Err(Failure::Unreachable(reason))
+            }
+        }
+    }
+
+    async fn judge<T>(&self, number: u64, answer: Result<T, RedisError>) -> Result<T, Failure> {
+        let error = match answer {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let failure = Failure::of(&error);
+        let is_refusal = matches!(failure, Failure::Refused(_));
+        if !is_refusal || error.code().is_some_and(|code| WRONG_SERVER.contains(&code)) {
+            self.drop_number(number).await;
+        }
+        Err(failure)
+    }
+
+    async fn drop_number(&self, number: u64) {
+        let mut state = self.state.lock().await;
+        if state.number == number {
+            state.connection = None;
+        }
+    }
+}
+
+impl Failure {
+    /// What an error means for what was asked.
+    pub fn of(error: &RedisError) -> Self {
+        let text = error.to_string();
+        if error.code().is_some() { Self::Refused(text) } else { Self::Unanswered(text) }
+    }
+}
+
+/// How long to wait after so many failed attempts, with jitter: nodes shall not come all at once.
+pub fn pause(failures: u32) -> Duration {
+    let longest = PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE);
+    let random = getrandom::u32().unwrap_or(u32::MAX);
+    longest / 2 + (longest / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+}

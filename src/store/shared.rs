@@ -1,0 +1,295 @@
+//! The store of many nodes: hashes in Redis.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use ::redis::{Script, cmd};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::watch;
+
+use super::{
+    PassKind, StoreError, StoredKey,
+    passes::MAX_PASSES,
+    secret::{MIN_SECRET, SecretError},
+};
+use crate::{
+    id,
+    lease::{Fence, LEASE},
+    position::Position,
+    redis::{Keys, Link, Server},
+    time::{Clock, Millis},
+};
+
+/// The store of many nodes. Cheap to clone.
+#[derive(Clone)]
+pub struct Shared(Arc<Inner>);
+
+struct Inner {
+    link: Link,
+    keys: Keys,
+    clock: Clock,
+    secret: SecretString,
+    changes: watch::Sender<u64>,
+    /// The count of changes in Redis when last asked.
+    seen: AtomicU64,
+    scripts: Scripts,
+}
+
+struct Scripts {
+    put_pass: Script,
+    take_pass: Script,
+    lease: Script,
+    release: Script,
+    save_cursor: Script,
+}
+
+/// Keys: the passes, and their order by when they expire. ARGV: now, the most, name, value, expires.
+const PUT_PASS: &str = "
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[1])) do
+  redis.call('HDEL', KEYS[1], name)
+  redis.call('ZREM', KEYS[2], name)
+end
+local surplus = redis.call('ZCARD', KEYS[2]) + 1 - tonumber(ARGV[2])
+if surplus > 0 then
+  for _, name in ipairs(redis.call('ZRANGE', KEYS[2], 0, surplus - 1)) do
+    redis.call('HDEL', KEYS[1], name)
+    redis.call('ZREM', KEYS[2], name)
+  end
+end
+redis.call('HSET', KEYS[1], ARGV[3], ARGV[4])
+redis.call('ZADD', KEYS[2], ARGV[5], ARGV[3])
+return 1";
+
+/// ARGV: name.
+const TAKE_PASS: &str = "
+local value = redis.call('HGET', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+return value";
+
+/// Keys: the lease. ARGV: the holder and how long it holds, by the clock of Redis, which all share.
+const TAKE_LEASE: &str = "
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local lease = redis.call('HMGET', KEYS[1], 'holder', 'until', 'token')
+local token = tonumber(lease[3] or '0')
+if lease[1] ~= ARGV[1] then
+  if lease[1] and now < tonumber(lease[2] or '0') then return false end
+  token = token + 1
+end
+redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'until', string.format('%.0f', now + tonumber(ARGV[2])),
+  'token', string.format('%.0f', token))
+return token";
+
+/// ARGV: the token.
+const RELEASE: &str = "
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'holder', '', 'until', '0')
+return 1";
+
+/// Keys: the lease and the cursors. ARGV: the token, the name, the position.
+const SAVE_CURSOR: &str = "
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+return 1";
+
+impl Shared {
+    /// Joins the store, and makes the secret if there is none.
+    pub(super) async fn join(server: Server, clock: Clock) -> Result<Self, StoreError> {
+        let keys = Keys::new(&server.config().prefix);
+        let link = Link::new(server);
+        let store = keys.of("store");
+        let fresh = id::secret().map_err(SecretError::Random)?;
+        let mut make = cmd("HSETNX");
+        make.arg(&store).arg("secret").arg(fresh.expose_secret());
+        link.run::<()>(&make).await?;
+        let (secret, seen): (String, Option<u64>) =
+            link.run(cmd("HMGET").arg(&store).arg(&["secret", "changes"])).await?;
+        if secret.len() < MIN_SECRET {
+            let message = format!("the secret in {store} is shorter than {MIN_SECRET} bytes");
+            return Err(StoreError::Unreadable(message));
+        }
+        Ok(Self(Arc::new(Inner {
+            link,
+            keys,
+            clock,
+            secret: secret.into(),
+            changes: watch::Sender::new(0),
+            seen: AtomicU64::new(seen.unwrap_or(0)),
+            scripts: Scripts {
+                put_pass: Script::new(PUT_PASS),
+                take_pass: Script::new(TAKE_PASS),
+                lease: Script::new(TAKE_LEASE),
+                release: Script::new(RELEASE),
+                save_cursor: Script::new(SAVE_CURSOR),
+            },
+        })))
+    }
+
+    pub(super) fn signing_secret(&self) -> SecretString {
+        self.0.secret.clone()
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    pub(super) async fn poll_changes(&self) -> Result<(), StoreError> {
+        let found: Option<u64> =
+            self.0.link.run(cmd("HGET").arg(self.key_of("store")).arg("changes")).await?;
+        let found = found.unwrap_or(0);
+        if self.0.seen.swap(found, Ordering::AcqRel) != found {
+            self.0.changes.send_modify(|count| *count = count.wrapping_add(1));
+        }
+        Ok(())
+    }
+
+    /// Tells every node that something was taken back; ours at once.
+    async fn changed(&self) -> Result<(), StoreError> {
+        let mut count = cmd("HINCRBY");
+        count.arg(self.key_of("store")).arg("changes").arg(1);
+        self.0.link.run::<()>(&count).await?;
+        self.poll_changes().await
+    }
+
+    pub(super) async fn put_key(&self, key: &StoredKey) -> Result<(), StoreError> {
+        let mut put = cmd("HSET");
+        put.arg(self.key_of("keys")).arg(&key.id).arg(json(key)?);
+        Ok(self.0.link.run(&put).await?)
+    }
+
+    pub(super) async fn key(&self, id: &str) -> Result<Option<StoredKey>, StoreError> {
+        let stored: Option<String> =
+            self.0.link.run(cmd("HGET").arg(self.key_of("keys")).arg(id)).await?;
+        stored.map(|text| read_key(&text)).transpose()
+    }
+
+    pub(super) async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        let stored: Vec<String> = self.0.link.run(cmd("HVALS").arg(self.key_of("keys"))).await?;
+        let mut keys = stored.iter().map(|text| read_key(text)).collect::<Result<Vec<_>, _>>()?;
+        keys.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        Ok(keys)
+    }
+
+    pub(super) async fn revoke_key(&self, id: &str) -> Result<bool, StoreError> {
+        // Nothing else of a key ever changes, so that nobody's change can be overwritten.
+        let Some(key) = self.key(id).await? else { return Ok(false) };
+        self.put_key(&StoredKey { revoked: true, ..key }).await?;
+        self.changed().await?;
+        Ok(true)
+    }
+
+    pub(super) async fn put_pass(
+        &self,
+        kind: PassKind,
+        hash: &str,
+        principal: &str,
+        expires: Millis,
+    ) -> Result<(), StoreError> {
+        let mut call = self.0.scripts.put_pass.prepare_invoke();
+        call.key(self.key_of("passes")).key(self.key_of("passes:expiry"));
+        call.arg(self.0.clock.now()).arg(MAX_PASSES).arg(name(kind, hash));
+        call.arg(format!("{expires} {principal}")).arg(expires);
+        Ok(self.0.link.script(&call).await?)
+    }
+
+    pub(super) async fn pass(
+        &self,
+        kind: PassKind,
+        hash: &str,
+    ) -> Result<Option<String>, StoreError> {
+        let mut get = cmd("HGET");
+        get.arg(self.key_of("passes")).arg(name(kind, hash));
+        self.unexpired(self.0.link.run(&get).await?)
+    }
+
+    pub(super) async fn take_pass(
+        &self,
+        kind: PassKind,
+        hash: &str,
+    ) -> Result<Option<String>, StoreError> {
+        let mut call = self.0.scripts.take_pass.prepare_invoke();
+        call.key(self.key_of("passes")).key(self.key_of("passes:expiry")).arg(name(kind, hash));
+        self.unexpired(self.0.link.script(&call).await?)
+    }
+
+    pub(super) async fn revoke_pass(&self, kind: PassKind, hash: &str) -> Result<bool, StoreError> {
+        let taken = self.take_pass(kind, hash).await?.is_some();
+        if taken {
+            self.changed().await?;
+        }
+        Ok(taken)
+    }
+
+    fn unexpired(&self, stored: Option<String>) -> Result<Option<String>, StoreError> {
+        let Some(stored) = stored else { return Ok(None) };
+        let read = || {
+            let (expires, principal) = stored.split_once(' ')?;
+            Some((expires.parse::<Millis>().ok()?, principal))
+        };
+        let (expires, principal) =
+            read().ok_or_else(|| StoreError::Unreadable("a pass has no time".to_owned()))?;
+        Ok((expires > self.0.clock.now()).then(|| principal.to_owned()))
+    }
+
+    pub(super) async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+    ) -> Result<Option<Fence>, StoreError> {
+        let mut call = self.0.scripts.lease.key(self.key_of(&Fence::new(name, 0).key()));
+        call.arg(holder).arg(LEASE.as_millis() as u64);
+        let token: Option<u64> = self.0.link.script(&call).await?;
+        Ok(token.map(|token| Fence::new(name, token)))
+    }
+
+    pub(super) async fn release(&self, fence: &Fence) -> Result<(), StoreError> {
+        let mut call = self.0.scripts.release.key(self.lease_key(fence));
+        // If it was another's already, there was nothing to give back.
+        self.0.link.script::<bool>(call.arg(fence.token())).await?;
+        Ok(())
+    }
+
+    pub(super) async fn save_cursor(
+        &self,
+        fence: &Fence,
+        position: Position,
+    ) -> Result<(), StoreError> {
+        let mut call = self.0.scripts.save_cursor.key(self.lease_key(fence));
+        call.key(self.key_of("cursors"));
+        call.arg(fence.token()).arg(fence.name()).arg(position.to_string());
+        let is_saved: bool = self.0.link.script(&call).await?;
+        if is_saved { Ok(()) } else { Err(StoreError::Fenced) }
+    }
+
+    pub(super) async fn load_cursor(&self, name: &str) -> Result<Option<Position>, StoreError> {
+        let stored: Option<String> =
+            self.0.link.run(cmd("HGET").arg(self.key_of("cursors")).arg(name)).await?;
+        let read = |text: String| {
+            text.parse().map_err(|error| StoreError::Unreadable(format!("{text:?}: {error}")))
+        };
+        stored.map(read).transpose()
+    }
+
+    fn lease_key(&self, fence: &Fence) -> String {
+        self.key_of(&fence.key())
+    }
+
+    fn key_of(&self, name: &str) -> String {
+        self.0.keys.of(name)
+    }
+}
+
+fn name(kind: PassKind, hash: &str) -> String {
+    format!("{}:{hash}", kind.name())
+}
+
+fn json(key: &StoredKey) -> Result<String, StoreError> {
+    serde_json::to_string(key).map_err(|error| StoreError::Unreadable(error.to_string()))
+}
+
+fn read_key(text: &str) -> Result<StoredKey, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::Unreadable(error.to_string()))
+}

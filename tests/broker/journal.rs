@@ -1,0 +1,204 @@
+//! What is special to the journal: its files, their faults, and who may read them.
+
+use std::{path::Path, sync::Arc};
+
+use pulsehub::{
+    broker::{
+        Broker, PublishError, ReplayStart,
+        journal::{self, RetentionRule},
+    },
+    bytesize::ByteSize,
+    position::Offset,
+    telemetry::Telemetry,
+    topic::TopicPattern,
+};
+
+use super::{Fixture, Place, numbered, read_all};
+use crate::support::{event, eventually, filter};
+
+impl Fixture {
+    fn folder(&self) -> &Path {
+        match &self.place {
+            Place::Folder(folder) => folder.path(),
+            Place::Redis(_) => panic!("there is no folder"),
+        }
+    }
+}
+
+fn open_at(fixture: &Fixture, folder: &Path) -> Result<Broker, journal::OpenError> {
+    Broker::open(fixture.config.clone(), folder, fixture.clock.clone(), Telemetry::new())
+}
+
+#[tokio::test]
+async fn retention_by_size_of_one_topic_trims_its_oldest() {
+    let mut fixture = Fixture::journal();
+    fixture.config.retention = vec![RetentionRule {
+        topics: vec![TopicPattern::parse("small").unwrap()],
+        max_age: None,
+        max_bytes: Some(ByteSize(2000)),
+    }];
+    fixture.config.recent_bytes = ByteSize(1);
+    let broker = fixture.open().await;
+    for round in 0..10 {
+        broker.publish(numbered("small", round * 5..round * 5 + 5)).await.unwrap();
+        broker.publish(numbered("free", round * 5..round * 5 + 5)).await.unwrap();
+    }
+    broker.maintain().await;
+    let (small, lost) = read_all(&broker, 0, &filter(&["small"]), 1 << 20).await;
+    assert!(!small.is_empty() && small.len() < 25, "{small:?}");
+    assert_eq!(small.last(), Some(&95));
+    assert_eq!(lost, small[0].saturating_sub(6), "exactly what is missing");
+    let (free, lost) = read_all(&broker, 0, &filter(&["free"]), 1 << 20).await;
+    assert_eq!((free.len(), lost), (50, 0));
+}
+
+#[tokio::test]
+async fn the_hubs_own_ids_are_not_remembered() {
+    let broker = Fixture::journal().open().await;
+    let mut ours = event("a", "s", "x", None, "1");
+    ours.id_is_ours = true;
+    assert_eq!(broker.publish(vec![ours.clone()]).await.unwrap().accepted, 1);
+    assert_eq!(broker.publish(vec![ours]).await.unwrap().accepted, 1);
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_crash_and_no_offset_is_given_twice() {
+    let fixture = Fixture::journal();
+    let broker = fixture.open().await;
+    broker.publish(numbered("a", 0..10)).await.unwrap();
+    // The files as they are at this moment: what a crash would leave.
+    let crashed = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixture.folder()).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, crashed.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let epoch = broker.epoch();
+    let broker = open_at(&fixture, crashed.path()).unwrap();
+    assert_eq!((broker.epoch(), broker.head().offset), (epoch, 10));
+    assert_eq!(broker.publish(numbered("b", 0..1)).await.unwrap().offsets, [11]);
+    assert_eq!(read_all(&broker, 0, &filter(&["**"]), 1).await.0, (1..=11).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn merging_is_invisible_to_a_reader_in_the_middle() {
+    let mut fixture = Fixture::journal();
+    fixture.config.recent_bytes = ByteSize(1);
+    let broker = fixture.open().await;
+    for round in 0..300 {
+        let topic = ["a", "b", "c"][round % 3];
+        broker.publish(numbered(topic, round..round + 1)).await.unwrap();
+    }
+    let wanted = filter(&["b"]);
+    let chunk = broker.read(0, 300, &wanted, 1000).await.unwrap();
+    let first: Vec<Offset> = chunk
+        .blocks
+        .iter()
+        .flat_map(|block| block.records().filter(|r| r.topic() == "b").map(|r| r.offset()))
+        .collect();
+    assert!(chunk.reached < 300);
+    broker.maintain().await;
+    let report = journal::check(fixture.folder()).unwrap();
+    assert_eq!((report.faults, report.events), (vec![], 300));
+    assert!(report.blocks < 60, "300 small blocks became {}", report.blocks);
+    let (rest, _) = read_all(&broker, chunk.reached, &wanted, 1000).await;
+    let all: Vec<Offset> = first.into_iter().chain(rest).collect();
+    assert_eq!(all, (0..100).map(|n| n * 3 + 2).collect::<Vec<_>>());
+    assert_eq!(broker.locate(&wanted, ReplayStart::Last(3), 300).await.unwrap(), 292);
+}
+
+#[tokio::test]
+async fn a_second_hub_on_the_same_folder_is_refused() {
+    let fixture = Fixture::journal();
+    let _broker = fixture.open().await;
+    let refused = open_at(&fixture, fixture.folder()).map(|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("another pulsehub already uses"), "{refused}");
+}
+
+#[tokio::test]
+async fn foreign_damaged_and_newer_files_are_refused_and_left_as_they_are() {
+    let fixture = Fixture::journal();
+    let broker = fixture.open().await;
+    broker.publish(numbered("a", 0..5)).await.unwrap();
+    broker.close().await;
+    drop(broker);
+    let path = fixture.folder().join("journal.db");
+    let good = std::fs::read(&path).unwrap();
+    let mut newer = good.clone();
+    newer[63] = 99;
+    let mut other_application = good.clone();
+    other_application[68] = b'x';
+    let mut damaged = good.clone();
+    damaged[100..].fill(0xAB);
+    let cases: [(&[u8], &str); 4] = [
+        (b"this is no database, it is a shopping list", "not a pulsehub file"),
+        (&other_application, "not a pulsehub file"),
+        (&newer, "run a newer pulsehub"),
+        (&damaged, "is damaged"),
+    ];
+    for (bytes, says) in cases {
+        std::fs::write(&path, bytes).unwrap();
+        let refused = open_at(&fixture, fixture.folder()).map(|_| ()).unwrap_err();
+        assert!(refused.to_string().contains(says), "{refused}");
+        assert!(std::fs::read(&path).unwrap() == bytes, "{says}: the file was changed");
+    }
+    std::fs::write(&path, &good).unwrap();
+    assert_eq!(fixture.open().await.head().offset, 5);
+}
+
+#[tokio::test]
+async fn a_damaged_block_becomes_an_explicit_loss_and_reading_goes_on() {
+    let mut fixture = Fixture::journal();
+    fixture.config.recent_bytes = ByteSize(1);
+    let broker = fixture.open().await;
+    for round in 0..3 {
+        broker.publish(numbered("a", round * 5..round * 5 + 5)).await.unwrap();
+    }
+    broker.close().await;
+    drop(broker);
+    let database = rusqlite::Connection::open(fixture.folder().join("journal.db")).unwrap();
+    let body = vec![0u8; 40];
+    let changed = database.execute("UPDATE blocks SET body = ? WHERE first = 6", [&body]).unwrap();
+    assert_eq!(changed, 1);
+    drop(database);
+    let broker = fixture.open().await;
+    let (found, lost) = read_all(&broker, 0, &filter(&["a"]), 1 << 20).await;
+    assert_eq!((found, lost), (vec![1, 2, 3, 4, 5, 11, 12, 13, 14, 15], 10));
+    let report = journal::check(fixture.folder()).unwrap();
+    assert!(report.faults.iter().any(|fault| fault.contains("6–10")), "{:?}", report.faults);
+}
+
+#[tokio::test]
+async fn a_failed_commit_is_answered_heals_and_loses_nothing_answered() {
+    let fixture = Fixture::journal();
+    let broker = fixture.open().await;
+    broker.publish(numbered("a", 0..5)).await.unwrap();
+    // A second writer that holds the file makes every commit fail after its busy time.
+    let path = fixture.folder().join("journal.db");
+    let blocker = rusqlite::Connection::open(&path).unwrap();
+    blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = broker.publish(numbered("b", 0..5)).await;
+    assert!(matches!(refused, Err(PublishError::Unavailable { .. })), "{refused:?}");
+    assert_eq!(broker.head().offset, 5);
+    assert_eq!(read_all(&broker, 0, &filter(&["**"]), 1).await.0, [1, 2, 3, 4, 5]);
+    blocker.execute_batch("ROLLBACK").unwrap();
+    let stored = eventually("a publish after the trouble", || async {
+        broker.publish(numbered("b", 0..5)).await.ok()
+    })
+    .await;
+    assert_eq!(stored.offsets, [6, 7, 8, 9, 10]);
+}
+
+#[tokio::test]
+async fn export_reads_what_a_running_hub_has_stored() {
+    let fixture = Fixture::journal();
+    let broker = Arc::new(fixture.open().await);
+    broker.publish(numbered("a", 0..5)).await.unwrap();
+    let mut offsets = Vec::new();
+    let done = journal::export(fixture.folder(), 2, |epoch, block| {
+        assert_eq!(epoch, broker.epoch());
+        offsets.extend(block.records_after(2).map(|record| record.offset()));
+        Ok::<(), ()>(())
+    });
+    assert_eq!(done.unwrap(), Ok(()));
+    assert_eq!(offsets, [3, 4, 5]);
+}

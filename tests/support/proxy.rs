@@ -1,0 +1,111 @@
+//! A way to Redis that can be cut, and led elsewhere.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU16, Ordering},
+    },
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+};
+
+/// Passes on what comes in to a port of this machine; ends when dropped.
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    way: Arc<Way>,
+    accepting: JoinHandle<()>,
+}
+
+struct Way {
+    target: AtomicU16,
+    /// Bytes until the connection that carries them breaks; negative for none.
+    left: AtomicI64,
+    /// Changes when every connection is to break.
+    lives: watch::Sender<u64>,
+}
+
+impl Proxy {
+    pub(crate) async fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let way = Arc::new(Way {
+            target: AtomicU16::new(port),
+            left: AtomicI64::new(-1),
+            lives: watch::Sender::new(0),
+        });
+        let shared = way.clone();
+        let accepting = tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                tokio::spawn(pass(near, shared.clone()));
+            }
+        });
+        Self { address, way, accepting }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// Breaks the connection that carries the byte after so many, in the middle of whatever it says.
+    pub(crate) fn cut_after(&self, bytes: i64) {
+        self.way.left.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Leads elsewhere; who is connected has to come again.
+    pub(crate) fn lead_to(&self, port: u16) {
+        self.way.target.store(port, Ordering::SeqCst);
+        self.way.lives.send_modify(|lives| *lives += 1);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.way.lives.send_modify(|lives| *lives += 1);
+    }
+}
+
+async fn pass(near: TcpStream, way: Arc<Way>) {
+    let mut lives = way.lives.subscribe();
+    lives.mark_unchanged();
+    let target = ("127.0.0.1", way.target.load(Ordering::SeqCst));
+    // Refused like a port where nobody listens.
+    let Ok(far) = TcpStream::connect(target).await else { return };
+    if near.set_nodelay(true).and(far.set_nodelay(true)).is_err() {
+        return;
+    }
+    let (near_in, near_out) = near.into_split();
+    let (far_in, far_out) = far.into_split();
+    tokio::select! {
+        () = copy(near_in, far_out, &way) => {}
+        () = copy(far_in, near_out, &way) => {}
+        _ = lives.changed() => {}
+    }
+}
+
+/// Copies until either side ends or the bytes are used up.
+async fn copy(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    way: &Way,
+) {
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
+        let mut pass = count;
+        let is_cut = way.left.load(Ordering::SeqCst) >= 0 && {
+            let left = way.left.fetch_sub(count as i64, Ordering::SeqCst);
+            pass = usize::try_from(left).unwrap_or(0).min(count);
+            (0..count as i64).contains(&left)
+        };
+        if to.write_all(&buffer[..pass]).await.is_err() || is_cut {
+            return;
+        }
+    }
+}

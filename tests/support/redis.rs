@@ -1,0 +1,148 @@
+//! A Redis of the test's own, which can be frozen, killed and started again on its folder.
+
+use std::{
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use pulsehub::{
+    redis::{Config, Server},
+    time::Span,
+};
+use tempfile::TempDir;
+
+use super::eventually;
+
+/// A running Redis; killed when dropped.
+pub(crate) struct RedisServer {
+    folder: TempDir,
+    port: u16,
+    arguments: Vec<String>,
+    child: Option<Child>,
+}
+
+impl RedisServer {
+    /// A Redis that writes every command to its disk before it answers.
+    pub(crate) async fn start() -> Self {
+        Self::with(&["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    /// A Redis with these arguments.
+    pub(crate) async fn with(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Somebody else may take the port in between; then the start fails and says so.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
+        let mut redis = Self { folder, port, arguments, child: None };
+        redis.start_again().await;
+        redis
+    }
+
+    /// Starts it on its folder and port and waits until it answers.
+    pub(crate) async fn start_again(&mut self) {
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+        command.arg("--dir").arg(self.folder.path()).args(&self.arguments);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        self.child = Some(child.expect("redis-server is installed (tools/setup)"));
+        let url = self.url();
+        eventually("an answer of Redis", || async {
+            let client = redis::Client::open(&*url).unwrap();
+            let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+            redis::cmd("PING").query_async::<()>(&mut connection).await.ok()
+        })
+        .await;
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Takes a copy of what is on its disk; it must not be writing meanwhile, or be a crash's leavings.
+    pub(crate) fn copy(&self) -> TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        copy_folder(self.folder.path(), copy.path());
+        copy
+    }
+
+    /// Puts what is on the disk of one that is down back to what it was; none loses everything.
+    pub(crate) fn fall_back_to(&self, copy: Option<&TempDir>) {
+        assert!(self.child.is_none(), "it runs");
+        std::fs::remove_dir_all(self.folder.path()).unwrap();
+        std::fs::create_dir(self.folder.path()).unwrap();
+        if let Some(copy) = copy {
+            copy_folder(copy.path(), self.folder.path());
+        }
+    }
+
+    /// How hubs in this process connect to it, with short patience.
+    pub(crate) fn server(&self) -> Server {
+        server(&self.url())
+    }
+
+    /// Stops it in the middle of whatever it does.
+    pub(crate) fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    /// Ends it as a crash of its machine does, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended already, and then there is nothing to kill.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Sends one command, on a connection of its own.
+    pub(crate) async fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
+        let client = redis::Client::open(&*self.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut asked = redis::cmd(command[0]);
+        asked.arg(&command[1..]);
+        asked.query_async(&mut connection).await.unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap();
+        assert!(sent.success());
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// How hubs in this process connect to the Redis at `url`, with short patience.
+pub(crate) fn server(url: &str) -> Server {
+    let timeout = Span(Duration::from_millis(1000));
+    let config = Config { prefix: "pulsehub".to_owned(), timeout, replicas: 0 };
+    Server::new(&url.into(), config).unwrap()
+}
