@@ -192,6 +192,25 @@ test("the link of an event was followed again with every change of the address",
   expect(await barriers(it.page)).toEqual([]);
 });
 
+test("the row somebody stood at moved away under new ones", async () => {
+  await it.hub.publish({ topic: "demo.hello", data: "read me" });
+  await toActivity();
+  await rows(it.page, "read me").waitFor(SOON);
+  await it.page.getByRole("grid").focus();
+  await it.page.keyboard.press("j");
+  await it.page.keyboard.press("j");
+  await it.hub.publish(Array.from({ length: 60 }, (_, n) => ({ topic: "demo.hello", data: { n } })));
+  await it.page.getByRole("button", { name: "60 new" }).waitFor(SOON);
+  const row = rows(it.page, "read me");
+  expect(await row.getAttribute("aria-selected")).toBe("true");
+  expect(await it.page.getByRole("grid").getAttribute("aria-activedescendant")).toBe(
+    await row.getAttribute("id"),
+  );
+  expect(await barriers(it.page)).toEqual([]);
+  await it.page.keyboard.press("Escape");
+  await rows(it.page, '{"n":59}').waitFor(SOON);
+});
+
 test("markup in every field is text, and a large event is shown in part", async () => {
   await toActivity();
   const markup = `<img src=x onerror="window.ran = 1"><script>window.ran = 1</script>`;

@@ -29,6 +29,21 @@ test("the overview shows the hub's own numbers as they come", async () => {
   expect(it.page.url()).toBe(`${it.hub.url}/?range=1h`);
 });
 
+test("a chart read by keyboard spoke by itself with every new number", async () => {
+  await signIn(it);
+  const chart = it.page.getByRole("slider", { name: /Throughput/ });
+  const points = async () => Number(await chart.getAttribute("aria-valuemax"));
+  await expect.poll(points, LATER).toBeGreaterThan(2);
+  await it.page.locator(".uplot").first().waitFor(LATER);
+  await chart.focus();
+  await it.page.keyboard.press("ArrowLeft");
+  const spoken = await chart.getAttribute("aria-valuetext");
+  expect(spoken).toMatch(/^\d\d:\d\d:\d\d: stored\/s .+, delivered\/s .+/);
+  const before = await points();
+  await expect.poll(points, LATER).toBeGreaterThan(before + 1);
+  expect(await chart.getAttribute("aria-valuetext")).toBe(spoken);
+});
+
 test("numbers that grow old say so, and never pass for current ones", async () => {
   await signIn(it);
   const card = it.page.getByRole("article", { name: "Connections" });
