@@ -22,7 +22,7 @@ page:
 test: setup lint page
 	npm --prefix web run check
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps $(CARGO_FLAGS)
-	cargo test $(CARGO_FLAGS)
+	cargo test --workspace $(CARGO_FLAGS)
 	PULSEHUB_BIN="$(CURDIR)/target/debug/pulsehub" npm --prefix web test
 
 # A hundred random fault schedules over Redis and real outages of 45 s, reported in target/soak.txt.

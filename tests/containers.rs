@@ -250,7 +250,7 @@ fn the_hubs_take_the_settings_they_are_given_and_have_time_to_drain() {
 
         let mut environment = environment(service);
         let is_node = strings(&service["profiles"]) == ["cluster"];
-        let redis = environment.remove("PULSEHUB_REDIS");
+        let redis = environment.get("PULSEHUB_REDIS").cloned();
         assert_eq!(redis.is_some(), is_node, "{name}");
         if let Some(redis) = redis {
             let (host, port) = redis.strip_prefix("redis://").unwrap().split_once(':').unwrap();
