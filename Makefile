@@ -25,11 +25,11 @@ test: setup lint page
 	cargo test --workspace $(CARGO_FLAGS)
 	PULSEHUB_BIN="$(CURDIR)/target/debug/pulsehub" npm --prefix web test
 
-# A hundred random fault schedules over Redis and real outages of 45 s, reported in target/soak.txt.
+# A hundred random fault schedules over Redis and real outages of 45 s, reported in tests/cluster/soak.txt.
 soak:
 	SOAK_SCHEDULES=100 cargo test $(CARGO_FLAGS) --test hub soak -- --nocapture --test-threads 1 \
-		> target/soak.txt || { tail -40 target/soak.txt; exit 1; }
-	cat target/soak.txt
+		> tests/cluster/soak.txt || { tail -40 tests/cluster/soak.txt; exit 1; }
+	cat tests/cluster/soak.txt
 
 # Every load scenario, beside the floor and the peers that are installed; results in a dated folder of load-tests/results.
 bench:

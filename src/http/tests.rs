@@ -155,6 +155,7 @@ async fn readiness_tells_serving_from_publishing() {
     let answer = server.get("/readyz").await;
     assert_eq!((answer.status.as_u16(), &answer.json()["publishing"]), (200, &json!(false)));
     assert_eq!(server.get("/readyz/publishing").await.status, 503);
+    server.state.readiness.published(1, NOW);
     server.state.readiness.seen(1, NOW);
     let answer = server.get("/readyz/publishing").await;
     assert_eq!(answer.status, 200);
