@@ -33,15 +33,16 @@ impl Bell {
             *ours = Some(waker.clone());
         }
         drop(ours);
-        self.rung.store(false, Ordering::Release);
+        // A swap, so that what came before a ring that woke nobody is seen from here on.
+        self.rung.swap(false, Ordering::AcqRel);
     }
 
     /// Wakes the task unless it was woken since it last listened.
     pub fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
-            if let Some(waker) = &*self.waker.lock() {
-                waker.wake_by_ref();
-            }
+        if !self.rung.swap(true, Ordering::AcqRel)
+            && let Some(waker) = &*self.waker.lock()
+        {
+            waker.wake_by_ref();
         }
     }
 
