@@ -4,6 +4,7 @@ mod body;
 mod config;
 pub mod credentials;
 mod error;
+mod farewell;
 mod handshake;
 mod history;
 mod inbox;
@@ -18,6 +19,7 @@ mod socket;
 mod sse;
 mod topics;
 mod websocket;
+mod work;
 
 use std::{sync::Arc, time::Instant};
 

@@ -5,6 +5,7 @@
 mod action;
 mod command;
 mod connections;
+mod opening;
 mod terms;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
 pub use self::{
     action::Action,
@@ -332,66 +333,6 @@ impl Session {
             return Some(self.close(CloseCode::TooMany, reason));
         }
         None
-    }
-
-    fn connect(&mut self, id: MessageId, mut connect: Connect, now: Now) -> Vec<Action> {
-        if !matches!(self.state, State::New(_)) {
-            let message = "`connect` is the first message and comes once";
-            return vec![self.error(Some(&id), ErrorCode::AlreadyConnected, message)];
-        }
-        let token = connect.token.take();
-        if let (Some(ours), Some(theirs)) = (&self.token, &token)
-            && ours.expose_secret() != theirs.expose_secret()
-        {
-            let reason = "the token of `connect` is not the one that came with the request";
-            return self.close(CloseCode::BadMessage, reason);
-        }
-        match (token, self.principal.clone()) {
-            (Some(token), _) if self.token.is_none() => {
-                self.state = State::Connecting(id, Box::new(connect));
-                vec![Action::Authenticate(token)]
-            }
-            (_, Some(principal)) => self.open(id, connect, principal, now),
-            _ => {
-                self.close(CloseCode::Unauthorized, "no credentials came with `connect` or before")
-            }
-        }
-    }
-
-    fn open(
-        &mut self,
-        id: MessageId,
-        connect: Connect,
-        principal: Arc<Principal>,
-        now: Now,
-    ) -> Vec<Action> {
-        self.state = State::Open;
-        self.token = None; // `connect` comes once
-        self.adopt(principal.clone(), now);
-        let connected = Action::Send(self.connected(&id, &principal, now));
-        let mut actions = vec![Action::Identify(principal, connect.name), connected];
-        for subscribe in connect.subscribe {
-            actions.extend(self.subscribe(&id, subscribe, now));
-        }
-        actions
-    }
-
-    fn adopt(&mut self, principal: Arc<Principal>, now: Now) {
-        self.expires = principal.expires.map(|expires| {
-            let left = Duration::from_millis(expires.saturating_sub(now.wall));
-            // A century from now is never, and later might be more than an Instant can say.
-            now.instant + left.min(Duration::from_secs(100 * 365 * 86_400))
-        });
-        self.principal = Some(principal);
-    }
-
-    fn refuse_credentials(&mut self, error: &AuthError) -> Vec<Action> {
-        let code = match error {
-            AuthError::Expired => CloseCode::Expired,
-            AuthError::Unavailable(_) => CloseCode::Overloaded,
-            _ => CloseCode::Unauthorized,
-        };
-        self.close(code, error.to_string())
     }
 
     fn error(&self, id: Option<&MessageId>, code: ErrorCode, message: &str) -> Action {

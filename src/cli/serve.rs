@@ -4,13 +4,10 @@ use std::{io::Write as _, net::SocketAddr};
 
 use anyhow::Context as _;
 use clap::Args;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, settings::SettingsArgs};
-use crate::{app::App, logging, time::Clock};
+use crate::{app::App, http::server, logging, time::Clock};
 
 /// Run the hub
 #[derive(Args)]
@@ -41,8 +38,7 @@ impl Serve {
         logging::start(&config.log);
         // Before anything is opened, so that a signal during the start is not missed.
         let mut signals = Signals::new().context("cannot wait for signals")?;
-        let listener = TcpListener::bind(config.listen)
-            .await
+        let listener = server::listen(config.listen)
             .with_context(|| format!("cannot listen on {}", config.listen))?;
         let data = config.data.clone();
         let app = App::start(config, listener, Clock::system()).await?;

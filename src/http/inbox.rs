@@ -8,7 +8,8 @@ use std::{
 
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{
-    Error, Message,
+    Error, Message, Utf8Bytes,
+    error::ProtocolError,
     protocol::{Role, WebSocketConfig, WebSocketContext},
 };
 
@@ -19,6 +20,22 @@ const READ_BUFFER: usize = 4096;
 const SHORT_HEADER: usize = 6;
 const MEDIUM_HEADER: usize = SHORT_HEADER + 2;
 const LONG_HEADER: usize = SHORT_HEADER + 8;
+
+/// What the other side does.
+pub(super) enum Incoming {
+    Text(Utf8Bytes),
+    Binary,
+    /// A ping or a pong; a ping is answered by the next [`flush`](Inbox::flush).
+    Control,
+    /// It closes, which the next [`flush`](Inbox::flush) answers.
+    Close,
+    /// A message longer than allowed, and why nothing more is read.
+    TooLong(String),
+    /// Something that is no WebSocket message, and why nothing more is read.
+    Broken(String),
+    /// Nothing any more.
+    Gone,
+}
 
 pub(super) struct Inbox {
     reader: Option<Box<WebSocketContext>>,
@@ -38,8 +55,24 @@ impl Inbox {
         Self { reader, unread, needs_flush: false, limit }
     }
 
-    /// The next message.
-    pub(super) fn poll_next(
+    /// What comes next.
+    pub(super) fn poll_next(&mut self, stream: &TcpStream, cx: &mut Context<'_>) -> Poll<Incoming> {
+        Poll::Ready(match ready!(self.poll_message(stream, cx)) {
+            Ok(Message::Text(text)) => Incoming::Text(text),
+            Ok(Message::Binary(_)) => Incoming::Binary,
+            Ok(Message::Ping(_) | Message::Pong(_)) => Incoming::Control,
+            Ok(Message::Close(_) | Message::Frame(_)) => Incoming::Close,
+            Err(Error::Capacity(error)) => Incoming::TooLong(error.to_string()),
+            // Gone without a word: a break, not a breach.
+            Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Incoming::Gone,
+            Err(error @ (Error::Protocol(_) | Error::Utf8(_))) => {
+                Incoming::Broken(error.to_string())
+            }
+            Err(_) => Incoming::Gone,
+        })
+    }
+
+    fn poll_message(
         &mut self,
         stream: &TcpStream,
         cx: &mut Context<'_>,
@@ -132,3 +165,6 @@ impl Write for Direct<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,14 +20,14 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
+use super::farewell::say_farewell;
 use crate::telemetry::{Limit, Telemetry};
 
 /// How the server treats its connections.
@@ -50,6 +50,15 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// One of [`Options::max_connections`]. Who takes over the connection, as a WebSocket does, keeps this.
     pub permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// Listens on `address`, with room for all who connect again at once after a restart: who finds the
+/// queue full tries again only a second later, or three, or seven.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?; // as `TcpListener::bind` does
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves `router` until `stop`; then accepts nobody and lets requests under way end.
@@ -101,6 +110,9 @@ pub async fn serve(
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Connections that wait to be accepted; the system allows `net.core.somaxconn`, 4096 on Linux.
+const BACKLOG: u32 = 16_384;
 
 /// Connections that are being told at the same time that there is no room.
 const MAX_REFUSALS: usize = 64;
@@ -241,18 +253,9 @@ fn is_headers_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
         .any(hyper::Error::is_parse_too_large)
 }
 
-/// Says that there is no room. The rest of the request is read before the end, since closing with
-/// bytes unread would make the answer disappear.
-async fn turn_away(mut stream: TcpStream, _permit: OwnedSemaphorePermit) {
-    let talk = async {
-        stream.write_all(NO_ROOM.as_bytes()).await?;
-        stream.shutdown().await?;
-        let mut rest = [0; 4096];
-        while stream.read(&mut rest).await? > 0 {}
-        io::Result::Ok(())
-    };
-    // Told or not, the connection ends here.
-    let _ = timeout(Duration::from_secs(1), talk).await;
+/// Says that there is no room.
+async fn turn_away(stream: TcpStream, _permit: OwnedSemaphorePermit) {
+    say_farewell(stream, NO_ROOM.as_bytes(), Duration::from_secs(1)).await;
 }
 
 const NO_ROOM: &str = concat!(

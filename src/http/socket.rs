@@ -13,20 +13,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use secrecy::SecretString;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    time::Sleep,
-};
-use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message, error::ProtocolError};
+use tokio::{net::TcpStream, time::Sleep};
 
-use super::{AppState, inbox::Inbox, outbox::Outbox, server};
+use super::{
+    AppState,
+    farewell::say_farewell,
+    inbox::{Inbox, Incoming},
+    outbox::Outbox,
+    server,
+    websocket::{Opening, Refusal},
+    work::{self, Done, Work},
+};
 use crate::{
-    auth::{AuthError, Principal},
-    broker::{PublishError, Published, ReadError},
     hub::{Bell, Cursor, Item},
-    protocol::{CloseCode, MessageId, SubscribedStart, wire},
+    protocol::{CloseCode, wire},
     session::{Action, Connection, ConnectionKind, Session, Talk},
     telemetry::Limit,
 };
@@ -37,12 +37,6 @@ const BURST: usize = 64 << 10;
 const ROUNDS: usize = 64;
 /// Time for the other side to take the close frame.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// What came with the upgrade: how they speak, who they are, the token that said so.
-pub(super) type Opening = (Talk, Option<Arc<Principal>>, Option<SecretString>);
-
-/// Why a socket is closed as soon as it is open.
-pub(super) type Refusal = (CloseCode, String);
 
 pub(super) struct Socket {
     state: AppState,
@@ -64,14 +58,6 @@ pub(super) struct Socket {
     closing: Option<(CloseCode, String)>,
     timer: Pin<Box<Sleep>>,
     timer_at: Instant,
-}
-
-type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
-
-enum Done {
-    Authenticated(Result<Arc<Principal>, AuthError>),
-    Subscribed(Option<MessageId>, Arc<str>, Result<(Cursor, SubscribedStart), ReadError>),
-    Published(MessageId, Result<Published, PublishError>),
 }
 
 enum End {
@@ -260,25 +246,13 @@ impl Socket {
                 self.cursors.retain(|(name, _)| *name != sub);
                 self.show_lags();
             }
-            Action::Authenticate(token) => {
-                let access = self.state.access.clone();
-                self.work = Some(Box::pin(async move {
-                    let credential = crate::access::Credential::Token(token);
-                    Done::Authenticated(access.authenticate(&credential).await)
-                }));
-            }
+            Action::Authenticate(token) => self.work = Some(work::authenticate(&self.state, token)),
             Action::Subscribe(id, sub, subscription) => {
-                let (hub, bell) = (self.state.hub.clone(), self.bell.clone());
-                self.work = Some(Box::pin(async move {
-                    Done::Subscribed(id, sub, hub.subscribe(subscription, bell).await)
-                }));
+                let bell = self.bell.clone();
+                self.work = Some(work::subscribe(&self.state, id, sub, subscription, bell));
             }
             Action::Publish(id, events) => {
-                let broker = self.state.broker.clone();
-                self.work =
-                    Some(Box::pin(
-                        async move { Done::Published(id, broker.publish(events).await) },
-                    ));
+                self.work = Some(work::publish(&self.state, id, events));
             }
         }
         true
@@ -374,26 +348,19 @@ impl Socket {
     fn poll_read(&mut self) -> Poll<bool> {
         let waker = self.waker();
         let cx = &mut Context::from_waker(&waker);
-        let read = ready!(self.inbox.poll_next(&self.stream, cx));
+        let incoming = ready!(self.inbox.poll_next(&self.stream, cx));
         let now = self.state.now();
-        let actions = match read {
-            Ok(Message::Text(text)) => self.session.text(&text, now),
-            Ok(Message::Binary(_)) => self.session.other(true, now),
-            Ok(Message::Ping(_) | Message::Pong(_)) => self.session.other(false, now),
-            // The answer is tungstenite's, the end follows.
-            Ok(Message::Close(_) | Message::Frame(_)) => return Poll::Ready(true),
-            Err(WebSocketError::Capacity(error)) => {
+        let actions = match incoming {
+            Incoming::Text(text) => self.session.text(&text, now),
+            Incoming::Binary => self.session.other(true, now),
+            Incoming::Control => self.session.other(false, now),
+            Incoming::TooLong(reason) => {
                 self.state.terms.telemetry.hit(Limit::Frame);
-                vec![Action::Close(CloseCode::BadMessage, error.to_string())]
+                vec![Action::Close(CloseCode::BadMessage, reason)]
             }
-            // Gone without a word: a break, not a breach.
-            Err(WebSocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
-                return Poll::Ready(false);
-            }
-            Err(error @ (WebSocketError::Protocol(_) | WebSocketError::Utf8(_))) => {
-                vec![Action::Close(CloseCode::BadMessage, error.to_string())]
-            }
-            Err(_) => return Poll::Ready(false),
+            Incoming::Broken(reason) => vec![Action::Close(CloseCode::BadMessage, reason)],
+            Incoming::Close => return Poll::Ready(true), // it is answered, and the end follows
+            Incoming::Gone => return Poll::Ready(false),
         };
         self.actions.extend(actions);
         Poll::Ready(true)
@@ -426,17 +393,6 @@ impl Socket {
     }
 }
 
-/// Says why and waits until the other side has heard it: closing with bytes unread would make
-/// the close frame disappear.
-async fn close(mut stream: TcpStream, code: CloseCode, reason: String) {
-    let frame = wire::close(code.number(), &reason);
-    let talk = async {
-        stream.write_all(&frame).await?;
-        stream.shutdown().await?;
-        let mut rest = [0; 1024];
-        while stream.read(&mut rest).await? > 0 {}
-        io::Result::Ok(())
-    };
-    // Heard or not, the connection ends here.
-    let _ = tokio::time::timeout(LINGER, talk).await;
+async fn close(stream: TcpStream, code: CloseCode, reason: String) {
+    say_farewell(stream, &wire::close(code.number(), &reason), LINGER).await;
 }

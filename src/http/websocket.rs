@@ -11,6 +11,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
+use secrecy::SecretString;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -19,13 +20,19 @@ use super::{
     credentials::GatherError,
     handshake::{self, Handshake},
     server,
-    socket::{Opening, Refusal, Socket},
+    socket::Socket,
 };
 use crate::{
     auth::{AuthError, Principal},
     protocol::{CloseCode, SUBPROTOCOL},
     session::Talk,
 };
+
+/// What came with the upgrade: how they speak, who they are, the token that said so.
+pub(super) type Opening = (Talk, Option<Arc<Principal>>, Option<SecretString>);
+
+/// Why a socket is closed as soon as it is open.
+pub(super) type Refusal = (CloseCode, String);
 
 /// Who asks, if they said; the anonymous principal if there is one.
 pub(super) async fn identify(

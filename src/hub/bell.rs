@@ -33,7 +33,8 @@ impl Bell {
             *ours = Some(waker.clone());
         }
         drop(ours);
-        self.rung.store(false, Ordering::Release);
+        // A swap, so that what came before a ring that woke nobody is seen from here on.
+        self.rung.swap(false, Ordering::AcqRel);
     }
 
     /// Wakes the task unless it was woken since it last listened.

@@ -2,18 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::{Action, Now, Session, State, permitted};
 use crate::{
     auth::{AuthError, Principal},
     hub::{Form, Start, Subscription},
     ingest::{self, Bounds, Defaults, native},
-    protocol::{
-        self, ClientMessage, ErrorCode, MessageId, Publish, Replay, ServerMessage, Subscribe,
-    },
+    protocol::{ClientMessage, ErrorCode, MessageId, Publish, Replay, ServerMessage, Subscribe},
     telemetry::Limit,
-    time,
     topic::TopicFilter,
 };
 
@@ -153,29 +148,6 @@ impl Session {
         }
         actions
     }
-
-    pub(super) fn connected(&self, id: &MessageId, principal: &Principal, now: Now) -> Bytes {
-        let limits = self.terms.limits;
-        ServerMessage::Connected {
-            id,
-            conn: &self.name,
-            user: &principal.name,
-            expires_in: expires_in(principal, now),
-            ping: self.terms.config.ping.0.as_secs().max(1),
-            head: now.head,
-            time: time::rfc3339(now.wall),
-            limits: protocol::Limits {
-                frame: limits.frame.get(),
-                subscriptions: limits.subscriptions,
-                patterns: limits.patterns,
-                replay: limits.replay,
-                batch: limits.batch,
-                event: limits.event.get(),
-                messages_per_second: limits.messages_per_second,
-            },
-        }
-        .frame()
-    }
 }
 
 /// Where a replay begins.
@@ -188,6 +160,6 @@ pub fn start(replay: Replay, now: Now) -> Start {
     }
 }
 
-fn expires_in(principal: &Principal, now: Now) -> Option<u64> {
+pub(super) fn expires_in(principal: &Principal, now: Now) -> Option<u64> {
     principal.expires.map(|expires| expires.saturating_sub(now.wall) / 1000)
 }

@@ -1,7 +1,10 @@
 //! The accept loop over real sockets on port 0.
 
 use axum::routing::{get, post};
-use tokio::sync::Notify;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::Notify,
+};
 
 use super::*;
 

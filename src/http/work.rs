@@ -1,0 +1,48 @@
+//! What a session waits for: a token to be checked, a subscription to begin, events to be stored.
+
+use std::{pin::Pin, sync::Arc};
+
+use secrecy::SecretString;
+
+use super::AppState;
+use crate::{
+    access::Credential,
+    auth::{AuthError, Principal},
+    broker::{PublishError, Published, ReadError},
+    event::Event,
+    hub::{Bell, Cursor, Subscription},
+    protocol::{MessageId, SubscribedStart},
+};
+
+/// Something under way.
+pub(super) type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// What has become of it.
+pub(super) enum Done {
+    Authenticated(Result<Arc<Principal>, AuthError>),
+    Subscribed(Option<MessageId>, Arc<str>, Result<(Cursor, SubscribedStart), ReadError>),
+    Published(MessageId, Result<Published, PublishError>),
+}
+
+pub(super) fn authenticate(state: &AppState, token: SecretString) -> Work {
+    let access = state.access.clone();
+    Box::pin(
+        async move { Done::Authenticated(access.authenticate(&Credential::Token(token)).await) },
+    )
+}
+
+pub(super) fn subscribe(
+    state: &AppState,
+    id: Option<MessageId>,
+    sub: Arc<str>,
+    subscription: Subscription,
+    bell: Arc<Bell>,
+) -> Work {
+    let hub = state.hub.clone();
+    Box::pin(async move { Done::Subscribed(id, sub, hub.subscribe(subscription, bell).await) })
+}
+
+pub(super) fn publish(state: &AppState, id: MessageId, events: Vec<Event>) -> Work {
+    let broker = state.broker.clone();
+    Box::pin(async move { Done::Published(id, broker.publish(events).await) })
+}

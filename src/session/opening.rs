@@ -1,0 +1,99 @@
+//! How a session opens: `connect`, and whose session it is from then on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use secrecy::ExposeSecret as _;
+
+use super::{Action, Now, Session, State, command::expires_in};
+use crate::{
+    auth::{AuthError, Principal},
+    protocol::{self, CloseCode, Connect, ErrorCode, MessageId, ServerMessage},
+    time,
+};
+
+impl Session {
+    pub(super) fn connect(&mut self, id: MessageId, mut connect: Connect, now: Now) -> Vec<Action> {
+        if !matches!(self.state, State::New(_)) {
+            let message = "`connect` is the first message and comes once";
+            return vec![self.error(Some(&id), ErrorCode::AlreadyConnected, message)];
+        }
+        let token = connect.token.take();
+        if let (Some(ours), Some(theirs)) = (&self.token, &token)
+            && ours.expose_secret() != theirs.expose_secret()
+        {
+            let reason = "the token of `connect` is not the one that came with the request";
+            return self.close(CloseCode::BadMessage, reason);
+        }
+        match (token, self.principal.clone()) {
+            (Some(token), _) if self.token.is_none() => {
+                self.state = State::Connecting(id, Box::new(connect));
+                vec![Action::Authenticate(token)]
+            }
+            (_, Some(principal)) => self.open(id, connect, principal, now),
+            _ => {
+                self.close(CloseCode::Unauthorized, "no credentials came with `connect` or before")
+            }
+        }
+    }
+
+    pub(super) fn open(
+        &mut self,
+        id: MessageId,
+        connect: Connect,
+        principal: Arc<Principal>,
+        now: Now,
+    ) -> Vec<Action> {
+        self.state = State::Open;
+        self.token = None; // `connect` comes once
+        self.adopt(principal.clone(), now);
+        let connected = Action::Send(self.connected(&id, &principal, now));
+        let mut actions = vec![Action::Identify(principal, connect.name), connected];
+        for subscribe in connect.subscribe {
+            actions.extend(self.subscribe(&id, subscribe, now));
+        }
+        actions
+    }
+
+    pub(super) fn adopt(&mut self, principal: Arc<Principal>, now: Now) {
+        self.expires = principal.expires.map(|expires| {
+            let left = Duration::from_millis(expires.saturating_sub(now.wall));
+            // A century from now is never, and later might be more than an Instant can say.
+            now.instant + left.min(Duration::from_secs(100 * 365 * 86_400))
+        });
+        self.principal = Some(principal);
+    }
+
+    pub(super) fn refuse_credentials(&mut self, error: &AuthError) -> Vec<Action> {
+        let code = match error {
+            AuthError::Expired => CloseCode::Expired,
+            AuthError::Unavailable(_) => CloseCode::Overloaded,
+            _ => CloseCode::Unauthorized,
+        };
+        self.close(code, error.to_string())
+    }
+
+    pub(super) fn connected(&self, id: &MessageId, principal: &Principal, now: Now) -> Bytes {
+        let limits = self.terms.limits;
+        ServerMessage::Connected {
+            id,
+            conn: &self.name,
+            user: &principal.name,
+            expires_in: expires_in(principal, now),
+            ping: self.terms.config.ping.0.as_secs().max(1),
+            head: now.head,
+            time: time::rfc3339(now.wall),
+            limits: protocol::Limits {
+                frame: limits.frame.get(),
+                subscriptions: limits.subscriptions,
+                patterns: limits.patterns,
+                replay: limits.replay,
+                batch: limits.batch,
+                event: limits.event.get(),
+                messages_per_second: limits.messages_per_second,
+            },
+        }
+        .frame()
+    }
+}
