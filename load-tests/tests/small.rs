@@ -38,6 +38,18 @@ fn small_scenarios_leave_rows_a_table_and_a_plot() {
         assert_eq!(cpu.len(), 12, "{server}: {cpu:?}");
         assert!(cpu.iter().all(|row| row["value"].as_f64().unwrap() > 0.0), "{cpu:?}");
     }
+    // Both nodes have subscribers of their own, and Redis works for them.
+    for (scenario, measure) in [
+        ("two-nodes", "first_node_p50"),
+        ("two-nodes", "second_node_p50"),
+        ("two-nodes", "redis_cpu_per_delivery"),
+        ("two-nodes-stored", "redis_cpu_share"),
+    ] {
+        let mut of = rows.iter().filter(|row| row["server"] == "cluster");
+        let row = of.find(|row| row["scenario"] == scenario && row["measure"] == measure);
+        assert!(row.unwrap()["value"].as_f64().unwrap() > 0.0, "{row:?}");
+    }
+    assert!(text.contains("Redis runs on the load's core"), "{text}");
     let plot = fs::read_to_string(folder.join("fanout.svg")).unwrap();
     assert!(plot.contains("<polyline") && plot.contains("pulsehub"), "{plot}");
 }
