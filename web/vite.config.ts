@@ -34,8 +34,8 @@ export default defineConfig({
           include: ["tests/**/*.test.ts"],
           testTimeout: 60_000,
           hookTimeout: 60_000,
-          // Each file starts a hub and a browser; on two cores more than one at a time only waits.
-          fileParallelism: false,
+          // They mostly wait, each for its own hub and browser.
+          maxWorkers: 2,
         },
       },
     ],

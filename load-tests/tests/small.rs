@@ -1,8 +1,6 @@
 //! The generator does what it says: a small scenario of each kind against a real hub, built beside it.
 #![allow(clippy::unwrap_used)] // a test may stop at what it did not expect, its helpers too
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-
 use std::{
     fs,
     path::{Path, PathBuf},
