@@ -11,7 +11,7 @@ use crate::{
     machine::Machine,
     plot,
     result::{self, Row},
-    scenario::Scenario,
+    scenario::{RedisCore, Scenario},
     server::{Kind, Site},
     table,
     work::Job,
@@ -23,7 +23,7 @@ pub(crate) struct Outcome {
     pub(crate) rows: Vec<Row>,
     /// Servers that were left out, and why.
     pub(crate) absent: Vec<(Kind, String)>,
-    /// What went wrong on the hub or the floor: events lost, doubled, out of order, or a server that broke down.
+    /// What went wrong on the hub, on two nodes of it or on the floor: events lost, doubled, out of order, or a server that broke down.
     pub(crate) failures: Vec<String>,
 }
 
@@ -51,6 +51,11 @@ fn folder(out: &Path) -> Result<PathBuf> {
 }
 
 fn run_one(scenario: Scenario, site: &Site) -> Outcome {
+    let redis_core = match scenario.redis {
+        RedisCore::WithServers => site.core,
+        RedisCore::WithLoad => site.load_core,
+    };
+    let site = &Site { redis_core, ..site.clone() };
     let (mut rows, mut absent, mut failures) = (Vec::new(), Vec::new(), Vec::new());
     let mut servers = scenario.servers.clone();
     servers.retain(|kind| match kind.missing() {
@@ -85,7 +90,9 @@ fn run_one(scenario: Scenario, site: &Site) -> Outcome {
                         eprintln!("{name}: {label}, {server}: FAILED: {error:#}");
                         let fault = format!("{label}: {error:#}");
                         match kind {
-                            Kind::Floor | Kind::Hub => failures.push(format!("{server}: {fault}")),
+                            Kind::Floor | Kind::Hub | Kind::Cluster => {
+                                failures.push(format!("{server}: {fault}"))
+                            }
                             Kind::Nchan | Kind::Nats => {
                                 absent.push((kind, fault));
                                 servers.retain(|other| *other != kind);

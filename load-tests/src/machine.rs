@@ -28,6 +28,7 @@ impl Machine {
             ("hub", output(Command::new(&site.hub).arg("--version"))),
             ("nchan", package("libnginx-mod-nchan")),
             ("nats-server", package("nats-server")),
+            ("redis-server", package("redis-server")),
         ];
         Self { facts }
     }

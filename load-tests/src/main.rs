@@ -100,7 +100,8 @@ fn run(command: Command) -> Result<ExitCode> {
     };
     anyhow::ensure!(place.hub.exists(), "{} is not there; build it first", place.hub.display());
     process::stay_on(place.load_core)?;
-    let site = Site { hub: place.hub, core: place.server_core, scratch: place.scratch };
+    let Place { hub, scratch, server_core: core, load_core, .. } = place;
+    let site = Site { hub, core, load_core, redis_core: core, scratch };
     let (folder, whole) = bench::run(scenarios, &site, &place.out)?;
     println!("{}", folder.join("table.md").display());
     // A missed goal is a figure; a lost event is a failure.

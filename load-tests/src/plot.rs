@@ -15,7 +15,7 @@ use crate::{
 pub(crate) fn draw(outcome: &Outcome, measure: Measure, path: &Path) -> Result<()> {
     let medians = medians(&outcome.rows);
     let mut lines: Vec<(Kind, Vec<(f64, f64)>)> = Vec::new();
-    for kind in [Kind::Floor, Kind::Hub, Kind::Nchan, Kind::Nats] {
+    for kind in Kind::ALL {
         let mine = medians.iter().filter(|((_, other), _)| *other == kind);
         let points = mine.filter_map(|(((count, _), _), by)| {
             Some((*count as f64, *by.get(&measure)?)).filter(|(_, value)| *value > 0.0)
@@ -62,6 +62,7 @@ fn drawn(
         let color = match kind {
             Kind::Floor => RGBColor(110, 110, 110),
             Kind::Hub => RGBColor(0, 110, 200),
+            Kind::Cluster => RGBColor(120, 80, 180),
             Kind::Nchan => RGBColor(0, 140, 90),
             Kind::Nats => RGBColor(205, 95, 0),
         };

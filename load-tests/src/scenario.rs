@@ -23,22 +23,37 @@ pub(crate) struct Scenario {
     /// The hub's settings that differ from its defaults.
     #[serde(default)]
     pub(crate) hub: toml::Table,
+    /// Where the Redis of two nodes runs.
+    #[serde(default)]
+    pub(crate) redis: RedisCore,
     #[serde(default)]
     pub(crate) goals: Vec<Goal>,
     /// The figure to draw against the number of subscribers.
     pub(crate) plot: Option<Measure>,
 }
 
-/// What the hub is to reach.
+/// Beside whom Redis runs: with the servers it takes from their core, with the load from the load's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RedisCore {
+    #[default]
+    WithServers,
+    WithLoad,
+}
+
+/// What a server is to reach.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Goal {
     pub(crate) measure: Measure,
+    /// Whose goal it is; without it the hub's.
+    #[serde(default = "hub")]
+    pub(crate) server: Kind,
     /// The cases it is about; without it all of them.
     pub(crate) case: Option<String>,
     pub(crate) at_most: Option<f64>,
     pub(crate) at_least: Option<f64>,
-    /// The bounds are multiples of the floor's figure of the same round, or of another case's.
+    /// The bounds are multiples of the floor's or the hub's figure of the same round, or of another case's.
     pub(crate) times: Option<Times>,
 }
 
@@ -47,7 +62,12 @@ pub(crate) struct Goal {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Times {
     Floor,
+    Hub,
     Case(String),
+}
+
+fn hub() -> Kind {
+    Kind::Hub
 }
 
 impl Scenario {
@@ -87,6 +107,7 @@ mod tests {
         for Scenario { name, rounds, servers, goals, work, .. } in &scenarios {
             assert!(*rounds > 0 && servers.contains(&Kind::Hub), "{name}");
             for goal in goals {
+                assert!(servers.contains(&goal.server), "{name}: nobody has that goal");
                 assert!(goal.at_most.is_some() || goal.at_least.is_some(), "{name}: no bound");
                 let cases: Vec<_> = work.cases().into_iter().map(|(_, label)| label).collect();
                 let named = [

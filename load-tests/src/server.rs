@@ -1,5 +1,6 @@
 //! What load is put on: the hub, its peers, and the floor, each a process of its own with its own way of speaking.
 
+mod cluster;
 mod floor;
 mod http;
 mod hub;
@@ -31,15 +32,21 @@ pub(crate) enum Kind {
     /// One `send()` of a prebuilt frame to each socket.
     Floor,
     Hub,
+    /// Two hubs over one Redis.
+    Cluster,
     Nchan,
     Nats,
 }
 
 impl Kind {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Floor, Self::Hub, Self::Cluster, Self::Nchan, Self::Nats];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Floor => "floor",
             Self::Hub => "pulsehub",
+            Self::Cluster => "pulsehub, two nodes",
             Self::Nchan => "nchan",
             Self::Nats => "nats-server",
         }
@@ -49,6 +56,7 @@ impl Kind {
     pub(crate) fn missing(self) -> Option<&'static str> {
         match self {
             Self::Floor | Self::Hub => None,
+            Self::Cluster => cluster::missing(),
             Self::Nchan => nchan::missing(),
             Self::Nats => nats::missing(),
         }
@@ -62,18 +70,23 @@ pub(crate) struct Site {
     pub(crate) hub: PathBuf,
     /// The core servers run on.
     pub(crate) core: usize,
+    /// The core the load comes from.
+    pub(crate) load_core: usize,
+    /// The core Redis runs on: one of those two.
+    pub(crate) redis_core: usize,
     /// Their data folders are made here; the file system decides what a sync costs.
     pub(crate) scratch: PathBuf,
 }
 
 /// A running server.
 pub(crate) struct Server {
-    /// Where subscribers go.
-    pub(crate) address: SocketAddr,
-    /// Where the publisher goes.
-    pub(crate) publisher: SocketAddr,
-    pub(crate) process: Process,
+    /// Where subscribers go, by turns: one for each node.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Where publishers go, by turns; one alone goes to the first.
+    pub(crate) publishers: Vec<SocketAddr>,
     pub(crate) dialect: Box<dyn Dialect>,
+    nodes: Vec<Process>,
+    redis: Option<Process>,
     _folder: TempDir,
 }
 
@@ -85,19 +98,66 @@ impl Server {
         let started = match kind {
             Kind::Floor => floor::start(site, folder.path())?,
             Kind::Hub => hub::start(site, folder.path(), settings)?,
+            Kind::Cluster => cluster::start(site, folder.path(), settings)?,
             Kind::Nchan => nchan::start(site, folder.path())?,
             Kind::Nats => nats::start(site, folder.path())?,
         };
-        let Started { address, publisher, process, dialect } = started;
-        Ok(Self { address, publisher, process, dialect, _folder: folder })
+        let Started { addresses, publishers, nodes, redis, dialect } = started;
+        Ok(Self { addresses, publishers, dialect, nodes, redis, _folder: folder })
+    }
+
+    /// An error if a process of it has ended.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        self.nodes.iter_mut().chain(&mut self.redis).try_for_each(Process::check)
+    }
+
+    /// Processor time it has used so far, all nodes together.
+    pub(crate) fn cpu(&self) -> Result<Cpu> {
+        let nodes = self.nodes.iter().map(Process::cpu).sum::<Result<_>>()?;
+        Ok(Cpu { nodes, redis: self.redis.as_ref().map(Process::cpu).transpose()? })
+    }
+
+    /// Bytes of its memory that are resident, all nodes together, without Redis.
+    pub(crate) fn rss(&self) -> Result<u64> {
+        self.nodes.iter().map(Process::rss).sum()
+    }
+}
+
+/// Processor time of a server, and of the Redis its nodes share.
+#[derive(Clone, Copy)]
+pub(crate) struct Cpu {
+    pub(crate) nodes: Duration,
+    pub(crate) redis: Option<Duration>,
+}
+
+impl Cpu {
+    /// What was used after `before`.
+    pub(crate) fn since(self, before: Self) -> Self {
+        let redis = self.redis.zip(before.redis).map(|(now, then)| now.saturating_sub(then));
+        Self { nodes: self.nodes.saturating_sub(before.nodes), redis }
     }
 }
 
 struct Started {
-    address: SocketAddr,
-    publisher: SocketAddr,
-    process: Process,
+    addresses: Vec<SocketAddr>,
+    publishers: Vec<SocketAddr>,
+    nodes: Vec<Process>,
+    redis: Option<Process>,
     dialect: Box<dyn Dialect>,
+}
+
+impl Started {
+    /// A server that is one process.
+    fn alone(
+        address: SocketAddr,
+        publisher: SocketAddr,
+        process: Process,
+        dialect: impl Dialect + 'static,
+    ) -> Self {
+        let (addresses, publishers) = (vec![address], vec![publisher]);
+        let dialect = Box::new(dialect);
+        Self { addresses, publishers, nodes: vec![process], redis: None, dialect }
+    }
 }
 
 /// An address nobody listens on, for servers that cannot choose one themselves.

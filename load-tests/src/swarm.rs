@@ -42,8 +42,8 @@ pub(crate) struct Swarm<'a> {
 pub(crate) struct Tally {
     pub(crate) deliveries: u64,
     pub(crate) bytes: u64,
-    /// Nanoseconds from publish to receive.
-    pub(crate) latency: Histogram<u64>,
+    /// Nanoseconds from publish to receive, for the subscribers of each node.
+    pub(crate) latency: Vec<Histogram<u64>>,
     /// Subscribers that are live; never reset.
     pub(crate) live: usize,
     faults: Vec<String>,
@@ -51,14 +51,14 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    fn new() -> Result<Self> {
-        let latency = Histogram::new_with_bounds(1_000, 600_000_000_000, 3)?;
+    fn new(nodes: usize) -> Result<Self> {
+        let latency = vec![Histogram::new_with_bounds(1_000, 600_000_000_000, 3)?; nodes];
         Ok(Self { deliveries: 0, bytes: 0, latency, live: 0, faults: Vec::new(), faulty: 0 })
     }
 
     pub(crate) fn reset(&mut self) {
         (self.deliveries, self.bytes) = (0, 0);
-        self.latency.reset();
+        self.latency.iter_mut().for_each(Histogram::reset);
     }
 
     fn fault(&mut self, text: impl FnOnce() -> String) {
@@ -81,7 +81,7 @@ impl<'a> Swarm<'a> {
     pub(crate) fn new(server: &'a Server) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("no epoll")?;
         let buffer = vec![0; 256 << 10];
-        let (marks, tally) = (Marks::new(), Tally::new()?);
+        let (marks, tally) = (Marks::new(), Tally::new(server.addresses.len())?);
         Ok(Self { server, epoll, clients: Vec::new(), publisher: None, buffer, marks, tally })
     }
 
@@ -98,7 +98,10 @@ impl<'a> Swarm<'a> {
     }
 
     fn connect(&mut self, seat: &Seat) -> Result<()> {
-        let client = Client::connect(self.server.address, seat, &*self.server.dialect)?;
+        let Server { addresses, dialect, .. } = self.server;
+        // By turns: the nodes get equal shares without anything in front of them.
+        let node = self.clients.len() % addresses.len();
+        let client = Client::connect(addresses[node], node, seat, &**dialect)?;
         let index = self.clients.len() as u64;
         let interest = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT, index);
         self.epoll.add(client.socket(), interest).context("cannot watch a subscriber")?;
@@ -125,7 +128,7 @@ impl<'a> Swarm<'a> {
         let publisher = match &mut self.publisher {
             Some(publisher) => publisher,
             empty => {
-                let publisher = Publisher::connect(self.server)?;
+                let publisher = Publisher::connect(self.server, 0)?;
                 let interest = EpollEvent::new(EpollFlags::EPOLLIN, PUBLISHER);
                 self.epoll.add(publisher.socket(), interest).context("cannot watch")?;
                 empty.insert(publisher)

@@ -9,7 +9,7 @@ use crate::{
     bench::Outcome,
     machine::Machine,
     result::{Case, Measure, Row, median, medians, ratio},
-    scenario::{Goal, Times},
+    scenario::{Goal, RedisCore, Scenario, Times},
     server::Kind,
 };
 
@@ -68,15 +68,19 @@ fn judge(goal: &Goal, case: &str, outcome: &Outcome) -> (String, String, &'stati
         let of = |row: &&Row| row.server == kind && row.case == case && row.measure == goal.measure;
         outcome.rows.iter().filter(of).collect()
     };
-    let own = rows(Kind::Hub, case);
+    let own = rows(goal.server, case);
     let (reached, of) = match &goal.times {
         None => (median(own.iter().map(|row| row.value).collect()), String::new()),
         Some(Times::Floor) => (ratio(&own, &rows(Kind::Floor, case)), " × floor".to_owned()),
+        Some(Times::Hub) => (ratio(&own, &rows(Kind::Hub, case)), " × one node".to_owned()),
         Some(Times::Case(other)) => {
-            (ratio(&own, &rows(Kind::Hub, other)), format!(" × that of {other}"))
+            (ratio(&own, &rows(goal.server, other)), format!(" × that of {other}"))
         }
     };
-    let mut wanted = goal.measure.name().to_owned();
+    let mut wanted = match goal.server {
+        Kind::Hub => goal.measure.name().to_owned(),
+        other => format!("{}: {}", other.name(), goal.measure.name()),
+    };
     for (sign, bound) in [("≤", goal.at_most), ("≥", goal.at_least)] {
         if let Some(bound) = bound {
             wanted += &format!(" {sign} {}{of}", figure(bound));
@@ -95,6 +99,7 @@ fn scenario(out: &mut String, outcome: &Outcome) -> fmt::Result {
     for failure in &outcome.failures {
         writeln!(out, "**FAILED** {failure}\n")?;
     }
+    nodes(out, scenario)?;
     let settings = toml::to_string(&scenario.hub).unwrap_or_else(|error| error.to_string());
     if !settings.is_empty() {
         writeln!(
@@ -109,7 +114,7 @@ fn scenario(out: &mut String, outcome: &Outcome) -> fmt::Result {
     writeln!(out, "\n|---|---|{}", "---|".repeat(measures.len()))?;
     let cases: Vec<Case> = scenario.work.cases();
     for case in cases {
-        for kind in [Kind::Floor, Kind::Hub, Kind::Nchan, Kind::Nats] {
+        for kind in Kind::ALL {
             let Some(by) = medians.get(&(case.clone(), kind)) else { continue };
             write!(out, "| {} | {} |", case.1, kind.name())?;
             for measure in &measures {
@@ -124,6 +129,24 @@ fn scenario(out: &mut String, outcome: &Outcome) -> fmt::Result {
         writeln!(out, "{}: {reason}\n", kind.name())?;
     }
     Ok(())
+}
+
+/// Where two nodes run, and who goes to which.
+fn nodes(out: &mut String, scenario: &Scenario) -> fmt::Result {
+    if !scenario.servers.contains(&Kind::Cluster) {
+        return Ok(());
+    }
+    let redis = match scenario.redis {
+        RedisCore::WithServers => "the servers'",
+        RedisCore::WithLoad => "the load's",
+    };
+    writeln!(
+        out,
+        "Two nodes share one Redis (append-only file, synced every second) and the servers' core; Redis runs on {redis} \
+         core. Nothing is in front of them: subscribers and publishers take turns between the nodes, one publisher \
+         alone goes to the first, so half of what it publishes crosses. CPU and memory are those of both nodes \
+         together; Redis' own stand beside them.\n"
+    )
 }
 
 /// Three digits that mean something, thousands apart.

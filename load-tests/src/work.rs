@@ -9,14 +9,14 @@ mod storm;
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use hdrhistogram::Histogram;
 use serde::Deserialize;
 
 use crate::{
     mark::{Mark, now},
-    process::Process,
     result::{Case, Figures, Measure},
-    server::{Event, From, Kind, Seat, Site},
+    server::{Cpu, Event, From, Kind, Seat, Server, Site},
     swarm::{Swarm, Tally},
 };
 
@@ -88,22 +88,50 @@ fn batch(first: u64, count: usize, bytes: usize) -> Vec<Event> {
     (first..first + count as u64).map(event).collect()
 }
 
-fn latencies(tally: &Tally) -> [(Measure, f64); 3] {
+/// Of all subscribers together; of two nodes also what the second adds to the first.
+fn latencies(tally: &Tally) -> Result<Figures> {
     let ms = |nanoseconds: u64| nanoseconds as f64 / 1e6;
-    [
-        (Measure::LatencyP50, ms(tally.latency.value_at_quantile(0.5))),
-        (Measure::LatencyP99, ms(tally.latency.value_at_quantile(0.99))),
-        (Measure::LatencyMax, ms(tally.latency.max())),
-    ]
+    let p50 = |latency: &Histogram<u64>| ms(latency.value_at_quantile(0.5));
+    let Some((first, others)) = tally.latency.split_first() else { return Ok(Vec::new()) };
+    let mut all = first.clone();
+    for other in others {
+        all.add(other).context("latencies that do not add up")?;
+    }
+    let mut figures = vec![
+        (Measure::LatencyP50, p50(&all)),
+        (Measure::LatencyP99, ms(all.value_at_quantile(0.99))),
+        (Measure::LatencyMax, ms(all.max())),
+    ];
+    if let [second] = others {
+        figures.extend([
+            (Measure::FirstNodeP50, p50(first)),
+            (Measure::SecondNodeP50, p50(second)),
+            (Measure::SecondNodeAdds, p50(second) - p50(first)),
+        ]);
+    }
+    Ok(figures)
+}
+
+/// Microseconds of processor time for each of `count`, as `measure`; what Redis used beside it.
+fn cpu_per(measure: Measure, cpu: Cpu, count: f64) -> Figures {
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / count;
+    let redis = cpu.redis.map(|redis| {
+        let beside = match measure {
+            Measure::CpuPerEvent => Measure::RedisCpuPerEvent,
+            _ => Measure::RedisCpuPerDelivery,
+        };
+        (beside, each(redis))
+    });
+    [(measure, each(cpu.nodes))].into_iter().chain(redis).collect()
 }
 
 /// Waits until the server has come to rest after what was done to it.
-fn rest(swarm: &mut Swarm<'_>, process: &Process) -> Result<()> {
+fn rest(swarm: &mut Swarm<'_>, server: &Server) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        let before = process.cpu()?;
+        let before = server.cpu()?;
         swarm.until_time(Instant::now() + Duration::from_millis(200))?;
-        if process.cpu()?.saturating_sub(before) < Duration::from_millis(4) {
+        if server.cpu()?.since(before).nodes < Duration::from_millis(4) {
             return Ok(());
         }
         anyhow::ensure!(Instant::now() < deadline, "the server does not come to rest");

@@ -1,5 +1,5 @@
 //! The generator does what it says: a small scenario of each kind against a real hub, built beside it.
-#![allow(clippy::unwrap_used)] // a test may stop at what it did not expect, its helpers too
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::{
     fs,
@@ -13,7 +13,11 @@ use tempfile::TempDir;
 #[test]
 fn small_scenarios_leave_rows_a_table_and_a_plot() {
     let out = tempfile::tempdir().unwrap();
-    let output = run(&["fanout", "idle", "stalled", "storm", "stored"], &hub(), &out);
+    let output = run(
+        &["fanout", "idle", "stalled", "storm", "stored", "two-nodes", "two-nodes-stored"],
+        &hub(),
+        &out,
+    );
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let table = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
     let folder = table.parent().unwrap();

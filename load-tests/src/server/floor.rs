@@ -86,7 +86,7 @@ pub(super) fn start(site: &Site, folder: &Path) -> Result<Started> {
     let mut process = Process::start(&command, site.core, &folder.join("log"))?;
     let address = process.wait_for("listening on ", PATIENCE)?;
     let address: SocketAddr = address.parse().context("the floor's address")?;
-    Ok(Started { address, publisher: address, process, dialect: Box::new(Floor) })
+    Ok(Started::alone(address, address, process, Floor))
 }
 
 struct Floor;

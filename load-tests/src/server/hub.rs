@@ -1,6 +1,6 @@
 //! The hub under test.
 
-use std::{path::Path, process::Command};
+use std::{net::SocketAddr, path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 use jsonwebtoken::{EncodingKey, Header, encode};
@@ -16,30 +16,40 @@ use crate::{
 /// Starts a hub on an empty data folder.
 pub(super) fn start(site: &Site, folder: &Path, settings: &toml::Table) -> Result<Started> {
     let secret = secret()?;
+    let (process, address) = node(site, folder, settings, &secret, &[])?;
+    Ok(Started::alone(address, address, process, Hub::new(&secret)?))
+}
+
+/// Starts a hub whose folder, secret and further arguments are given.
+pub(super) fn node(
+    site: &Site,
+    folder: &Path,
+    settings: &toml::Table,
+    secret: &str,
+    arguments: &[&str],
+) -> Result<(Process, SocketAddr)> {
     let mut settings = settings.clone();
-    settings.insert("secret".into(), secret.clone().into());
+    settings.insert("secret".into(), secret.into());
     let file = folder.join("pulsehub.toml");
     std::fs::write(&file, toml::to_string(&settings).context("the hub's settings")?)
         .context("cannot write the hub's settings")?;
     let mut command = Command::new(&site.hub);
     command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(&file);
-    command.arg("--data").arg(folder.join("data"));
+    command.arg("--data").arg(folder.join("data")).args(arguments);
     let mut process = Process::start(&command, site.core, &folder.join("log"))?;
     let address = process.wait_for("listening on http://", PATIENCE)?;
-    let address = address.parse().context("the hub's address")?;
-    let dialect = Box::new(Hub::new(&secret)?);
-    Ok(Started { address, publisher: address, process, dialect })
+    Ok((process, address.parse().context("the hub's address")?))
 }
 
 /// The hub wants a secret of its own; nobody else needs to know it.
-fn secret() -> Result<String> {
+pub(super) fn secret() -> Result<String> {
     let mut bytes = [0; 32];
     let mut random = std::fs::File::open("/dev/urandom").context("no random bytes")?;
     std::io::Read::read_exact(&mut random, &mut bytes).context("no random bytes")?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-struct Hub {
+pub(super) struct Hub {
     key: EncodingKey,
     publisher: String,
 }
@@ -53,7 +63,7 @@ struct Claims {
 }
 
 impl Hub {
-    fn new(secret: &str) -> Result<Self> {
+    pub(super) fn new(secret: &str) -> Result<Self> {
         let key = EncodingKey::from_secret(secret.as_bytes());
         let publisher = token(&key, "publisher")?;
         Ok(Self { key, publisher })

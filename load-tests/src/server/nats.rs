@@ -29,7 +29,7 @@ pub(super) fn start(site: &Site, folder: &Path) -> Result<Started> {
     let mut process = Process::start(&command, site.core, &folder.join("log"))?;
     super::wait_until_open(&mut process, address)?;
     super::wait_until_open(&mut process, other)?;
-    Ok(Started { address, publisher: other, process, dialect: Box::new(Nats) })
+    Ok(Started::alone(address, other, process, Nats))
 }
 
 struct Nats;

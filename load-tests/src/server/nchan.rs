@@ -28,7 +28,7 @@ pub(super) fn start(site: &Site, folder: &Path) -> Result<Started> {
     command.arg("-c").arg(&file).arg("-p").arg(folder).args(["-e", "stderr"]);
     let mut process = Process::start(&command, site.core, &folder.join("log"))?;
     super::wait_until_open(&mut process, address)?;
-    Ok(Started { address, publisher: address, process, dialect: Box::new(Nchan) })
+    Ok(Started::alone(address, address, process, Nchan))
 }
 
 struct Nchan;

@@ -32,6 +32,8 @@ pub(super) struct Client {
     /// To be sent when the socket takes it: first of all the upgrade, when it is connected.
     outbox: Vec<u8>,
     join: Option<Vec<u8>>,
+    /// The server's node it is connected to.
+    node: usize,
     stream: u32,
     /// The number of the next event of the stream.
     next: u64,
@@ -39,7 +41,12 @@ pub(super) struct Client {
 
 impl Client {
     /// Begins to connect; the upgrade follows when the socket can be written to.
-    pub(super) fn connect(address: SocketAddr, seat: &Seat, dialect: &dyn Dialect) -> Result<Self> {
+    pub(super) fn connect(
+        address: SocketAddr,
+        node: usize,
+        seat: &Seat,
+        dialect: &dyn Dialect,
+    ) -> Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)
             .context("no socket (is the limit of open files too low?)")?;
         socket.set_nonblocking(true)?;
@@ -56,6 +63,7 @@ impl Client {
             inbox: Vec::new(),
             outbox: dialect.upgrade(seat),
             join: dialect.join(seat),
+            node,
             stream: seat.stream,
             next: seat.first,
         })
@@ -177,14 +185,16 @@ impl Client {
         tally: &mut Tally,
     ) -> Result<(), String> {
         let (stream, mut next, mut fault) = (self.stream, self.next, None);
+        let Tally { latency, deliveries, .. } = tally;
+        let latency = latency.get_mut(self.node).ok_or("a node that is not counted")?;
         marks.find(payload, |mark| {
             if (mark.stream, mark.number) != (stream, next) && fault.is_none() {
                 let (wrong, number) = (mark.stream, mark.number);
                 fault = Some(format!("{number} of stream {wrong} for {next} of {stream}"));
             }
             next = mark.number + 1;
-            tally.deliveries += 1;
-            tally.latency.saturating_record(received.saturating_sub(mark.published));
+            *deliveries += 1;
+            latency.saturating_record(received.saturating_sub(mark.published));
         })?;
         self.next = next;
         fault.map_or(Ok(()), Err)
@@ -251,11 +261,11 @@ mod tests {
             bytes.extend(frame::from_server(frame::TEXT, payload.as_bytes()));
         }
         let seat = Seat { topics: vec![], stream: 0, first: 1, user: 0, from: From::Now };
-        let mut client = Client::connect(listener.local_addr().unwrap(), &seat, &Bare).unwrap();
+        let mut client = Client::connect(listener.local_addr().unwrap(), 0, &seat, &Bare).unwrap();
         let mut server = listener.accept().unwrap().0;
         client.socket.set_nonblocking(false).unwrap();
         client.write().unwrap();
-        let mut tally = Tally::new().unwrap();
+        let mut tally = Tally::new(1).unwrap();
         for piece in bytes.chunks(piece) {
             server.write_all(piece).unwrap();
             let (mut buffer, before) = (vec![0; 4096], tally.bytes);
@@ -271,7 +281,7 @@ mod tests {
         for piece in [1, 7, 4096] {
             let tally = receive(&[1, 2, 3], piece);
             tally.check().unwrap();
-            assert_eq!((tally.deliveries, tally.latency.len()), (3, 3));
+            assert_eq!((tally.deliveries, tally.latency[0].len()), (3, 3));
         }
     }
 

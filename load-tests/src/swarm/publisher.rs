@@ -20,8 +20,10 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    pub(crate) fn connect(server: &Server) -> Result<Self> {
-        let mut socket = TcpStream::connect(server.publisher).context("cannot publish")?;
+    /// Connects the publisher of that index; they take turns between the server's nodes.
+    pub(crate) fn connect(server: &Server, index: usize) -> Result<Self> {
+        let address = server.publishers[index % server.publishers.len()];
+        let mut socket = TcpStream::connect(address).context("cannot publish")?;
         socket.set_nodelay(true)?;
         socket.write_all(&server.dialect.greet()).context("cannot greet the server")?;
         socket.set_nonblocking(true)?;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use serde::Deserialize;
 
-use super::{AT_ONCE, Job, latencies};
+use super::{AT_ONCE, Job, cpu_per, latencies};
 use crate::{
     mark::{Mark, now},
     result::{Case, Figures, Measure},
@@ -101,20 +101,18 @@ impl Distinct {
         }
         swarm.until("the answer", |swarm| swarm.unacknowledged() == 0)?;
         swarm.tally.reset();
-        let (cpu, start) = (server.process.cpu()?, Instant::now());
+        let (cpu, start) = (server.cpu()?, Instant::now());
         for index in 1..=self.publishes {
             swarm.publish(&[sequence.event(self.bytes)])?;
             swarm.until("the deliveries", |swarm| {
                 swarm.unacknowledged() == 0 && swarm.tally.deliveries == index * matches
             })?;
         }
-        let (time, cpu) = (start.elapsed(), server.process.cpu()?.saturating_sub(cpu));
+        let (time, cpu) = (start.elapsed(), server.cpu()?.since(cpu));
         let events = self.publishes as f64;
-        let mut figures = vec![
-            (Measure::CpuPerEvent, cpu.as_secs_f64() * 1e6 / events),
-            (Measure::EventsPerSecond, events / time.as_secs_f64()),
-        ];
-        figures.extend(latencies(&swarm.tally));
+        let mut figures = cpu_per(Measure::CpuPerEvent, cpu, events);
+        figures.push((Measure::EventsPerSecond, events / time.as_secs_f64()));
+        figures.extend(latencies(&swarm.tally)?);
         Ok(figures)
     }
 }

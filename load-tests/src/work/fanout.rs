@@ -63,16 +63,16 @@ impl Fanout {
         self.drive(&mut swarm, subscribers, pace, self.warm_up, 1)?;
         let first = 1 + self.warm_up * self.batch as u64;
         swarm.tally.reset();
-        let (cpu, start) = (server.process.cpu()?, Instant::now());
+        let (cpu, start) = (server.cpu()?, Instant::now());
         self.drive(&mut swarm, subscribers, pace, self.publishes, first)?;
-        let (time, cpu) = (start.elapsed(), server.process.cpu()?.saturating_sub(cpu));
+        let (time, cpu) = (start.elapsed(), server.cpu()?.since(cpu));
         let deliveries = swarm.tally.deliveries as f64;
-        let mut figures = vec![
-            (Measure::CpuPerDelivery, cpu.as_secs_f64() * 1e6 / deliveries),
+        let mut figures = super::cpu_per(Measure::CpuPerDelivery, cpu, deliveries);
+        figures.extend([
             (Measure::DeliveriesPerSecond, deliveries / time.as_secs_f64()),
             (Measure::BytesPerDelivery, swarm.tally.bytes as f64 / deliveries),
-        ];
-        figures.extend(super::latencies(&swarm.tally));
+        ]);
+        figures.extend(super::latencies(&swarm.tally)?);
         Ok(figures)
     }
 

@@ -7,7 +7,6 @@ use serde::Deserialize;
 
 use super::{AT_ONCE, Job, batch, equal_seats};
 use crate::{
-    process::Process,
     result::{Case, Figures, Measure},
     server::{From, Kind, Server},
     swarm::Swarm,
@@ -36,7 +35,7 @@ impl Idle {
     pub(super) fn run(&self, case: usize, job: &Job<'_>) -> Result<Figures> {
         let Some(&count) = self.connections.get(case) else { bail!("no case {case}") };
         let mut figures = vec![(Measure::IdleMemory, self.memory(count, job, 0)?)];
-        if job.kind == Kind::Hub && self.replay > 0 {
+        if matches!(job.kind, Kind::Hub | Kind::Cluster) && self.replay > 0 {
             figures.push((Measure::ReplayedMemory, self.memory(count, job, self.replay)?));
         }
         Ok(figures)
@@ -56,27 +55,27 @@ impl Idle {
             // The first quarter pays for what is made once, and uses up memory that was freed: what the others add
             // is what one more connection costs.
             swarm.open(&equal_seats(first, 1, &from), AT_ONCE)?;
-            let before = steady(&server.process)?;
+            let before = steady(&server)?;
             swarm.open(&equal_seats(count - first, 1, &from), AT_ONCE)?;
-            let after = steady(&server.process)?;
+            let after = steady(&server)?;
             let expected = count as u64 * replay;
             if swarm.tally.deliveries != expected {
                 bail!("{} events were replayed, not {expected}", swarm.tally.deliveries);
             }
             after.saturating_sub(before)
         };
-        server.process.check()?;
+        server.check()?;
         Ok(growth as f64 / 1024.0 / (count - first) as f64)
     }
 }
 
 /// The memory of a server that has come to rest.
-fn steady(process: &Process) -> Result<u64> {
+fn steady(server: &Server) -> Result<u64> {
     let start = Instant::now();
-    let (mut rss, mut since) = (process.rss()?, Instant::now());
+    let (mut rss, mut since) = (server.rss()?, Instant::now());
     while since.elapsed() < STEADY {
         std::thread::sleep(Duration::from_millis(100));
-        let now = process.rss()?;
+        let now = server.rss()?;
         if now.abs_diff(rss) > rss / 500 {
             (rss, since) = (now, Instant::now());
         }
@@ -84,5 +83,5 @@ fn steady(process: &Process) -> Result<u64> {
             bail!("the server's memory still moves after {PATIENCE:?}");
         }
     }
-    process.rss()
+    server.rss()
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
-use super::{AT_ONCE, Job, batch, equal_seats, latencies, rest};
+use super::{AT_ONCE, Job, batch, cpu_per, equal_seats, latencies, rest};
 use crate::{
     result::{Case, Figures, Measure},
     server::{From, Server},
@@ -46,8 +46,8 @@ impl Stalled {
         if stalled {
             swarm.stall(readers, true)?;
         }
-        rest(&mut swarm, &server.process)?;
-        let (rss, cpu, start) = (server.process.rss()?, server.process.cpu()?, Instant::now());
+        rest(&mut swarm, &server)?;
+        let (rss, cpu, start) = (server.rss()?, server.cpu()?, Instant::now());
         for index in 0..self.publishes {
             let due = Duration::from_secs_f64(index as f64 / f64::from(self.per_second));
             swarm.until_time(start + due)?;
@@ -56,14 +56,12 @@ impl Stalled {
         let all = self.publishes * self.batch as u64;
         let readers_all = all * (readers + usize::from(!stalled)) as u64;
         swarm.until("all deliveries", |swarm| swarm.tally.deliveries == readers_all)?;
-        let cpu = server.process.cpu()?.saturating_sub(cpu);
-        rest(&mut swarm, &server.process)?;
-        let growth = server.process.rss()?.saturating_sub(rss);
-        let mut figures = vec![
-            (Measure::CpuPerDelivery, cpu.as_secs_f64() * 1e6 / readers_all as f64),
-            (Measure::MemoryGrowth, growth as f64 / f64::from(1 << 20)),
-        ];
-        figures.extend(latencies(&swarm.tally));
+        let cpu = server.cpu()?.since(cpu);
+        rest(&mut swarm, &server)?;
+        let growth = server.rss()?.saturating_sub(rss);
+        let mut figures = cpu_per(Measure::CpuPerDelivery, cpu, readers_all as f64);
+        figures.push((Measure::MemoryGrowth, growth as f64 / f64::from(1 << 20)));
+        figures.extend(latencies(&swarm.tally)?);
         if stalled {
             self.catch_up(&mut swarm, readers, all)?;
         }

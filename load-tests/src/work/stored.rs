@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use serde::Deserialize;
 
-use super::Job;
+use super::{Job, cpu_per};
 use crate::{
     mark::{Mark, now},
     result::{Case, Figures, Measure},
-    server::{Event, Server},
+    server::{Cpu, Event, Server},
     swarm::Publisher,
 };
 
@@ -58,9 +58,9 @@ impl Stored {
                 bytes
             })
             .collect();
-        let (cpu, start) = (server.process.cpu()?, Instant::now());
+        let (cpu, start) = (server.cpu()?, Instant::now());
         let answers = send(&requests, case.connections, &server)?;
-        let (time, cpu) = (start.elapsed(), server.process.cpu()?.saturating_sub(cpu));
+        let (time, cpu) = (start.elapsed(), server.cpu()?.since(cpu));
         let events = case.requests * case.batch;
         check(&answers, events)?;
         Ok(figures(events, case.requests, time, cpu))
@@ -79,7 +79,7 @@ fn send(requests: &[Vec<u8>], connections: usize, server: &Server) -> Result<Vec
     let mut waiting = requests.iter();
     let (mut publishers, mut answers) = (Vec::new(), Vec::with_capacity(requests.len()));
     for (index, request) in waiting.by_ref().take(connections).enumerate() {
-        let mut publisher = Publisher::connect(server)?;
+        let mut publisher = Publisher::connect(server, index)?;
         publisher.send(request)?;
         epoll.add(publisher.socket(), interest(&publisher, index)).context("cannot watch")?;
         publishers.push(publisher);
@@ -139,12 +139,14 @@ fn check(answers: &[Vec<u8>], events: u64) -> Result<()> {
     Ok(())
 }
 
-fn figures(events: u64, requests: u64, time: Duration, cpu: Duration) -> Figures {
-    let (time, cpu) = (time.as_secs_f64(), cpu.as_secs_f64());
-    vec![
-        (Measure::EventsPerSecond, events as f64 / time),
-        (Measure::RequestsPerSecond, requests as f64 / time),
-        (Measure::CpuPerEvent, cpu * 1e6 / events as f64),
-        (Measure::CpuShare, 100.0 * cpu / time),
-    ]
+fn figures(events: u64, requests: u64, time: Duration, cpu: Cpu) -> Figures {
+    let share = |cpu: Duration| 100.0 * cpu.as_secs_f64() / time.as_secs_f64();
+    let mut figures = cpu_per(Measure::CpuPerEvent, cpu, events as f64);
+    figures.extend([
+        (Measure::EventsPerSecond, events as f64 / time.as_secs_f64()),
+        (Measure::RequestsPerSecond, requests as f64 / time.as_secs_f64()),
+        (Measure::CpuShare, share(cpu.nodes)),
+    ]);
+    figures.extend(cpu.redis.map(|redis| (Measure::RedisCpuShare, share(redis))));
+    figures
 }

@@ -40,18 +40,18 @@ impl Storm {
         let position = position(swarm.answer())?;
         swarm.drop_all();
         self.publish(&mut swarm, 2, self.missed)?;
-        rest(&mut swarm, &server.process)?;
+        rest(&mut swarm, &server)?;
 
         swarm.tally.reset();
-        let (cpu, start) = (server.process.cpu()?, Instant::now());
+        let (cpu, start) = (server.cpu()?, Instant::now());
         swarm.open(&equal_seats(count, 2, &From::Position(position)), count)?;
-        let (time, cpu) = (start.elapsed(), server.process.cpu()?.saturating_sub(cpu));
+        let (time, cpu) = (start.elapsed(), server.cpu()?.since(cpu));
         delivered(&mut swarm, count * self.missed)?;
         self.publish(&mut swarm, 2 + self.missed as u64, self.afterwards)?;
         delivered(&mut swarm, count * (self.missed + self.afterwards))?;
         Ok(vec![
             (Measure::SecondsUntilLive, time.as_secs_f64()),
-            (Measure::CpuSeconds, cpu.as_secs_f64()),
+            (Measure::CpuSeconds, cpu.nodes.as_secs_f64()),
         ])
     }
 
