@@ -25,6 +25,8 @@ export default defineConfig({
     },
   },
   test: {
+    // Files of browser tests mostly wait, each for its own hub and browser.
+    maxWorkers: 2,
     projects: [
       { extends: true, test: { name: "unit", include: ["src/**/*.test.ts"] } },
       {
@@ -34,8 +36,6 @@ export default defineConfig({
           include: ["tests/**/*.test.ts"],
           testTimeout: 60_000,
           hookTimeout: 60_000,
-          // Each file starts a hub and a browser; on two cores more than one at a time only waits.
-          fileParallelism: false,
         },
       },
     ],

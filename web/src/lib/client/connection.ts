@@ -134,8 +134,7 @@ export class Connection {
         answered({ type: "error", id, code: "limit_exceeded", message: why, retryable: false });
         return;
       }
-      question.sentAt = this.#environment.now();
-      this.#socket.send(text);
+      if (this.#send(text)) question.sentAt = this.#environment.now();
     });
     return { cancel: () => sending.cancel() && this.#questions.delete(id) };
   }
@@ -170,10 +169,17 @@ export class Connection {
     for (const { answered, sentAt } of questions) answered(sentAt === undefined ? "unsent" : "lost");
   }
 
+  /** A socket whose close is under way takes nothing more: false. When it has closed, the question is told as unsent. */
+  #send(text: string): boolean {
+    if (this.#socket.readyState !== OPEN) return false;
+    this.#socket.send(text);
+    return true;
+  }
+
   #open(): void {
     const id = ++this.#lastId;
     this.#began = this.#environment.now();
-    this.#outbox.urgent(() => this.#socket.send(JSON.stringify({ type: "connect", id, ...this.#hello })));
+    this.#outbox.urgent(() => this.#send(JSON.stringify({ type: "connect", id, ...this.#hello })));
     this.#owner.opened();
   }
 
@@ -195,7 +201,7 @@ export class Connection {
         if (!this.#connected) this.#welcome(message);
         return;
       case "ping":
-        this.#outbox.urgent(() => this.#socket.send('{"type":"pong"}'));
+        this.#outbox.urgent(() => this.#send('{"type":"pong"}'));
         this.#compareClocks(message.time);
         break;
       case "reconnect":

@@ -135,6 +135,16 @@ test("a ping moves those that have caught up, and no others", async () => {
   expect(await reconnect()).toMatchObject({ resume: "e:501" });
 });
 
+test("a socket whose close is under way is not written to, and the next one is asked", async () => {
+  const { world, client, reconnect } = await subscribed();
+  const before = world.socket.sent.length;
+  world.socket.readyState = 2;
+  client.subscribe({ topics: ["b"] }, new Told().handlers);
+  expect(world.socket.sent.length).toBe(before);
+  await reconnect();
+  expect(world.socket.all("subscribe").map(({ sub }) => sub)).toEqual(["a", "b"]);
+});
+
 test("a gap is told, and the subscription goes on behind it", async () => {
   const { world, client, told, subscription, reconnect } = await subscribed();
   const gaps: unknown[] = [];
