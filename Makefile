@@ -21,7 +21,7 @@ page:
 # Everything CI runs: format, lints, documentation, every Rust, page and browser test.
 test: setup lint page
 	npm --prefix web run check
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps $(CARGO_FLAGS)
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps $(CARGO_FLAGS)
 	cargo test --workspace $(CARGO_FLAGS)
 	PULSEHUB_BIN="$(CURDIR)/target/debug/pulsehub" npm --prefix web test
 

@@ -215,8 +215,8 @@ impl Store {
         }
     }
 
-    /// Takes or renews the lease of the durable consumer `name` for `holder`, for [`LEASE`]; None
-    /// while another holds it.
+    /// Takes or renews the lease of the durable consumer `name` for `holder`, for
+    /// [`LEASE`](crate::lease::LEASE); None while another holds it.
     pub async fn lease(&self, name: &str, holder: &str) -> Result<Option<Fence>, StoreError> {
         match self {
             // The lock on the data folder lets only one node run: the lease is its own.
