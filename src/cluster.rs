@@ -76,9 +76,14 @@ impl Cluster {
                 wait.arg(&reply).arg(PATIENCE.as_secs_f64());
                 let answer: Option<(String, String)> = self.send(&mut connection, &wait).await?;
                 let Some((_, answer)) = answer else { break };
-                let found: Option<Vec<Value>> = serde_json::from_str(&answer).ok();
-                answers.connections.extend(found.into_iter().flatten());
-                answers.missing -= 1;
+                match serde_json::from_str::<Vec<Value>>(&answer) {
+                    Ok(found) => {
+                        answers.connections.extend(found);
+                        answers.missing -= 1;
+                    }
+                    // That node stays missing, which the answer tells.
+                    Err(error) => tracing::warn!(%error, "a node's connections cannot be read"),
+                }
             }
             Ok(())
         };

@@ -6,11 +6,11 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderValue, StatusCode, header, request::Parts};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::{AppState, Caller, Problem, body, credentials};
+use super::{AppState, Caller, GatherError, Problem, body, credentials};
 use crate::{access, auth::Principal, grants::Grants, time::Millis};
 
 #[derive(Serialize)]
@@ -63,13 +63,16 @@ impl<'a> Session<'a> {
 }
 
 /// Turns the code of a sign-in link, a token or an API key into a session. It needs no other
-/// credentials.
+/// credentials; but a page of another origin may not sign its visitors in as somebody else.
 pub(super) async fn begin(
     State(state): State<AppState>,
-    headers: HeaderMap,
+    parts: Parts,
     body: Body,
 ) -> Result<Response, Problem> {
-    let (session, principal) = match body::json(&headers, body, &state).await? {
+    if parts.headers.contains_key(header::ORIGIN) && !credentials::is_same_origin(&parts) {
+        return Err(GatherError::CrossOrigin.into());
+    }
+    let (session, principal) = match body::json(&parts.headers, body, &state).await? {
         SignIn::Code(code) => state.access.exchange(&code).await?,
         SignIn::Token(token) => state.access.sign_in(&token).await?,
     };

@@ -112,3 +112,26 @@ async fn a_session_begins_with_a_token_and_lasts_no_longer() {
     server.state.clock.set(NOW + 60_000);
     with().await.assert_problem(401, "unauthorized");
 }
+
+#[tokio::test]
+async fn a_foreign_page_signs_nobody_in() {
+    let server = Server::new();
+    let body = json!({"token": token("ada", &["a.**"], None, 60)}).to_string();
+    let sign_in = |origin: Option<&str>| {
+        let request = Request::post("/api/v1/session")
+            .header("host", "hub.example")
+            .header("content-type", "application/json");
+        let request = match origin {
+            Some(origin) => request.header("origin", origin),
+            None => request,
+        };
+        server.send(request.body(body.clone().into()).unwrap())
+    };
+    for origin in ["https://evil.example", "null"] {
+        let answer = sign_in(Some(origin)).await;
+        answer.assert_problem(403, "cross_origin");
+        assert!(!answer.headers.contains_key(header::SET_COOKIE));
+    }
+    assert_eq!(sign_in(Some("https://hub.example")).await.status, StatusCode::OK);
+    assert_eq!(sign_in(None).await.status, StatusCode::OK);
+}
