@@ -1,14 +1,15 @@
 //! A durable consumer: a name, a lease, a saved cursor. One node at a time has it; when that node
 //! dies, another goes on from the cursor within seconds.
 
+mod reader;
+
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
+pub use self::reader::{Delivery, Reader};
 use crate::{
     broker::{Broker, ReadError, Resumption},
     lease::{Fence, LEASE},
-    position::{Offset, Position},
+    position::Position,
     store::{Store, StoreError},
     topic::TopicFilter,
 };
@@ -29,20 +30,7 @@ pub struct Holding {
     consumer: Consumer,
     fence: Fence,
     renewed: Instant,
-    at: Offset,
-    /// Whether the next delivery has to say that something is missing.
-    has_gap: bool,
-}
-
-/// What comes next for a consumer.
-#[derive(Debug, Clone)]
-pub struct Delivery {
-    /// The events that match, as their outward JSON.
-    pub events: Vec<(Offset, Bytes)>,
-    /// Whether events before these are missing.
-    pub has_gap: bool,
-    /// To be acknowledged once all of them are done.
-    pub position: Position,
+    reader: Reader,
 }
 
 /// Why a consumer cannot go on.
@@ -63,8 +51,6 @@ pub enum ConsumerError {
 const ASK: Duration = Duration::from_millis(500);
 /// A lease is renewed when so much of it has gone by.
 const RENEW: Duration = Duration::from_secs(LEASE.as_secs() / 3);
-/// About how much one delivery holds.
-const CHUNK: usize = 256 << 10;
 
 impl Consumer {
     /// The consumer `name` of what `filter` matches; `holder` is this node.
@@ -86,14 +72,15 @@ impl Consumer {
                 None => tokio::time::sleep(ASK).await,
             }
         };
-        let (at, has_gap) = match self.store.load_cursor(&self.name).await? {
-            None => (self.broker.head().offset, false),
+        let reader = |after| Reader::new(self.filter.clone(), self.broker.clone(), after);
+        let reader = match self.store.load_cursor(&self.name).await? {
+            None => reader(self.broker.head().offset),
             Some(position) => match self.broker.resume(position).await? {
-                Resumption::From(offset) => (offset, false),
-                Resumption::Lost(to) => (to.offset, true),
+                Resumption::From(offset) => reader(offset),
+                Resumption::Lost(to) => reader(to.offset).behind_gap(),
             },
         };
-        Ok(Holding { consumer: self.clone(), fence, renewed: Instant::now(), at, has_gap })
+        Ok(Holding { consumer: self.clone(), fence, renewed: Instant::now(), reader })
     }
 }
 
@@ -105,33 +92,11 @@ impl Holding {
 
     /// Waits for what comes next.
     pub async fn next(&mut self) -> Result<Delivery, ConsumerError> {
-        let consumer = self.consumer.clone();
-        let mut tail = consumer.broker.tail();
         loop {
             self.renew().await?;
-            let head = *tail.borrow_and_update();
-            if head <= self.at {
-                // Woken by the log, or by the lease that wants to be renewed.
-                let _ = tokio::time::timeout(RENEW, tail.changed()).await;
-                continue;
-            }
-            let chunk = consumer.broker.read(self.at, head, &consumer.filter, CHUNK).await?;
-            if chunk.trimmed_through > self.at {
-                self.has_gap = true;
-                self.at = chunk.trimmed_through;
-                continue;
-            }
-            let records = chunk.blocks.iter().flat_map(|block| block.records_after(self.at));
-            let events: Vec<_> = records
-                .take_while(|record| record.offset() <= chunk.reached)
-                .filter(|record| consumer.filter.matches(record.topic()))
-                .map(|record| (record.offset(), record.shared_json()))
-                .collect();
-            self.at = chunk.reached;
-            if !events.is_empty() || self.has_gap {
-                let position = consumer.broker.position(self.at);
-                let has_gap = std::mem::take(&mut self.has_gap);
-                return Ok(Delivery { events, has_gap, position });
+            // Woken by the log, or by the lease that wants to be renewed.
+            if let Ok(next) = tokio::time::timeout(RENEW, self.reader.next()).await {
+                return Ok(next?);
             }
         }
     }

@@ -40,8 +40,8 @@ async fn take(holding: &mut Holding, count: usize, is_done: bool) -> Vec<String>
     while ids.len() < count {
         let delivery = holding.next().await.unwrap();
         assert!(!delivery.has_gap);
-        for (_, json) in &delivery.events {
-            let event: serde_json::Value = serde_json::from_slice(json).unwrap();
+        for record in delivery.records() {
+            let event: serde_json::Value = serde_json::from_slice(record.json()).unwrap();
             ids.push(event["id"].as_str().unwrap().to_owned());
         }
         if is_done {
