@@ -18,6 +18,7 @@ mod latest;
 mod limits;
 mod proxy;
 mod seam;
+mod series;
 mod socket;
 mod socket_access;
 mod store;

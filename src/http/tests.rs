@@ -74,7 +74,17 @@ impl Server {
             limits: config.limits,
             telemetry: telemetry.clone(),
         });
+        let series = Series::new(
+            config.series,
+            Arc::new([]),
+            broker.clone(),
+            store.clone(),
+            "here",
+            clock.clone(),
+            telemetry.clone(),
+        );
         let state = Arc::new(Services {
+            series,
             connections: Connections::new(10, telemetry.clone()),
             terms,
             tasks: TaskTracker::new(),
