@@ -70,3 +70,10 @@ pub(crate) fn auth_config(text: &str) -> auth::Config {
     table.extend(text.parse::<toml::Table>().unwrap());
     table.try_into().unwrap()
 }
+
+/// Sends a signal to a process of the test's own.
+pub(crate) fn signal(process: u32, name: &str) {
+    let mut kill = std::process::Command::new("kill");
+    let sent = kill.args([format!("-{name}"), process.to_string()]).status().unwrap();
+    assert!(sent.success());
+}
