@@ -1,6 +1,7 @@
 //! The HTTP side: one route table, and what every request passes on its way to it.
 
 mod body;
+mod compat;
 mod config;
 pub mod credentials;
 mod error;
@@ -125,8 +126,12 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/connections", get(nodes::connections))
         .route("/metrics", get(operations::metrics))
         .layer(CompressionLayer::new());
+    let taking = Router::new()
+        .route("/api/v1/publish", post(publish::publish))
+        .route("/api/{app}/metrics", post(compat::metrics))
+        .route("/api/{app}/events", post(compat::events))
+        .layer(decompression);
     Router::new()
-        .route("/api/v1/publish", post(publish::publish).layer(decompression))
         .route("/api/v1/tickets", post(sessions::ticket))
         .route("/api/v1/session", get(sessions::whoami).post(sessions::begin).delete(sessions::end))
         .route("/api/v1/nodes", get(nodes::nodes))
@@ -139,6 +144,7 @@ pub fn router(state: AppState) -> Router {
         .route("/healthz", get(operations::health))
         .route("/readyz", get(operations::ready))
         .route("/readyz/publishing", get(operations::ready_publishing))
+        .merge(taking)
         .merge(compressed)
         .fallback(page::fallback)
         .method_not_allowed_fallback(async || Problem::method_not_allowed())

@@ -4,6 +4,7 @@ pub(crate) mod checker;
 pub(crate) mod dice;
 pub(crate) mod hub;
 pub(crate) mod process;
+pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod redis;
 
