@@ -5,6 +5,7 @@
 //! docs/series.md tells what becomes a series, and how to ask.
 
 mod chunk;
+pub mod derive;
 pub mod extract;
 mod figure;
 mod follow;
@@ -24,7 +25,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::query::as_object;
 pub use self::{
-    extract::{Found, Incoming, Rule, Rules},
+    extract::{Found, Incoming, Rules},
     query::{Agg, AggError, Columns, Described, MAX_POINTS, MAX_SERIES, POINTS, QuerySpec},
     read::May,
     sample::{Dropped, Kind, Labels, Name, Sample, Value},
@@ -38,7 +39,7 @@ use self::{
 use crate::{
     broker::Broker,
     consumer::Delivery,
-    position::Position,
+    position::{Offset, Position},
     store::{Store, StoreError},
     telemetry::Telemetry,
     time::{Clock, Span},
@@ -93,6 +94,7 @@ struct Inner {
     /// Held for as long as one delivery is added or one series is read, never while waiting.
     table: RwLock<Table>,
     changes: watch::Sender<u64>,
+    reached: watch::Sender<Offset>,
 }
 
 /// A series in the list of all.
@@ -130,12 +132,18 @@ impl Series {
             telemetry,
             table,
             changes: watch::Sender::new(0),
+            reached: watch::Sender::new(0),
         }))
     }
 
     /// Moves when any series has changed.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
+    }
+
+    /// How far the log has been followed: everything up to there is in its series.
+    pub fn reached(&self) -> watch::Receiver<Offset> {
+        self.0.reached.subscribe()
     }
 
     /// The series for which `filter` holds, ordered by name, topic and labels.
@@ -183,8 +191,12 @@ impl Inner {
         Table::new(Bounds::new(&self.config), self.rules.clone(), self.telemetry.clone())
     }
 
-    fn changed(&self) {
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    /// Tells those who wait; with the lock given back.
+    fn tell(&self, reached: Offset, has_changed: bool) {
+        self.reached.send_replace(reached);
+        if has_changed {
+            self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        }
     }
 
     /// Says that events are missing; not where we begin with a log that retention has been at.

@@ -15,6 +15,7 @@ use crate::{
     auth::AuthError,
     broker::{PublishError, ReadError},
     ingest::Refusal,
+    redis,
     series::QueryError,
     telemetry::{Limit, Telemetry},
 };
@@ -147,6 +148,11 @@ impl Problem {
     /// No route has this path.
     pub fn not_found() -> Self {
         Self::new(&NOT_FOUND, "no such path; docs/protocol.md lists all there are")
+    }
+
+    /// No node has this name.
+    pub fn no_node(name: &str) -> Self {
+        Self::new(&NOT_FOUND, format!("no node is called {name:?}; GET /api/v1/nodes lists all"))
     }
 
     /// The path has no such method.
@@ -288,6 +294,13 @@ impl From<QueryError> for Problem {
                 Self::new(&UNAVAILABLE, "the series cannot be read at present")
             }
         }
+    }
+}
+
+impl From<redis::Failure> for Problem {
+    fn from(failure: redis::Failure) -> Self {
+        tracing::warn!(%failure, "the other nodes cannot be asked");
+        Self::new(&UNAVAILABLE, "the other nodes cannot be asked at present")
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     auth::Principal,
     series::{Agg, Columns, Identity, Kind, Labels, Name, QuerySpec},
     time::{Millis, Span, parse_rfc3339, rfc3339},
-    topic::{Topic, TopicPattern},
+    topic::TopicPattern,
 };
 
 const DEFAULT_LIMIT: usize = 100;
@@ -136,7 +136,7 @@ pub(super) async fn query(
 
 /// A series is as open as the topic it comes from.
 fn may_read(principal: &Principal, topic: &str) -> bool {
-    Topic::parse(topic).is_ok_and(|topic| principal.may_subscribe(&TopicPattern::from(&topic)))
+    TopicPattern::parse(topic).is_ok_and(|pattern| principal.may_subscribe(&pattern))
 }
 
 fn cursor(text: &str) -> Result<(Name, String, Labels), Problem> {

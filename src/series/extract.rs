@@ -10,6 +10,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use super::derive::Rule;
 use super::sample::{Dropped, Labels, MAX_DEPTH, Name, Sample, Value};
 use crate::{
     event::Record,
@@ -28,6 +29,8 @@ pub struct Incoming<'a> {
     pub time: Option<Millis>,
     /// When the hub took it in.
     pub received: Millis,
+    /// The event as it is stored.
+    pub record: Record<'a>,
     data: &'a RawValue,
     value: OnceCell<Option<serde_json::Value>>,
 }
@@ -41,26 +44,17 @@ pub struct Found {
     pub dropped: Vec<Dropped>,
 }
 
-/// Makes samples of a derived series out of events.
-pub trait Rule: Send + Sync {
-    /// Whether events of this topic may concern it; asked for every event, so it must be quick.
-    fn concerns(&self, topic: &str) -> bool;
-
-    /// Adds what it finds in an event. What it cannot use it says in [`Found::dropped`].
-    fn samples(&self, event: &Incoming<'_>, found: &mut Found);
-}
-
-/// All rules there are. Cheap to clone.
-pub type Rules = Arc<[Box<dyn Rule>]>;
+/// All rules of derived series. Cheap to clone.
+pub type Rules = Arc<[Rule]>;
 
 /// What is in a record; None if nothing in it concerns any series.
-pub fn extract(record: Record<'_>, rules: &[Box<dyn Rule>]) -> Option<(Millis, Found)> {
+pub fn extract(record: Record<'_>, rules: &[Rule]) -> Option<(Millis, Found)> {
     let (topic, kind) = (record.topic(), record.kind());
     let is_samples = kind == Some(b"\"samples\"");
     let is_metrics = kind == Some(b"\"metrics\"")
         || topic.rsplit('.').next() == Some("metrics")
         || topic == "hub.host";
-    let mut concerned = rules.iter().filter(|rule| rule.concerns(topic)).peekable();
+    let mut concerned = rules.iter().filter(|rule| rule.topic().matches(topic)).peekable();
     if !is_samples && !is_metrics && concerned.peek().is_none() {
         return None;
     }
@@ -75,7 +69,7 @@ pub fn extract(record: Record<'_>, rules: &[Box<dyn Rule>]) -> Option<(Millis, F
         leaves(&event, &mut found);
     }
     for rule in concerned {
-        rule.samples(&event, &mut found);
+        derived(rule, &event, &mut found);
     }
     Some((event.time.unwrap_or(event.received), found))
 }
@@ -101,6 +95,7 @@ impl<'a> Incoming<'a> {
             key: envelope.key,
             time: parse_rfc3339(&envelope.time).ok(),
             received: record.received(),
+            record,
             data: envelope.data,
             value: OnceCell::new(),
         })
@@ -114,6 +109,23 @@ impl<'a> Incoming<'a> {
     /// The label that the event's key becomes.
     pub fn labels(&self) -> Result<Labels, Dropped> {
         Labels::new(self.key.as_deref().map(|key| ("key", key)))
+    }
+}
+
+/// What a rule makes of the event.
+fn derived(rule: &Rule, event: &Incoming<'_>, found: &mut Found) {
+    let Some(data) = event.data() else { return found.dropped.push(Dropped::Value) };
+    let Some(number) = rule.value(event.record, data) else { return };
+    match Name::new(rule.name()) {
+        Ok(name) => found.samples.push(Sample {
+            topic: Some(rule.topic().clone()),
+            name,
+            labels: Labels::default(),
+            unit: None,
+            value: Value::Gauge(number),
+            time: None,
+        }),
+        Err(reason) => found.dropped.push(reason),
     }
 }
 
@@ -145,6 +157,7 @@ fn walk(group: &RawValue, path: &mut String, depth: usize, labels: &Labels, foun
         } else if let Some(number) = number(value) {
             match Name::new(path) {
                 Ok(name) => found.samples.push(Sample {
+                    topic: None,
                     name,
                     labels: labels.clone(),
                     unit: None,
@@ -281,6 +294,7 @@ impl Typed<'_> {
         for (suffix, bound, value) in values {
             value.checked()?;
             samples.push(Sample {
+                topic: None,
                 name: Name::new(&format!("{}{suffix}", self.name))?,
                 labels: match bound {
                     Some(bound) => labels.with("le", &bound)?,

@@ -99,8 +99,9 @@ impl Series {
         };
         let (table, clean, reader) = began;
         let packer = Packer::new()?;
+        let reached = table.applied;
         *self.0.table.write() = table;
-        self.0.changed();
+        self.0.tell(reached, true);
         let holding = fence.map(|fence| (fence, Instant::now()));
         let round = Round::over(clean.offset);
         Follower { series: self, reader, clean, holding, round, packer }.run(stop).await
@@ -180,9 +181,7 @@ impl Follower<'_> {
                     inner.note_gap(Some(self.clean), &delivery);
                     let now = inner.clock.now();
                     let changed = inner.table.write().apply(&delivery, now);
-                    if changed {
-                        inner.changed();
-                    }
+                    inner.tell(delivery.position.offset, changed);
                 }
             }
         }

@@ -4,12 +4,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::Millis;
+use crate::{time::Millis, topic::TopicPattern};
 
 /// One value of one series.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// Which series of the event's topic.
+    /// Whose series it is, where several topics feed one: then who may read all of them may read it.
+    pub topic: Option<TopicPattern>,
+    /// Which series of the topic.
     pub name: Name,
     /// And which of that name.
     pub labels: Labels,

@@ -84,8 +84,9 @@ impl Table {
             changed |= !found.samples.is_empty();
             for sample in found.samples {
                 let time = self.plausible(sample.time.unwrap_or(time), received);
-                let added =
-                    self.add(record.topic(), sample, time, record.offset(), now.max(received));
+                let of_many = sample.topic.clone();
+                let topic = of_many.as_ref().map_or(record.topic(), TopicPattern::as_str);
+                let added = self.add(topic, sample, time, record.offset(), now.max(received));
                 if let Err(reason) = added {
                     self.drop(reason);
                 }

@@ -44,7 +44,7 @@ const LINGER: Millis = 15 * 60_000;
 /// What tells a series from others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// The topic its samples come from: who may read that may read it.
+    /// The topic, or the pattern of topics, its samples come from: who may read that may read it.
     pub topic: Arc<str>,
     /// Its name.
     pub name: Name,
