@@ -12,7 +12,7 @@ use crate::{
     broker::{Broker, ReadError, Resumption},
     lease::Fence,
     position::Position,
-    store::{Store, StoreError},
+    store::{Part, Store, StoreError},
     topic::TopicFilter,
 };
 
@@ -95,6 +95,15 @@ impl Holding {
     /// Everything up to `position` is done: nobody gets it again.
     pub async fn done(&mut self, position: Position) -> Result<(), ConsumerError> {
         Ok(self.store.save_cursor(self.fence(), position).await?)
+    }
+
+    /// The same, together with what is kept: see [`Store::save`].
+    pub async fn save(
+        &mut self,
+        position: Position,
+        parts: Vec<Part>,
+    ) -> Result<(), ConsumerError> {
+        Ok(self.consumer.store.save(&self.fence, position, parts).await?)
     }
 
     /// Gives the lease back, so that another need not wait for its end.

@@ -23,6 +23,7 @@ pub mod logging;
 pub mod position;
 pub mod protocol;
 pub mod redis;
+pub mod series;
 pub mod session;
 pub mod sources;
 pub mod sqlite;

@@ -5,8 +5,9 @@ mod passes;
 mod secret;
 mod shared;
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
+use bytes::Bytes;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -80,6 +81,20 @@ pub struct StoredKey {
     /// Whether it was taken back.
     pub revoked: bool,
 }
+
+/// A piece of what a durable consumer keeps beside its cursor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Which row, a plain word of the consumer's.
+    pub row: Box<str>,
+    /// Where in the row; below [`COLUMNS`].
+    pub column: u64,
+    /// What is kept there; None removes it.
+    pub bytes: Option<Bytes>,
+}
+
+/// Columns are numbers below this, which a script in Redis can still tell apart.
+pub const COLUMNS: u64 = 1 << 53;
 
 /// What a pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,9 +250,45 @@ impl Store {
 
     /// Notes how far a durable consumer has come; refused when its lease has passed to another.
     pub async fn save_cursor(&self, fence: &Fence, position: Position) -> Result<(), StoreError> {
+        self.save(fence, position, Vec::new()).await
+    }
+
+    /// Notes how far a durable consumer has come together with what it keeps: all of it or, when
+    /// its lease has passed to another, nothing. Rows and columns that are not named stay.
+    ///
+    /// One save is one transaction, or one script that Redis does nothing beside: about a MiB at a
+    /// time is fine.
+    pub async fn save(
+        &self,
+        fence: &Fence,
+        position: Position,
+        parts: Vec<Part>,
+    ) -> Result<(), StoreError> {
         match self {
-            Self::Local(local) => local.save_cursor(fence.name(), position).await,
-            Self::Shared(shared) => shared.save_cursor(fence, position).await,
+            Self::Local(local) => local.save(fence.name(), position, parts).await,
+            Self::Shared(shared) => shared.save(fence, position, &parts).await,
+        }
+    }
+
+    /// What the durable consumer `name` keeps in a row, ordered by column; all of one save.
+    pub async fn parts(
+        &self,
+        name: &str,
+        row: &str,
+        columns: Range<u64>,
+    ) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        let columns = columns.start.min(COLUMNS)..columns.end.min(COLUMNS);
+        match self {
+            Self::Local(local) => local.parts(name, row, columns).await,
+            Self::Shared(shared) => shared.parts(name, row, columns).await,
+        }
+    }
+
+    /// The rows in which the durable consumer `name` keeps something, in no order.
+    pub async fn rows(&self, name: &str) -> Result<Vec<String>, StoreError> {
+        match self {
+            Self::Local(local) => local.rows(name).await,
+            Self::Shared(shared) => shared.rows(name).await,
         }
     }
 

@@ -7,11 +7,12 @@ use std::{
     sync::Barrier,
 };
 
+use bytes::Bytes;
 use pulsehub::{
     grants::Grants,
     lease::Fence,
     position::{Epoch, Position},
-    store::{PassKind, SecretError, Store, StoreError, StoredKey},
+    store::{COLUMNS, Part, PassKind, SecretError, Store, StoreError, StoredKey},
     time::Clock,
     topic::TopicPattern,
 };
@@ -191,6 +192,7 @@ macro_rules! contract {
 contract!(
     cursors_survive_a_restart,
     keys_are_kept_listed_and_taken_back,
+    parts_are_kept_by_row_and_column_together_with_the_cursor,
     passes_are_kept_until_they_expire_and_taken_once,
     what_is_taken_back_is_noticed_by_others,
 );
@@ -249,6 +251,53 @@ async fn cursors_survive_a_restart(place: Place) {
     let store = place.open().await;
     assert_eq!(store.load_cursor("alerts").await.unwrap(), Some(at(9)));
     assert_eq!(store.load_cursor("sinks").await.unwrap(), Some(at(1)));
+}
+
+fn part(row: &str, column: u64, bytes: Option<&'static [u8]>) -> Part {
+    Part { row: row.into(), column, bytes: bytes.map(Bytes::from_static) }
+}
+
+async fn parts_are_kept_by_row_and_column_together_with_the_cursor(place: Place) {
+    let at = |offset| Position { epoch: Epoch::new(1), offset };
+    let all = 0..u64::MAX;
+    let store = place.open().await;
+    let (alerts, sinks) = (lease(&store, "alerts").await, lease(&store, "sinks").await);
+    assert_eq!(store.rows("alerts").await.unwrap(), Vec::<String>::new());
+    assert_eq!(store.parts("alerts", "a", all.clone()).await.unwrap(), []);
+    let last = COLUMNS - 1;
+    let first = vec![
+        part("a", last, Some(b"end")),
+        part("b", 1, Some(b"b1")),
+        part("a", 10, Some(&[0, 255, 10])),
+        part("a", 9, Some(b"")),
+    ];
+    store.save(&alerts, at(5), first).await.unwrap();
+    store.save(&sinks, at(7), vec![part("a", 9, Some(b"of sinks"))]).await.unwrap();
+    drop(store);
+
+    let store = place.open().await;
+    assert_eq!(store.load_cursor("alerts").await.unwrap(), Some(at(5)));
+    let mut rows = store.rows("alerts").await.unwrap();
+    rows.sort();
+    assert_eq!(rows, ["a", "b"]);
+    let columns = async |range| {
+        let found = store.parts("alerts", "a", range).await.unwrap();
+        found.into_iter().map(|(column, bytes)| (column, bytes.to_vec())).collect::<Vec<_>>()
+    };
+    let (nine, ten) = ((9, Vec::new()), (10, vec![0, 255, 10]));
+    assert_eq!(columns(all.clone()).await, [nine.clone(), ten, (last, b"end".to_vec())]);
+    assert_eq!(columns(9..10).await, std::slice::from_ref(&nine), "the end is not part of a range");
+    assert_eq!(columns(11..last).await, []);
+
+    // Written over, taken away, and a row that has nothing left.
+    let second = vec![part("a", 10, Some(b"new")), part("a", last, None), part("b", 1, None)];
+    store.save(&alerts, at(6), second).await.unwrap();
+    store.save_cursor(&alerts, at(8)).await.unwrap();
+    assert_eq!(columns(all.clone()).await, [nine, (10, b"new".to_vec())]);
+    assert_eq!(store.rows("alerts").await.unwrap(), ["a"]);
+    assert_eq!(store.load_cursor("alerts").await.unwrap(), Some(at(8)));
+    let of_sinks = store.parts("sinks", "a", all).await.unwrap();
+    assert_eq!(of_sinks, [(9, Bytes::from_static(b"of sinks"))]);
 }
 
 async fn lease(store: &Store, name: &str) -> Fence {
@@ -319,7 +368,25 @@ async fn a_lease_is_held_by_one_and_fences_those_who_held_it() {
     assert!(second.token() > first.token());
     let refused = one.save_cursor(&first, at(6)).await;
     assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
+    let refused = one.save(&first, at(6), vec![part("a", 1, Some(b"late"))]).await;
+    assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
     assert_eq!(two.load_cursor("alerts").await.unwrap(), Some(at(5)));
+    assert_eq!(two.parts("alerts", "a", 0..COLUMNS).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_store_of_an_earlier_version_gets_what_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(
+        folder.path().join("store.db"),
+        store_file(|file| file.execute_batch("DROP TABLE parts").unwrap()),
+    )
+    .unwrap();
+    let store = open(folder.path()).unwrap();
+    let fence = lease(&store, "alerts").await;
+    let position = Position { epoch: Epoch::new(1), offset: 1 };
+    store.save(&fence, position, vec![part("a", 1, Some(b"kept"))]).await.unwrap();
+    assert_eq!(store.rows("alerts").await.unwrap(), ["a"]);
 }
 
 #[tokio::test]

@@ -1,15 +1,17 @@
 //! The store of one node: `store.db`, which the command line may open while a hub runs.
 
 use std::{
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use secrecy::SecretString;
 use tokio::sync::{Mutex, watch};
 
-use super::{SecretError, StoreError, StoredKey, secret};
+use super::{Part, SecretError, StoreError, StoredKey, secret};
 use crate::{
     position::Position,
     sqlite::{self, Identity},
@@ -77,6 +79,7 @@ impl Local {
         connection.pragma_update(None, "synchronous", "full")?;
         // Little is written here: SQLite may tidy up by itself.
         connection.pragma_update(None, "wal_autocheckpoint", 1000)?;
+        connection.execute_batch(PARTS)?;
         let data_version = data_version(&connection)?;
         Ok(Self(Arc::new(Inner {
             folder: folder.to_owned(),
@@ -166,17 +169,71 @@ impl Local {
         .await
     }
 
-    /// Notes how far a durable consumer has come.
-    pub async fn save_cursor(&self, name: &str, position: Position) -> Result<(), StoreError> {
+    /// Notes how far a durable consumer has come, together with what it keeps.
+    pub async fn save(
+        &self,
+        name: &str,
+        position: Position,
+        parts: Vec<Part>,
+    ) -> Result<(), StoreError> {
         let (name, position) = (name.to_owned(), position.to_string());
         self.run(move |connection| {
-            connection
+            let transaction = connection.transaction()?;
+            transaction
                 .prepare_cached(
                     "INSERT INTO cursors(name, position) VALUES (?, ?)
                      ON CONFLICT DO UPDATE SET position = excluded.position",
                 )?
-                .execute([name, position])?;
-            Ok(())
+                .execute([&name, &position])?;
+            for Part { row, column, bytes } in &parts {
+                match bytes {
+                    Some(bytes) => transaction
+                        .prepare_cached(
+                            "INSERT INTO parts(consumer, row, column, bytes) VALUES (?, ?, ?, ?)
+                             ON CONFLICT DO UPDATE SET bytes = excluded.bytes",
+                        )?
+                        .execute(params![name, row, column, &bytes[..]])?,
+                    None => transaction
+                        .prepare_cached(
+                            "DELETE FROM parts WHERE consumer = ? AND row = ? AND column = ?",
+                        )?
+                        .execute(params![name, row, column])?,
+                };
+            }
+            Ok(transaction.commit()?)
+        })
+        .await
+    }
+
+    /// What a durable consumer keeps in a row, ordered by column.
+    pub async fn parts(
+        &self,
+        name: &str,
+        row: &str,
+        columns: Range<u64>,
+    ) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        let (name, row) = (name.to_owned(), row.to_owned());
+        self.run(move |connection| {
+            let mut select = connection.prepare_cached(
+                "SELECT column, bytes FROM parts
+                 WHERE consumer = ? AND row = ? AND column >= ? AND column < ? ORDER BY column",
+            )?;
+            let read =
+                |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?.into()));
+            let found = select.query_map(params![name, row, columns.start, columns.end], read)?;
+            Ok(found.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// The rows in which a durable consumer keeps something.
+    pub async fn rows(&self, name: &str) -> Result<Vec<String>, StoreError> {
+        let name = name.to_owned();
+        self.run(move |connection| {
+            let mut select =
+                connection.prepare_cached("SELECT DISTINCT row FROM parts WHERE consumer = ?")?;
+            let found = select.query_map([name], |row| row.get(0))?;
+            Ok(found.collect::<Result<_, _>>()?)
         })
         .await
     }
@@ -232,6 +289,14 @@ fn check_whole(path: &Path) -> Result<(), StoreError> {
 fn data_version(connection: &Connection) -> rusqlite::Result<u64> {
     connection.query_row("PRAGMA data_version", [], |row| row.get(0))
 }
+
+/// What durable consumers keep beside their cursors. Made when it is missing, for the files of
+/// earlier versions.
+const PARTS: &str = "
+    CREATE TABLE IF NOT EXISTS parts(consumer TEXT NOT NULL, row TEXT NOT NULL,
+        column INTEGER NOT NULL, bytes BLOB NOT NULL,
+        PRIMARY KEY(consumer, row, column)) WITHOUT ROWID;
+    ";
 
 const SELECT_KEY: &str = "SELECT id, name, hash, grants, role, created, expires, revoked FROM keys";
 

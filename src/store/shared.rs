@@ -1,16 +1,21 @@
 //! The store of many nodes: hashes in Redis.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use ::redis::{Script, cmd};
+use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 
 use super::{
-    PassKind, StoreError, StoredKey,
+    Part, PassKind, StoreError, StoredKey,
     passes::MAX_PASSES,
     secret::{MIN_SECRET, SecretError},
 };
@@ -42,7 +47,8 @@ struct Scripts {
     take_pass: Script,
     lease: Script,
     release: Script,
-    save_cursor: Script,
+    save: Script,
+    parts: Script,
 }
 
 /// Keys: the passes, and their order by when they expire. ARGV: now, the most, name, value, expires.
@@ -89,11 +95,35 @@ if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'holder', '', 'until', '0')
 return 1";
 
-/// Keys: the lease and the cursors. ARGV: the token, the name, the position.
-const SAVE_CURSOR: &str = "
+/// Keys: the lease, the cursors, the consumer's rows, and each row. ARGV: the token, the name, the
+/// position, then for each part the number of its row's key, the row, the column, whether there are
+/// bytes, and the bytes.
+const SAVE: &str = "
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+for at = 4, #ARGV, 5 do
+  local key = KEYS[tonumber(ARGV[at])]
+  if ARGV[at + 3] == '1' then
+    redis.call('HSET', key, ARGV[at + 2], ARGV[at + 4])
+    redis.call('SADD', KEYS[3], ARGV[at + 1])
+  else
+    redis.call('HDEL', key, ARGV[at + 2])
+    if redis.call('EXISTS', key) == 0 then redis.call('SREM', KEYS[3], ARGV[at + 1]) end
+  end
+end
 return 1";
+
+/// Keys: a row. ARGV: the first column and the one behind the last. One call, so that all parts
+/// are of one save.
+const PARTS: &str = "
+local from, to, found = tonumber(ARGV[1]), tonumber(ARGV[2]), {}
+for _, column in ipairs(redis.call('HKEYS', KEYS[1])) do
+  local number = tonumber(column)
+  if number >= from and number < to then
+    found[#found + 1] = {column, redis.call('HGET', KEYS[1], column)}
+  end
+end
+return found";
 
 impl Shared {
     /// Joins the store, and makes the secret if there is none.
@@ -123,7 +153,8 @@ impl Shared {
                 take_pass: Script::new(TAKE_PASS),
                 lease: Script::new(TAKE_LEASE),
                 release: Script::new(RELEASE),
-                save_cursor: Script::new(SAVE_CURSOR),
+                save: Script::new(SAVE),
+                parts: Script::new(PARTS),
             },
         })))
     }
@@ -252,16 +283,45 @@ impl Shared {
         Ok(())
     }
 
-    pub(super) async fn save_cursor(
+    pub(super) async fn save(
         &self,
         fence: &Fence,
         position: Position,
+        parts: &[Part],
     ) -> Result<(), StoreError> {
-        let mut call = self.0.scripts.save_cursor.key(self.lease_key(fence));
-        call.key(self.key_of("cursors"));
-        call.arg(fence.token()).arg(fence.name()).arg(position.to_string());
+        let name = fence.name();
+        let mut call = self.0.scripts.save.key(self.lease_key(fence));
+        call.key(self.key_of("cursors")).key(self.rows_key(name));
+        call.arg(fence.token()).arg(name).arg(position.to_string());
+        let mut keys = HashMap::new();
+        for Part { row, column, bytes } in parts {
+            let next = 4 + keys.len(); // Lua counts from one, and three stand before
+            let key = *keys.entry(row).or_insert_with(|| {
+                call.key(self.row_key(name, row));
+                next
+            });
+            call.arg(key).arg(&**row).arg(column).arg(u8::from(bytes.is_some()));
+            call.arg(bytes.as_deref().unwrap_or_default());
+        }
         let is_saved: bool = self.0.link.script(&call).await?;
         if is_saved { Ok(()) } else { Err(StoreError::Fenced) }
+    }
+
+    pub(super) async fn parts(
+        &self,
+        name: &str,
+        row: &str,
+        columns: Range<u64>,
+    ) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        let mut call = self.0.scripts.parts.key(self.row_key(name, row));
+        call.arg(columns.start).arg(columns.end);
+        let mut found: Vec<(u64, Bytes)> = self.0.link.script(&call).await?;
+        found.sort_unstable_by_key(|(column, _)| *column);
+        Ok(found)
+    }
+
+    pub(super) async fn rows(&self, name: &str) -> Result<Vec<String>, StoreError> {
+        Ok(self.0.link.run(cmd("SMEMBERS").arg(self.rows_key(name))).await?)
     }
 
     pub(super) async fn load_cursor(&self, name: &str) -> Result<Option<Position>, StoreError> {
@@ -275,6 +335,14 @@ impl Shared {
 
     fn lease_key(&self, fence: &Fence) -> String {
         self.key_of(&fence.key())
+    }
+
+    fn rows_key(&self, name: &str) -> String {
+        self.key_of(&format!("parts:{name}"))
+    }
+
+    fn row_key(&self, name: &str, row: &str) -> String {
+        self.key_of(&format!("parts:{name}:{row}"))
     }
 
     fn key_of(&self, name: &str) -> String {

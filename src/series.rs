@@ -1,0 +1,3 @@
+//! Numbers over time, made of events.
+
+pub mod derive;
