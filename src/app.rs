@@ -19,7 +19,7 @@ use crate::{
     hub::Hub,
     redis,
     session::{Connections, Order, Terms},
-    sources::{self, Readiness, Vitals},
+    sources::{self, Flext, Host, Readiness, Vitals},
     store::Store,
     telemetry::Telemetry,
     time::Clock,
@@ -106,6 +106,22 @@ impl App {
         });
         let vitals = Vitals::new(&node, telemetry.clone(), clock.clone())?;
         background.spawn(hub.clone().run(serving.clone()));
+        if config.host.publish {
+            let host = Host::new(config.host, &node, &config.data, clock.clone())?;
+            background.spawn(host.run(broker.clone(), serving.clone()));
+        }
+        for source in config.sources.clone() {
+            let source = Flext::new(
+                source,
+                &node,
+                config.limits.event.as_usize(),
+                broker.clone(),
+                store.clone(),
+                telemetry.clone(),
+                clock.clone(),
+            );
+            background.spawn(source.run(serving.clone()));
+        }
         background.spawn(sources::listen(hub.clone(), readiness.clone(), clock, serving.clone()));
         background.spawn(vitals.run(broker, hub, readiness.clone(), serving.clone()));
         if let Some(cluster) = cluster {

@@ -103,7 +103,7 @@ impl Holding {
         position: Position,
         parts: Vec<Part>,
     ) -> Result<(), ConsumerError> {
-        Ok(self.consumer.store.save(&self.fence, position, parts).await?)
+        Ok(self.store.save(self.fence(), position, parts).await?)
     }
 
     /// Gives the lease back, so that another need not wait for its end.
