@@ -121,17 +121,15 @@ impl Board {
         let mut troubles = Vec::new();
         let mut left_out = 0;
         let limit = self.event_bytes;
-        let mut fitting = |value: Value| {
-            let fits = fits(&value, limit);
-            left_out += u64::from(!fits);
-            fits.then_some(value)
-        };
         match answers.stats {
             Ok(stats) => self.stats = Some(record::stats(&stats)),
             Err(trouble) => troubles.push(trouble),
         }
         match answers.health {
-            Ok(health) => self.health = fitting(record::health(&health)).or(self.health.take()),
+            Ok(health) => match record::health(&health) {
+                health if fits(&health, limit) => self.health = Some(health),
+                _ => left_out += 1,
+            },
             Err(trouble) => troubles.push(trouble),
         }
         match answers.executions {
@@ -145,8 +143,10 @@ impl Board {
                     });
                     let execution = Execution::new(listed, known.as_ref());
                     let has_id = (1..=MAX_ATTRIBUTE_BYTES).contains(&execution.id.len());
-                    if has_id && fitting(json!(execution)).is_some() {
+                    if has_id && fits(&json!(execution), limit) {
                         self.executions.insert(execution.id.clone(), execution);
+                    } else {
+                        left_out += 1;
                     }
                 }
                 // What is not listed any more will not be compared again.
@@ -310,8 +310,8 @@ mod tests {
         let (mut board, telemetry) = (board(), Telemetry::new());
         board.take(answers(vec![execution("e1", "")]), &telemetry);
         published(&mut board);
-        let away = || Err("away".to_owned());
-        let trouble = Answers { stats: away(), health: away(), executions: away() };
+        let away = || "away".to_owned();
+        let trouble = Answers { stats: Err(away()), health: Err(away()), executions: Err(away()) };
         assert_eq!(board.take(trouble, &telemetry).as_deref(), Some("away"));
         assert!(board.tell(Some("away".into()), 1000));
         assert_eq!(published(&mut board), ["source flext"]);
