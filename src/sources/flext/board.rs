@@ -212,7 +212,7 @@ impl Board {
         all.filter_map(|(what, key, data)| {
             let slot = (what, key);
             let is_same = self.stored.get(&slot).is_some_and(|stored| is_same(what, stored, &data));
-            (!is_same).then(|| Draft { what, key: slot.1, data })
+            (!is_same).then_some(Draft { what, key: slot.1, data })
         })
         .collect()
     }
