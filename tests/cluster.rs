@@ -322,7 +322,7 @@ async fn a_redis_that_would_break_promises_is_refused_with_what_to_do() {
     }
     foreign.ask::<()>(&["HSET", "{pulsehub}:meta", "version", "99"]).await;
     let error = refusal(&foreign.url()).await.unwrap_err();
-    assert!(error.contains("version 99") && error.contains("newer pulsehub"), "{error}");
+    assert!(error.contains("version 99") && error.contains("cluster.prefix"), "{error}");
     let sharded = RedisServer::with(&["--cluster-enabled", "yes"]).await;
     let error = refusal(&sharded.url()).await.unwrap_err();
     assert!(error.contains("not sharded"), "{error}");
