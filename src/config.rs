@@ -27,7 +27,7 @@ use crate::{
     limits::Limits,
     logging,
     redis::{self, AddressError, Server},
-    session,
+    session, sources,
     time::Span,
 };
 
@@ -63,6 +63,11 @@ pub struct Config {
     pub socket: session::Config,
     /// `[limits]`
     pub limits: Limits,
+    /// `[host]`
+    pub host: sources::HostConfig,
+    /// Every `[[source]]`.
+    #[serde(default, rename = "source")]
+    pub sources: Vec<sources::Config>,
 }
 
 /// Why the settings cannot be used.
@@ -205,6 +210,9 @@ impl Config {
         if self.data.as_os_str().is_empty() {
             return Some(("data", "must name a folder".to_owned()));
         }
+        if let Some(message) = sources::Config::nonsense(&self.sources) {
+            return Some(("source", message));
+        }
         let (journal, limits) = (&self.journal, &self.limits);
         let (http, socket) = (&self.http, &self.socket);
         let counts = [
@@ -224,6 +232,7 @@ impl Config {
         let spans = [
             ("journal.max_age", journal.max_age, Span::seconds(1)),
             ("journal.queue_timeout", journal.queue_timeout, MOMENT),
+            ("host.interval", self.host.interval, sources::LEAST_INTERVAL),
             ("http.header_timeout", http.header_timeout, MOMENT),
             ("http.body_timeout", http.body_timeout, MOMENT),
             ("socket.connect_timeout", socket.connect_timeout, MOMENT),
@@ -256,7 +265,7 @@ impl Config {
 const MOMENT: Span = Span(std::time::Duration::from_millis(10));
 
 /// Ends of keys whose values no message may show.
-const SECRETS: [&str; 3] = ["secret", "redis", "pem"];
+const SECRETS: [&str; 4] = ["secret", "redis", "pem", ".token"];
 
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;
