@@ -17,6 +17,7 @@ use crate::{
     grants::Grants,
     http::{self, Services, Settings, server},
     hub::Hub,
+    instances::Instances,
     redis,
     session::{Connections, Order, Terms},
     sources::{self, Readiness, Vitals},
@@ -86,11 +87,21 @@ impl App {
             }
             _ => None,
         };
+        let instances = Instances::new(
+            config.instances.clone(),
+            &node,
+            broker.clone(),
+            store.clone(),
+            clock.clone(),
+            telemetry.clone(),
+        )?;
+        instances.load().await.context("cannot read the registry of instances")?;
         let services = Arc::new(Services {
             broker: broker.clone(),
             hub: hub.clone(),
             access: access.clone(),
             connections: connections.clone(),
+            instances: instances.clone(),
             telemetry: telemetry.clone(),
             clock: clock.clone(),
             readiness: readiness.clone(),
@@ -111,6 +122,7 @@ impl App {
         if let Some(cluster) = cluster {
             background.spawn(cluster.run(serving.clone()));
         }
+        background.spawn(instances.run(serving.clone()));
         background.spawn(watch_revocations(store, access, connections, serving.clone()));
         let options = server::Options {
             max_connections: config.limits.connections,

@@ -9,6 +9,7 @@ mod farewell;
 mod handshake;
 mod history;
 mod inbox;
+mod instances;
 mod operations;
 mod outbox;
 mod page;
@@ -28,7 +29,7 @@ use axum::{
     Router,
     extract::Request,
     middleware,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use http::{HeaderName, HeaderValue, Method, header};
 use tokio_util::task::TaskTracker;
@@ -44,6 +45,7 @@ use tower_http::{
     trace::{DefaultOnResponse, TraceLayer},
 };
 
+use self::compat::timetracker;
 pub use self::{
     config::{Config, Origin},
     credentials::{Caller, GatherError},
@@ -54,6 +56,7 @@ use crate::{
     broker::Broker,
     cluster::Cluster,
     hub::Hub,
+    instances::Instances,
     limits::Limits,
     session::{Connections, Now, Terms},
     sources::Readiness,
@@ -74,6 +77,8 @@ pub struct Services {
     pub access: Access,
     /// Who receives events.
     pub connections: Connections,
+    /// Who publishes.
+    pub instances: Instances,
     /// What is counted.
     pub telemetry: Telemetry,
     /// What time it is.
@@ -122,6 +127,7 @@ pub fn router(state: AppState) -> Router {
     let compressed = Router::new()
         .route("/api/v1/history", get(history::history))
         .route("/api/v1/topics", get(topics::topics))
+        .route("/api/v1/instances", get(instances::list))
         .route("/api/v1/connections", get(operations::connections))
         .route("/metrics", get(operations::metrics))
         .layer(CompressionLayer::new());
@@ -129,8 +135,15 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/publish", post(publish::publish))
         .route("/api/{app}/metrics", post(compat::metrics))
         .route("/api/{app}/events", post(compat::events))
+        .route("/api/v1/register", post(timetracker::register))
+        .route("/api/v1/validate", post(timetracker::validate))
+        .route("/api/v1/heartbeat", post(timetracker::heartbeat))
+        .route("/api/v1/data", post(timetracker::data))
         .layer(decompression);
     Router::new()
+        .route("/api/v1/status", get(timetracker::status))
+        .route("/api/v1/instances/{app}/{id}", delete(instances::forget))
+        .route("/api/v1/instances/{app}/{id}/key", post(instances::rotate_key))
         .route("/api/v1/tickets", post(sessions::ticket))
         .route("/api/v1/session", get(sessions::whoami).post(sessions::begin).delete(sessions::end))
         .route("/", get(page::index))

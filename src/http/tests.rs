@@ -78,6 +78,15 @@ impl Server {
             connections: Connections::new(10, telemetry.clone()),
             terms,
             tasks: TaskTracker::new(),
+            instances: Instances::new(
+                config.instances,
+                "n1",
+                broker.clone(),
+                store.clone(),
+                clock.clone(),
+                telemetry.clone(),
+            )
+            .unwrap(),
             hub: Hub::new(broker.clone(), config.hub, telemetry.clone()),
             broker,
             cluster: None,

@@ -55,10 +55,7 @@ pub fn read(
     parts::object(whole).map_err(|fault| refuse(None, fault))?;
     let body: Body<'_> =
         serde_json::from_str(whole.get()).map_err(|_| refuse(None, Fault::Repeated))?;
-    let mut losses = Losses::default();
-    losses.add(Dropped::Number, lenient.nulled, || {
-        "a number that JSON cannot say (NaN, Infinity, 1e999) is now null".to_owned()
-    });
+    let mut losses = lenient.losses();
     let source = body.source.map(|raw| text_of(raw).and_then(attribute_of)).transpose();
     let source = source.unwrap_or_else(|fault| {
         losses.note(Dropped::Field, || format!("`source` {fault}"));
