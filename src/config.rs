@@ -27,7 +27,7 @@ use crate::{
     limits::Limits,
     logging,
     redis::{self, AddressError, Server},
-    session,
+    session, sources,
     time::Span,
 };
 
@@ -65,6 +65,11 @@ pub struct Config {
     pub socket: session::Config,
     /// `[limits]`
     pub limits: Limits,
+    /// `[host]`
+    pub host: sources::HostConfig,
+    /// Every `[[source]]`.
+    #[serde(default, rename = "source")]
+    pub sources: Vec<sources::Config>,
 }
 
 /// Why the settings cannot be used.
@@ -214,6 +219,9 @@ impl Config {
         if self.data.as_os_str().is_empty() {
             return Some(("data", "must name a folder".to_owned()));
         }
+        if let Some(message) = sources::Config::nonsense(&self.sources) {
+            return Some(("source", message));
+        }
         let (journal, limits) = (&self.journal, &self.limits);
         let (http, socket) = (&self.http, &self.socket);
         let counts = [
@@ -236,6 +244,7 @@ impl Config {
             ("journal.queue_timeout", journal.queue_timeout, MOMENT),
             ("instances.interval", self.instances.interval, Span::seconds(1)),
             ("instances.forget_after", self.instances.forget_after, Span::seconds(60)),
+            ("host.interval", self.host.interval, sources::LEAST_INTERVAL),
             ("http.header_timeout", http.header_timeout, MOMENT),
             ("http.body_timeout", http.body_timeout, MOMENT),
             ("socket.connect_timeout", socket.connect_timeout, MOMENT),
@@ -268,7 +277,7 @@ impl Config {
 const MOMENT: Span = Span(std::time::Duration::from_millis(10));
 
 /// Ends of keys whose values no message may show.
-const SECRETS: [&str; 3] = ["secret", "redis", "pem"];
+const SECRETS: [&str; 4] = ["secret", "redis", "pem", ".token"];
 
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;

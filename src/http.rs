@@ -10,6 +10,7 @@ mod handshake;
 mod history;
 mod inbox;
 mod instances;
+mod nodes;
 mod operations;
 mod outbox;
 mod page;
@@ -89,8 +90,8 @@ pub struct Services {
     pub settings: Settings,
     /// What all sockets go by.
     pub terms: Arc<Terms>,
-    /// The other nodes, if there are any.
-    pub cluster: Option<Cluster>,
+    /// All nodes.
+    pub cluster: Cluster,
     /// Owns the tasks of sockets.
     pub tasks: TaskTracker,
 }
@@ -128,7 +129,7 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/history", get(history::history))
         .route("/api/v1/topics", get(topics::topics))
         .route("/api/v1/instances", get(instances::list))
-        .route("/api/v1/connections", get(operations::connections))
+        .route("/api/v1/connections", get(nodes::connections))
         .route("/metrics", get(operations::metrics))
         .layer(CompressionLayer::new());
     let taking = Router::new()
@@ -146,6 +147,8 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/instances/{app}/{id}/key", post(instances::rotate_key))
         .route("/api/v1/tickets", post(sessions::ticket))
         .route("/api/v1/session", get(sessions::whoami).post(sessions::begin).delete(sessions::end))
+        .route("/api/v1/nodes", get(nodes::nodes))
+        .route("/api/v1/drain", post(nodes::drain).delete(nodes::undrain))
         .route("/", get(page::index))
         .route("/assets/{*path}", get(page::asset))
         .route("/favicon.svg", get(page::asset))

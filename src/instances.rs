@@ -55,7 +55,7 @@ pub struct Instances(Arc<Inner>);
 
 struct Inner {
     config: Config,
-    node: String,
+    holder: String,
     filter: TopicFilter,
     broker: Broker,
     store: Store,
@@ -88,10 +88,10 @@ pub enum InstanceError {
 }
 
 impl Instances {
-    /// A registry that knows of nothing yet; `node` is what this node is called.
+    /// A registry that knows of nothing yet; `holder` is who this node is to leases.
     pub fn new(
         config: Config,
-        node: &str,
+        holder: &str,
         broker: Broker,
         store: Store,
         clock: Clock,
@@ -100,7 +100,7 @@ impl Instances {
         let filter = TopicFilter::new([TopicPattern::parse(&format!("{TOPICS}.*"))?]);
         Ok(Self(Arc::new(Inner {
             config,
-            node: node.to_owned(),
+            holder: holder.to_owned(),
             filter,
             followed: channel::Sender::new(broker.head().offset),
             broker,

@@ -22,6 +22,7 @@ mod proxy;
 mod seam;
 mod socket;
 mod socket_access;
+mod sources;
 mod store;
 mod streams;
 mod support;

@@ -281,7 +281,7 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
     let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
     let similarity = |key: &str| {
         let whole = strsim::normalized_damerau_levenshtein(name, key);
-        whole.max(0.99 * strsim::normalized_damerau_levenshtein(&last(name), &last(key)))
+        whole.max(0.9 * strsim::normalized_damerau_levenshtein(&last(name), &last(key)))
     };
     known
         .map(|key| (key, similarity(key)))

@@ -16,6 +16,7 @@ use crate::{
     broker::{PublishError, ReadError},
     ingest::Refusal,
     instances::{InstanceError, KeyError},
+    redis,
     telemetry::{Limit, Telemetry},
 };
 
@@ -149,6 +150,11 @@ impl Problem {
     /// No route has this path.
     pub fn not_found() -> Self {
         Self::new(&NOT_FOUND, "no such path; docs/protocol.md lists all there are")
+    }
+
+    /// No node has this name.
+    pub fn no_node(name: &str) -> Self {
+        Self::new(&NOT_FOUND, format!("no node is called {name:?}; GET /api/v1/nodes lists all"))
     }
 
     /// The path has no such method.
@@ -303,6 +309,13 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         tracing::error!(%error, "history cannot be read");
         Self::new(&UNAVAILABLE, "the log cannot be read at present")
+    }
+}
+
+impl From<redis::Failure> for Problem {
+    fn from(failure: redis::Failure) -> Self {
+        tracing::warn!(%failure, "the other nodes cannot be asked");
+        Self::new(&UNAVAILABLE, "the other nodes cannot be asked at present")
     }
 }
 

@@ -80,7 +80,7 @@ impl Instances {
     async fn watch(&self, stop: &CancellationToken) {
         let inner = &self.0;
         let (broker, store) = (inner.broker.clone(), inner.store.clone());
-        let consumer = Consumer::new(NAME, &inner.node, inner.filter.clone(), broker, store);
+        let consumer = Consumer::new(NAME, &inner.holder, inner.filter.clone(), broker, store);
         loop {
             let held = tokio::select! {
                 () = stop.cancelled() => return,

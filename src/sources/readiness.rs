@@ -86,7 +86,7 @@ impl Readiness {
         } else if !publishing {
             Some("no event of the hub's own was stored within the last 3 seconds".to_owned())
         } else if !accepting {
-            Some("the hub is starting or shutting down".to_owned())
+            Some("this node is starting, drained or stopping".to_owned())
         } else {
             None
         };
@@ -180,6 +180,6 @@ mod tests {
         readiness.published(6, 4001);
         assert!(readiness.state(4001).publishing);
         readiness.accept(false);
-        assert!(reason(4001).contains("shutting down"));
+        assert!(reason(4001).contains("starting, drained or stopping"));
     }
 }
