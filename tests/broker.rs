@@ -414,10 +414,13 @@ async fn too_many_topics_refuse_the_batch_whole(mut fixture: Fixture) {
     assert_eq!(broker.trimmed_through(&filter(&["a"])).await.unwrap(), 3);
 }
 
-async fn the_newest_values_of_the_hubs_own_topics_outlive_the_limit_of_topics(mut fixture: Fixture) {
+async fn the_newest_values_of_the_hubs_own_topics_outlive_the_limit_of_topics(
+    mut fixture: Fixture,
+) {
     fixture.config.max_topics = 2;
     let broker = fixture.open().await;
-    let known = vec![event("hub.x", "s", "1", Some("k"), "1"), event("a", "s", "1", Some("k"), "1")];
+    let known =
+        vec![event("hub.x", "s", "1", Some("k"), "1"), event("a", "s", "1", Some("k"), "1")];
     broker.publish(known).await.unwrap();
     fixture.clock.set(START + 3_601_000);
     broker.maintain().await;
