@@ -188,7 +188,8 @@ impl Instances {
         let is_told = self.get(app, id).is_some_and(|record| {
             let silence = now.saturating_sub(record.pulse.last_seen.0);
             record.pulse.state == State::Up
-                && silence.saturating_mul(WORTH_TELLING) < record.pulse.interval_s * 1000
+                && silence.saturating_mul(WORTH_TELLING)
+                    < record.pulse.interval_s.saturating_mul(1000)
         });
         if is_told {
             Ok(None)

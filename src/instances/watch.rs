@@ -57,8 +57,18 @@ impl Instances {
         if let Ok(delivery) = timeout(TICK, reader.next()).await {
             let delivery = delivery?;
             if delivery.has_gap {
-                // Retention went past; the newest record of each instance outlives it.
-                *self.0.registry.write() = self.newest().await?;
+                // Retention went past; the newest record of each instance outlives it. What was
+                // delivered does not come again, so that this is tried until it is done.
+                let newest = loop {
+                    match self.newest().await {
+                        Ok(newest) => break newest,
+                        Err(error) => {
+                            tracing::warn!(%error, "the registry cannot be read; trying again");
+                            tokio::time::sleep(AGAIN).await;
+                        }
+                    }
+                };
+                *self.0.registry.write() = newest;
             }
             let mut registry = self.0.registry.write();
             delivery.records().for_each(|record| registry.apply(record));
