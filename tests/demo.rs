@@ -54,7 +54,7 @@ impl Demo {
     async fn interrupt(&mut self) -> Option<i32> {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-        let ended = async || self.child.try_wait().unwrap();
+        let ended = || std::future::ready(self.child.try_wait().unwrap());
         eventually("the end of the demo", ended).await.code()
     }
 }

@@ -157,7 +157,7 @@ mod tests {
         let count = |path: &str| posts.iter().filter(|post| post.path == path).count();
         assert_eq!(count("/api/v1/register"), 5);
         assert!(
-            (400..=480).contains(&count("/api/v1/heartbeat")),
+            (350..=480).contains(&count("/api/v1/heartbeat")),
             "{}",
             count("/api/v1/heartbeat")
         );
