@@ -85,7 +85,6 @@ async fn four_producers_are_heard_and_the_hub_says_that_they_are_made_up() {
         ("voicehive.metrics", "demo-voicehive"),
         ("flext.stats", "demo-flext"),
         ("flext.executions", "demo-flext"),
-        ("timetracker.usage.usage_event", "demo-timetracker"),
     ];
     for (topic, source) in heard {
         let page = eventually(topic, async || {
