@@ -14,12 +14,15 @@ use crate::{
     broker::Broker,
     cluster::{Cluster, Node},
     config::Config,
+    demo,
     drain::Drain,
     grants::Grants,
     http::{self, Services, Settings, server},
     hub::Hub,
+    id,
     instances::Instances,
     redis,
+    series::Series,
     session::{Connections, Order, Terms},
     sources::{self, Flext, Host, Readiness, Vitals},
     store::Store,
@@ -97,11 +100,17 @@ impl App {
                 drain.clone(),
             )),
         };
-        // Leases are not held by the node's name, which another's may equal.
-        let holder = match &broker {
-            Broker::Redis(redis) => redis.node().to_owned(),
-            Broker::Journal(_) => name.clone(),
-        };
+        // Not the node's name, which the node has again when it comes back.
+        let holder = id::short()?;
+        let series = Series::new(
+            config.series,
+            Arc::new([]),
+            broker.clone(),
+            store.clone(),
+            &holder,
+            clock.clone(),
+            telemetry.clone(),
+        );
         let instances = Instances::new(
             config.instances.clone(),
             &holder,
@@ -113,6 +122,7 @@ impl App {
         instances.load().await.context("cannot read the registry of instances")?;
         let services = Arc::new(Services {
             broker: broker.clone(),
+            series: series.clone(),
             hub: hub.clone(),
             access: access.clone(),
             connections: connections.clone(),
@@ -125,6 +135,7 @@ impl App {
                 limits: config.limits,
                 query_token: config.auth.query_token,
                 is_loopback: address.ip().is_loopback(),
+                is_demo: demo::is_marked(&config.data),
             },
             terms,
             cluster: cluster.clone(),
@@ -146,6 +157,7 @@ impl App {
         }
         background.spawn(sources::listen(hub.clone(), readiness.clone(), clock, serving.clone()));
         background.spawn(vitals.run(broker, hub, readiness.clone(), serving.clone()));
+        background.spawn(series.run(serving.clone()));
         background.spawn(cluster.run(serving.clone()));
         background.spawn(drain.clone().run(serving.clone()));
         background.spawn(instances.run(serving.clone()));

@@ -16,6 +16,7 @@ mod outbox;
 mod page;
 mod publish;
 mod query;
+mod series;
 pub mod server;
 mod sessions;
 mod socket;
@@ -59,6 +60,7 @@ use crate::{
     hub::Hub,
     instances::Instances,
     limits::Limits,
+    series::Series,
     session::{Connections, Now, Terms},
     sources::Readiness,
     telemetry::Telemetry,
@@ -72,6 +74,8 @@ pub type AppState = Arc<Services>;
 pub struct Services {
     /// Where events go.
     pub broker: Broker,
+    /// The numbers in them.
+    pub series: Series,
     /// Where events come from.
     pub hub: Hub,
     /// Who may come in.
@@ -107,6 +111,8 @@ pub struct Settings {
     pub query_token: bool,
     /// Whether only this machine can reach the hub.
     pub is_loopback: bool,
+    /// Whether its events are synthetic: see [`demo`](crate::demo).
+    pub is_demo: bool,
 }
 
 impl Services {
@@ -129,6 +135,8 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/history", get(history::history))
         .route("/api/v1/topics", get(topics::topics))
         .route("/api/v1/instances", get(instances::list))
+        .route("/api/v1/series", get(series::list))
+        .route("/api/v1/series/query", get(series::query))
         .route("/api/v1/connections", get(nodes::connections))
         .route("/metrics", get(operations::metrics))
         .layer(CompressionLayer::new());
