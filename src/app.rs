@@ -18,7 +18,8 @@ use crate::{
     grants::Grants,
     http::{self, Services, Settings, server},
     hub::Hub,
-    redis,
+    id, redis,
+    series::Series,
     session::{Connections, Order, Terms},
     sources::{self, Flext, Host, Readiness, Vitals},
     store::Store,
@@ -96,8 +97,20 @@ impl App {
                 drain.clone(),
             )),
         };
+        // Not the node's name, which the node has again when it comes back.
+        let holder = id::short()?;
+        let series = Series::new(
+            config.series,
+            Arc::new([]),
+            broker.clone(),
+            store.clone(),
+            &holder,
+            clock.clone(),
+            telemetry.clone(),
+        );
         let services = Arc::new(Services {
             broker: broker.clone(),
+            series: series.clone(),
             hub: hub.clone(),
             access: access.clone(),
             connections: connections.clone(),
@@ -134,6 +147,7 @@ impl App {
         }
         background.spawn(sources::listen(hub.clone(), readiness.clone(), clock, serving.clone()));
         background.spawn(vitals.run(broker, hub, readiness.clone(), serving.clone()));
+        background.spawn(series.run(serving.clone()));
         background.spawn(cluster.run(serving.clone()));
         background.spawn(drain.clone().run(serving.clone()));
         background.spawn(watch_revocations(store, access, connections, serving.clone()));

@@ -15,6 +15,7 @@ mod outbox;
 mod page;
 mod publish;
 mod query;
+mod series;
 pub mod server;
 mod sessions;
 mod socket;
@@ -56,6 +57,7 @@ use crate::{
     cluster::Cluster,
     hub::Hub,
     limits::Limits,
+    series::Series,
     session::{Connections, Now, Terms},
     sources::Readiness,
     telemetry::Telemetry,
@@ -69,6 +71,8 @@ pub type AppState = Arc<Services>;
 pub struct Services {
     /// Where events go.
     pub broker: Broker,
+    /// The numbers in them.
+    pub series: Series,
     /// Where events come from.
     pub hub: Hub,
     /// Who may come in.
@@ -123,6 +127,8 @@ pub fn router(state: AppState) -> Router {
     let compressed = Router::new()
         .route("/api/v1/history", get(history::history))
         .route("/api/v1/topics", get(topics::topics))
+        .route("/api/v1/series", get(series::list))
+        .route("/api/v1/series/query", get(series::query))
         .route("/api/v1/connections", get(nodes::connections))
         .route("/metrics", get(operations::metrics))
         .layer(CompressionLayer::new());

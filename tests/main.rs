@@ -19,6 +19,7 @@ mod limits;
 mod producers;
 mod proxy;
 mod seam;
+mod series;
 mod socket;
 mod socket_access;
 mod sources;

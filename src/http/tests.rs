@@ -76,12 +76,22 @@ impl Server {
             limits: config.limits,
             telemetry: telemetry.clone(),
         });
+        let series = Series::new(
+            config.series,
+            Arc::new([]),
+            broker.clone(),
+            store.clone(),
+            "here",
+            clock.clone(),
+            telemetry.clone(),
+        );
         let connections = Connections::new(10, telemetry.clone());
         let hub = Hub::new(broker.clone(), config.hub, telemetry.clone());
         let readiness = Readiness::default();
         let drain = Drain::new(connections.clone(), readiness.clone(), config.http.drain.0);
         let node = Node::new("n1".into(), connections.clone(), hub.clone(), drain);
         let state = Arc::new(Services {
+            series,
             connections,
             terms,
             tasks: TaskTracker::new(),
