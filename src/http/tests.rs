@@ -95,6 +95,15 @@ impl Server {
             connections,
             terms,
             tasks: TaskTracker::new(),
+            instances: Instances::new(
+                config.instances,
+                "n1",
+                broker.clone(),
+                store.clone(),
+                clock.clone(),
+                telemetry.clone(),
+            )
+            .unwrap(),
             hub,
             broker,
             cluster: Cluster::alone(node),
@@ -104,6 +113,7 @@ impl Server {
             readiness,
             settings: Settings {
                 is_loopback: config.listen.ip().is_loopback(),
+                is_demo: false,
                 http: config.http,
                 limits: config.limits,
                 query_token: config.auth.query_token,

@@ -2,7 +2,7 @@
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
@@ -81,6 +81,13 @@ export class Hub {
       }
     }
     await this.#launch(new URL(this.url).host);
+  }
+
+  /** Starts it again as one whose data folder a demo has filled. */
+  async restartAsDemo(): Promise<void> {
+    await this.kill();
+    await writeFile(join(this.#folder, "demo"), "");
+    await this.restart();
   }
 
   async token({ sub = "producer", subscribe = [], publish = ["**"], role, ttl }: TokenRequest = {}) {
