@@ -87,11 +87,7 @@ async fn what_is_too_old_leaves_memory_and_store() {
         let time = NOW - hours * 3_600_000;
         bench.add(Value::Gauge(1.0), time, offset as Offset + 1).unwrap();
     }
-    let row = {
-        let table = bench.series.table();
-        let row = table.all().next().unwrap().row.clone();
-        row
-    };
+    let row = bench.series.table().all().next().unwrap().row.clone();
     let day = 86_400_000;
     let mut kept = Vec::new();
     bench.save(0, 4, NOW).await;
