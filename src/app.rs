@@ -19,7 +19,9 @@ use crate::{
     grants::Grants,
     http::{self, Services, Settings, server},
     hub::Hub,
-    id, redis,
+    id,
+    instances::Instances,
+    redis,
     series::Series,
     session::{Connections, Order, Terms},
     sources::{self, Flext, Host, Readiness, Vitals},
@@ -109,12 +111,22 @@ impl App {
             clock.clone(),
             telemetry.clone(),
         );
+        let instances = Instances::new(
+            config.instances.clone(),
+            &holder,
+            broker.clone(),
+            store.clone(),
+            clock.clone(),
+            telemetry.clone(),
+        )?;
+        instances.load().await.context("cannot read the registry of instances")?;
         let services = Arc::new(Services {
             broker: broker.clone(),
             series: series.clone(),
             hub: hub.clone(),
             access: access.clone(),
             connections: connections.clone(),
+            instances: instances.clone(),
             telemetry: telemetry.clone(),
             clock: clock.clone(),
             readiness: readiness.clone(),
@@ -132,15 +144,11 @@ impl App {
         let vitals = Vitals::new(&name, telemetry.clone(), clock.clone())?;
         background.spawn(hub.clone().run(serving.clone()));
         for source in &config.sources {
-            // Not by its name, which another node's may equal.
-            let holder = match &broker {
-                Broker::Redis(redis) => redis.node(),
-                Broker::Journal(_) => &name,
-            };
             let limit = config.limits.event.as_usize();
             let (broker, store) = (broker.clone(), store.clone());
             let (telemetry, clock) = (telemetry.clone(), clock.clone());
-            let source = Flext::new(source.clone(), holder, limit, broker, store, telemetry, clock);
+            let source =
+                Flext::new(source.clone(), &holder, limit, broker, store, telemetry, clock);
             background.spawn(source.run(serving.clone()));
         }
         if config.host.publish {
@@ -152,6 +160,7 @@ impl App {
         background.spawn(series.run(serving.clone()));
         background.spawn(cluster.run(serving.clone()));
         background.spawn(drain.clone().run(serving.clone()));
+        background.spawn(instances.run(serving.clone()));
         background.spawn(watch_revocations(store, access, connections, serving.clone()));
         let options = server::Options {
             max_connections: config.limits.connections,
