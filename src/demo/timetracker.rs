@@ -46,8 +46,8 @@ const FEATURES: [(&str, f64); 5] =
 impl TimeTracker {
     pub(super) fn new(mut chance: Chance, clock: Clock) -> Self {
         let instances = INSTANCES.iter().map(|&(host, version, country, city)| {
-            // The same ones when the demo is started again with the same seed.
-            let id = format!("{:08x}-demo-{host}", chance.below(1 << 32));
+            // It is its events' source. The same ones when the demo is started again with the same seed.
+            let id = format!("demo-{host}-{:08x}", chance.below(1 << 32));
             let next = chance.share() * HEARTBEAT;
             Instance { id, host, version, place: (country, city), next, offline: Vec::new() }
         });
