@@ -11,6 +11,7 @@ mod inbox;
 mod operations;
 mod outbox;
 mod page;
+mod projections;
 mod publish;
 mod query;
 pub mod server;
@@ -47,6 +48,7 @@ pub use self::{
     config::{Config, Origin},
     credentials::{Caller, GatherError},
     error::Problem,
+    projections::owner,
 };
 use crate::{
     access::Access,

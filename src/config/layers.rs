@@ -18,6 +18,9 @@ const OTHER_VARIABLES: [&str; 3] = ["PULSEHUB_CONFIG", "PULSEHUB_URL", "PULSEHUB
 /// Tables whose keys are names of the user's own.
 const OWN_NAMES: [&str; 1] = ["auth.roles"];
 
+/// Tables that are the user's own through and through, checked where they are read.
+const OWN_TABLES: [&str; 2] = ["derive.where", "projection.shape"];
+
 /// The settings gathered so far.
 pub(super) struct Layers {
     table: Table,
@@ -169,10 +172,11 @@ impl Layers {
         for (name, value) in table {
             let key = join(above, name.get_ref());
             let origin = place(name.span().start);
-            if lookup(&self.known, &key).is_none() {
+            let plain = without_indexes(&key);
+            if lookup(&self.known, &plain).is_none() {
                 let mut keys = Vec::new();
                 known_keys(&self.known, "", &mut keys);
-                let nearest = nearest(&key, keys.iter().map(String::as_str)).map(str::to_owned);
+                let nearest = nearest(&plain, keys.iter().map(String::as_str)).map(str::to_owned);
                 return Err(ConfigError::UnknownKey { key, origin, nearest });
             }
             let is_section = slot(&mut self.table, &key).is_some_and(|value| value.is_table());
@@ -181,10 +185,13 @@ impl Layers {
                 self.origins.insert(key.clone(), origin);
             }
             match value.get_ref() {
+                _ if OWN_TABLES.contains(&&*plain) => {}
                 DeValue::Table(table) => self.walk(table, &key, place)?,
                 DeValue::Array(items) => {
-                    for item in items.iter() {
+                    for (index, item) in items.iter().enumerate() {
                         if let DeValue::Table(table) = item.get_ref() {
+                            let key = format!("{key}[{index}]");
+                            self.origins.insert(key.clone(), place(item.span().start));
                             self.walk(table, &key, place)?;
                         }
                     }
@@ -235,6 +242,14 @@ fn slot<'a>(table: &'a mut Table, key: &str) -> Option<&'a mut Value> {
     }
 }
 
+/// `a[0].b` as `a.b`.
+fn without_indexes(key: &str) -> String {
+    let mut parts = key.split(['[', ']']);
+    let first = parts.next().unwrap_or_default().to_owned();
+    // In between stand the indexes.
+    parts.skip(1).step_by(2).fold(first, |key, part| key + part)
+}
+
 fn leaves(table: &Table, above: &str, keys: &mut Vec<String>) {
     for (name, value) in table {
         match value {
@@ -276,19 +291,29 @@ fn known_keys(value: &Value, above: &str, keys: &mut Vec<String>) {
     }
 }
 
-/// The most similar of `known`, if any is similar at all. A right name in the wrong section counts.
+/// The most similar of `known`, if any is similar at all: of the same section before others. A right
+/// name in the wrong section counts.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    let parts = |key: &str| {
+        let (section, last) = key.rsplit_once('.').unwrap_or(("", key));
+        (section.to_owned(), last.to_owned())
+    };
+    let (section, last) = parts(name);
     let similarity = |key: &str| {
+        let (theirs, their_last) = parts(key);
         let whole = strsim::normalized_damerau_levenshtein(name, key);
-        whole.max(0.99 * strsim::normalized_damerau_levenshtein(&last(name), &last(key)))
+        let last = strsim::normalized_damerau_levenshtein(&last, &their_last);
+        (section == theirs && last >= SIMILAR, whole.max(0.99 * last))
     };
     known
         .map(|key| (key, similarity(key)))
-        .filter(|(_, similarity)| *similarity >= 0.6)
-        .max_by(|(_, a), (_, b)| a.total_cmp(b))
+        .filter(|(_, (_, similarity))| *similarity >= SIMILAR)
+        .max_by(|(_, (near, a)), (_, (nearer, b))| near.cmp(nearer).then(a.total_cmp(b)))
         .map(|(key, _)| key)
 }
+
+/// From here on two names may be the same one, mistyped.
+const SIMILAR: f64 = 0.6;
 
 fn join(above: &str, name: &str) -> String {
     if above.is_empty() { name.to_owned() } else { format!("{above}.{name}") }

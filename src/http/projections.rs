@@ -1,0 +1,82 @@
+//! The paths of projections, which come from the configuration.
+
+/// What of the address space is the hub's own; `**` is the rest, also none.
+const OWN: [&str; 12] = [
+    "",
+    "assets/**",
+    "favicon.svg",
+    "api/v1/**",
+    "api/v2/**",
+    "v1/**",
+    "ws/**",
+    "sse/**",
+    "healthz",
+    "readyz/**",
+    "metrics/**",
+    "write",
+];
+
+/// Names no application can have, so that paths below them are free: docs/projections.md.
+const NO_APPLICATIONS: [&str; 3] = ["dashboard", "stats", "hub"];
+
+/// Whose a path is, if it is not free for a projection.
+pub fn owner(path: &str) -> Option<String> {
+    let path = path.trim_matches('/');
+    let is_own = |own: &str| match own.strip_suffix("/**") {
+        Some(above) => {
+            path == above || path.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
+        }
+        None => path == own,
+    };
+    if OWN.into_iter().any(is_own) {
+        return Some("a path of the hub's own".to_owned());
+    }
+    // A route of ours there would hide the one the application posts to.
+    let words: Vec<_> = path.split('/').collect();
+    match words[..] {
+        ["api", app, "metrics" | "events"] if !NO_APPLICATIONS.contains(&app) => {
+            Some(format!("where an application called {app} posts"))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_of_the_hub_has_an_owner() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut files = vec![folder.join("http.rs")];
+        files.extend(
+            std::fs::read_dir(folder.join("http")).unwrap().map(|file| file.unwrap().path()),
+        );
+        let mut routes = 0;
+        for file in files.iter().filter(|file| file.is_file()) {
+            let text = std::fs::read_to_string(file).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            for rest in code.split(".route(").skip(1) {
+                let Some(path) = rest.trim_start().strip_prefix('"') else { continue };
+                let path = path.split('"').next().unwrap();
+                let path = path.replace("{*", "").replace(['{', '}'], "");
+                assert!(
+                    owner(&path).is_some(),
+                    "{path}, a route in {}, can be taken",
+                    file.display()
+                );
+                routes += 1;
+            }
+        }
+        assert!(routes >= 13, "only {routes} routes were found");
+    }
+
+    #[test]
+    fn what_is_free_has_no_owner() {
+        for path in ["/api/dashboard/metrics", "/api/stats/", "/api/shop/summary", "/metricsx"] {
+            assert_eq!(owner(path), None, "{path}");
+        }
+        assert!(owner("/api/shop/metrics").unwrap().contains("shop"));
+        assert!(owner("/metrics/").is_some() && owner("/v1/x").is_some());
+    }
+}
