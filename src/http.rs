@@ -56,6 +56,7 @@ use crate::{
     cluster::Cluster,
     hub::Hub,
     limits::Limits,
+    projections::Projections,
     session::{Connections, Now, Terms},
     sources::Readiness,
     telemetry::Telemetry,
@@ -85,6 +86,8 @@ pub struct Services {
     pub settings: Settings,
     /// What all sockets go by.
     pub terms: Arc<Terms>,
+    /// JSON made of events.
+    pub projections: Projections,
     /// The other nodes, if there are any.
     pub cluster: Option<Cluster>,
     /// Owns the tasks of sockets.
@@ -125,6 +128,7 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/topics", get(topics::topics))
         .route("/api/v1/connections", get(operations::connections))
         .route("/metrics", get(operations::metrics))
+        .merge(projections::paths(&state.projections))
         .layer(CompressionLayer::new());
     Router::new()
         .route("/api/v1/publish", post(publish::publish).layer(decompression))
@@ -138,6 +142,7 @@ pub fn router(state: AppState) -> Router {
         .route("/healthz", get(operations::health))
         .route("/readyz", get(operations::ready))
         .route("/readyz/publishing", get(operations::ready_publishing))
+        .merge(projections::sockets(&state.projections))
         .merge(compressed)
         .fallback(page::fallback)
         .method_not_allowed_fallback(async || Problem::method_not_allowed())

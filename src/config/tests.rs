@@ -125,7 +125,7 @@ fn derived_values_and_projections_are_checked_together() {
     assert!(with_file(&projection(&format!("path = \"/api/shop/sum\"\n{shape}"))).is_ok());
     for (text, key, advice) in [
         (format!("{derive}{derive}"), "derive[1].name", "already a derived value"),
-        (derive.replace("shop.n", "shop n"), "derive[0].name", "' ' is not allowed"),
+        (derive.replace("shop.n", "shop n"), "derive[0].name", "1 to 255 bytes"),
         (derive.replace("count", "counts"), "derive[0].op", "unknown variant"),
         (derive.replace("count", "avg"), "derive[0].field", "needs the field"),
         (

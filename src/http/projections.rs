@@ -1,5 +1,86 @@
 //! The paths of projections, which come from the configuration.
 
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    routing::get,
+};
+use http::request::Parts;
+use serde_json::Value;
+
+use super::{AppState, Caller, Problem, query, websocket};
+use crate::{
+    hub::{Form, Start, Subscription},
+    projections::{Hours, Projection, ProjectionError, Projections},
+    protocol::Mode,
+    topic::{TopicFilter, TopicPattern},
+};
+
+/// A route for the path of each projection.
+pub(super) fn paths(projections: &Projections) -> Router<AppState> {
+    let mut router = Router::new();
+    for (number, projection) in projections.all().iter().enumerate() {
+        let Some(path) = &projection.path else { continue };
+        let show = move |State(state): State<AppState>, caller: Caller, parts: Parts| async move {
+            show(&state, number, &caller, &parts).await
+        };
+        router = router.route(path.as_str(), get(show));
+    }
+    router
+}
+
+/// A route for the socket of each projection.
+pub(super) fn sockets(projections: &Projections) -> Router<AppState> {
+    let mut router = Router::new();
+    for projection in projections.all() {
+        let Some(path) = &projection.socket else { continue };
+        let subscription = follow(projection);
+        let open = move |State(state): State<AppState>, request: Request| {
+            websocket::upgrade_to(state, request, Some(subscription.clone()))
+        };
+        router = router.route(path.as_str(), get(open));
+    }
+    router
+}
+
+/// What a projection is now; `hours=` asks its charts for another span.
+async fn show(
+    state: &AppState,
+    number: usize,
+    Caller(principal): &Caller,
+    parts: &Parts,
+) -> Result<Json<Value>, Problem> {
+    let projection = state.projections.all().get(number).ok_or_else(Problem::not_found)?;
+    let pattern = TopicPattern::from(&projection.topic);
+    if !principal.may_subscribe(&pattern) {
+        return Err(Problem::forbidden(&[format!("subscribe {pattern}")]));
+    }
+    let mut hours = None;
+    for (name, value) in query::pairs(parts) {
+        if name == "hours" {
+            hours = Some(query::value::<Hours>("hours", &value, "a whole number from 1 to 720")?);
+        }
+    }
+    let value = state.projections.now(projection, hours).await.map_err(|error| {
+        if !matches!(error, ProjectionError::Starting) {
+            tracing::error!(%error, topic = %projection.topic, "a projection cannot be made");
+        }
+        Problem::unavailable("what this is made of cannot be read at present")
+    })?;
+    Ok(Json(value))
+}
+
+/// The newest at once, then each change.
+fn follow(projection: &Projection) -> Subscription {
+    Subscription {
+        form: Form::Data,
+        filter: TopicFilter::new([TopicPattern::from(&projection.topic)]),
+        mode: Mode::All,
+        max_hz: None,
+        start: Start::Latest,
+    }
+}
+
 /// What of the address space is the hub's own; `**` is the rest, also none.
 const OWN: [&str; 12] = [
     "",

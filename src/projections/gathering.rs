@@ -64,12 +64,6 @@ struct Item {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Topics(pub(super) TopicFilter);
 
-/// An event's payload, for [`Gathering::take_in`].
-pub(super) fn payload(record: Record<'_>) -> Value {
-    // What the log holds is JSON, and not deeper than can be read.
-    serde_json::from_slice(record.data()).unwrap_or_default()
-}
-
 /// What the newest event of a topic and key is found by.
 fn id(record: Record<'_>) -> Box<[u8]> {
     // Neither a topic nor a JSON string has a space before its first quote.
@@ -134,11 +128,6 @@ impl Keep {
 }
 
 impl Kept {
-    /// Nothing, where everything up to `through` is not to be looked at again.
-    pub(super) fn from(through: Offset) -> Self {
-        Self { through, ..Self::default() }
-    }
-
     /// How many keys are present.
     pub(super) fn present(&self) -> usize {
         self.present.len()
@@ -208,6 +197,7 @@ mod tests {
     use super::*;
     use crate::{
         event::{Block, BlockBuilder, Event},
+        series::derive::payload,
         topic::Topic,
     };
     use serde_json::{json, value::RawValue};

@@ -1,6 +1,6 @@
 //! The derived values and projections of a configuration, checked and put together.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     buckets::Buckets,
@@ -10,7 +10,10 @@ use super::{
     take::Take,
 };
 use crate::{
-    series::derive::{self, Condition, Op, Rule},
+    series::{
+        Name,
+        derive::{self, Condition, Op, Rule},
+    },
     time::Span,
     topic::{Topic, TopicFilter},
 };
@@ -28,7 +31,7 @@ pub struct Plan {
 /// A derived value.
 #[derive(Debug, Clone)]
 pub(super) struct Derive {
-    pub(super) name: String,
+    pub(super) name: Name,
     pub(super) op: Op,
     pub(super) window: Option<Span>,
     /// For [`Op::Present`]: what counts it.
@@ -107,9 +110,16 @@ impl Plan {
 }
 
 impl Projection {
-    /// The chart within it that a request may ask other hours of.
-    pub(super) fn buckets(&self) -> Option<&Buckets> {
-        self.shape.buckets()
+    /// The derived values it shows, and the charts.
+    pub(super) fn shows(&self) -> (BTreeSet<usize>, Vec<&Buckets>) {
+        let (mut derives, mut charts) = (BTreeSet::new(), Vec::new());
+        self.shape.visit(&mut |node| match node {
+            Shape::Number(number) => derives.extend([number.derive()]),
+            Shape::Words(words) => derives.extend(words.derives()),
+            Shape::Buckets(buckets) => charts.push(buckets),
+            _ => {}
+        });
+        (derives, charts)
     }
 }
 
@@ -159,10 +169,11 @@ impl Making {
             return Err(Fault::new(&format!("{key}.{name}"), message));
         }
         let name_key = format!("{key}.name");
-        if let Err(error) = Topic::parse(&config.name) {
-            let message = error.to_string().replace("a topic", "a name, like a topic,");
-            return Err(Fault::new(&name_key, message));
-        }
+        let name = Name::new(&config.name).ok().filter(|name| name.as_str() == config.name);
+        let name = name.ok_or_else(|| {
+            let message = "a name has 1 to 255 bytes of A-Z a-z 0-9 _ : - and .";
+            Fault::new(&name_key, message)
+        })?;
         let entry = (self.derives.len(), file.to_owned());
         if let Some((_, owner)) = self.derive_numbers.insert(config.name.clone(), entry) {
             let message = format!("{:?} is already a derived value of {owner}", config.name);
@@ -176,7 +187,7 @@ impl Making {
             self.gather(Gathering { filter, condition, keep, take: Take::default() })
         });
         self.derives.push(Derive {
-            name: config.name.clone(),
+            name,
             op: config.op,
             window: config.window,
             gathering,

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use self::{number::Number, words::Words};
 use super::buckets::Buckets;
 
-pub(super) use self::read::Reading;
+pub(super) use self::{number::plain, read::Reading};
 
 /// One node of a projection's JSON.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +45,7 @@ pub(super) struct Inputs<'a> {
     /// What is gathered of newest events under this number.
     pub(super) gathered: &'a dyn Fn(usize) -> Value,
     /// The rows of a chart.
-    pub(super) buckets: &'a dyn Fn(&Buckets) -> Value,
+    pub(super) rows: &'a dyn Fn(&Buckets) -> Value,
     /// Why the values are not to be trusted.
     pub(super) error: Option<&'a str>,
     /// The time as texts have it.
@@ -65,7 +65,7 @@ impl Shape {
             Shape::Number(number) => number.render((inputs.value)(number.derive())),
             Shape::Words(words) => words.choose(inputs.value).into(),
             Shape::Gathered(number) => (inputs.gathered)(*number),
-            Shape::Buckets(buckets) => (inputs.buckets)(buckets),
+            Shape::Buckets(buckets) => (inputs.rows)(buckets),
             Shape::Error => inputs.error.into(),
             Shape::IsStale => inputs.error.is_some().into(),
             Shape::Clock => inputs.clock.into(),
@@ -91,13 +91,13 @@ impl Shape {
         }
     }
 
-    /// The chart of the last hours within this shape, if there is one.
-    pub(super) fn buckets(&self) -> Option<&Buckets> {
+    /// Calls `look` with this node and every one within it.
+    pub(super) fn visit<'a>(&'a self, look: &mut dyn FnMut(&'a Shape)) {
+        look(self);
         match self {
-            Shape::Buckets(buckets) => Some(buckets),
-            Shape::Object(members) => members.iter().find_map(|(_, node)| node.buckets()),
-            Shape::Array(nodes) => nodes.iter().find_map(Shape::buckets),
-            _ => None,
+            Shape::Object(members) => members.iter().for_each(|(_, node)| node.visit(look)),
+            Shape::Array(nodes) => nodes.iter().for_each(|node| node.visit(look)),
+            _ => {}
         }
     }
 }

@@ -58,15 +58,14 @@ impl Config {
 
 impl Number {
     /// Which derived value.
-    pub(super) fn derive(&self) -> usize {
+    pub(in crate::projections) fn derive(&self) -> usize {
         self.derive
     }
 
     pub(super) fn render(&self, value: Option<f64>) -> Value {
         let Some(value) = value.map(|value| value * self.scale) else { return Value::Null };
         match self.style {
-            Style::Plain | Style::Rounded(0) if is_whole(value) => whole(value),
-            Style::Plain => value.into(),
+            Style::Plain => plain(value),
             Style::Rounded(0) => whole(value.round()),
             Style::Rounded(digits) => {
                 let unit = 10f64.powi(digits);
@@ -82,8 +81,9 @@ impl Number {
 /// Numbers below this are whole numbers in JSON for every reader (RFC 8259 section 6).
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-fn is_whole(value: f64) -> bool {
-    value.fract() == 0.0
+/// A whole number without a point, any other as it is.
+pub(in crate::projections) fn plain(value: f64) -> Value {
+    if value.fract() == 0.0 { whole(value) } else { value.into() }
 }
 
 fn whole(value: f64) -> Value {

@@ -245,7 +245,7 @@ mod tests {
         shape.render(&Inputs {
             value: &|derive| (derive == 0).then_some(94.25),
             gathered: &|number| json!([number]),
-            buckets: &|buckets| json!([{ &buckets.name: 3 }]),
+            rows: &|buckets| json!([{ &buckets.name: 3 }]),
             error,
             clock,
         })

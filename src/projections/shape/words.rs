@@ -65,6 +65,11 @@ impl Case {
 }
 
 impl Words {
+    /// Which derived values decide.
+    pub(in crate::projections) fn derives(&self) -> impl Iterator<Item = usize> {
+        self.cases.iter().map(|(derive, _)| *derive)
+    }
+
     pub(super) fn choose(&self, value: &dyn Fn(usize) -> Option<f64>) -> &str {
         let case = self.cases.iter().find(|(derive, case)| case.holds(value(*derive)));
         case.map_or(&self.otherwise, |(_, case)| &case.word)

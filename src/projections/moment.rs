@@ -1,0 +1,196 @@
+//! What projections are made of, at one moment.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::{
+    Inner,
+    buckets::{Buckets, Hours, Steps},
+    plan::{Derive, Projection, Watch},
+    shape::{Inputs, plain},
+};
+use crate::{
+    series::{Agg, Labels, QueryError, QuerySpec, derive::Op},
+    time::{Millis, Span, rfc3339},
+};
+
+/// What projections are made of, at one moment.
+pub(super) struct Moment<'a> {
+    inner: &'a Inner,
+    now: Millis,
+    /// The derived values that are known, by number.
+    values: HashMap<usize, f64>,
+    /// The charts with their rows.
+    charts: Vec<(&'a Buckets, Value)>,
+}
+
+impl<'a> Moment<'a> {
+    /// Now, as far as `projections` need it. `hours` is how far charts go back, if not as configured.
+    pub(super) async fn take(
+        inner: &'a Inner,
+        projections: impl IntoIterator<Item = &'a Projection>,
+        hours: Option<Hours>,
+    ) -> Result<Self, QueryError> {
+        let now = inner.clock.now();
+        let mut moment = Self { inner, now, values: HashMap::new(), charts: Vec::new() };
+        for projection in projections {
+            let (derives, charts) = projection.shows();
+            for number in derives {
+                if !moment.values.contains_key(&number)
+                    && let Some(derive) = inner.plan.derives.get(number)
+                    && let Some(value) = moment.value(derive).await?
+                {
+                    moment.values.insert(number, value);
+                }
+            }
+            for chart in charts {
+                let rows = moment.rows(chart, hours.unwrap_or(chart.hours)).await?;
+                moment.charts.push((chart, rows));
+            }
+        }
+        Ok(moment)
+    }
+
+    /// The projection as it is, with `clock` where it shows the time.
+    pub(super) fn render(&self, projection: &Projection, clock: &str) -> Value {
+        let error = projection.freshness.as_ref().and_then(|watch| self.trouble(watch));
+        projection.shape.render(&Inputs {
+            value: &|number| self.values.get(&number).copied(),
+            gathered: &|number| self.inner.gathered.value(number),
+            rows: &|buckets| {
+                let found = self.charts.iter().find(|(chart, _)| *chart == buckets);
+                found.map_or(Value::Null, |(_, rows)| rows.clone())
+            },
+            error: error.as_deref(),
+            clock,
+        })
+    }
+
+    /// The time, to the second.
+    pub(super) fn clock(&self) -> String {
+        let text = rfc3339(self.now);
+        text.split_once('.').map_or(text.clone(), |(seconds, _)| format!("{seconds}Z"))
+    }
+
+    async fn value(&self, derive: &Derive) -> Result<Option<f64>, QueryError> {
+        if let Some(number) = derive.gathering {
+            return Ok(self.inner.gathered.present(number).map(|count| count as f64));
+        }
+        let agg = derive.agg();
+        let labels = Labels::default();
+        let series = &self.inner.series;
+        let found = series.window(&derive.name, &labels, agg, derive.window, self.now).await?;
+        Ok(derive.figure(found, derive.window))
+    }
+
+    async fn rows(&self, chart: &Buckets, hours: Hours) -> Result<Value, QueryError> {
+        let Some(derive) = self.inner.plan.derives.get(chart.derive) else {
+            return Ok(Value::Null);
+        };
+        let steps = hours.steps(self.now);
+        let step = Span(std::time::Duration::from_millis(steps.step));
+        let values = match derive.op {
+            // The mean of all, where several topics have samples.
+            Op::Avg | Op::Ratio => {
+                let sums = self.column(derive, Agg::Sum, steps).await?;
+                let counts = self.column(derive, Agg::Count, steps).await?;
+                let means = sums.into_iter().zip(counts);
+                means.map(|(sum, count)| Some(sum? / count?)).collect()
+            }
+            _ => self.column(derive, derive.agg(), steps).await?,
+        };
+        let value = |value| derive.figure(value, Some(step)).map_or(Value::Null, plain);
+        let values: Vec<Value> = values.into_iter().map(value).collect();
+        Ok(chart.rows(hours, steps, &values))
+    }
+
+    /// One figure for each step.
+    async fn column(
+        &self,
+        derive: &Derive,
+        agg: Agg,
+        steps: Steps,
+    ) -> Result<Vec<Option<f64>>, QueryError> {
+        let spec = QuerySpec {
+            name: derive.name.clone(),
+            labels: Labels::default(),
+            from: steps.from,
+            to: steps.from + steps.count as Millis * steps.step,
+            step: Some(Span(std::time::Duration::from_millis(steps.step))),
+            agg: Some(agg),
+        };
+        let columns = self.inner.series.query(&spec, self.now, &|_| true).await?;
+        let mut whole = vec![None; steps.count];
+        for values in columns.values {
+            for (at, value) in columns.times.iter().zip(values) {
+                let index = (at * 1000).checked_sub(steps.from).map(|after| after / steps.step);
+                let slot = index.and_then(|index| whole.get_mut(usize::try_from(index).ok()?));
+                if let (Some(slot), Some(value)) = (slot, value) {
+                    *slot = Some(slot.map_or(value, |before| derive.op.join(before, value)));
+                }
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Why the values are not to be trusted; None while they are.
+    fn trouble(&self, watch: &Watch) -> Option<String> {
+        let gathered = &self.inner.gathered;
+        let words = watch.source.map(|number| gathered.value(number)).unwrap_or_default();
+        let words = words.as_array().map(Vec::as_slice).unwrap_or_default();
+        if let Some(bad) = words.iter().find(|word| word["ok"] == false) {
+            let error = bad["error"].as_str().filter(|error| !error.is_empty());
+            return Some(error.unwrap_or("the source does not answer").to_owned());
+        }
+        let since = gathered.newest_received(watch.values);
+        match since {
+            None => Some(format!("nothing has come on {} yet", watch.name)),
+            // Whoever fetches the values says that they are still so.
+            Some(_) if words.iter().any(|word| word["ok"] == true) => None,
+            Some(since) if self.now.saturating_sub(since) > watch.silent_after.millis() => {
+                Some(format!("nothing has come on {} since {}", watch.name, rfc3339(since)))
+            }
+            Some(_) => None,
+        }
+    }
+}
+
+impl Derive {
+    /// What is asked of its series.
+    fn agg(&self) -> Agg {
+        match self.op {
+            Op::Count => Agg::Count,
+            Op::Sum | Op::Rate | Op::Present => Agg::Sum,
+            Op::Avg | Op::Ratio => Agg::Avg,
+            Op::Last => Agg::Last,
+            Op::Min => Agg::Min,
+            Op::Max => Agg::Max,
+        }
+    }
+
+    /// The value, out of what its series answered for `window`. Nothing counts as 0, and has no mean.
+    fn figure(&self, found: Option<f64>, window: Option<Span>) -> Option<f64> {
+        match self.op {
+            Op::Count | Op::Sum => found.or(Some(0.0)),
+            Op::Rate => {
+                let seconds = window?.0.as_secs_f64();
+                Some(found.unwrap_or_default() / seconds)
+            }
+            Op::Ratio => found.map(|share| share * 100.0),
+            Op::Avg | Op::Last | Op::Min | Op::Max | Op::Present => found,
+        }
+    }
+}
+
+impl Op {
+    /// Two figures of one stretch of time, from two topics, as one.
+    fn join(self, one: f64, other: f64) -> f64 {
+        match self {
+            Op::Min => one.min(other),
+            Op::Max => one.max(other),
+            Op::Last => other,
+            Op::Count | Op::Sum | Op::Avg | Op::Ratio | Op::Rate | Op::Present => one + other,
+        }
+    }
+}

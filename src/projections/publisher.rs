@@ -1,0 +1,173 @@
+//! Publishes each projection on its topic when it changes: on the node that holds the lease.
+
+use std::{collections::HashMap, time::Duration};
+
+use serde_json::{Value, value::RawValue};
+
+use super::{Inner, moment::Moment, plan::Projection};
+use crate::{
+    broker::{PublishError, ReadError},
+    consumer::{Consumer, ConsumerError, Holding},
+    event::Event,
+    ingest,
+    series::QueryError,
+    telemetry::Limit,
+    time::rfc3339,
+    topic::{TopicFilter, TopicPattern},
+};
+
+/// How often it is looked whether time alone has changed something: a window slides, a source
+/// falls silent.
+const TICK: Duration = Duration::from_secs(1);
+/// The pause after a failure.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The `type` of what is published.
+const KIND: &str = "projection";
+
+/// Publishes what changes.
+pub(super) struct Publisher<'a> {
+    inner: &'a Inner,
+    consumer: Consumer,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Consumer(#[from] ConsumerError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Series(#[from] QueryError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+/// What the topics hold, by the number of the projection; without the time of the clock.
+type Published = HashMap<usize, Value>;
+
+impl<'a> Publisher<'a> {
+    pub(super) fn new(inner: &'a Inner, consumer: Consumer) -> Self {
+        Self { inner, consumer }
+    }
+
+    /// Publishes for ever, whenever the lease is ours.
+    pub(super) async fn run(self) {
+        if self.inner.plan.projections.is_empty() {
+            return std::future::pending().await;
+        }
+        let mut failing = false;
+        loop {
+            let held = async {
+                let mut holding = self.consumer.hold().await?;
+                let mut published = self.published().await?;
+                self.follow(&mut holding, &mut published, &mut failing).await
+            };
+            let Err(failure): Result<std::convert::Infallible, Failure> = held.await;
+            match failure {
+                // Another node goes on from what the topics hold.
+                Failure::Consumer(ConsumerError::Lost) | Failure::Publish(PublishError::Fenced) => {}
+                error => {
+                    if !failing {
+                        tracing::warn!(%error, "projections cannot be published; trying again");
+                    }
+                    failing = true;
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn follow(
+        &self,
+        holding: &mut Holding,
+        published: &mut Published,
+        failing: &mut bool,
+    ) -> Result<std::convert::Infallible, Failure> {
+        let pace = Duration::from_secs_f64(1.0 / self.inner.plan.max_hz);
+        let (mut gathered, mut series) =
+            (self.inner.gathered.changes(), self.inner.series.changes());
+        loop {
+            gathered.mark_unchanged();
+            series.mark_unchanged();
+            holding.renew().await?;
+            self.publish(holding, published).await?;
+            *failing = false;
+            // What changes meanwhile is published together.
+            tokio::time::sleep(pace).await;
+            let changed = async {
+                tokio::select! {
+                    _ = gathered.changed() => {}
+                    _ = series.changed() => {}
+                }
+            };
+            // Whichever comes first: what it was makes no difference.
+            let _ = tokio::time::timeout(TICK.saturating_sub(pace), changed).await;
+        }
+    }
+
+    /// What the topics hold, so that a node which takes over repeats nothing.
+    async fn published(&self) -> Result<Published, ReadError> {
+        let projections = &self.inner.plan.projections;
+        let topics = projections.iter().map(|projection| TopicPattern::from(&projection.topic));
+        let newest = self.inner.broker.latest(&TopicFilter::new(topics)).await?;
+        let mut published = Published::new();
+        // In the order of their offsets, so that the last of a topic is the newest.
+        for record in newest.records() {
+            let on = |projection: &Projection| projection.topic.as_str() == record.topic();
+            let Some(number) = projections.iter().position(on) else { continue };
+            if let Ok(mut value) = serde_json::from_slice(record.data()) {
+                projections[number].shape.stop_clock(&mut value);
+                published.insert(number, value);
+            }
+        }
+        Ok(published)
+    }
+
+    /// Publishes what is not what its topic holds.
+    async fn publish(&self, holding: &Holding, published: &mut Published) -> Result<(), Failure> {
+        let projections = &self.inner.plan.projections;
+        let moment = Moment::take(self.inner, projections, None).await?;
+        let clock = moment.clock();
+        let (mut events, mut changed) = (Vec::new(), Vec::new());
+        for (number, projection) in projections.iter().enumerate() {
+            let value = moment.render(projection, &clock);
+            let mut still = value.clone();
+            projection.shape.stop_clock(&mut still);
+            if published.get(&number) == Some(&still) {
+                continue;
+            }
+            if let Some(event) = self.event(projection, &value) {
+                events.push(event);
+            }
+            changed.push((number, still));
+        }
+        if !events.is_empty() {
+            self.inner.broker.publish_fenced(events, holding.fence()).await?;
+        }
+        published.extend(changed);
+        Ok(())
+    }
+
+    /// None if it is too large to be one; that is counted, and said each time it changes.
+    fn event(&self, projection: &Projection, value: &Value) -> Option<Event> {
+        let (topic, text) = (&projection.topic, value.to_string());
+        let most = self.inner.bounds.event;
+        if text.len() > most {
+            self.inner.telemetry.hit(Limit::Event);
+            let bytes = text.len();
+            tracing::warn!(%topic, bytes, most, "a projection is larger than limits.event and not published");
+            return None;
+        }
+        Some(Event {
+            topic: topic.clone(),
+            id: ingest::new_id(),
+            id_is_ours: true,
+            source: "hub".into(),
+            kind: Some(KIND.into()),
+            time: rfc3339(self.inner.clock.now()).into(),
+            key: None,
+            data: RawValue::from_string(text).ok()?,
+        })
+    }
+}
