@@ -12,8 +12,9 @@ use crate::{
     access::Access,
     auth::{AuthError, Authenticator, CredentialId, Principal, Role},
     broker::Broker,
-    cluster::Cluster,
+    cluster::{Cluster, Node},
     config::Config,
+    drain::Drain,
     grants::Grants,
     http::{self, Services, Settings, server},
     hub::Hub,
@@ -34,7 +35,9 @@ const GRACE: Duration = Duration::from_secs(10);
 pub struct App {
     address: SocketAddr,
     services: Arc<Services>,
-    drain: Duration,
+    drain: Drain,
+    /// Time for all connections to end.
+    drain_time: Duration,
     /// Stops accepting.
     accepting: CancellationToken,
     /// Stops what serves those who are still there.
@@ -77,14 +80,21 @@ impl App {
             limits: config.limits,
             telemetry: telemetry.clone(),
         });
-        let mut node = sources::node_name();
+        let drain_time = config.http.drain.0;
+        let drain = Drain::new(connections.clone(), readiness.clone(), drain_time);
+        let mut name = sources::node_name();
         let cluster = match (&broker, config.redis()?) {
             (Broker::Redis(redis), Some(server)) => {
-                node = format!("{node}:{}", address.port()); // several may run on one host
-                let (redis, name) = (redis.node().to_owned(), node.clone());
-                Some(Cluster::new(server, redis, name, connections.clone(), hub.clone()))
+                name = format!("{name}:{}", address.port()); // several may run on one host
+                let own = Node::new(name.clone(), connections.clone(), hub.clone(), drain.clone());
+                Cluster::join(own, server, redis.node().to_owned())
             }
-            _ => None,
+            _ => Cluster::alone(Node::new(
+                name.clone(),
+                connections.clone(),
+                hub.clone(),
+                drain.clone(),
+            )),
         };
         let services = Arc::new(Services {
             broker: broker.clone(),
@@ -104,19 +114,18 @@ impl App {
             cluster: cluster.clone(),
             tasks: tasks.clone(),
         });
-        let vitals = Vitals::new(&node, telemetry.clone(), clock.clone())?;
+        let vitals = Vitals::new(&name, telemetry.clone(), clock.clone())?;
         background.spawn(hub.clone().run(serving.clone()));
         background.spawn(sources::listen(hub.clone(), readiness.clone(), clock, serving.clone()));
         background.spawn(vitals.run(broker, hub, readiness.clone(), serving.clone()));
-        if let Some(cluster) = cluster {
-            background.spawn(cluster.run(serving.clone()));
-        }
+        background.spawn(cluster.run(serving.clone()));
+        background.spawn(drain.clone().run(serving.clone()));
         background.spawn(watch_revocations(store, access, connections, serving.clone()));
         let options = server::Options {
             max_connections: config.limits.connections,
             max_headers: config.limits.headers,
             header_timeout: config.http.header_timeout.0,
-            drain: config.http.drain.0,
+            drain: drain_time,
         };
         let accept_loop = tokio::spawn(server::serve(
             listener,
@@ -127,8 +136,17 @@ impl App {
             accepting.clone(),
         ));
         readiness.accept(true);
-        let drain = config.http.drain.0;
-        Ok(Self { address, services, drain, accepting, serving, tasks, background, accept_loop })
+        Ok(Self {
+            address,
+            services,
+            drain,
+            drain_time,
+            accepting,
+            serving,
+            tasks,
+            background,
+            accept_loop,
+        })
     }
 
     /// The address the hub listens on.
@@ -150,23 +168,28 @@ impl App {
         Ok(code.expose_secret().to_owned())
     }
 
+    /// Resolves when somebody has asked this node to end and everybody was sent elsewhere; see [`stop`](Self::stop).
+    pub async fn leaving(&self) {
+        self.drain.leaving().await;
+    }
+
     /// Ends the hub: nobody new, everybody told when to come back, everything queued stored.
     pub async fn stop(self) {
-        self.services.readiness.accept(false);
+        self.drain.close();
         self.accepting.cancel();
         if self.accept_loop.await.is_err() {
             tracing::error!("the accept loop had panicked");
         }
-        let spread = u64::try_from(self.drain.as_millis()).unwrap_or(u64::MAX);
-        self.services.connections.tell_all(|| Order::Reconnect { after_ms: random_below(spread) });
+        self.drain.dismiss();
         self.tasks.close();
-        if tokio::time::timeout(self.drain + GRACE, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(self.drain_time + GRACE, self.tasks.wait()).await.is_err() {
             tracing::warn!(left = self.tasks.len(), "some connections did not end in time");
         }
         self.serving.cancel();
         self.background.close();
         self.background.wait().await;
         self.services.broker.close().await;
+        self.services.cluster.leave().await;
     }
 }
 
@@ -225,10 +248,4 @@ async fn watch_revocations(
             }
         }
     }
-}
-
-/// A number below `bound`, for spreading; its quality does not matter, and without random bytes
-/// everybody simply comes back at once.
-fn random_below(bound: u64) -> u64 {
-    getrandom::u64().map_or(0, |random| random.checked_rem(bound).unwrap_or(0))
 }

@@ -2,9 +2,11 @@
 
 mod check;
 mod client;
+mod drain;
 mod export;
 mod healthcheck;
 mod key;
+mod nodes;
 mod publish;
 mod serve;
 mod settings;
@@ -45,6 +47,10 @@ enum Command {
     Export(export::Export),
     /// Check settings and a data folder
     Check(check::Check),
+    /// List the nodes of a hub and how each stands
+    Nodes(nodes::Nodes),
+    /// Send the clients of a node elsewhere
+    Drain(drain::Drain),
     /// Ask a hub whether it is ready, for containers
     Healthcheck(healthcheck::Healthcheck),
 }
@@ -98,6 +104,8 @@ impl Cli {
                 Command::Tail(tail) => tail.run().await,
                 Command::Export(export) => export.run(),
                 Command::Check(check) => check.run(),
+                Command::Nodes(nodes) => nodes.run().await,
+                Command::Drain(drain) => drain.run().await,
                 Command::Healthcheck(healthcheck) => healthcheck.run().await,
             }
         });

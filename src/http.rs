@@ -1,6 +1,7 @@
 //! The HTTP side: one route table, and what every request passes on its way to it.
 
 mod body;
+mod compat;
 mod config;
 pub mod credentials;
 mod error;
@@ -8,6 +9,7 @@ mod farewell;
 mod handshake;
 mod history;
 mod inbox;
+mod nodes;
 mod operations;
 mod outbox;
 mod page;
@@ -88,8 +90,8 @@ pub struct Services {
     pub terms: Arc<Terms>,
     /// JSON made of events.
     pub projections: Projections,
-    /// The other nodes, if there are any.
-    pub cluster: Option<Cluster>,
+    /// All nodes.
+    pub cluster: Cluster,
     /// Owns the tasks of sockets.
     pub tasks: TaskTracker,
 }
@@ -126,14 +128,20 @@ pub fn router(state: AppState) -> Router {
     let compressed = Router::new()
         .route("/api/v1/history", get(history::history))
         .route("/api/v1/topics", get(topics::topics))
-        .route("/api/v1/connections", get(operations::connections))
+        .route("/api/v1/connections", get(nodes::connections))
         .route("/metrics", get(operations::metrics))
         .merge(projections::paths(&state.projections))
         .layer(CompressionLayer::new());
+    let taking = Router::new()
+        .route("/api/v1/publish", post(publish::publish))
+        .route("/api/{app}/metrics", post(compat::metrics))
+        .route("/api/{app}/events", post(compat::events))
+        .layer(decompression);
     Router::new()
-        .route("/api/v1/publish", post(publish::publish).layer(decompression))
         .route("/api/v1/tickets", post(sessions::ticket))
         .route("/api/v1/session", get(sessions::whoami).post(sessions::begin).delete(sessions::end))
+        .route("/api/v1/nodes", get(nodes::nodes))
+        .route("/api/v1/drain", post(nodes::drain).delete(nodes::undrain))
         .route("/", get(page::index))
         .route("/assets/{*path}", get(page::asset))
         .route("/favicon.svg", get(page::asset))
@@ -143,6 +151,7 @@ pub fn router(state: AppState) -> Router {
         .route("/readyz", get(operations::ready))
         .route("/readyz/publishing", get(operations::ready_publishing))
         .merge(projections::sockets(&state.projections))
+        .merge(taking)
         .merge(compressed)
         .fallback(page::fallback)
         .method_not_allowed_fallback(async || Problem::method_not_allowed())

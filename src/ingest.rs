@@ -1,6 +1,18 @@
 //! Outside formats → events: pure functions over bytes, one file per format.
 
+pub mod lenient;
+pub mod locanext;
+mod loss;
+mod names;
 pub mod native;
+mod parts;
+mod timestamps;
+pub mod timetracker;
+
+pub use self::{
+    loss::Losses,
+    names::{AppName, InstanceId, NameError},
+};
 
 use crate::{event::MAX_ATTRIBUTE_BYTES, telemetry::Limit, time::Millis};
 
@@ -94,6 +106,20 @@ pub enum Fault {
     /// The topic is outside the grammar.
     #[error(transparent)]
     Topic(#[from] crate::topic::TopicError),
+    /// A field without which nothing can be made of the rest.
+    #[error("is needed")]
+    Missing,
+    /// A known field with a value of the wrong kind.
+    #[error("must be {wanted}, not {found}")]
+    WrongKind {
+        /// What it would have to be.
+        wanted: &'static str,
+        /// What it is.
+        found: &'static str,
+    },
+    /// The name of an application or an instance.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// A known field with a value of the wrong type.
     #[error("must be a string, not {0}")]
     NotText(&'static str),

@@ -266,7 +266,7 @@ impl Session {
         }
     }
 
-    /// Credentials were revoked, or the hub is going away.
+    /// Credentials were revoked, or the node wants its clients elsewhere.
     pub fn order(&mut self, order: Order) -> Vec<Action> {
         match order {
             Order::Revoked => self.close(CloseCode::Unauthorized, "the credentials were revoked"),
@@ -275,7 +275,7 @@ impl Session {
                 if matches!(self.talk, Talk::Messages) {
                     actions.push(Action::Send(ServerMessage::Reconnect { after_ms }.frame()));
                 }
-                let reason = format!("the hub is restarting; come back in {after_ms} ms");
+                let reason = format!("this node is leaving; come back in {after_ms} ms");
                 actions.extend(self.close(CloseCode::Restarting, reason));
                 actions
             }

@@ -19,6 +19,8 @@ pub struct Telemetry {
     pub limit_hits: Family<LimitLabel, Counter>,
     /// Refused input, by the code answered.
     pub refusals: Family<CodeLabel, Counter>,
+    /// Parts of accepted requests that could not be kept, by kind.
+    pub dropped: Family<CodeLabel, Counter>,
     /// Events stored.
     pub events_stored: Counter,
     /// Events that were stored before and not again.
@@ -129,6 +131,31 @@ impl EncodeLabelValue for Limit {
     }
 }
 
+/// What of a request could not be kept although the rest was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// A number that JSON cannot say: null stands in its place.
+    Number,
+    /// A time that is none: the time of arrival stands in its place.
+    Timestamp,
+    /// A field of another kind or size than it should have.
+    Field,
+    /// One of several points.
+    Point,
+}
+
+impl Dropped {
+    /// Its name in metrics and answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dropped::Number => "number",
+            Dropped::Timestamp => "timestamp",
+            Dropped::Field => "field",
+            Dropped::Point => "point",
+        }
+    }
+}
+
 /// A stable code, as answered.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct CodeLabel {
@@ -162,6 +189,10 @@ impl Telemetry {
         let mut telemetry = Self {
             limit_hits: metric!("limit_hits", "Limits that were hit"),
             refusals: metric!("refusals", "Refused input by the code answered"),
+            dropped: metric!(
+                "dropped",
+                "Parts of accepted requests that could not be kept, by kind"
+            ),
             events_stored: metric!("events_stored", "Events stored"),
             events_duplicate: metric!("events_duplicate", "Events that had been stored before"),
             publish_failures: metric!("publish_failures", "Batches that could not be stored"),
@@ -192,6 +223,11 @@ impl Telemetry {
     /// Counts one refusal answered with `code`.
     pub fn refused(&self, code: &'static str) {
         self.refusals.get_or_create(&CodeLabel { code }).inc();
+    }
+
+    /// Counts parts of a request that could not be kept.
+    pub fn dropped(&self, what: Dropped, count: usize) {
+        self.dropped.get_or_create(&CodeLabel { code: what.name() }).inc_by(count as u64);
     }
 
     /// Counts one gap said for `reason`.

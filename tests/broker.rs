@@ -1,6 +1,7 @@
 //! The contract every broker passes; what is special to one stands below it.
 
 mod journal;
+mod redis;
 
 use std::collections::BTreeMap;
 
@@ -86,6 +87,7 @@ macro_rules! contract {
 contract!(
     a_batch_gets_consecutive_offsets_and_is_read_back_in_order,
     a_repeated_id_is_stored_once_and_answered_with_its_first_offset,
+    a_batch_of_thousands_keeps_every_offset_id_and_newest_value,
     history_beyond_memory_is_read_back,
     a_replay_since_a_time_begins_before_the_first_event_received_then,
     latest_is_the_newest_of_each_key_with_removal_and_a_cap,
@@ -173,6 +175,47 @@ async fn a_repeated_id_is_stored_once_and_answered_with_its_first_offset(fixture
     fixture.clock.set(START + 121_000);
     let later = broker.publish(twice()).await.unwrap();
     assert_eq!((later.offsets, later.accepted), (vec![5, 5], 1), "only within the window");
+}
+
+async fn a_batch_of_thousands_keeps_every_offset_id_and_newest_value(mut fixture: Fixture) {
+    const KEYS: usize = 2200;
+    const TOPICS: usize = 2100;
+    fixture.config.dedupe_ids = 100_000;
+    fixture.config.latest_keys = KEYS;
+    fixture.config.max_topics = 2 * TOPICS;
+    fixture.config.queue_bytes = ByteSize(16 << 20);
+    let broker = fixture.open().await;
+    let keyed = |data: &'static str| (0..KEYS).map(move |n| (n.to_string(), data));
+    let of_keys = |prefix: &str, data: &'static str| -> Vec<Event> {
+        let event = |(key, data): (String, &str)| event("k", prefix, &key, Some(&key), data);
+        keyed(data).map(event).collect()
+    };
+    let mut batch = of_keys("first", "1");
+    batch.extend((0..TOPICS).map(|n| event(&format!("t.t{n}"), "s", "x", None, "2")));
+    let all: Vec<Offset> = (11..).take(batch.len()).collect();
+    broker.publish(numbered("before", 0..10)).await.unwrap();
+    assert_eq!(broker.publish(batch.clone()).await.unwrap().offsets, all);
+    let again = broker.publish(batch.clone()).await.unwrap();
+    assert_eq!((again.offsets, again.accepted), (all.clone(), 0));
+    // Some that are known among some that are not.
+    let mut mixed = numbered("after", 0..3);
+    mixed.extend(batch.drain(300..303));
+    let mixed = broker.publish(mixed).await.unwrap();
+    let next = all.last().unwrap() + 1;
+    assert_eq!(mixed.offsets, [next, next + 1, next + 2, 311, 312, 313]);
+    let latest = async |pattern: &str| -> Vec<Offset> {
+        let block = broker.latest(&filter(&[pattern])).await.unwrap();
+        block.records().map(|record| record.offset()).collect()
+    };
+    assert_eq!(latest("k").await, all[..KEYS]);
+    assert_eq!(latest("t.*").await, all[KEYS..]);
+    let topics = broker.topics().await.unwrap();
+    let last = |topic: &str| topics.iter().find(|one| one.topic.as_str() == topic).unwrap();
+    let (k, t) = (last("k"), last("t.t2099"));
+    assert_eq!((k.events, k.last_offset), (KEYS as u64, all[KEYS - 1]));
+    assert_eq!((t.events, Some(&t.last_offset)), (1, all.last()));
+    broker.publish(of_keys("second", "null")).await.unwrap();
+    assert_eq!(latest("k").await, [0; 0], "all were removed");
 }
 
 async fn history_beyond_memory_is_read_back(mut fixture: Fixture) {

@@ -3,6 +3,7 @@
 mod chaos;
 mod consumers;
 mod load;
+mod nodes;
 
 use pulsehub::{
     auth::{ApiKey, NewApiKey},

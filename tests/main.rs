@@ -16,6 +16,7 @@ mod floors;
 mod golden;
 mod latest;
 mod limits;
+mod producers;
 mod proxy;
 mod seam;
 mod socket;

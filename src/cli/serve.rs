@@ -16,7 +16,8 @@ Examples:
   pulsehub serve --data ./data --welcome
   PULSEHUB_SECRET=$(openssl rand -hex 32) pulsehub serve --listen 0.0.0.0:8080 --data /var/lib/pulsehub
 
-Prints `listening on http://ADDR` once it is ready. SIGTERM or Ctrl-C drains and stops; a second one ends at once.")]
+Prints `listening on http://ADDR` once it is ready. SIGTERM or Ctrl-C drains and stops, as does
+`pulsehub drain --stop`; another signal ends it at once.")]
 pub(super) struct Serve {
     /// The address and port to listen on, 127.0.0.1:8080 by default; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
@@ -46,7 +47,10 @@ impl Serve {
         if self.welcome {
             welcome(&app, &data).await?;
         }
-        signals.next().await;
+        tokio::select! {
+            () = signals.next() => {}
+            () = app.leaving() => {}
+        }
         tracing::info!("stopping");
         tokio::select! {
             () = app.stop() => tracing::info!("stopped"),

@@ -49,6 +49,31 @@ pub(super) async fn json<T: DeserializeOwned>(
     serde_json::from_slice(&bytes).map_err(|error| Problem::invalid_json(&error))
 }
 
+/// Bodies above this are read on a thread of their own: reading them here would hold up the
+/// sockets that share the thread.
+const LARGE: usize = 128 * 1024;
+
+/// What `read` makes of a body.
+pub(super) async fn parse<T: Send + 'static>(
+    body: Bytes,
+    read: impl FnOnce(&[u8]) -> T + Send + 'static,
+) -> Result<T, Problem> {
+    if body.len() <= LARGE {
+        return Ok(read(&body));
+    }
+    tokio::task::spawn_blocking(move || read(&body))
+        .await
+        .map_err(|_| Problem::unavailable("the hub is shutting down"))
+}
+
+/// Whether the body says that it is JSON, says nothing, or says what `curl -d` says of everything
+/// unless it is told otherwise.
+pub(super) fn may_be_json(headers: &HeaderMap) -> bool {
+    let json =
+        |kind: &str| matches!(kind, "application/json" | "application/x-www-form-urlencoded");
+    content_type(headers).is_none_or(|kind| json(&kind))
+}
+
 /// The media type without its parameters, in lower case.
 pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().unwrap_or_default();

@@ -15,6 +15,7 @@ use crate::{
     auth::AuthError,
     broker::{PublishError, ReadError},
     ingest::Refusal,
+    redis,
     telemetry::{Limit, Telemetry},
 };
 
@@ -148,6 +149,11 @@ impl Problem {
         Self::new(&NOT_FOUND, "no such path; docs/protocol.md lists all there are")
     }
 
+    /// No node has this name.
+    pub fn no_node(name: &str) -> Self {
+        Self::new(&NOT_FOUND, format!("no node is called {name:?}; GET /api/v1/nodes lists all"))
+    }
+
     /// The path has no such method.
     pub fn method_not_allowed() -> Self {
         Self::new(&METHOD, "the `Allow` header names the methods of this path")
@@ -275,6 +281,13 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         tracing::error!(%error, "history cannot be read");
         Self::new(&UNAVAILABLE, "the log cannot be read at present")
+    }
+}
+
+impl From<redis::Failure> for Problem {
+    fn from(failure: redis::Failure) -> Self {
+        tracing::warn!(%failure, "the other nodes cannot be asked");
+        Self::new(&UNAVAILABLE, "the other nodes cannot be asked at present")
     }
 }
 

@@ -9,7 +9,7 @@ use http::{HeaderValue, StatusCode, header, request::Parts};
 use serde::Serialize;
 
 use super::{AppState, Caller, Problem};
-use crate::{session::ConnectionInfo, topic::TopicPattern};
+use crate::topic::TopicPattern;
 
 /// The process runs and answers; nothing else is asked.
 pub(super) async fn health() -> &'static str {
@@ -48,32 +48,6 @@ fn readiness(state: &AppState, is_ready: impl Fn(&Ready<'_>) -> bool) -> Respons
     };
     let status = if is_ready(&ready) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(ready)).into_response()
-}
-
-#[derive(Serialize)]
-struct Connected {
-    connections: Vec<ConnectionInfo>,
-}
-
-/// Who receives events, and how far each is behind; for admins.
-pub(super) async fn connections(
-    State(state): State<AppState>,
-    Caller(principal): Caller,
-) -> Result<Response, Problem> {
-    if !principal.admin {
-        return Err(Problem::forbidden(&["admin".to_owned()]));
-    }
-    let Some(cluster) = &state.cluster else {
-        let connections = state.connections.list(state.hub.head().offset);
-        return Ok(Json(Connected { connections }).into_response());
-    };
-    let answers = cluster.ask().await.map_err(|error| {
-        tracing::warn!(%error, "the other nodes cannot be asked");
-        Problem::unavailable("the other nodes cannot be asked at present")
-    })?;
-    let (connections, missing) = (answers.connections, answers.missing);
-    Ok(Json(serde_json::json!({"connections": connections, "missing_nodes": missing}))
-        .into_response())
 }
 
 /// OpenMetrics 1.0, open to everybody where the settings or a loopback address allow it.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{AppState, Caller, Problem, query, websocket};
 use crate::{
     hub::{Form, Start, Subscription},
+    ingest::AppName,
     projections::{Hours, Projection, ProjectionError, Projections},
     protocol::Mode,
     topic::{TopicFilter, TopicPattern},
@@ -97,9 +98,6 @@ const OWN: [&str; 12] = [
     "write",
 ];
 
-/// Names no application can have, so that paths below them are free: docs/projections.md.
-const NO_APPLICATIONS: [&str; 3] = ["dashboard", "stats", "hub"];
-
 /// Whose a path is, if it is not free for a projection.
 pub fn owner(path: &str) -> Option<String> {
     let path = path.trim_matches('/');
@@ -115,7 +113,7 @@ pub fn owner(path: &str) -> Option<String> {
     // A route of ours there would hide the one the application posts to.
     let words: Vec<_> = path.split('/').collect();
     match words[..] {
-        ["api", app, "metrics" | "events"] if !NO_APPLICATIONS.contains(&app) => {
+        ["api", app, "metrics" | "events"] if AppName::parse(app).is_ok() => {
             Some(format!("where an application called {app} posts"))
         }
         _ => None,

@@ -74,16 +74,11 @@ pub(super) async fn publish(
 
 fn format(headers: &HeaderMap) -> Result<Format, Problem> {
     match body::content_type(headers).as_deref() {
-        // The last is what `curl -d` says unless it is told otherwise; the body is JSON all the same.
-        None | Some("application/json" | "application/x-www-form-urlencoded") => Ok(Format::Json),
         Some("application/x-ndjson") => Ok(Format::Lines),
-        Some(_) => Err(Problem::content_type("application/json or application/x-ndjson")),
+        _ if body::may_be_json(headers) => Ok(Format::Json),
+        _ => Err(Problem::content_type("application/json or application/x-ndjson")),
     }
 }
-
-/// Bodies above this are read on a thread of their own: reading them here would hold up the
-/// sockets that share the thread.
-const LARGE: usize = 128 * 1024;
 
 async fn read(
     body: Bytes,
@@ -91,31 +86,32 @@ async fn read(
     principal: &Principal,
     state: &AppState,
 ) -> Result<Vec<Event>, Problem> {
-    let limits = &state.settings.limits;
-    let bounds = Bounds { event: limits.event.as_usize(), batch: limits.batch };
+    let bounds = bounds(state);
     let (now, source) = (state.clock.now(), principal.name.clone());
-    let large = body.len() > LARGE;
-    let read = move || {
+    let events = body::parse(body, move |body| {
         let defaults = Defaults { source: &source, now, new_id: ingest::new_id };
-        native::read(&body, format, &defaults, &bounds)
-    };
-    let events = if large {
-        tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|_| Problem::unavailable("the hub is shutting down"))?
-    } else {
-        read()
-    };
-    events.map_err(|refusal: Refusal| {
-        refusal.limit().into_iter().for_each(|limit| state.telemetry.hit(limit));
-        Problem::from(refusal)
-    })
+        native::read(body, format, &defaults, &bounds)
+    });
+    events.await?.map_err(|refusal| refused(refusal, state))
+}
+
+/// How much one batch may hold.
+pub(super) fn bounds(state: &AppState) -> Bounds {
+    let limits = &state.settings.limits;
+    Bounds { event: limits.event.as_usize(), batch: limits.batch }
+}
+
+/// A refusal, its limit counted.
+pub(super) fn refused(refusal: Refusal, state: &AppState) -> Problem {
+    refusal.limit().into_iter().for_each(|limit| state.telemetry.hit(limit));
+    Problem::from(refusal)
 }
 
 /// Missing grants named in one answer, at most.
 const MOST_NAMED: usize = 20;
 
-fn check_grants(principal: &Principal, events: &[Event]) -> Result<(), Problem> {
+/// Refuses who may not publish some of these.
+pub(super) fn check_grants(principal: &Principal, events: &[Event]) -> Result<(), Problem> {
     let mut missing = BTreeSet::new();
     for event in events {
         if !principal.may_publish(&event.topic) && missing.len() < MOST_NAMED {

@@ -16,7 +16,9 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     auth::{Authenticator, MintClaims, mint},
+    cluster::Node,
     config,
+    drain::Drain,
     store::Store,
     topic::TopicPattern,
 };
@@ -74,17 +76,22 @@ impl Server {
             limits: config.limits,
             telemetry: telemetry.clone(),
         });
+        let connections = Connections::new(10, telemetry.clone());
+        let hub = Hub::new(broker.clone(), config.hub, telemetry.clone());
+        let readiness = Readiness::default();
+        let drain = Drain::new(connections.clone(), readiness.clone(), config.http.drain.0);
+        let node = Node::new("n1".into(), connections.clone(), hub.clone(), drain);
         let state = Arc::new(Services {
-            connections: Connections::new(10, telemetry.clone()),
+            connections,
             terms,
             tasks: TaskTracker::new(),
-            hub: Hub::new(broker.clone(), config.hub, telemetry.clone()),
+            hub,
             broker,
-            cluster: None,
+            cluster: Cluster::alone(node),
             access: Access::new(authenticator, store, clock.clone()),
             telemetry,
             clock,
-            readiness: Readiness::default(),
+            readiness,
             settings: Settings {
                 is_loopback: config.listen.ip().is_loopback(),
                 http: config.http,
@@ -197,7 +204,8 @@ async fn connections_are_shown_to_admins_only() {
     let request = Request::get("/api/v1/connections");
     let request = request.header("x-api-key", token("root", &[], Some("admin"), 60));
     let answer = server.send(request.body(Body::empty()).unwrap()).await;
-    assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({"connections": []})));
+    let nobody = json!({"connections": [], "missing_nodes": 0});
+    assert_eq!((answer.status.as_u16(), answer.json()), (200, nobody));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use http::request::Parts;
 use serde::Serialize;
 
 use super::{AppState, Caller, Problem, query};
-use crate::{position::Position, time::rfc3339, topic::TopicPattern};
+use crate::{cluster::Question, position::Position, time::rfc3339, topic::TopicPattern};
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
@@ -16,6 +16,8 @@ pub(super) struct Answer {
     /// What to give as `after` for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
+    /// How many nodes did not tell their subscribers.
+    missing_nodes: usize,
 }
 
 #[derive(Serialize)]
@@ -25,7 +27,7 @@ struct Entry {
     bytes: u64,
     last: Position,
     last_received: String,
-    /// Subscriptions on this node that match it.
+    /// Subscriptions that match it, on all nodes that told.
     subscribers: usize,
     /// How long its events are kept, in seconds.
     kept_for: u64,
@@ -60,14 +62,18 @@ pub(super) async fn topics(
     found.truncate(limit);
     let next = found.last().filter(|_| !is_last).map(|info| info.topic.to_string());
     let epoch = state.broker.epoch();
-    let entry = |info: &crate::broker::TopicInfo| Entry {
+    let asked = Question::Subscribers(found.iter().map(|info| info.topic.clone()).collect());
+    let answers = state.cluster.ask::<Vec<usize>>(&asked, None).await?;
+    let subscribers = |at| answers.given.iter().filter_map(|(_, counts)| counts.get(at)).sum();
+    let entry = |(at, info): (usize, &crate::broker::TopicInfo)| Entry {
         topic: info.topic.to_string(),
         events: info.events,
         bytes: info.bytes,
         last: Position { epoch, offset: info.last_offset },
         last_received: rfc3339(info.last_received),
-        subscribers: state.hub.subscribers(&info.topic),
+        subscribers: subscribers(at),
         kept_for: info.max_age / 1000,
     };
-    Ok(Json(Answer { topics: found.iter().map(entry).collect(), next }))
+    let topics = found.iter().enumerate().map(entry).collect();
+    Ok(Json(Answer { topics, next, missing_nodes: answers.missing.len() }))
 }

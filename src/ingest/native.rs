@@ -3,17 +3,21 @@
 //! A good batch is read in one pass that borrows from the body. Only when that fails is the body
 //! read a second time, event by event, to tell everything that is wrong with it.
 
-use std::{borrow::Cow, fmt, marker::PhantomData};
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, DeserializeSeed, IgnoredAny, SeqAccess, Visitor},
+    de::{self, DeserializeSeed as _, Visitor},
 };
 use serde_json::value::RawValue;
 
-use super::{BadItem, Bounds, Defaults, Fault, Refusal};
+use super::{
+    BadItem, Bounds, Defaults, Fault, Refusal,
+    parts::{AtMost, attribute_of, kind_of, malformed, not_utf8, text_of, within},
+    timestamps::has_rfc3339_shape,
+};
 use crate::{
-    event::{Event, MAX_ATTRIBUTE_BYTES, compact},
+    event::{Event, compact},
     time::{parse_rfc3339, rfc3339},
     topic::Topic,
 };
@@ -62,7 +66,7 @@ fn split<'a, T: Deserialize<'a>>(
         Format::Lines => lines(text, bounds.batch)?,
         Format::Json if content.starts_with('[') => {
             let mut reader = serde_json::Deserializer::from_str(text);
-            let items = AtMost(bounds.batch, PhantomData).deserialize(&mut reader);
+            let items = AtMost::new(bounds.batch).deserialize(&mut reader);
             let items = items.and_then(|items| reader.end().map(|()| items));
             let items = items.map_err(|error| malformed(0, &error))?;
             items.ok_or(Refusal::TooMany { limit: bounds.batch })?
@@ -87,60 +91,8 @@ fn lines<'a, T: Deserialize<'a>>(text: &'a str, limit: usize) -> Result<Vec<T>, 
     Ok(items)
 }
 
-/// `above` is the number of lines before those that were read.
-fn malformed(above: usize, error: &serde_json::Error) -> Refusal {
-    let whole = error.to_string();
-    let message = whole.split(" at line ").next().unwrap_or_default().to_owned();
-    Refusal::Malformed { line: above + error.line(), column: error.column().max(1), message }
-}
-
-fn not_utf8(body: &[u8], at: usize) -> Refusal {
-    let before = &body[..at];
-    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    Refusal::Malformed {
-        line: before.iter().filter(|byte| **byte == b'\n').count() + 1,
-        column: at - line_start + 1,
-        message: "the bytes are not UTF-8".to_owned(),
-    }
-}
-
 fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r')
-}
-
-/// An array of at most so many items, `None` if it has more: a body of a few MiB can hold
-/// millions of empty objects, which would take a hundred times its size.
-struct AtMost<T>(usize, PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for AtMost<T> {
-    type Value = Option<Vec<T>>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for AtMost<T> {
-    type Value = Option<Vec<T>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of events")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        let mut taken = Vec::new();
-        while taken.len() < self.0 {
-            match items.next_element()? {
-                Some(item) => taken.push(item),
-                None => return Ok(Some(taken)),
-            }
-        }
-        let mut over = false;
-        while items.next_element::<IgnoredAny>()?.is_some() {
-            over = true;
-        }
-        Ok((!over).then_some(taken))
-    }
 }
 
 /// An event as it came, nothing looked at but the types.
@@ -267,12 +219,7 @@ impl Context<'_> {
             key,
             data,
         };
-        match size(&event) {
-            bytes if bytes > self.bounds.event => {
-                Err(vec![(None, Fault::TooLarge { bytes, limit: self.bounds.event })])
-            }
-            _ => Ok(event),
-        }
+        within(event, self.bounds).map_err(|fault| vec![(None, fault)])
     }
 }
 
@@ -281,14 +228,7 @@ fn kept<T>(result: Result<T, FieldFault>, faults: &mut Faults) -> Option<T> {
 }
 
 fn attribute(field: &'static str, text: Text<'_>) -> Result<Option<Box<str>>, FieldFault> {
-    match text.0 {
-        None => Ok(None),
-        Some(text) if text.is_empty() => Err((Some(field), Fault::Blank)),
-        Some(text) if text.len() > MAX_ATTRIBUTE_BYTES => {
-            Err((Some(field), Fault::TooLong(text.len())))
-        }
-        Some(text) => Ok(Some(text.into())),
-    }
+    text.0.map(attribute_of).transpose().map_err(|fault| (Some(field), fault))
 }
 
 fn time(text: Text<'_>) -> Result<Option<Box<str>>, FieldFault> {
@@ -299,38 +239,6 @@ fn time(text: Text<'_>) -> Result<Option<Box<str>>, FieldFault> {
         }
         Some(_) => Err((Some("time"), Fault::BadTime)),
     }
-}
-
-/// RFC 3339 section 5.6. The library reads much more than that (ISO 8601's basic form, zones in
-/// brackets), which most receivers would not.
-fn has_rfc3339_shape(text: &str) -> bool {
-    let digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
-    let fits = |part: &[u8], shape: &[u8]| {
-        part.len() == shape.len()
-            && part.iter().zip(shape).all(|(byte, want)| match want {
-                b'0' => byte.is_ascii_digit(),
-                want => byte.eq_ignore_ascii_case(want),
-            })
-    };
-    let Some((date_time, rest)) = text.as_bytes().split_at_checked(19) else { return false };
-    let (fraction, zone) = match rest.iter().position(|byte| !matches!(byte, b'.' | b'0'..=b'9')) {
-        Some(at) => rest.split_at(at),
-        None => return false,
-    };
-    fits(date_time, b"0000-00-00T00:00:00")
-        && (fraction.is_empty() || fraction[0] == b'.' && digits(&fraction[1..]))
-        && (fits(zone, b"Z") || fits(zone, b"+00:00") || fits(zone, b"-00:00"))
-}
-
-fn size(event: &Event) -> usize {
-    let length = |text: &Option<Box<str>>| text.as_deref().map_or(0, str::len);
-    event.topic.as_str().len()
-        + event.id.len()
-        + event.source.len()
-        + length(&event.kind)
-        + event.time.len()
-        + length(&event.key)
-        + event.data.get().len()
 }
 
 /// One item's fields, each with its type checked by itself.
@@ -345,12 +253,7 @@ fn incoming<'a>(item: &'a RawValue) -> Result<(Incoming<'a>, Faults), Faults> {
     let mut faults = Vec::new();
     let mut text = |field: &'static str, raw: Option<&'a RawValue>| match raw {
         None => Text(None),
-        Some(raw) => serde_json::from_str(raw.get()).unwrap_or_else(|_| {
-            let kind = kind_of(raw);
-            let fault = if kind == "a string" { Fault::BadEscape } else { Fault::NotText(kind) };
-            faults.push((Some(field), fault));
-            Text(None)
-        }),
+        Some(raw) => Text(text_of(raw).map_err(|fault| faults.push((Some(field), fault))).ok()),
     };
     let incoming = Incoming {
         topic: text("topic", fields.topic),
@@ -362,17 +265,6 @@ fn incoming<'a>(item: &'a RawValue) -> Result<(Incoming<'a>, Faults), Faults> {
         data: fields.data,
     };
     Ok((incoming, faults))
-}
-
-fn kind_of(value: &RawValue) -> &'static str {
-    match value.get().as_bytes().first() {
-        Some(b'{') => "an object",
-        Some(b'[') => "an array",
-        Some(b'"') => "a string",
-        Some(b't' | b'f') => "a boolean",
-        Some(b'n') => "null",
-        _ => "a number",
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub struct OpenError {
 }
 
 /// The version of the keys' contents.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 /// Refuses a Redis that would break promises; what merely weakens them comes back as warnings.
 pub async fn check(server: &Server, keys: &Keys) -> Result<Vec<String>, OpenError> {
@@ -112,7 +112,7 @@ async fn claim(
         None | Some(VERSION) => {}
         Some(version) => {
             return Ok(Err(format!(
-                "its log has version {version}, this hub knows {VERSION}: run a newer pulsehub, \
+                "its log has version {version}, this hub knows {VERSION}: run the pulsehub that wrote it, \
                  or set another `cluster.prefix`"
             )));
         }

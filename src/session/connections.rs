@@ -1,7 +1,7 @@
 //! Who is connected: for those who ask, and for those who must tell them something.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{
         Arc,
@@ -71,7 +71,7 @@ pub enum ConnectionKind {
 pub enum Order {
     /// Its credentials were revoked.
     Revoked,
-    /// The hub is going away.
+    /// To go elsewhere: the node is leaving, or drained.
     Reconnect {
         /// When to come back, in milliseconds.
         after_ms: u64,
@@ -164,6 +164,11 @@ impl Connections {
             principal.map(|principal| (id, principal))
         };
         self.entries().into_iter().filter_map(principal).collect()
+    }
+
+    /// By what number each can be told something.
+    pub fn ids(&self) -> HashSet<u64> {
+        self.0.by_id.iter().map(|entry| *entry.key()).collect()
     }
 
     /// Tells one connection something.

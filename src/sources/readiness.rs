@@ -86,7 +86,7 @@ impl Readiness {
         } else if !publishing {
             Some("no event of the hub's own was stored within the last 3 seconds".to_owned())
         } else if !accepting {
-            Some("the hub is starting or shutting down".to_owned())
+            Some("this node is starting, drained or stopping".to_owned())
         } else {
             None
         };

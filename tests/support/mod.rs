@@ -4,6 +4,7 @@ pub(crate) mod checker;
 pub(crate) mod dice;
 pub(crate) mod hub;
 pub(crate) mod process;
+pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod redis;
 
@@ -69,4 +70,11 @@ pub(crate) fn auth_config(text: &str) -> auth::Config {
     let mut table: toml::Table = defaults.parse().unwrap();
     table.extend(text.parse::<toml::Table>().unwrap());
     table.try_into().unwrap()
+}
+
+/// Sends a signal to a process of the test's own.
+pub(crate) fn signal(process: u32, name: &str) {
+    let mut kill = std::process::Command::new("kill");
+    let sent = kill.args([format!("-{name}"), process.to_string()]).status().unwrap();
+    assert!(sent.success());
 }

@@ -78,6 +78,16 @@ impl Home {
         output(command).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// Runs a command that talks to this hub, as an admin; what it prints.
+    pub(crate) async fn run_at(&self, hub: &Process, name: &str, arguments: &[&str]) -> String {
+        let mut token = self.command("token");
+        token.args(["--sub", "root", "--role", "admin"]);
+        let mut command = clean(Command::new(env!("CARGO_BIN_EXE_pulsehub")));
+        command.arg(name).args(arguments).env("PULSEHUB_TOKEN", output(token).trim());
+        command.arg("--url").arg(format!("http://{}", hub.address));
+        tokio::task::spawn_blocking(|| output(command)).await.unwrap()
+    }
+
     /// Where the log and the store are.
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
@@ -125,6 +135,23 @@ impl Process {
         let ended = self.child.try_wait().unwrap();
         assert_eq!(ended, None, "the hub had ended by itself: {}", self.log());
         self.end();
+    }
+
+    /// Stops the process in the middle of whatever it does.
+    pub(crate) fn freeze(&self) {
+        super::signal(self.id(), "STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        super::signal(self.id(), "CONT");
+    }
+
+    /// Waits until the process has ended by itself; its exit code.
+    pub(crate) async fn ends(&mut self) -> Option<i32> {
+        let child = std::cell::RefCell::new(&mut self.child);
+        let ended = || async { child.borrow_mut().try_wait().unwrap() };
+        super::eventually("the end of the hub", ended).await.code()
     }
 
     /// What the hub wrote last, for messages.

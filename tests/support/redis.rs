@@ -115,9 +115,7 @@ impl RedisServer {
     }
 
     fn signal(&self, name: &str) {
-        let id = self.child.as_ref().unwrap().id().to_string();
-        let sent = Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap();
-        assert!(sent.success());
+        super::signal(self.child.as_ref().unwrap().id(), name);
     }
 }
 

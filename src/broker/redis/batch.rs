@@ -223,7 +223,7 @@ impl Change<'_> {
         for (key, record) in kept {
             let mut single = BlockBuilder::default();
             single.push_record(*record);
-            call.arg(*key).arg(record.offset()).arg(single.finish().encode());
+            call.arg(*key).arg(single.finish().encode());
         }
         call.arg(removed.len());
         for (key, _) in removed {

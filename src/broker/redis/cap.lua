@@ -1,6 +1,7 @@
 -- Drops newest values that have not changed meanwhile.
 --
--- KEYS[1] the newest values of a topic. ARGV: key and offset of each.
+-- KEYS[1] the newest values of a topic. ARGV: of each its key, and the first offset of the batch it
+-- came with.
 
 for index = 1, #ARGV, 2 do
   local value = redis.call('HGET', KEYS[1], ARGV[index])

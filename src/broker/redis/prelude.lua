@@ -5,7 +5,7 @@
 local meta, log, topics = KEYS[1], KEYS[2], KEYS[3]
 
 local function number(value) return tonumber(value or '') or 0 end
-local function text(value) return string.format('%.0f', value) end
+local function text(value) return string.format('%d', value) end
 
 for key, kind in pairs({ [meta] = 'hash', [log] = 'stream', [topics] = 'hash' }) do
   local found = redis.call('TYPE', key).ok
@@ -14,7 +14,7 @@ for key, kind in pairs({ [meta] = 'hash', [log] = 'stream', [topics] = 'hash' })
   end
 end
 
-local info = redis.call('INFO', 'server') .. redis.call('INFO', 'replication')
+local info = redis.call('INFO', 'server', 'replication')
 local identity = (info:match('run_id:(%w+)') or '') .. ':' .. (info:match('master_replid:(%w+)') or '')
 
 local stored = redis.call('HMGET', meta, 'identity', 'epoch', 'head', 'received', 'trims', 'trimmed', 'bytes')

@@ -4,49 +4,46 @@
 -- ARGV[2] the epoch the caller follows, ARGV[3] the beginning of the keys with the ids, ARGV[4] the
 -- dedupe window in milliseconds, ARGV[5] the most ids, ARGV[6] the most topics, ARGV[7] the most keys
 -- of a topic, ARGV[8] a lease's key or '', ARGV[9] its token, ARGV[10] the block, ARGV[11] the number
--- of events, then the hash of each one's id; the number of topics, and for each: its name, 1 if it is the hub's own, events, bytes,
--- the last one's index, the number of newest values, for each its key, index and record, and the
--- number of removals, for each its key.
+-- of events, then the hash of each one's id; the number of topics, and for each: its name, 1 if it is
+-- the hub's own, events, bytes, the last one's index, the number of newest values, for each its key
+-- and record, and the number of removals, for each its key.
+--
+-- Most of the time goes into Lua's texts: each is hashed byte by byte when it is made, and freed. So
+-- what there is many of goes on as it came, from ARGV, and no number is formatted for each event.
 
 -- Another server, another history, or one that the caller has not heard of: `hello` comes first.
 if stored[1] ~= identity or epoch ~= ARGV[2] then return { 'moved' } end
-
-local next_argument = 11
-local function take()
-  next_argument = next_argument + 1
-  return ARGV[next_argument]
-end
 
 if ARGV[8] ~= '' and redis.call('HGET', ARGV[8], 'token') ~= ARGV[9] then
   return { 'fenced' }
 end
 
-local count = number(ARGV[11])
-local ids = {}
-for index = 1, count do ids[index] = take() end
-
--- Calls with many arguments in pieces, for Lua's stack is finite.
+-- Calls with many arguments in pieces, for Lua's stack is finite. Even, so that pairs stay together.
 local PIECE = 2000
-local function in_pieces(list, call)
-  for from = 1, #list, PIECE do
-    call(from, unpack(list, from, math.min(from + PIECE - 1, #list)))
+local function in_pieces(list, from, to, call)
+  for at = from, to, PIECE do
+    call(at - from, unpack(list, at, math.min(at + PIECE - 1, to)))
   end
 end
 
-local window, most_ids = number(ARGV[4]), number(ARGV[5])
+local window, most_ids, count = number(ARGV[4]), number(ARGV[5]), number(ARGV[11])
+local first_id, last_id = 12, 11 + count
+
+-- An id's value: an offset, when it was received, and a byte that is added to the offset.
 local stored_generation = redis.call('HMGET', meta, 'generation', 'generation_from')
 local generation, generation_from = number(stored_generation[1]), number(stored_generation[2])
 local originals = {}
 for which = generation - 1, generation do
   local key = ARGV[3] .. text(which)
-  in_pieces(redis.call('EXISTS', key) == 1 and ids or {}, function(from, ...)
+  local last = redis.call('EXISTS', key) == 1 and last_id or 0
+  in_pieces(ARGV, first_id, last, function(before, ...)
     local found = redis.call('HMGET', key, ...)
     for index = 1, #found do
       if found[index] then
-        local offset, at = found[index]:match('(%d+) (%d+)')
+        local offset, at, beyond = found[index]:match('^(%d+) (%d+) (.)$')
         if number(at) + window >= received then
-          originals[#originals + 1] = text(from + index - 1)
-          originals[#originals + 1] = offset
+          originals[#originals + 1] = text(before + index)
+          originals[#originals + 1] = text(number(offset) + beyond:byte())
         end
       end
     end
@@ -58,27 +55,34 @@ if #originals > 0 then
   return { 'duplicates', originals }
 end
 
-local changes, names, fresh = {}, {}, 0
+local next_argument = last_id
+local function take()
+  next_argument = next_argument + 1
+  return ARGV[next_argument]
+end
+local changes, names = {}, {}
 for index = 1, number(take()) do
   local change = { name = take(), ours = take() == '1', events = number(take()),
-    bytes = number(take()), last = number(take()), newest = {}, removed = {} }
-  for value = 1, number(take()) do
-    change.newest[value] = { take(), number(take()), take() }
-  end
-  for value = 1, number(take()) do change.removed[value] = take() end
+    bytes = number(take()), last = number(take()) }
+  local newest = number(take())
+  change.first_newest, change.last_newest = next_argument + 1, next_argument + 2 * newest
+  next_argument = change.last_newest
+  local removed = number(take())
+  change.first_removed, change.last_removed = next_argument + 1, next_argument + removed
+  next_argument = change.last_removed
   changes[index] = change
   names[index] = change.name
 end
-local known = {}
-in_pieces(names, function(from, ...)
+local known, fresh = {}, 0
+in_pieces(names, 1, #names, function(before, ...)
   local found = redis.call('HMGET', topics, ...)
-  for index = 1, #found do known[from + index - 1] = found[index] end
+  for index = 1, #found do known[before + index] = found[index] end
 end)
 for index, change in ipairs(changes) do
   if not known[index] and not change.ours then fresh = fresh + 1 end
-  local kind = redis.call('TYPE', KEYS[3 + index]).ok
-  if kind ~= 'none' and kind ~= 'hash' then
-    return redis.error_reply('FOREIGN ' .. KEYS[3 + index] .. ' is a ' .. kind .. ', not the hash of a hub')
+  change.keys = redis.pcall('HLEN', KEYS[3 + index])
+  if type(change.keys) ~= 'number' then
+    return redis.error_reply('FOREIGN ' .. KEYS[3 + index] .. ' is not the hash of a hub')
   end
 end
 if fresh > 0 and redis.call('HLEN', topics) + fresh > number(ARGV[6]) then
@@ -86,9 +90,9 @@ if fresh > 0 and redis.call('HLEN', topics) + fresh > number(ARGV[6]) then
 end
 
 -- From here on everything is written. The first write fails alone if Redis takes none.
-local before = head
-redis.call('XADD', log, text(before + count) .. '-0', 'e', epoch, 'p', text(before), 'r',
-  text(received), 'b', ARGV[10])
+local before, at = head, text(received)
+redis.call('XADD', log, text(before + count) .. '-0', 'e', epoch, 'p', text(before), 'r', at, 'b',
+  ARGV[10])
 head = before + count
 bytes = bytes + #ARGV[10]
 local ids_key = ARGV[3] .. text(generation)
@@ -98,33 +102,43 @@ if is_old or redis.call('HLEN', ids_key) + count > most_ids / 2 then
   generation, generation_from = generation + 1, received
   ids_key = ARGV[3] .. text(generation)
 end
-local fields, at = {}, ' ' .. text(received)
+local ids, base = {}, nil
 for index = 1, count do
-  fields[2 * index - 1] = ids[index]
-  fields[2 * index] = text(before + index) .. at
+  local beyond = (index - 1) % 256
+  if beyond == 0 then base = text(before + index) .. ' ' .. at .. ' ' end
+  ids[2 * index - 1] = ARGV[last_id - count + index]
+  ids[2 * index] = base .. string.char(beyond)
 end
-in_pieces(fields, function(_, ...) redis.call('HSET', ids_key, ...) end)
+in_pieces(ids, 1, #ids, function(_, ...) redis.call('HSET', ids_key, ...) end)
 redis.call('PEXPIRE', ids_key, text(window * 3 + 1000))
-redis.call('HSET', meta, 'head', text(head), 'received', text(received), 'bytes', text(bytes),
+redis.call('HSET', meta, 'head', text(head), 'received', at, 'bytes', text(bytes),
   'generation', text(generation), 'generation_from', text(generation_from))
 
-local full = {}
+-- A newest value: the batch's first offset, when it was received, and the record under its index.
+local full, numbers = {}, {}
+local first = text(before + 1)
+local origin = first .. ' ' .. at .. ' '
 for index, change in ipairs(changes) do
-  local events, size, lost = 0, 0, 0
+  local events, size, lost = 0, 0, '0'
   if known[index] then
-    local a, b, _, _, c = known[index]:match('(%d+) (%d+) (%d+) (%d+) (%d+)')
-    events, size, lost = number(a), number(b), number(c)
+    events, size, lost = known[index]:match('^(%d+) (%d+) %d+ %d+ (%d+)$')
   end
-  redis.call('HSET', topics, change.name, table.concat({ text(events + change.events),
-    text(size + change.bytes), text(before + change.last), text(received), text(lost) }, ' '))
-  local newest = {}
-  for _, value in ipairs(change.newest) do
-    newest[#newest + 1] = value[1]
-    newest[#newest + 1] = text(before + value[2]) .. ' ' .. text(received) .. ' ' .. value[3]
+  numbers[2 * index - 1] = change.name
+  numbers[2 * index] = string.format('%d %d %d %s %s', number(events) + change.events,
+    number(size) + change.bytes, before + change.last, at, lost)
+  local newest, length, key = {}, 0, KEYS[3 + index]
+  for argument = change.first_newest, change.last_newest, 2 do
+    newest[length + 1] = ARGV[argument]
+    newest[length + 2] = origin .. ARGV[argument + 1]
+    length = length + 2
   end
-  local key = KEYS[3 + index]
-  in_pieces(newest, function(_, ...) redis.call('HSET', key, ...) end)
-  in_pieces(change.removed, function(_, ...) redis.call('HDEL', key, ...) end)
-  if #newest > 0 and redis.call('HLEN', key) > number(ARGV[7]) then full[#full + 1] = change.name end
+  in_pieces(newest, 1, length, function(_, ...)
+    change.keys = change.keys + redis.call('HSET', key, ...)
+  end)
+  in_pieces(ARGV, change.first_removed, change.last_removed, function(_, ...)
+    change.keys = change.keys - redis.call('HDEL', key, ...)
+  end)
+  if length > 0 and change.keys > number(ARGV[7]) then full[#full + 1] = change.name end
 end
-return { 'ok', text(before + 1), full }
+in_pieces(numbers, 1, #numbers, function(_, ...) redis.call('HSET', topics, ...) end)
+return { 'ok', first, full }

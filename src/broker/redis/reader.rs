@@ -345,11 +345,12 @@ fn kept(block: &Arc<Block>, topics: &Topics) -> Option<Arc<Block>> {
     (!builder.is_empty()).then(|| builder.finish())
 }
 
-/// A newest value: offset and time as text, then the record under offset 1.
-fn read_newest(value: &Bytes) -> Option<(Offset, Block)> {
+/// A newest value: its batch's first offset and time as text, then the record under its index.
+pub(super) fn read_newest(value: &Bytes) -> Option<(Offset, Block)> {
     let mut parts = value.splitn(3, |byte| *byte == b' ');
     let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse::<u64>().ok();
-    let (offset, received) = (number()?, number()?);
+    let (first, received) = (number()?, number()?);
     let record = Block::decode(value.slice_ref(parts.next()?)).ok()?;
+    let offset = first.checked_add(record.first())?.checked_sub(1)?;
     Some((offset, record.renumbered(offset, received).ok()?))
 }

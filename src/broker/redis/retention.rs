@@ -13,7 +13,7 @@ use ::redis::cmd;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, tail::Entry, topics::Topics};
+use super::{Shared, reader::read_newest, tail::Entry, topics::Topics};
 use crate::{position::Offset, redis::Failure, telemetry::Limit, time::Millis, topic::Topic};
 
 /// How often retention looks.
@@ -219,20 +219,24 @@ async fn cap_latest(shared: &Shared) -> Result<(), Failure> {
         }
         // A tenth more than needed, so that a topic at its limit does not pay every time.
         let surplus = values.len() - most + most / 10;
-        let offset = |value: &Bytes| -> Option<Offset> {
-            std::str::from_utf8(value.split(|byte| *byte == b' ').next()?).ok()?.parse().ok()
-        };
-        let mut by_age: Vec<(Offset, Bytes)> =
-            values.into_iter().filter_map(|(name, value)| Some((offset(&value)?, name))).collect();
-        by_age.sort_unstable_by_key(|(offset, _)| *offset);
+        let mut by_age: Vec<(Offset, Bytes, Bytes)> = values
+            .into_iter()
+            .filter_map(|(name, value)| Some((read_newest(&value)?.0, name, origin(&value)?)))
+            .collect();
+        by_age.sort_unstable_by_key(|(offset, ..)| *offset);
         for pieces in by_age[..surplus.min(by_age.len())].chunks(KEYS) {
             let mut call = shared.scripts.cap(&key);
-            for (offset, name) in pieces {
-                call.arg(&**name).arg(*offset);
+            for (_, name, origin) in pieces {
+                call.arg(&**name).arg(&**origin);
             }
             shared.link.script::<bool>(&call).await?;
         }
         shared.telemetry.hit(Limit::LatestKeys);
     }
     Ok(())
+}
+
+/// What tells a newest value from one written later: the batch it came with.
+fn origin(value: &Bytes) -> Option<Bytes> {
+    value.split(|byte| *byte == b' ').next().map(|origin| value.slice_ref(origin))
 }

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import { ago, bytes, clock, duration, number, short } from "./format";
+import { ago, bytes, clock, duration, missing, number, short } from "./format";
 
 test("a number that is not known is a dash and never nought", () => {
   for (const format of [number, short, bytes, duration]) {
@@ -34,4 +34,8 @@ test("durations show their two largest units", () => {
 test("a time that is none is shown as it came", () => {
   expect(clock("yesterday")).toBe("yesterday");
   expect(clock("2026-11-20T12:00:00.123Z")).toMatch(/^\d\d:\d\d:\d\d\.123$/);
+});
+
+test("nodes that did not answer are counted in words", () => {
+  expect([missing(1), missing(2)]).toEqual(["1 node did not answer", "2 nodes did not answer"]);
 });

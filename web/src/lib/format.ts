@@ -74,3 +74,8 @@ export function moment(time: string): string {
   if (Number.isNaN(parsed.getTime())) return time;
   return parsed.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 }
+
+/** 2 → "2 nodes did not answer". */
+export function missing(nodes: number): string {
+  return `${number(nodes)} ${nodes === 1 ? "node" : "nodes"} did not answer`;
+}

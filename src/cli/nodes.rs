@@ -1,0 +1,76 @@
+//! `pulsehub nodes`: which nodes there are and how each stands.
+
+use clap::Args;
+use serde::Deserialize;
+
+use super::{Failure, client::ClientArgs};
+
+/// List the nodes of a hub and how each stands
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pulsehub nodes --url http://hub-1:8080
+
+One line a node: its name, serving, draining or stopping, and how many receive events from it.
+Takes an admin's token. A node that does not answer within a second makes the command fail.")]
+pub(super) struct Nodes {
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+impl Nodes {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let url = self.client.at("/api/v1/nodes")?;
+        Answer::read(&self.client.send(|client| client.get(url)).await?)?.show()
+    }
+}
+
+/// What the hub answers about its nodes.
+#[derive(Deserialize)]
+pub(super) struct Answer {
+    nodes: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    node: String,
+    /// Absent of one that did not answer, as is the other.
+    state: Option<String>,
+    connections: Option<u64>,
+}
+
+impl Answer {
+    pub(super) fn read(text: &str) -> Result<Self, Failure> {
+        serde_json::from_str(text)
+            .map_err(|error| anyhow::anyhow!("the hub's answer cannot be read: {error}").into())
+    }
+
+    /// How many receive events from all that answered.
+    pub(super) fn connections(&self) -> u64 {
+        self.nodes.iter().filter_map(|entry| entry.connections).sum()
+    }
+
+    /// Only the node of this name.
+    pub(super) fn only(mut self, node: &str) -> Self {
+        self.nodes.retain(|entry| entry.node == node);
+        self
+    }
+
+    /// Prints a line for each node; fails if one did not answer.
+    pub(super) fn show(&self) -> Result<(), Failure> {
+        let mut silent = Vec::new();
+        for Entry { node, state, connections } in &self.nodes {
+            match (state, connections) {
+                (Some(state), Some(count)) => println!("{node}\t{state}\t{count} connections"),
+                _ => {
+                    println!("{node}\tno answer");
+                    silent.push(node.as_str());
+                }
+            }
+        }
+        if silent.is_empty() {
+            return Ok(());
+        }
+        Err(anyhow::anyhow!("no answer within a second from {}", silent.join(", ")).into())
+    }
+}

@@ -1,0 +1,246 @@
+//! How questions and answers go through Redis.
+//!
+//! Every node waits at a list of its own; who asks leaves there where the answer goes.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use ::redis::{Cmd, FromRedisValue, Pipeline, aio::MultiplexedConnection, cmd, pipe};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::{sync::Semaphore, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Question;
+use crate::{
+    id,
+    redis::{Failure, Keys, Server, pause},
+};
+
+/// A node's place among others. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Desk {
+    server: Server,
+    keys: Keys,
+    /// What Redis calls this node, and what people do.
+    id: String,
+    name: String,
+    /// For those who ask.
+    room: Arc<Semaphore>,
+}
+
+/// What others answered.
+#[derive(Default)]
+pub(super) struct Heard {
+    pub(super) answers: Vec<(String, Value)>,
+    pub(super) missing: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Letter<'a> {
+    reply: &'a str,
+    question: &'a Question,
+}
+
+#[derive(Deserialize)]
+struct Received {
+    reply: String,
+    question: Question,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Reply {
+    node: String,
+    answer: Value,
+}
+
+/// How long others may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How many seconds questions, answers and names are kept for who never comes to get them.
+const KEPT: u64 = 10;
+/// Questions that wait at one desk; the oldest go first.
+const LETTERS: isize = 32;
+/// Questions of this node that are under way at a time, each with a connection of its own.
+const ASKING: usize = 8;
+
+impl Desk {
+    pub(super) fn new(server: Server, id: String, name: String) -> Self {
+        let keys = Keys::new(&server.config().prefix);
+        Self { server, keys, id, name, room: Arc::new(Semaphore::new(ASKING)) }
+    }
+
+    /// Asks all others, or the one called `name`.
+    pub(super) async fn ask(
+        &self,
+        question: &Question,
+        name: Option<&str>,
+    ) -> Result<Heard, Failure> {
+        let _room = timeout(PATIENCE, self.room.acquire())
+            .await
+            .map_err(|_| unreachable("too many questions are under way"))?
+            .map_err(unreachable)?;
+        let mut connection = self.server.connect(PATIENCE).await.map_err(unreachable)?;
+        let mut waiting = self.others(&mut connection).await?;
+        waiting.retain(|_, other| name.is_none_or(|name| name == other));
+        if waiting.is_empty() {
+            return Ok(Heard::default());
+        }
+        let reply = self.keys.of(&format!("reply:{}", id::short().map_err(unreachable)?));
+        let letter = json(&Letter { reply: &reply, question })?;
+        let mut letters = pipe();
+        for node in waiting.keys() {
+            let desk = self.desk(node);
+            letters.cmd("RPUSH").arg(&desk).arg(&letter).ignore();
+            letters.cmd("LTRIM").arg(&desk).arg(-LETTERS).arg(-1).ignore();
+            letters.cmd("EXPIRE").arg(&desk).arg(KEPT).ignore();
+        }
+        send_all(&mut connection, &letters).await?;
+        let mut answers = Vec::new();
+        let gather = async {
+            while !waiting.is_empty() {
+                let Some(text) = take(&mut connection, &reply).await? else { break };
+                match serde_json::from_str::<Reply>(&text) {
+                    Ok(Reply { node, answer }) => {
+                        answers.extend(waiting.remove(&node).map(|name| (name, answer)));
+                    }
+                    // That node stays missing, which the answer tells.
+                    Err(error) => tracing::warn!(%error, "an answer of another node is unreadable"),
+                }
+            }
+            Ok(())
+        };
+        // Each answer may take its time, all together as well.
+        match timeout(PATIENCE, gather).await {
+            Ok(gathered) => gathered?,
+            Err(_) => tracing::debug!(missing = waiting.len(), "some nodes did not answer"),
+        }
+        Ok(Heard { answers, missing: waiting.into_values().collect() })
+    }
+
+    /// All other nodes that said hello lately, by what Redis calls them, each with its name.
+    async fn others(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<BTreeMap<String, String>, Failure> {
+        let mut ids: Vec<String> =
+            send(connection, cmd("ZRANGE").arg(self.keys.of("nodes")).arg(0).arg(-1)).await?;
+        ids.retain(|id| *id != self.id);
+        if ids.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut get = cmd("MGET");
+        ids.iter().for_each(|id| {
+            get.arg(self.name_key(id));
+        });
+        let names: Vec<Option<String>> = send(connection, &get).await?;
+        // One that never came to its desk has no name yet.
+        let named = ids.into_iter().zip(names);
+        Ok(named.map(|(id, name)| (id.clone(), name.unwrap_or(id))).collect())
+    }
+
+    /// Answers others until `stop`.
+    pub(super) async fn serve(&self, answer: impl Fn(&Question) -> Value, stop: CancellationToken) {
+        let mut failures = 0;
+        loop {
+            let failure = tokio::select! {
+                () = stop.cancelled() => return,
+                failure = self.attend(&answer, &mut failures) => failure,
+            };
+            // That Redis is gone is said by the log's tail.
+            tracing::debug!(%failure, "this node cannot be asked; trying again");
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause(failures)) => {}
+            }
+            failures = failures.saturating_add(1);
+        }
+    }
+
+    /// One connection's life.
+    async fn attend(&self, answer: &impl Fn(&Question) -> Value, failures: &mut u32) -> Failure {
+        let mut connection = match self.server.connect(PATIENCE).await {
+            Ok(connection) => connection,
+            Err(error) => return unreachable(error),
+        };
+        loop {
+            match self.turn(&mut connection, answer).await {
+                Ok(()) => *failures = 0,
+                Err(failure) => return failure,
+            }
+        }
+    }
+
+    /// Says who sits here, and answers one question if there is one.
+    async fn turn(
+        &self,
+        connection: &mut MultiplexedConnection,
+        answer: &impl Fn(&Question) -> Value,
+    ) -> Result<(), Failure> {
+        let mut name = cmd("SET");
+        name.arg(self.name_key(&self.id)).arg(&self.name).arg("EX").arg(KEPT);
+        send::<()>(connection, &name).await?;
+        let Some(letter) = take(connection, &self.desk(&self.id)).await? else { return Ok(()) };
+        let Received { reply, question } = match serde_json::from_str(&letter) {
+            Ok(received) => received,
+            Err(error) => {
+                // A newer node's, perhaps: who asked sees that we do not answer.
+                tracing::warn!(%error, "another node asks what this one does not understand");
+                return Ok(());
+            }
+        };
+        let text = json(&Reply { node: self.id.clone(), answer: answer(&question) })?;
+        let mut give = pipe();
+        give.cmd("RPUSH").arg(&reply).arg(text).ignore();
+        give.cmd("EXPIRE").arg(&reply).arg(KEPT).ignore();
+        send_all(connection, &give).await
+    }
+
+    /// Takes this node from the list.
+    pub(super) async fn leave(&self) -> Result<(), Failure> {
+        let mut connection = self.server.connect(Duration::ZERO).await.map_err(unreachable)?;
+        let mut leave = pipe();
+        leave.cmd("ZREM").arg(self.keys.of("nodes")).arg(&self.id).ignore();
+        leave.cmd("DEL").arg(self.desk(&self.id)).arg(self.name_key(&self.id)).ignore();
+        send_all(&mut connection, &leave).await
+    }
+
+    fn desk(&self, node: &str) -> String {
+        self.keys.of(&format!("ask:{node}"))
+    }
+
+    fn name_key(&self, node: &str) -> String {
+        self.keys.of(&format!("name:{node}"))
+    }
+}
+
+/// The first of a list, or what comes there within the patience.
+async fn take(
+    connection: &mut MultiplexedConnection,
+    list: &str,
+) -> Result<Option<String>, Failure> {
+    let mut wait = cmd("BLPOP");
+    wait.arg(list).arg(PATIENCE.as_secs_f64());
+    let taken: Option<(String, String)> = send(connection, &wait).await?;
+    Ok(taken.map(|(_, text)| text))
+}
+
+async fn send<T: FromRedisValue>(
+    connection: &mut MultiplexedConnection,
+    command: &Cmd,
+) -> Result<T, Failure> {
+    command.query_async(connection).await.map_err(|error| Failure::of(&error))
+}
+
+async fn send_all(
+    connection: &mut MultiplexedConnection,
+    commands: &Pipeline,
+) -> Result<(), Failure> {
+    commands.query_async(connection).await.map_err(|error| Failure::of(&error))
+}
+
+fn json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(unreachable)
+}
+
+fn unreachable(error: impl std::fmt::Display) -> Failure {
+    Failure::Unreachable(error.to_string())
+}

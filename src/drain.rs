@@ -1,0 +1,181 @@
+//! Sending this node's clients elsewhere: for a while, or before it ends.
+//!
+//! A node that drains is not ready, and tells all who are there to come back, one after the other;
+//! who comes nevertheless is told so too. Everything else it does as before.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    session::{Connections, Order},
+    sources::Readiness,
+};
+
+/// What becomes of this node's clients. Cheap to clone.
+#[derive(Clone)]
+pub struct Drain(Arc<Inner>);
+
+struct Inner {
+    connections: Connections,
+    readiness: Readiness,
+    /// How long sending everybody away takes.
+    time: Duration,
+    course: watch::Sender<Course>,
+    /// Everybody was told, and the node is to end.
+    leaving: CancellationToken,
+}
+
+/// What a node does with those who come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Course {
+    /// It takes them.
+    Serving,
+    /// It takes nobody and sends away who is there.
+    Draining,
+    /// The same, and ends.
+    Stopping,
+}
+
+/// For so much of the time nobody is sent away yet: whoever comes back at once shall find that load
+/// balancers have noticed.
+const NOTICE: f64 = 0.25;
+/// How often some are told.
+const TICK: Duration = Duration::from_millis(100);
+/// Within what time they come back, after they were told one by one.
+const SOON: Duration = Duration::from_secs(1);
+
+impl Drain {
+    /// A node that takes everybody, once `readiness` says so.
+    pub fn new(connections: Connections, readiness: Readiness, time: Duration) -> Self {
+        Self(Arc::new(Inner {
+            connections,
+            readiness,
+            time,
+            course: watch::Sender::new(Course::Serving),
+            leaving: CancellationToken::new(),
+        }))
+    }
+
+    /// What it does with those who come.
+    pub fn course(&self) -> Course {
+        *self.0.course.borrow()
+    }
+
+    /// Begins to drain, and if `stop` to end after that; once more changes nothing.
+    pub fn begin(&self, stop: bool) {
+        self.turn(|course| match course {
+            Course::Serving | Course::Draining if stop => Course::Stopping,
+            Course::Serving => Course::Draining,
+            Course::Draining | Course::Stopping => course,
+        });
+    }
+
+    /// Takes clients again, unless the node is about to end.
+    pub fn undo(&self) {
+        self.turn(|course| if self.0.leaving.is_cancelled() { course } else { Course::Serving });
+    }
+
+    /// The node ends: it takes nobody any more, and no command changes that.
+    pub fn close(&self) {
+        self.turn(|_| {
+            self.0.leaving.cancel();
+            Course::Stopping
+        });
+    }
+
+    /// Tells everybody at once when to come back, each their own time.
+    pub fn dismiss(&self) {
+        let Inner { connections, time, .. } = &*self.0;
+        connections.tell_all(|| Order::Reconnect { after_ms: random_below(*time) });
+    }
+
+    fn turn(&self, next: impl FnOnce(Course) -> Course) {
+        // Within the change, so that two at a time leave the readiness as the last of them wants it.
+        let is_turned = self.0.course.send_if_modified(|course| {
+            let before = std::mem::replace(course, next(*course));
+            if *course != before {
+                self.0.readiness.accept(*course == Course::Serving);
+            }
+            *course != before
+        });
+        if is_turned {
+            tracing::info!(state = ?self.course(), "this node's course was changed");
+        }
+    }
+
+    /// Resolves when the node is to end.
+    pub async fn leaving(&self) {
+        self.0.leaving.cancelled().await;
+    }
+
+    /// Sends clients away whenever the node drains, until `over`.
+    pub async fn run(self, over: CancellationToken) {
+        let mut course = self.0.course.subscribe();
+        let work = async {
+            // The sender lives as long as this does.
+            while course.wait_for(|course| *course != Course::Serving).await.is_ok() {
+                tokio::select! {
+                    _ = course.wait_for(|course| *course == Course::Serving) => {}
+                    () = self.send_away() => return,
+                }
+            }
+        };
+        tokio::select! {
+            () = over.cancelled() => {}
+            () = work => {}
+        }
+    }
+
+    /// Tells one after the other to come back soon; ends when the node is to end.
+    async fn send_away(&self) {
+        let Inner { connections, time, .. } = &*self.0;
+        let end = Instant::now() + *time;
+        tokio::time::sleep(time.mul_f64(NOTICE)).await;
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = HashSet::new();
+        loop {
+            ticks.tick().await;
+            let here = connections.ids();
+            told.retain(|id| here.contains(id));
+            let left: Vec<u64> = here.difference(&told).copied().collect();
+            if left.is_empty() && self.leaves() {
+                return;
+            }
+            let time_left = end.saturating_duration_since(Instant::now());
+            // Who comes later finds no other node, it seems: that must not become a storm.
+            let spread = if time_left.is_zero() { *time } else { SOON };
+            let turns = 1 + (time_left.as_millis() / TICK.as_millis()) as usize;
+            let share = left.len().div_ceil(turns);
+            for id in left.into_iter().take(share) {
+                connections.tell(id, Order::Reconnect { after_ms: random_below(spread) });
+                told.insert(id);
+            }
+        }
+    }
+
+    /// Whether the node is to end now; from then on that is not undone.
+    fn leaves(&self) -> bool {
+        self.0.course.send_if_modified(|course| {
+            if *course == Course::Stopping {
+                self.0.leaving.cancel();
+            }
+            false
+        });
+        self.0.leaving.is_cancelled()
+    }
+}
+
+/// A number of milliseconds below `bound`, for spreading; its quality does not matter, and without
+/// random bytes everybody simply comes back at once.
+fn random_below(bound: Duration) -> u64 {
+    let bound = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+    getrandom::u64().map_or(0, |random| random.checked_rem(bound).unwrap_or(0))
+}

@@ -1,0 +1,85 @@
+//! Paths of programs that were written for another server: they change their address and their
+//! credentials, and nothing else.
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, State, rejection::PathRejection},
+};
+use http::HeaderMap;
+use serde::Serialize;
+
+use super::{AppState, Caller, Problem, body, publish};
+use crate::{
+    auth::Principal,
+    ingest::{
+        self, AppName, Defaults, Losses,
+        locanext::{self, Kind},
+    },
+    position::Position,
+};
+
+/// The answer to one event that is stored.
+#[derive(Serialize)]
+pub(super) struct Stored {
+    accepted: usize,
+    topic: String,
+    position: Position,
+    /// What of it was not kept.
+    #[serde(skip_serializing_if = "Losses::is_empty")]
+    dropped: Losses,
+}
+
+/// `POST /api/{app}/metrics`, as LocaNext sends its numbers.
+pub(super) async fn metrics(
+    State(state): State<AppState>,
+    Caller(principal): Caller,
+    app: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Stored>, Problem> {
+    take(&state, &principal, app, Kind::Metrics, &headers, body).await
+}
+
+/// `POST /api/{app}/events`, as LocaNext tells what happens.
+pub(super) async fn events(
+    State(state): State<AppState>,
+    Caller(principal): Caller,
+    app: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Stored>, Problem> {
+    take(&state, &principal, app, Kind::Event, &headers, body).await
+}
+
+async fn take(
+    state: &AppState,
+    principal: &Principal,
+    app: Result<Path<String>, PathRejection>,
+    kind: Kind,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Json<Stored>, Problem> {
+    let Path(app) = app.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let app = AppName::parse(&app).map_err(|error| Problem::bad_request(error.to_string()))?;
+    if !body::may_be_json(headers) {
+        return Err(Problem::content_type("application/json"));
+    }
+    let body = body::read(headers, body, state).await?;
+    let (now, source, bounds) = (state.clock.now(), principal.name.clone(), publish::bounds(state));
+    let read = body::parse(body, move |body| {
+        let defaults = Defaults { source: &source, now, new_id: ingest::new_id };
+        locanext::read(&app, kind, body, &defaults, &bounds)
+    });
+    let (event, dropped) = read.await?.map_err(|refusal| publish::refused(refusal, state))?;
+    publish::check_grants(principal, std::slice::from_ref(&event))?;
+    let topic = event.topic.to_string();
+    let published = state.broker.publish(vec![event]).await?;
+    count(&dropped, state);
+    Ok(Json(Stored { accepted: published.accepted, topic, position: published.position, dropped }))
+}
+
+/// Counts what could not be kept.
+fn count(losses: &Losses, state: &AppState) {
+    losses.counts().for_each(|(what, count)| state.telemetry.dropped(what, count));
+}

@@ -1,0 +1,114 @@
+//! For those who run many nodes, or one: who is connected where, how each stands, and sending
+//! clients elsewhere.
+
+use axum::{Json, body::Body, extract::State};
+use http::{HeaderMap, request::Parts};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{AppState, Caller, Problem, body, query};
+use crate::{
+    auth::Principal,
+    cluster::{Question, Standing},
+};
+
+/// What stands for every node where one can be named.
+const ALL: &str = "all";
+
+#[derive(Serialize)]
+pub(super) struct Connected {
+    connections: Vec<Value>,
+    missing_nodes: usize,
+}
+
+/// Who receives events, and how far each is behind.
+pub(super) async fn connections(
+    State(state): State<AppState>,
+    Caller(principal): Caller,
+) -> Result<Json<Connected>, Problem> {
+    only_admins(&principal)?;
+    let answers = state.cluster.ask::<Vec<Value>>(&Question::Connections, None).await?;
+    let connections = answers.given.into_iter().flat_map(|(_, own)| own).collect();
+    Ok(Json(Connected { connections, missing_nodes: answers.missing.len() }))
+}
+
+#[derive(Serialize)]
+pub(super) struct Nodes {
+    nodes: Vec<Entry>,
+    missing_nodes: usize,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    node: String,
+    /// Nothing more is known of one that did not answer.
+    answered: bool,
+    #[serde(flatten)]
+    standing: Option<Standing>,
+}
+
+/// How each node stands.
+pub(super) async fn nodes(
+    State(state): State<AppState>,
+    Caller(principal): Caller,
+) -> Result<Json<Nodes>, Problem> {
+    only_admins(&principal)?;
+    ask(&state, &Question::Standing, ALL).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Order {
+    node: String,
+    #[serde(default)]
+    stop: bool,
+}
+
+/// Sends the clients of one node or of all elsewhere, and ends it then if that is wanted.
+pub(super) async fn drain(
+    State(state): State<AppState>,
+    Caller(principal): Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Nodes>, Problem> {
+    only_admins(&principal)?;
+    let Order { node, stop } = body::json(&headers, body, &state).await?;
+    tracing::info!(user = %principal.name, node, stop, "a drain was asked for");
+    ask(&state, &Question::Drain { stop }, &node).await
+}
+
+/// Lets one node or all take clients again.
+pub(super) async fn undrain(
+    State(state): State<AppState>,
+    Caller(principal): Caller,
+    parts: Parts,
+) -> Result<Json<Nodes>, Problem> {
+    only_admins(&principal)?;
+    let named = query::pairs(&parts).into_iter().find(|(name, _)| name == "node");
+    let (_, node) =
+        named.ok_or_else(|| Problem::bad_request("`node` is the name of a node, or `all`"))?;
+    tracing::info!(user = %principal.name, node, "the end of a drain was asked for");
+    ask(&state, &Question::Undrain, &node).await
+}
+
+async fn ask(state: &AppState, question: &Question, node: &str) -> Result<Json<Nodes>, Problem> {
+    let name = (node != ALL).then_some(node);
+    let answers = state.cluster.ask::<Standing>(question, name).await?;
+    let missing_nodes = answers.missing.len();
+    let entry = |(node, standing)| Entry { node, answered: true, standing: Some(standing) };
+    let silent = |node| Entry { node, answered: false, standing: None };
+    let nodes: Vec<Entry> = answers
+        .given
+        .into_iter()
+        .map(entry)
+        .chain(answers.missing.into_iter().map(silent))
+        .collect();
+    if nodes.is_empty() {
+        return Err(Problem::no_node(node));
+    }
+    Ok(Json(Nodes { nodes, missing_nodes }))
+}
+
+fn only_admins(principal: &Principal) -> Result<(), Problem> {
+    if principal.admin { Ok(()) } else { Err(Problem::forbidden(&["admin".to_owned()])) }
+}

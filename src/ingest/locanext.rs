@@ -1,0 +1,197 @@
+//! What LocaNext posts: numbers in groups every few minutes, and single events as they happen.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    AppName, BadItem, Bounds, Defaults, Fault, Losses, Refusal, lenient,
+    parts::{self, attribute_of, text_of, within},
+    timestamps,
+};
+use crate::{
+    event::{Event, compact},
+    telemetry::Dropped,
+    time::rfc3339,
+};
+
+/// Which of the two a body is; the path tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `{"source","timestamp","metrics":{group:{name:number}}}` → `{app}.metrics`.
+    Metrics,
+    /// `{"source","timestamp","event_type","data"}` → `{app}.events.{event_type}`.
+    Event,
+}
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow, default)]
+    source: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    timestamp: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    metrics: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    event_type: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+}
+
+/// The event a body becomes, and what could not be kept of it.
+///
+/// The `data` of metrics is the whole body as it came, so that what is no number is there too; of
+/// an event it is the body's `data`. A time without a zone is UTC; one that cannot be read is now.
+pub fn read(
+    app: &AppName,
+    kind: Kind,
+    body: &[u8],
+    defaults: &Defaults<'_>,
+    bounds: &Bounds,
+) -> Result<(Event, Losses), Refusal> {
+    let lenient = lenient::read(body)?;
+    let whole: &RawValue =
+        serde_json::from_str(&lenient.text).map_err(|error| parts::malformed(0, &error))?;
+    let refuse = |field, fault| Refusal::Items(vec![BadItem { index: 0, field, fault }]);
+    parts::object(whole).map_err(|fault| refuse(None, fault))?;
+    let body: Body<'_> =
+        serde_json::from_str(whole.get()).map_err(|_| refuse(None, Fault::Repeated))?;
+    let mut losses = Losses::default();
+    losses.add(Dropped::Number, lenient.nulled, || {
+        "a number that JSON cannot say (NaN, Infinity, 1e999) is now null".to_owned()
+    });
+    let source = body.source.map(|raw| text_of(raw).and_then(attribute_of)).transpose();
+    let source = source.unwrap_or_else(|fault| {
+        losses.note(Dropped::Field, || format!("`source` {fault}"));
+        None
+    });
+    let time = match body.timestamp.map(text_of).transpose() {
+        Ok(None) => None,
+        Ok(Some(text)) => {
+            let time = timestamps::read(&text).and_then(timestamps::utc);
+            if time.is_none() {
+                losses.note(Dropped::Timestamp, || {
+                    format!("`timestamp` {text:?} is no time: the time of arrival stands for it")
+                });
+            }
+            time
+        }
+        Err(fault) => {
+            losses.note(Dropped::Timestamp, || {
+                format!("`timestamp` {fault}: the time of arrival stands for it")
+            });
+            None
+        }
+    };
+    let (topic, kind, data) = match kind {
+        Kind::Metrics => {
+            let field = Some("metrics");
+            let metrics = body.metrics.ok_or_else(|| refuse(field, Fault::Missing))?;
+            parts::object(metrics).map_err(|fault| refuse(field, fault))?;
+            (app.topic("metrics"), "metrics".into(), whole)
+        }
+        Kind::Event => {
+            let field = Some("event_type");
+            let kind = body.event_type.ok_or(Fault::Missing).and_then(text_of);
+            let kind = kind.and_then(attribute_of).map_err(|fault| refuse(field, fault))?;
+            (app.topic_of("events", &kind), kind, body.data.unwrap_or(RawValue::NULL))
+        }
+    };
+    let event = Event {
+        topic: topic.map_err(|error| refuse(None, error.into()))?,
+        id: (defaults.new_id)(),
+        id_is_ours: true,
+        source: source.unwrap_or_else(|| defaults.source.into()),
+        kind: Some(kind),
+        time: time.unwrap_or_else(|| rfc3339(defaults.now).into()),
+        key: None,
+        data: compact(data).map_err(|error| refuse(Some("data"), error.into()))?,
+    };
+    let event = within(event, bounds).map_err(|fault| refuse(None, fault))?;
+    Ok((event, losses))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { event: 4096, batch: 10 };
+
+    fn read(kind: Kind, body: &str) -> Result<(Event, Losses), Refusal> {
+        let defaults = Defaults { source: "key", now: 1_000, new_id: || "new".into() };
+        super::read(&AppName::parse("loca").unwrap(), kind, body.as_bytes(), &defaults, &BOUNDS)
+    }
+
+    #[test]
+    fn metrics_are_one_event_with_the_whole_body_in_it() {
+        let body = r#"{"source": "locanext", "timestamp": "2025-12-16T12:00:00.5",
+            "metrics": {"user_metrics": {"active_users": 15, "idle": NaN, "odd": [1, "x"]}}}"#;
+        let (event, losses) = read(Kind::Metrics, body).unwrap();
+        assert_eq!(
+            (event.topic.as_str(), event.kind.as_deref()),
+            ("loca.metrics", Some("metrics"))
+        );
+        assert_eq!((&*event.source, &*event.time), ("locanext", "2025-12-16T12:00:00.5Z"));
+        assert_eq!(
+            event.data.get(),
+            r#"{"source":"locanext","timestamp":"2025-12-16T12:00:00.5","metrics":{"user_metrics":{"active_users":15,"idle":null,"odd":[1,"x"]}}}"#
+        );
+        assert_eq!(losses.counts().collect::<Vec<_>>(), [(Dropped::Number, 1)]);
+    }
+
+    #[test]
+    fn an_event_goes_by_its_type() {
+        let body = r#"{"event_type":"file upload","data":{"user":"j"},"timestamp":"2025-12-16T12:00:00+01:00"}"#;
+        let (event, losses) = read(Kind::Event, body).unwrap();
+        assert_eq!(event.topic.as_str(), "loca.events.file_upload");
+        assert_eq!((event.kind.as_deref(), &*event.source), (Some("file upload"), "key"));
+        assert_eq!(
+            (&*event.time, event.data.get()),
+            ("2025-12-16T12:00:00+01:00", r#"{"user":"j"}"#)
+        );
+        assert!(losses.is_empty());
+        let (event, _) = read(Kind::Event, r#"{"event_type":"x"}"#).unwrap();
+        assert_eq!((event.data.get(), &*event.time), ("null", "1970-01-01T00:00:01.000Z"));
+    }
+
+    #[test]
+    fn what_only_spoils_itself_is_told_and_the_rest_kept() {
+        for (timestamp, told) in [
+            ("\"yesterday\"", "\"yesterday\" is no time"),
+            ("17", "not a number"),
+            ("\"\\ud800\"", "escape"),
+        ] {
+            let body = format!(r#"{{"source":[1],"timestamp":{timestamp},"metrics":{{}}}}"#);
+            let (event, losses) = read(Kind::Metrics, &body).unwrap();
+            assert_eq!((&*event.source, &*event.time), ("key", "1970-01-01T00:00:01.000Z"));
+            let told_all = serde_json::to_value(&losses).unwrap();
+            assert_eq!((&told_all["field"], &told_all["timestamp"]), (&1.into(), &1.into()));
+            assert!(told_all["reasons"].to_string().contains("must be a string, not an array"));
+            assert!(told_all["reasons"][1].as_str().unwrap().contains(told), "{losses:?}");
+        }
+    }
+
+    #[test]
+    fn what_leaves_nothing_to_keep_is_refused_with_a_reason() {
+        let big = format!(r#"{{"metrics":{{"a":"{}"}}}}"#, "x".repeat(5000));
+        let deep = format!(r#"{{"event_type":"x","data":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+        for (kind, body, reason) in [
+            (Kind::Metrics, "", "EOF"),
+            (Kind::Metrics, "[1]", "not an array"),
+            (Kind::Metrics, r#"{"metrics":{},"metrics":{}}"#, "twice"),
+            (Kind::Metrics, "{}", "`metrics`: is needed"),
+            (Kind::Metrics, r#"{"metrics":[1]}"#, "`metrics`: must be an object, not an array"),
+            (Kind::Metrics, big.as_str(), "at most 4096 bytes"),
+            (Kind::Event, r#"{"event_type":""}"#, "must not be empty"),
+            (Kind::Event, r#"{"event_type":null}"#, "is needed"),
+            (Kind::Event, deep.as_str(), "deeper than 100"),
+        ] {
+            let said = match read(kind, body).unwrap_err() {
+                Refusal::Items(items) => {
+                    format!("`{}`: {}", items[0].field.unwrap_or_default(), items[0].fault)
+                }
+                refusal => refusal.to_string(),
+            };
+            assert!(said.contains(reason), "{said}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What of a request could not be kept although the rest was.
+
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+
+use crate::telemetry::Dropped;
+
+/// Everything that was dropped of one request: counted, and the first of it named.
+#[derive(Debug, Default)]
+pub struct Losses {
+    counts: Vec<(Dropped, usize)>,
+    named: Vec<String>,
+}
+
+/// So many are named; all are counted.
+const MOST_NAMED: usize = 20;
+
+impl Losses {
+    /// Counts one, and says where it stood and why it could not be kept.
+    pub fn note(&mut self, what: Dropped, reason: impl FnOnce() -> String) {
+        self.add(what, 1, reason);
+    }
+
+    /// Counts several of one kind.
+    pub fn add(&mut self, what: Dropped, count: usize, reason: impl FnOnce() -> String) {
+        if count == 0 {
+            return;
+        }
+        match self.counts.iter_mut().find(|(known, _)| *known == what) {
+            Some((_, known)) => *known += count,
+            None => self.counts.push((what, count)),
+        }
+        if self.named.len() < MOST_NAMED {
+            self.named.push(reason());
+        }
+    }
+
+    /// Whether nothing was lost.
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// How much of each kind was lost.
+    pub fn counts(&self) -> impl Iterator<Item = (Dropped, usize)> {
+        self.counts.iter().copied()
+    }
+}
+
+/// As it is told in an answer: a number for each kind, and `reasons`.
+impl Serialize for Losses {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (what, count) in &self.counts {
+            map.serialize_entry(what.name(), count)?;
+        }
+        map.serialize_entry("reasons", &self.named)?;
+        map.end()
+    }
+}

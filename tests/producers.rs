@@ -1,0 +1,3 @@
+//! Programs that were written for other servers, as they are, against a real hub.
+
+mod locanext;
