@@ -14,10 +14,12 @@ use crate::{
     broker::Broker,
     cluster::{Cluster, Node},
     config::Config,
+    consumer::Lease,
     drain::Drain,
     grants::Grants,
     http::{self, Services, Settings, server},
     hub::Hub,
+    projections::{self, Projections},
     redis,
     session::{Connections, Order, Terms},
     sources::{self, Readiness, Vitals},
@@ -96,6 +98,20 @@ impl App {
                 drain.clone(),
             )),
         };
+        let plan = config.plan()?;
+        let rules = plan.rules();
+        let projections = Projections::new(
+            plan,
+            series.clone(),
+            broker.clone(),
+            projections::Bounds {
+                keys: config.journal.latest_keys,
+                event: config.limits.event.as_usize(),
+            },
+            clock.clone(),
+            telemetry.clone(),
+        );
+        let lease = Lease::new("projections", &name, store.clone());
         let services = Arc::new(Services {
             broker: broker.clone(),
             hub: hub.clone(),
@@ -111,6 +127,7 @@ impl App {
                 is_loopback: address.ip().is_loopback(),
             },
             terms,
+            projections: projections.clone(),
             cluster: cluster.clone(),
             tasks: tasks.clone(),
         });
@@ -118,6 +135,7 @@ impl App {
         background.spawn(hub.clone().run(serving.clone()));
         background.spawn(sources::listen(hub.clone(), readiness.clone(), clock, serving.clone()));
         background.spawn(vitals.run(broker, hub, readiness.clone(), serving.clone()));
+        background.spawn(projections.run(lease, serving.clone()));
         background.spawn(cluster.run(serving.clone()));
         background.spawn(drain.clone().run(serving.clone()));
         background.spawn(watch_revocations(store, access, connections, serving.clone()));

@@ -27,7 +27,7 @@ pub use self::{
 use self::{gathered::Gathered, moment::Moment, publisher::Publisher};
 use crate::{
     broker::Broker,
-    consumer::Consumer,
+    consumer::Lease,
     series::{QueryError, Series},
     telemetry::Telemetry,
     time::Clock,
@@ -100,16 +100,18 @@ impl Projections {
         Ok(moment.render(projection, &moment.clock()))
     }
 
-    /// Follows the log and, while the lease of `consumer` is ours, publishes, until `stop`.
-    pub async fn run(self, consumer: Consumer, stop: CancellationToken) {
-        let follow = self.0.gathered.run(&self.0.broker);
+    /// Follows the log and, while the lease is ours, publishes, until `stop`.
+    pub async fn run(self, lease: Lease, stop: CancellationToken) {
         let publish = async {
-            self.ready().await;
-            Publisher::new(&self.0, consumer).run().await;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.ready() => {}
+            }
+            Publisher::new(&self.0, lease).run(&stop).await;
         };
         tokio::select! {
-            () = stop.cancelled() => {}
-            _ = async { tokio::join!(follow, publish) } => {}
+            () = publish => {}
+            () = self.0.gathered.run(&self.0.broker) => {}
         }
     }
 

@@ -17,6 +17,7 @@ mod golden;
 mod latest;
 mod limits;
 mod producers;
+mod projections;
 mod proxy;
 mod seam;
 mod socket;

@@ -1,15 +1,17 @@
 //! Publishes each projection on its topic when it changes: on the node that holds the lease.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, convert::Infallible, time::Duration};
 
 use serde_json::{Value, value::RawValue};
+use tokio_util::sync::CancellationToken;
 
 use super::{Inner, moment::Moment, plan::Projection};
 use crate::{
     broker::{PublishError, ReadError},
-    consumer::{Consumer, ConsumerError, Holding},
+    consumer::{ConsumerError, Held, Lease},
     event::Event,
     ingest,
+    lease::Fence,
     series::QueryError,
     telemetry::Limit,
     time::rfc3339,
@@ -28,13 +30,13 @@ const KIND: &str = "projection";
 /// Publishes what changes.
 pub(super) struct Publisher<'a> {
     inner: &'a Inner,
-    consumer: Consumer,
+    lease: Lease,
 }
 
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
-    Consumer(#[from] ConsumerError),
+    Lease(#[from] ConsumerError),
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
@@ -47,51 +49,62 @@ enum Failure {
 type Published = HashMap<usize, Value>;
 
 impl<'a> Publisher<'a> {
-    pub(super) fn new(inner: &'a Inner, consumer: Consumer) -> Self {
-        Self { inner, consumer }
+    pub(super) fn new(inner: &'a Inner, lease: Lease) -> Self {
+        Self { inner, lease }
     }
 
-    /// Publishes for ever, whenever the lease is ours.
-    pub(super) async fn run(self) {
-        if self.inner.plan.projections.is_empty() {
-            return std::future::pending().await;
-        }
+    /// Publishes until `stop`, whenever the lease is ours.
+    pub(super) async fn run(self, stop: &CancellationToken) {
         let mut failing = false;
         loop {
-            let held = async {
-                let mut holding = self.consumer.hold().await?;
-                let mut published = self.published().await?;
-                self.follow(&mut holding, &mut published, &mut failing).await
+            let mut held = None;
+            let work = async {
+                let held = held.insert(self.lease.hold().await?);
+                let fence = held.fence().clone();
+                tokio::select! {
+                    lost = held.keep() => Ok(lost?),
+                    failure = self.follow(&fence, &mut failing) => failure,
+                }
             };
-            let Err(failure): Result<std::convert::Infallible, Failure> = held.await;
+            let Err(failure): Result<Infallible, Failure> = tokio::select! {
+                () = stop.cancelled() => break self.give_back(held).await,
+                failure = work => failure,
+            };
             match failure {
                 // Another node goes on from what the topics hold.
-                Failure::Consumer(ConsumerError::Lost) | Failure::Publish(PublishError::Fenced) => {}
+                Failure::Lease(ConsumerError::Lost) | Failure::Publish(PublishError::Fenced) => {}
                 error => {
                     if !failing {
                         tracing::warn!(%error, "projections cannot be published; trying again");
                     }
                     failing = true;
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::select! {
+                        () = stop.cancelled() => break self.give_back(held).await,
+                        () = tokio::time::sleep(PAUSE) => {}
+                    }
                 }
             }
         }
     }
 
-    async fn follow(
-        &self,
-        holding: &mut Holding,
-        published: &mut Published,
-        failing: &mut bool,
-    ) -> Result<std::convert::Infallible, Failure> {
+    /// So that another node need not wait until the lease has run out.
+    async fn give_back(&self, held: Option<Held>) {
+        if let Some(held) = held
+            && let Err(error) = held.release().await
+        {
+            tracing::debug!(%error, "the lease of the projections runs out by itself");
+        }
+    }
+
+    async fn follow(&self, fence: &Fence, failing: &mut bool) -> Result<Infallible, Failure> {
+        let mut published = self.published().await?;
         let pace = Duration::from_secs_f64(1.0 / self.inner.plan.max_hz);
         let (mut gathered, mut series) =
             (self.inner.gathered.changes(), self.inner.series.changes());
         loop {
             gathered.mark_unchanged();
             series.mark_unchanged();
-            holding.renew().await?;
-            self.publish(holding, published).await?;
+            self.publish(fence, &mut published).await?;
             *failing = false;
             // What changes meanwhile is published together.
             tokio::time::sleep(pace).await;
@@ -125,7 +138,7 @@ impl<'a> Publisher<'a> {
     }
 
     /// Publishes what is not what its topic holds.
-    async fn publish(&self, holding: &Holding, published: &mut Published) -> Result<(), Failure> {
+    async fn publish(&self, fence: &Fence, published: &mut Published) -> Result<(), Failure> {
         let projections = &self.inner.plan.projections;
         let moment = Moment::take(self.inner, projections, None).await?;
         let clock = moment.clock();
@@ -143,7 +156,7 @@ impl<'a> Publisher<'a> {
             changed.push((number, still));
         }
         if !events.is_empty() {
-            self.inner.broker.publish_fenced(events, holding.fence()).await?;
+            self.inner.broker.publish_fenced(events, fence).await?;
         }
         published.extend(changed);
         Ok(())
