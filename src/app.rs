@@ -19,8 +19,10 @@ use crate::{
     grants::Grants,
     http::{self, Services, Settings, server},
     hub::Hub,
+    id,
     projections::{self, Projections},
     redis,
+    series::Series,
     session::{Connections, Order, Terms},
     sources::{self, Readiness, Vitals},
     store::Store,
@@ -99,7 +101,17 @@ impl App {
             )),
         };
         let plan = config.plan()?;
-        let rules = plan.rules();
+        // Not the node's name, which the node has again when it comes back.
+        let holder = id::short()?;
+        let series = Series::new(
+            config.series,
+            plan.rules(),
+            broker.clone(),
+            store.clone(),
+            &holder,
+            clock.clone(),
+            telemetry.clone(),
+        );
         let projections = Projections::new(
             plan,
             series.clone(),
@@ -111,9 +123,10 @@ impl App {
             clock.clone(),
             telemetry.clone(),
         );
-        let lease = Lease::new("projections", &name, store.clone());
+        let lease = Lease::new("projections", &holder, store.clone());
         let services = Arc::new(Services {
             broker: broker.clone(),
+            series: series.clone(),
             hub: hub.clone(),
             access: access.clone(),
             connections: connections.clone(),
@@ -135,6 +148,7 @@ impl App {
         background.spawn(hub.clone().run(serving.clone()));
         background.spawn(sources::listen(hub.clone(), readiness.clone(), clock, serving.clone()));
         background.spawn(vitals.run(broker, hub, readiness.clone(), serving.clone()));
+        background.spawn(series.run(serving.clone()));
         background.spawn(projections.run(lease, serving.clone()));
         background.spawn(cluster.run(serving.clone()));
         background.spawn(drain.clone().run(serving.clone()));

@@ -28,7 +28,7 @@ use crate::{
     logging,
     projections::{self, Fault, Plan},
     redis::{self, AddressError, Server},
-    series::derive,
+    series::{self, derive},
     session,
     time::Span,
 };
@@ -57,6 +57,8 @@ pub struct Config {
     pub journal: journal::Config,
     /// `[hub]`
     pub hub: hub::Config,
+    /// `[series]`
+    pub series: series::Config,
     /// `[auth]`
     pub auth: auth::Config,
     /// `[http]`
@@ -229,11 +231,13 @@ impl Config {
             return Some(("data", "must name a folder".to_owned()));
         }
         let (journal, limits) = (&self.journal, &self.limits);
-        let (http, socket) = (&self.http, &self.socket);
+        let (http, socket, series) = (&self.http, &self.socket, &self.series);
         let counts = [
             ("journal.latest_keys", journal.latest_keys),
             ("journal.max_topics", journal.max_topics),
             ("hub.latest_keys", self.hub.latest_keys),
+            ("series.max_series", series.max_series),
+            ("series.max_per_topic", series.max_per_topic),
             ("limits.batch", limits.batch),
             ("limits.subscriptions", limits.subscriptions),
             ("limits.patterns", limits.patterns),
@@ -247,6 +251,7 @@ impl Config {
         let spans = [
             ("journal.max_age", journal.max_age, Span::seconds(1)),
             ("journal.queue_timeout", journal.queue_timeout, MOMENT),
+            ("series.save_every", series.save_every, Span::seconds(1)),
             ("http.header_timeout", http.header_timeout, MOMENT),
             ("http.body_timeout", http.body_timeout, MOMENT),
             ("socket.connect_timeout", socket.connect_timeout, MOMENT),
@@ -269,14 +274,20 @@ impl Config {
         let size = size.map(|(key, _, least)| (key, format!("must be at least {least}")));
         let hz = !(0.01..=hub::HIGHEST_HZ).contains(&self.hub.max_hz);
         let hz = hz.then(|| ("hub.max_hz", format!("must be from 0.01 to {}", hub::HIGHEST_HZ)));
+        let keep = !(MINUTES..=YEARS).contains(&series.keep);
+        let keep = keep.then(|| ("series.keep", format!("must be from {MINUTES} to {YEARS}")));
         let headers = !(16..=1000).contains(&limits.headers);
         let headers = headers.then(|| ("limits.headers", "must be from 16 to 1000".to_owned()));
-        count.or(span).or(size).or(hz).or(headers)
+        count.or(span).or(size).or(hz).or(keep).or(headers)
     }
 }
 
 /// The least time that lets a packet come and go.
 const MOMENT: Span = Span(std::time::Duration::from_millis(10));
+
+/// The bounds of what series are kept for.
+const MINUTES: Span = Span::seconds(15 * 60);
+const YEARS: Span = Span::seconds(10 * 365 * 86_400);
 
 /// Ends of keys whose values no message may show.
 const SECRETS: [&str; 3] = ["secret", "redis", "pem"];

@@ -16,6 +16,7 @@ mod page;
 mod projections;
 mod publish;
 mod query;
+mod series;
 pub mod server;
 mod sessions;
 mod socket;
@@ -59,6 +60,7 @@ use crate::{
     hub::Hub,
     limits::Limits,
     projections::Projections,
+    series::Series,
     session::{Connections, Now, Terms},
     sources::Readiness,
     telemetry::Telemetry,
@@ -72,6 +74,8 @@ pub type AppState = Arc<Services>;
 pub struct Services {
     /// Where events go.
     pub broker: Broker,
+    /// The numbers in them.
+    pub series: Series,
     /// Where events come from.
     pub hub: Hub,
     /// Who may come in.
@@ -128,6 +132,8 @@ pub fn router(state: AppState) -> Router {
     let compressed = Router::new()
         .route("/api/v1/history", get(history::history))
         .route("/api/v1/topics", get(topics::topics))
+        .route("/api/v1/series", get(series::list))
+        .route("/api/v1/series/query", get(series::query))
         .route("/api/v1/connections", get(nodes::connections))
         .route("/metrics", get(operations::metrics))
         .merge(projections::paths(&state.projections))

@@ -69,6 +69,8 @@ pub enum ProjectionError {
 
 /// How long a request waits for a hub that is starting.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it waits for the series to come up with the log; then it gets what there is.
+const CATCH_UP: Duration = Duration::from_millis(100);
 
 impl Projections {
     /// The projections of `plan`, which are followed once [`run`](Self::run) does.
@@ -96,6 +98,10 @@ impl Projections {
         hours: Option<Hours>,
     ) -> Result<Value, ProjectionError> {
         timeout(PATIENCE, self.ready()).await.map_err(|_| ProjectionError::Starting)?;
+        // So that whoever has published and was answered finds it counted.
+        let head = self.0.broker.head().offset;
+        let mut reached = self.0.series.reached();
+        let _ = timeout(CATCH_UP, reached.wait_for(|reached| *reached >= head)).await;
         let moment = Moment::take(&self.0, [projection], hours).await?;
         Ok(moment.render(projection, &moment.clock()))
     }
@@ -118,8 +124,9 @@ impl Projections {
     /// Waits until what projections are made of was read.
     async fn ready(&self) {
         let mut gathered = self.0.gathered.changes();
+        let mut series = self.0.series.changes();
         // The other side of either lives as long as this one.
         let _ = gathered.wait_for(|changes| *changes > 0).await;
-        self.0.series.ready().await;
+        let _ = series.wait_for(|changes| *changes > 0).await;
     }
 }

@@ -1,3 +1,215 @@
-//! Numbers over time, made of events.
+//! Series: the numbers in events over time. Every node follows the log and keeps the newest buckets
+//! of all series in memory; the node that holds the lease writes them to the store, from which every
+//! node begins.
+//!
+//! docs/series.md tells what becomes a series, and how to ask.
 
+mod chunk;
 pub mod derive;
+pub mod extract;
+mod figure;
+mod follow;
+mod pack;
+mod query;
+mod read;
+pub mod sample;
+mod table;
+mod track;
+
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use parking_lot::{RwLock, RwLockReadGuard};
+use serde::Deserialize;
+use tokio::sync::watch;
+
+pub(crate) use self::query::as_object;
+pub use self::{
+    extract::{Found, Incoming, Rules},
+    query::{Agg, AggError, Columns, Described, MAX_POINTS, MAX_SERIES, POINTS, QuerySpec},
+    read::May,
+    sample::{Dropped, Kind, Labels, Name, Sample, Value},
+    track::{Identity, Point},
+};
+use self::{
+    pack::PackError,
+    table::{Bounds, Table},
+    track::Keep,
+};
+use crate::{
+    broker::Broker,
+    consumer::Delivery,
+    position::{Offset, Position},
+    store::{Store, StoreError},
+    telemetry::Telemetry,
+    time::{Clock, Span},
+};
+
+/// The `[series]` section of the configuration.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The most series.
+    pub max_series: usize,
+    /// The most series out of one topic.
+    pub max_per_topic: usize,
+    /// How long the buckets of a minute are kept.
+    pub keep: Span,
+    /// How often what changed is written to the store.
+    pub save_every: Span,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// More series than an answer holds.
+    #[error(
+        "{found} series match, and an answer has room for {MAX_SERIES}: ask with more `labels`"
+    )]
+    TooMany {
+        /// How many.
+        found: usize,
+    },
+    /// What is no longer in memory could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What was read makes no sense.
+    #[error("the store holds a chunk that cannot be read")]
+    Unreadable,
+}
+
+/// All series. Cheap to clone.
+#[derive(Clone)]
+pub struct Series(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    rules: Rules,
+    broker: Broker,
+    store: Store,
+    /// Who we are when the lease is asked for.
+    holder: String,
+    clock: Clock,
+    telemetry: Telemetry,
+    /// Held for as long as one delivery is added or one series is read, never while waiting.
+    table: RwLock<Table>,
+    changes: watch::Sender<u64>,
+    reached: watch::Sender<Offset>,
+}
+
+/// A series in the list of all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// What tells it from others.
+    pub identity: Identity,
+    /// Its newest value.
+    pub newest: Point,
+}
+
+/// The durable consumer's name.
+const NAME: &str = "series";
+
+impl Series {
+    /// The series of this node, none yet: [`run`](Self::run) reads them. No two nodes, and no two
+    /// runs of one, may have the same `holder`.
+    pub fn new(
+        config: Config,
+        rules: Rules,
+        broker: Broker,
+        store: Store,
+        holder: &str,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> Self {
+        let table = RwLock::new(Table::new(Bounds::new(&config), rules.clone(), telemetry.clone()));
+        Self(Arc::new(Inner {
+            config,
+            rules,
+            broker,
+            store,
+            holder: holder.to_owned(),
+            clock,
+            telemetry,
+            table,
+            changes: watch::Sender::new(0),
+            reached: watch::Sender::new(0),
+        }))
+    }
+
+    /// Moves when any series has changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// How far the log has been followed: everything up to there is in its series.
+    pub fn reached(&self) -> watch::Receiver<Offset> {
+        self.0.reached.subscribe()
+    }
+
+    /// The series for which `filter` holds, ordered by name, topic and labels.
+    pub fn names(&self, filter: impl Fn(&Identity) -> bool) -> Vec<Listed> {
+        let table = self.table();
+        let found = table.all().filter(|track| filter(&track.identity));
+        let listed = |track: &track::Track| Listed {
+            identity: track.identity.clone(),
+            newest: track.newest,
+        };
+        let mut found: Vec<_> = found.map(listed).collect();
+        found.sort_by(|a, b| a.identity.order().cmp(&b.identity.order()));
+        found
+    }
+
+    /// How many series there are, and how many there may be.
+    pub fn room(&self) -> (usize, usize) {
+        (self.table().len(), self.0.config.max_series)
+    }
+
+    /// How many samples this node has left out since it started, by reason.
+    pub fn dropped(&self) -> BTreeMap<&'static str, u64> {
+        self.table().dropped().clone()
+    }
+
+    fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.0.table.read()
+    }
+
+    fn keep(&self) -> Keep {
+        *self.table().keep()
+    }
+
+    async fn stored(
+        &self,
+        row: &str,
+        columns: Range<u64>,
+    ) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        self.0.store.parts(NAME, row, columns).await
+    }
+}
+
+impl Inner {
+    fn new_table(&self) -> Table {
+        Table::new(Bounds::new(&self.config), self.rules.clone(), self.telemetry.clone())
+    }
+
+    /// Tells those who wait; with the lock given back.
+    fn tell(&self, reached: Offset, has_changed: bool) {
+        self.reached.send_replace(reached);
+        if has_changed {
+            self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    /// Says that events are missing; not where we begin with a log that retention has been at.
+    fn note_gap(&self, from: Option<Position>, delivery: &Delivery) {
+        if delivery.has_gap && from.is_some() {
+            self.telemetry.series_gaps.inc();
+            tracing::warn!("events are missing in the log: series lack what was in them");
+        }
+    }
+}
+
+impl From<PackError> for QueryError {
+    fn from(_: PackError) -> Self {
+        Self::Unreadable
+    }
+}

@@ -49,6 +49,16 @@ pub struct Telemetry {
     pub cpu_seconds: Gauge<f64, AtomicU64>,
     /// Resident memory of the process, in bytes.
     pub memory_bytes: Gauge,
+    /// Series, now.
+    pub series: Gauge,
+    /// Samples put into series.
+    pub series_samples: Counter,
+    /// Samples left out of series, by reason.
+    pub series_drops: Family<CodeLabel, Counter>,
+    /// Samples whose time could not be true, so that the event's arrival counted.
+    pub series_retimed: Counter,
+    /// How often events were missing in the log before they were in their series.
+    pub series_gaps: Counter,
     /// Retained events' stored size, in bytes.
     pub journal_bytes: Gauge,
     /// The write-ahead log's size, in bytes.
@@ -207,6 +217,11 @@ impl Telemetry {
             slowest_lag: metric!("slowest_lag", "Offsets between the slowest cursor and the head"),
             cpu_seconds: metric!("cpu_seconds", "CPU used by the process, in seconds"),
             memory_bytes: metric!("memory_bytes", "Resident memory of the process"),
+            series: metric!("series", "Series of numbers"),
+            series_samples: metric!("series_samples", "Samples put into series"),
+            series_drops: metric!("series_drops", "Samples left out of series, by reason"),
+            series_retimed: metric!("series_retimed", "Samples whose time could not be true"),
+            series_gaps: metric!("series_gaps", "Gaps in the log that series lack"),
             journal_bytes: metric!("journal_bytes", "Stored size of the retained events"),
             journal_wal_bytes: metric!("journal_wal_bytes", "Size of the write-ahead log"),
             registry: Arc::default(),
@@ -233,6 +248,11 @@ impl Telemetry {
     /// Counts one gap said for `reason`.
     pub fn gap(&self, reason: &'static str) {
         self.gaps.get_or_create(&CodeLabel { code: reason }).inc();
+    }
+
+    /// Counts one sample left out of its series for `reason`.
+    pub fn series_dropped(&self, reason: &'static str) {
+        self.series_drops.get_or_create(&CodeLabel { code: reason }).inc();
     }
 
     /// Counts one socket closed with `code`.

@@ -20,6 +20,7 @@ mod producers;
 mod projections;
 mod proxy;
 mod seam;
+mod series;
 mod socket;
 mod socket_access;
 mod store;

@@ -16,6 +16,7 @@ use crate::{
     broker::{PublishError, ReadError},
     ingest::Refusal,
     redis,
+    series::QueryError,
     telemetry::{Limit, Telemetry},
 };
 
@@ -281,6 +282,18 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         tracing::error!(%error, "history cannot be read");
         Self::new(&UNAVAILABLE, "the log cannot be read at present")
+    }
+}
+
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::TooMany { .. } => Self::bad_request(error.to_string()),
+            QueryError::Store(_) | QueryError::Unreadable => {
+                tracing::error!(%error, "series cannot be read");
+                Self::new(&UNAVAILABLE, "the series cannot be read at present")
+            }
+        }
     }
 }
 

@@ -76,12 +76,31 @@ impl Server {
             limits: config.limits,
             telemetry: telemetry.clone(),
         });
+        let series = Series::new(
+            config.series,
+            Arc::new([]),
+            broker.clone(),
+            store.clone(),
+            "here",
+            clock.clone(),
+            telemetry.clone(),
+        );
+        let projections = Projections::new(
+            config::Config::load(None, [], &[]).unwrap().plan().unwrap(),
+            series.clone(),
+            broker.clone(),
+            crate::projections::Bounds { keys: 10, event: 1000 },
+            clock.clone(),
+            telemetry.clone(),
+        );
         let connections = Connections::new(10, telemetry.clone());
         let hub = Hub::new(broker.clone(), config.hub, telemetry.clone());
         let readiness = Readiness::default();
         let drain = Drain::new(connections.clone(), readiness.clone(), config.http.drain.0);
         let node = Node::new("n1".into(), connections.clone(), hub.clone(), drain);
         let state = Arc::new(Services {
+            series,
+            projections,
             connections,
             terms,
             tasks: TaskTracker::new(),

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     series::{
-        Name,
+        Name, Rules,
         derive::{self, Condition, Op, Rule},
     },
     time::Span,
@@ -99,7 +99,7 @@ impl Plan {
     }
 
     /// What the series are fed with.
-    pub fn rules(&self) -> Vec<Rule> {
+    pub fn rules(&self) -> Rules {
         self.derives.iter().filter_map(|derive| derive.rule.clone()).collect()
     }
 

@@ -1,0 +1,259 @@
+//! The form in which chunks are kept: each column the shortest way that loses nothing, and zstd over
+//! all of them.
+
+use bytes::Bytes;
+
+use super::chunk::{BUCKETS, Column};
+use crate::position::Offset;
+
+/// Packs chunks; keeps the compressor's memory between them.
+pub(super) struct Packer(zstd::bulk::Compressor<'static>);
+
+/// Why a chunk cannot be packed or read again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PackError {
+    /// The compressor.
+    #[error("compressing failed: {0}")]
+    Compress(#[from] std::io::Error),
+    /// What is kept is not what was written.
+    #[error("a stored chunk cannot be read")]
+    Unreadable,
+}
+
+const VERSION: u8 = 1;
+const LEVEL: i32 = 1;
+/// More than the longest chunk there can be.
+const MAX_BYTES: usize = 64 << 10;
+/// Values with at most this many decimals are written as whole numbers.
+const MAX_DECIMALS: u8 = 6;
+/// Up to here every whole number has a double of its own.
+const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
+
+const SAME: u8 = 0;
+const CONSTANT: u8 = 1;
+const DECIMAL: u8 = 2;
+const RAW: u8 = 3;
+
+/// Which buckets there are, one bit each.
+pub(super) type Present = [u64; BUCKETS.div_ceil(64)];
+
+impl Packer {
+    /// A packer.
+    pub(super) fn new() -> Result<Self, PackError> {
+        Ok(Self(zstd::bulk::Compressor::new(LEVEL)?))
+    }
+
+    /// The columns are `last` and then those that may be the same as it.
+    pub(super) fn pack(
+        &mut self,
+        through: Offset,
+        present: &Present,
+        len: usize,
+        columns: [&Column; 5],
+    ) -> Result<Bytes, PackError> {
+        let mut out = Vec::with_capacity(512);
+        put_varint(&mut out, through);
+        present.iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
+        let last: Vec<f64> = (0..len).map(|rank| columns[0].get(rank, 0.0)).collect();
+        put_column(&mut out, &last, None);
+        for column in &columns[1..] {
+            let values: Vec<f64> =
+                last.iter().enumerate().map(|(rank, last)| column.get(rank, *last)).collect();
+            put_column(&mut out, &values, Some(&last));
+        }
+        let mut packed = vec![VERSION];
+        packed.extend_from_slice(&self.0.compress(&out)?);
+        Ok(packed.into())
+    }
+}
+
+/// What [`Packer::pack`] was given.
+pub(super) fn unpack(packed: &[u8]) -> Result<(Offset, Present, [Column; 5]), PackError> {
+    let (VERSION, compressed) =
+        packed.split_first().map(|(v, rest)| (*v, rest)).unwrap_or((0, &[]))
+    else {
+        return Err(PackError::Unreadable);
+    };
+    let plain = zstd::bulk::decompress(compressed, MAX_BYTES).map_err(|_| PackError::Unreadable)?;
+    read(&mut Bytes::from(plain).as_ref()).ok_or(PackError::Unreadable)
+}
+
+fn read(rest: &mut &[u8]) -> Option<(Offset, Present, [Column; 5])> {
+    let through = take_varint(rest)?;
+    let mut present = Present::default();
+    for word in &mut present {
+        *word = u64::from_le_bytes(take(rest)?);
+    }
+    let len: u32 = present.iter().map(|word| word.count_ones()).sum();
+    let mut columns = [const { Column::Same }; 5];
+    for column in &mut columns {
+        *column = take_column(rest, len as usize)?;
+    }
+    let is_sound = rest.is_empty() && present[BUCKETS / 64] >> (BUCKETS % 64) == 0;
+    is_sound.then_some((through, present, columns))
+}
+
+fn put_column(out: &mut Vec<u8>, values: &[f64], last: Option<&[f64]>) {
+    let same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits();
+    if last.is_some_and(|last| values.iter().zip(last).all(same)) {
+        return out.push(SAME);
+    }
+    let Some(first) = values.first() else { return out.push(SAME) };
+    if values.iter().all(|value| same((value, first))) {
+        out.push(CONSTANT);
+        return out.extend_from_slice(&first.to_le_bytes());
+    }
+    if let Some(decimals) = decimals(values) {
+        out.extend_from_slice(&[DECIMAL, decimals]);
+        let mut before = 0;
+        for value in values {
+            let whole = whole(*value, decimals).unwrap_or_default();
+            put_varint(out, zigzag(whole - before));
+            before = whole;
+        }
+        return;
+    }
+    // Byte by byte of all values: neighbours have sign and exponent in common.
+    out.push(RAW);
+    for byte in 0..8 {
+        out.extend(values.iter().map(|value| value.to_le_bytes()[byte]));
+    }
+}
+
+fn take_column(rest: &mut &[u8], len: usize) -> Option<Column> {
+    let [kind] = take(rest)?;
+    Some(match kind {
+        SAME => Column::Same,
+        CONSTANT => Column::Constant(f64::from_le_bytes(take(rest)?)),
+        DECIMAL => {
+            let [decimals] = take(rest)?;
+            let scale = scale(decimals)?;
+            let mut whole = 0i64;
+            let mut values = Vec::with_capacity(len);
+            for _ in 0..len {
+                whole = whole.checked_add(unzigzag(take_varint(rest)?))?;
+                values.push(whole as f64 / scale);
+            }
+            Column::Own(values)
+        }
+        RAW => {
+            let bytes = rest.split_off(..len.checked_mul(8)?)?;
+            let value = |rank| f64::from_le_bytes(std::array::from_fn(|at| bytes[at * len + rank]));
+            Column::Own((0..len).map(value).collect())
+        }
+        _ => return None,
+    })
+}
+
+/// How many decimals all of the values make do with.
+fn decimals(values: &[f64]) -> Option<u8> {
+    let mut decimals = 0;
+    for value in values {
+        while whole(*value, decimals).is_none() {
+            decimals += 1;
+            if decimals > MAX_DECIMALS {
+                return None;
+            }
+        }
+    }
+    values.iter().all(|value| whole(*value, decimals).is_some()).then_some(decimals)
+}
+
+/// The value times a power of ten, if that is whole and gives the very value back.
+fn whole(value: f64, decimals: u8) -> Option<i64> {
+    let scale = scale(decimals)?;
+    let whole = (value * scale).round();
+    let is_exact = whole.abs() < MAX_WHOLE && (whole / scale).to_bits() == value.to_bits();
+    is_exact.then_some(whole as i64)
+}
+
+fn scale(decimals: u8) -> Option<f64> {
+    (decimals <= MAX_DECIMALS).then(|| 10f64.powi(i32::from(decimals)))
+}
+
+fn zigzag(number: i64) -> u64 {
+    ((number << 1) ^ (number >> 63)) as u64
+}
+
+fn unzigzag(number: u64) -> i64 {
+    (number >> 1) as i64 ^ -((number & 1) as i64)
+}
+
+fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn take_varint(rest: &mut &[u8]) -> Option<u64> {
+    let mut number = 0u64;
+    for shift in (0..64).step_by(7) {
+        let [byte] = take(rest)?;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    rest.split_off(..N)?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::series::chunk::{Bucket, Chunk};
+
+    fn figure() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            (-1000i64..1000).prop_map(|n| n as f64),
+            (-100_000i64..100_000).prop_map(|n| n as f64 / 100.0),
+            -1e100..1e100f64,
+            Just(0.1 + 0.2),
+            Just(MAX_WHOLE),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_chunk_comes_back_as_it_was(
+            samples in proptest::collection::vec((0..BUCKETS, figure(), figure()), 0..200),
+            through in any::<u64>(),
+        ) {
+            let mut chunk = Chunk::default();
+            for (index, value, sum) in samples {
+                chunk.add(index, Bucket::of(value, sum), through);
+            }
+            let packed = chunk.pack(&mut Packer::new().unwrap()).unwrap();
+            let again = Chunk::unpack(&packed).unwrap();
+            prop_assert_eq!(again.through, chunk.through);
+            prop_assert!(again.buckets().eq(chunk.buckets()));
+        }
+
+        #[test]
+        fn other_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let framed = [&[VERSION], &*zstd::bulk::compress(&bytes, 1).unwrap()].concat();
+            prop_assert!(Chunk::unpack(&bytes).is_err());
+            let _ = Chunk::unpack(&framed).map(|chunk| chunk.buckets().count());
+        }
+    }
+
+    #[test]
+    fn what_changes_little_is_short() {
+        let packed = |value: &dyn Fn(usize) -> f64| {
+            let mut chunk = Chunk::default();
+            for index in 0..BUCKETS {
+                chunk.add(index, Bucket::of(value(index), value(index)), 1);
+            }
+            chunk.pack(&mut Packer::new().unwrap()).unwrap().len()
+        };
+        assert!(packed(&|_| 0.1 + 0.2) < 60);
+        assert!(packed(&|index| (index * 37 % 100) as f64 / 10.0) < BUCKETS * 2);
+    }
+}
