@@ -65,7 +65,8 @@ pub(super) struct Watch {
 }
 
 /// What makes no sense, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}`: {message}")]
 pub struct Fault {
     /// The key's path.
     pub key: String,
