@@ -24,7 +24,7 @@ use crate::{
     redis,
     series::Series,
     session::{Connections, Order, Terms},
-    sources::{self, Readiness, Vitals},
+    sources::{self, Flext, Host, Readiness, Vitals},
     store::Store,
     telemetry::Telemetry,
     time::Clock,
@@ -146,6 +146,22 @@ impl App {
         });
         let vitals = Vitals::new(&name, telemetry.clone(), clock.clone())?;
         background.spawn(hub.clone().run(serving.clone()));
+        for source in &config.sources {
+            // Not by its name, which another node's may equal.
+            let holder = match &broker {
+                Broker::Redis(redis) => redis.node(),
+                Broker::Journal(_) => &name,
+            };
+            let limit = config.limits.event.as_usize();
+            let (broker, store) = (broker.clone(), store.clone());
+            let (telemetry, clock) = (telemetry.clone(), clock.clone());
+            let source = Flext::new(source.clone(), holder, limit, broker, store, telemetry, clock);
+            background.spawn(source.run(serving.clone()));
+        }
+        if config.host.publish {
+            let host = Host::new(config.host, &name, &config.data, clock.clone())?;
+            background.spawn(host.run(broker.clone(), serving.clone()));
+        }
         background.spawn(sources::listen(hub.clone(), readiness.clone(), clock, serving.clone()));
         background.spawn(vitals.run(broker, hub, readiness.clone(), serving.clone()));
         background.spawn(series.run(serving.clone()));

@@ -29,7 +29,7 @@ use crate::{
     projections::{self, Fault, Plan},
     redis::{self, AddressError, Server},
     series::{self, derive},
-    session,
+    session, sources,
     time::Span,
 };
 
@@ -67,6 +67,11 @@ pub struct Config {
     pub socket: session::Config,
     /// `[limits]`
     pub limits: Limits,
+    /// `[host]`
+    pub host: sources::HostConfig,
+    /// Every `[[source]]`.
+    #[serde(default, rename = "source")]
+    pub sources: Vec<sources::Config>,
     /// `[projections]`
     pub projections: projections::Settings,
     #[serde(default)]
@@ -230,6 +235,9 @@ impl Config {
         if self.data.as_os_str().is_empty() {
             return Some(("data", "must name a folder".to_owned()));
         }
+        if let Some(message) = sources::Config::nonsense(&self.sources) {
+            return Some(("source", message));
+        }
         let (journal, limits) = (&self.journal, &self.limits);
         let (http, socket, series) = (&self.http, &self.socket, &self.series);
         let counts = [
@@ -251,6 +259,7 @@ impl Config {
         let spans = [
             ("journal.max_age", journal.max_age, Span::seconds(1)),
             ("journal.queue_timeout", journal.queue_timeout, MOMENT),
+            ("host.interval", self.host.interval, sources::LEAST_INTERVAL),
             ("series.save_every", series.save_every, Span::seconds(1)),
             ("http.header_timeout", http.header_timeout, MOMENT),
             ("http.body_timeout", http.body_timeout, MOMENT),
@@ -290,7 +299,7 @@ const MINUTES: Span = Span::seconds(15 * 60);
 const YEARS: Span = Span::seconds(10 * 365 * 86_400);
 
 /// Ends of keys whose values no message may show.
-const SECRETS: [&str; 3] = ["secret", "redis", "pem"];
+const SECRETS: [&str; 4] = ["secret", "redis", "pem", ".token"];
 
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;

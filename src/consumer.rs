@@ -1,14 +1,16 @@
 //! A durable consumer: a name, a lease, a saved cursor. One node at a time has it; when that node
 //! dies, another goes on from the cursor within seconds.
 
+mod lease;
 mod reader;
 
-use std::time::{Duration, Instant};
-
-pub use self::reader::{Delivery, Reader};
+pub use self::{
+    lease::{Held, Lease},
+    reader::{Delivery, Reader},
+};
 use crate::{
     broker::{Broker, ReadError, Resumption},
-    lease::{Fence, LEASE},
+    lease::Fence,
     position::Position,
     store::{Part, Store, StoreError},
     topic::TopicFilter,
@@ -18,8 +20,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Consumer {
     name: String,
-    /// Who we are, so that we can take our own lease again.
-    holder: String,
+    lease: Lease,
     filter: TopicFilter,
     broker: Broker,
     store: Store,
@@ -27,9 +28,8 @@ pub struct Consumer {
 
 /// The consumer while its lease is ours.
 pub struct Holding {
-    consumer: Consumer,
-    fence: Fence,
-    renewed: Instant,
+    held: Held,
+    store: Store,
     reader: Reader,
 }
 
@@ -47,11 +47,6 @@ pub enum ConsumerError {
     Read(#[from] ReadError),
 }
 
-/// How often a lease is asked for that another holds.
-const ASK: Duration = Duration::from_millis(500);
-/// A lease is renewed when so much of it has gone by.
-const RENEW: Duration = Duration::from_secs(LEASE.as_secs() / 3);
-
 impl Consumer {
     /// The consumer `name` of what `filter` matches; `holder` is this node.
     pub fn new(
@@ -61,17 +56,13 @@ impl Consumer {
         broker: Broker,
         store: Store,
     ) -> Self {
-        Self { name: name.to_owned(), holder: holder.to_owned(), filter, broker, store }
+        let lease = Lease::new(name, holder, store.clone());
+        Self { name: name.to_owned(), lease, filter, broker, store }
     }
 
     /// Waits until the lease is ours. A consumer that never was begins with what comes from now on.
     pub async fn hold(&self) -> Result<Holding, ConsumerError> {
-        let fence = loop {
-            match self.store.lease(&self.name, &self.holder).await? {
-                Some(fence) => break fence,
-                None => tokio::time::sleep(ASK).await,
-            }
-        };
+        let held = self.lease.hold().await?;
         let reader = |after| Reader::new(self.filter.clone(), self.broker.clone(), after);
         let reader = match self.store.load_cursor(&self.name).await? {
             None => reader(self.broker.head().offset),
@@ -80,22 +71,22 @@ impl Consumer {
                 Resumption::Lost(to) => reader(to.offset).behind_gap(),
             },
         };
-        Ok(Holding { consumer: self.clone(), fence, renewed: Instant::now(), reader })
+        Ok(Holding { held, store: self.store.clone(), reader })
     }
 }
 
 impl Holding {
     /// What proves that the lease is ours, for publishing.
     pub fn fence(&self) -> &Fence {
-        &self.fence
+        self.held.fence()
     }
 
     /// Waits for what comes next.
     pub async fn next(&mut self) -> Result<Delivery, ConsumerError> {
         loop {
-            self.renew().await?;
+            self.held.renew().await?;
             // Woken by the log, or by the lease that wants to be renewed.
-            if let Ok(next) = tokio::time::timeout(RENEW, self.reader.next()).await {
+            if let Ok(next) = tokio::time::timeout(lease::RENEW, self.reader.next()).await {
                 return Ok(next?);
             }
         }
@@ -103,7 +94,7 @@ impl Holding {
 
     /// Everything up to `position` is done: nobody gets it again.
     pub async fn done(&mut self, position: Position) -> Result<(), ConsumerError> {
-        Ok(self.consumer.store.save_cursor(&self.fence, position).await?)
+        Ok(self.store.save_cursor(self.fence(), position).await?)
     }
 
     /// The same, together with what is kept: see [`Store::save`].
@@ -112,26 +103,12 @@ impl Holding {
         position: Position,
         parts: Vec<Part>,
     ) -> Result<(), ConsumerError> {
-        Ok(self.consumer.store.save(&self.fence, position, parts).await?)
+        Ok(self.store.save(self.fence(), position, parts).await?)
     }
 
     /// Gives the lease back, so that another need not wait for its end.
     pub async fn release(self) -> Result<(), ConsumerError> {
-        Ok(self.consumer.store.release(&self.fence).await?)
-    }
-
-    async fn renew(&mut self) -> Result<(), ConsumerError> {
-        if self.renewed.elapsed() < RENEW {
-            return Ok(());
-        }
-        let Consumer { store, name, holder, .. } = &self.consumer;
-        match store.lease(name, holder).await? {
-            Some(fence) if fence == self.fence => {
-                self.renewed = Instant::now();
-                Ok(())
-            }
-            _ => Err(ConsumerError::Lost),
-        }
+        self.held.release().await
     }
 }
 

@@ -1,7 +1,47 @@
-//! What the hub publishes by itself: its own numbers, and the proof that publishing works.
+//! What the hub publishes by itself: its own numbers and its machine's, the proof that publishing
+//! works, and what it fetches from others.
 
+mod config;
+mod flext;
+mod host;
 mod readiness;
 mod vitals;
 
+use serde::Serialize;
+
+pub use config::{Address, AddressError, Config, HostConfig, Kind, LEAST_INTERVAL, Name};
+pub use flext::{Flext, proto as flext_proto};
+pub use host::Host;
 pub use readiness::{Readiness, State, listen};
 pub use vitals::{Vitals, node_name};
+
+use crate::{
+    event::Event,
+    ingest,
+    time::{Millis, rfc3339},
+    topic::Topic,
+};
+
+/// The `type` of an event whose numbers become series.
+const METRICS: &str = "metrics";
+
+/// An event of the hub's own making.
+fn event(
+    topic: &Topic,
+    source: &str,
+    kind: &str,
+    key: Option<&str>,
+    now: Millis,
+    data: &impl Serialize,
+) -> Result<Event, serde_json::Error> {
+    Ok(Event {
+        topic: topic.clone(),
+        id: ingest::new_id(),
+        id_is_ours: true,
+        source: source.into(),
+        kind: Some(kind.into()),
+        time: rfc3339(now).into(),
+        key: key.map(Into::into),
+        data: serde_json::value::to_raw_value(data)?,
+    })
+}

@@ -45,6 +45,10 @@ pub struct Telemetry {
     pub closes: Family<CodeLabel, Counter>,
     /// Matching events between the slowest cursor and the head, at most.
     pub slowest_lag: Gauge,
+    /// Times that a source did not answer as it should, by its name.
+    pub source_failures: Family<SourceLabel, Counter>,
+    /// Things a source sent that could not be published, by its name.
+    pub source_left_out: Family<SourceLabel, Counter>,
     /// CPU used by the process, in seconds.
     pub cpu_seconds: Gauge<f64, AtomicU64>,
     /// Resident memory of the process, in bytes.
@@ -141,6 +145,12 @@ impl EncodeLabelValue for Limit {
     }
 }
 
+/// A `[[source]]`, by its name.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct SourceLabel {
+    source: String,
+}
+
 /// What of a request could not be kept although the rest was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dropped {
@@ -215,6 +225,8 @@ impl Telemetry {
             views: metric!("views", "Distinct views that subscriptions share"),
             closes: metric!("closes", "Sockets closed by the hub, by close code"),
             slowest_lag: metric!("slowest_lag", "Offsets between the slowest cursor and the head"),
+            source_failures: metric!("source_failures", "Questions a source did not answer well"),
+            source_left_out: metric!("source_left_out", "Answers of a source not published"),
             cpu_seconds: metric!("cpu_seconds", "CPU used by the process, in seconds"),
             memory_bytes: metric!("memory_bytes", "Resident memory of the process"),
             series: metric!("series", "Series of numbers"),
@@ -253,6 +265,18 @@ impl Telemetry {
     /// Counts one sample left out of its series for `reason`.
     pub fn series_dropped(&self, reason: &'static str) {
         self.series_drops.get_or_create(&CodeLabel { code: reason }).inc();
+    }
+
+    /// Counts one time that `source` did not answer as it should.
+    pub fn source_failed(&self, source: &str) {
+        let label = SourceLabel { source: source.to_owned() };
+        self.source_failures.get_or_create(&label).inc();
+    }
+
+    /// Counts things that `source` sent and that could not be published.
+    pub fn source_left_out(&self, source: &str, count: u64) {
+        let label = SourceLabel { source: source.to_owned() };
+        self.source_left_out.get_or_create(&label).inc_by(count);
     }
 
     /// Counts one socket closed with `code`.

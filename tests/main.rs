@@ -23,6 +23,7 @@ mod seam;
 mod series;
 mod socket;
 mod socket_access;
+mod sources;
 mod store;
 mod streams;
 mod support;

@@ -291,29 +291,19 @@ fn known_keys(value: &Value, above: &str, keys: &mut Vec<String>) {
     }
 }
 
-/// The most similar of `known`, if any is similar at all: of the same section before others. A right
-/// name in the wrong section counts.
+/// The most similar of `known`, if any is similar at all. A right name in the wrong section counts.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let parts = |key: &str| {
-        let (section, last) = key.rsplit_once('.').unwrap_or(("", key));
-        (section.to_owned(), last.to_owned())
-    };
-    let (section, last) = parts(name);
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
     let similarity = |key: &str| {
-        let (theirs, their_last) = parts(key);
         let whole = strsim::normalized_damerau_levenshtein(name, key);
-        let last = strsim::normalized_damerau_levenshtein(&last, &their_last);
-        (section == theirs && last >= SIMILAR, whole.max(0.99 * last))
+        whole.max(0.9 * strsim::normalized_damerau_levenshtein(&last(name), &last(key)))
     };
     known
         .map(|key| (key, similarity(key)))
-        .filter(|(_, (_, similarity))| *similarity >= SIMILAR)
-        .max_by(|(_, (near, a)), (_, (nearer, b))| near.cmp(nearer).then(a.total_cmp(b)))
+        .filter(|(_, similarity)| *similarity >= 0.6)
+        .max_by(|(_, a), (_, b)| a.total_cmp(b))
         .map(|(key, _)| key)
 }
-
-/// From here on two names may be the same one, mistyped.
-const SIMILAR: f64 = 0.6;
 
 fn join(above: &str, name: &str) -> String {
     if above.is_empty() { name.to_owned() } else { format!("{above}.{name}") }

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     consumer::Delivery, position::Offset, store::Part, telemetry::Telemetry, time::Millis,
+    topic::TopicPattern,
 };
 
 /// How many series there may be and how long they are kept.

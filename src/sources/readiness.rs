@@ -180,6 +180,6 @@ mod tests {
         readiness.published(6, 4001);
         assert!(readiness.state(4001).publishing);
         readiness.accept(false);
-        assert!(reason(4001).contains("shutting down"));
+        assert!(reason(4001).contains("starting, drained or stopping"));
     }
 }

@@ -3,19 +3,17 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::value::RawValue;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::Readiness;
+use super::{Readiness, event};
 use crate::{
     broker::Broker,
     event::Event,
     hub::Hub,
-    ingest,
     telemetry::Telemetry,
-    time::{Clock, Millis, rfc3339},
+    time::{Clock, Millis},
     topic::{Topic, TopicError},
 };
 
@@ -133,18 +131,7 @@ impl Vitals {
             uptime_s: now.saturating_sub(self.started) / 1000,
         };
         // Plain numbers can always be written.
-        let data =
-            serde_json::to_string(&numbers).ok().and_then(|text| RawValue::from_string(text).ok());
-        Some(Event {
-            topic: self.topic.clone(),
-            id: ingest::new_id(),
-            id_is_ours: true,
-            source: "hub".into(),
-            kind: Some(TOPIC.into()),
-            time: rfc3339(now).into(),
-            key: Some(self.node.clone()),
-            data: data?,
-        })
+        event(&self.topic, "hub", TOPIC, Some(&self.node), now, &numbers).ok()
     }
 }
 

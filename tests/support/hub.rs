@@ -195,6 +195,11 @@ impl TestHub {
         eventually(line, async || (self.metric(line).await == wanted).then_some(())).await;
     }
 
+    /// Waits until a line of `/metrics` has grown to the value.
+    pub(crate) async fn metric_becomes_at_least(&self, line: &str, least: f64) {
+        eventually(line, async || (self.metric(line).await >= least).then_some(())).await;
+    }
+
     /// A socket of `name` that speaks in messages and has said `connect`.
     pub(crate) async fn client(&self, name: &str, patterns: &[&str]) -> Client {
         let mut client = self.socket("/ws/real-time", &[PROTOCOL]).await;

@@ -1,0 +1,262 @@
+//! `[[source]]` and `[host]`: what the hub fetches, and what it tells of the machine it runs on.
+
+use std::{collections::HashSet, fmt, path::PathBuf, time::Duration};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Deserializer, de};
+use tonic::{codegen::http::Uri, metadata::AsciiMetadataValue};
+
+use crate::{
+    time::Span,
+    topic::{Topic, TopicError},
+};
+
+/// One `[[source]]`: something the hub asks, once for the whole cluster, and publishes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What it is called: the `source` of its events, and the key of those that tell how it is.
+    pub name: Name,
+    /// What it speaks.
+    pub kind: Kind,
+    /// Where it is.
+    pub address: Address,
+    /// What its topics begin with, if not with `flext`.
+    topic: Option<Topic>,
+    /// Time between two questions.
+    #[serde(default = "Config::interval")]
+    pub interval: Span,
+    /// Time for an answer.
+    #[serde(default = "Config::timeout")]
+    pub timeout: Span,
+    /// Sent as `authorization: Bearer …`; empty: nothing is sent.
+    #[serde(default)]
+    pub token: SecretString,
+    /// The certificates in PEM that vouch for it, beside those the machine trusts.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// What a source speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Kind {
+    /// `flext.FlextService` over gRPC.
+    #[serde(rename = "flext-grpc")]
+    FlextGrpc,
+}
+
+/// `[host]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostConfig {
+    /// Whether anything is told of it.
+    pub publish: bool,
+    /// How often.
+    pub interval: Span,
+}
+
+/// The name of a source: one token of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Name(Box<str>);
+
+/// An address such as `http://127.0.0.1:50051`, or https:// for TLS.
+#[derive(Clone)]
+pub struct Address(Uri);
+
+/// A shorter time would leave a daemon no rest.
+pub const LEAST_INTERVAL: Span = Span(Duration::from_millis(100));
+
+impl Config {
+    const fn interval() -> Span {
+        Span::seconds(5)
+    }
+
+    const fn timeout() -> Span {
+        Span::seconds(3)
+    }
+
+    /// What goes before everything that is asked; None without a token.
+    pub(super) fn bearer(&self) -> Result<Option<AsciiMetadataValue>, BadToken> {
+        let token = self.token.expose_secret();
+        if token.is_empty() {
+            return Ok(None);
+        }
+        let mut value: AsciiMetadataValue =
+            format!("Bearer {token}").parse().map_err(|_| BadToken)?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    /// What its topics begin with.
+    fn topic(&self) -> &str {
+        self.topic.as_ref().map_or("flext", Topic::as_str)
+    }
+
+    /// A topic below its own.
+    pub(super) fn topic_of(&self, what: &str) -> Result<Topic, TopicError> {
+        Topic::parse(&format!("{}.{what}", self.topic()))
+    }
+
+    /// What makes no sense about these sources together, and what to do about it.
+    pub fn nonsense(sources: &[Self]) -> Option<String> {
+        let (mut names, mut topics) = (HashSet::new(), HashSet::new());
+        for source in sources {
+            let (name, topic) = (&source.name, source.topic());
+            let wrong = if !names.insert(name) {
+                "another source has this name: give each its own".to_owned()
+            } else if !topics.insert(topic) {
+                format!(
+                    "another source publishes below {topic} too: give each a `topic` of its own"
+                )
+            } else if source.topic.as_ref().is_some_and(Topic::is_reserved) {
+                "its `topic` must not begin with hub".to_owned()
+            } else if let Err(error) = source.topic_of("executions") {
+                format!("its `topic` is too long: {error}")
+            } else if source.interval < LEAST_INTERVAL {
+                format!("its `interval` must be at least {LEAST_INTERVAL}")
+            } else if source.timeout < LEAST_INTERVAL {
+                format!("its `timeout` must be at least {LEAST_INTERVAL}")
+            } else if let Err(error) = source.bearer() {
+                error.to_string()
+            } else if source.ca_file.is_some() && !source.address.is_secure() {
+                "`ca_file` is for an address with https://".to_owned()
+            } else {
+                continue;
+            };
+            return Some(format!("the source {name}: {wrong}"));
+        }
+        None
+    }
+}
+
+/// A token that no request can carry.
+#[derive(Debug, thiserror::Error)]
+#[error("its `token` must be printable ASCII")]
+pub(super) struct BadToken;
+
+impl Name {
+    /// The name as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let topic = Topic::parse(&text).map_err(de::Error::custom)?;
+        if topic.as_str().contains('.') {
+            return Err(de::Error::custom("is one word, without dots"));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl Address {
+    /// As tonic wants it.
+    pub(super) fn uri(&self) -> &Uri {
+        &self.0
+    }
+
+    /// Whether it is spoken to through TLS.
+    pub(super) fn is_secure(&self) -> bool {
+        self.0.scheme_str() == Some("https")
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::str::FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let uri: Uri = text.parse().map_err(|_| AddressError)?;
+        let has_scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+        let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
+        let has_host = uri.authority().is_some_and(|authority| {
+            !authority.host().is_empty() && !authority.as_str().contains('@')
+        });
+        if has_scheme && is_bare && has_host { Ok(Self(uri)) } else { Err(AddressError) }
+    }
+}
+
+/// An address that is none. It is not shown, for somebody may have put a password into it.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "is no address: write http://host:port, or https://host:port for TLS; a password goes into `token`"
+)]
+pub struct AddressError;
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sources(text: &str) -> Result<Vec<Config>, String> {
+        #[derive(Deserialize)]
+        struct File {
+            source: Vec<Config>,
+        }
+        toml::from_str::<File>(text).map(|file| file.source).map_err(|error| error.to_string())
+    }
+
+    fn nonsense(text: &str) -> String {
+        Config::nonsense(&sources(text).unwrap()).unwrap()
+    }
+
+    const PLAIN: &str =
+        "[[source]]\nname = \"a\"\nkind = \"flext-grpc\"\naddress = \"http://127.0.0.1:50051\"\n";
+
+    #[test]
+    fn three_lines_are_enough() {
+        let source = sources(PLAIN).unwrap().remove(0);
+        assert_eq!((source.topic(), source.interval), ("flext", Span::seconds(5)));
+        assert!(source.bearer().unwrap().is_none() && !source.address.is_secure());
+        assert_eq!(Config::nonsense(&[source]), None);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told() {
+        assert!(nonsense(&format!("{PLAIN}{PLAIN}")).contains("has this name"));
+        let other = PLAIN.replace("\"a\"", "\"b\"");
+        assert!(nonsense(&format!("{PLAIN}{other}")).starts_with("the source b: another source"));
+        assert_eq!(nonsense(&format!("{PLAIN}topic = \"hub.x\"")).matches("hub").count(), 1);
+        assert!(nonsense(&format!("{PLAIN}interval = \"1ms\"")).contains("at least 100ms"));
+        assert!(nonsense(&format!("{PLAIN}ca_file = \"a.pem\"")).contains("https://"));
+        let text = nonsense(&format!("{PLAIN}token = \"hunter2\\n\""));
+        assert!(text.contains("printable") && !text.contains("hunter2"), "{text}");
+        assert!(sources(&PLAIN.replace("flext-grpc", "flext")).unwrap_err().contains("flext-grpc"));
+        assert!(sources(&PLAIN.replace("\"a\"", "\"a.b\"")).unwrap_err().contains("without dots"));
+    }
+
+    #[test]
+    fn an_address_is_a_scheme_a_host_and_a_port() {
+        for good in ["http://flext:50051", "https://flext.example", "http://[::1]:50051/"] {
+            assert!(good.parse::<Address>().is_ok(), "{good}");
+        }
+        for bad in ["", "flext:50051", "grpc://a:1", "http://u:p@a:1", "http://a/b", "http://a?b"] {
+            assert_eq!(bad.parse::<Address>().unwrap_err(), AddressError, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_never_printed() {
+        let source = sources(&format!("{PLAIN}token = \"hunter2\"")).unwrap().remove(0);
+        let bearer = source.bearer().unwrap().unwrap();
+        assert!(!format!("{source:?}{bearer:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,343 @@
+//! What a source should show and what the log has of it: the difference is what is published.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Value, json};
+
+use super::{
+    daemon::Answers,
+    proto::ExecutionUpdate,
+    record::{self, Execution},
+};
+use crate::{
+    broker::{Broker, ReadError},
+    event::{Event, MAX_ATTRIBUTE_BYTES, Record},
+    sources::{Config, METRICS, event},
+    telemetry::Telemetry,
+    time::{Millis, rfc3339},
+    topic::{Topic, TopicError, TopicFilter, TopicPattern},
+};
+
+/// What a source shows.
+pub(super) struct Board {
+    name: Box<str>,
+    topics: BTreeMap<What, Topic>,
+    event_bytes: usize,
+    stats: Option<Value>,
+    health: Option<Value>,
+    executions: BTreeMap<String, Execution>,
+    state: Option<Value>,
+    /// As the log has it, by key where there is one.
+    stored: HashMap<(What, Option<String>), Value>,
+}
+
+/// A kind of thing that is shown, each on a topic of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum What {
+    Stats,
+    Health,
+    Executions,
+    Source,
+}
+
+/// Something that changed.
+pub(super) struct Draft {
+    what: What,
+    key: Option<String>,
+    data: Value,
+}
+
+const ALL: [What; 4] = [What::Stats, What::Health, What::Executions, What::Source];
+
+impl What {
+    /// The last word of its topic.
+    fn name(self) -> &'static str {
+        match self {
+            What::Stats => "stats",
+            What::Health => "health",
+            What::Executions => "executions",
+            What::Source => "source",
+        }
+    }
+
+    /// The `type` of its events.
+    fn kind(self) -> &'static str {
+        match self {
+            What::Stats => METRICS,
+            What::Health => "flext.health",
+            What::Executions => "flext.execution",
+            What::Source => "flext.source",
+        }
+    }
+}
+
+/// Why there is no board.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BoardError {
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl Board {
+    /// A board that knows what the log has, so that a node which takes over repeats nothing.
+    pub(super) async fn read(
+        config: &Config,
+        event_bytes: usize,
+        broker: &Broker,
+    ) -> Result<Self, BoardError> {
+        let topics = ALL.map(|what| config.topic_of(what.name()).map(|topic| (what, topic)));
+        let topics = topics.into_iter().collect::<Result<BTreeMap<_, _>, _>>()?;
+        let patterns = topics.values().map(|topic| TopicPattern::parse(topic.as_str()));
+        let filter = TopicFilter::new(patterns.collect::<Result<Vec<_>, _>>()?);
+        let mut board = Self {
+            name: config.name.as_str().into(),
+            topics,
+            event_bytes,
+            stats: None,
+            health: None,
+            executions: BTreeMap::new(),
+            state: None,
+            stored: HashMap::new(),
+        };
+        let latest = broker.latest(&filter).await?;
+        latest.records().for_each(|record| board.remember(record));
+        board.state = board.stored.get(&(What::Source, Some(board.name.to_string()))).cloned();
+        Ok(board)
+    }
+
+    /// What somebody else published on these topics is passed over if it is of another shape.
+    fn remember(&mut self, record: Record<'_>) {
+        let found = self.topics.iter().find(|(_, topic)| topic.as_str() == record.topic());
+        let Some((&what, _)) = found else { return };
+        let key = record.key().and_then(|key| serde_json::from_slice::<String>(key).ok());
+        let Ok(data) = serde_json::from_slice::<Value>(record.data()) else { return };
+        self.stored.insert((what, key), data);
+    }
+
+    /// Takes in what the daemon answered; gives for people what was wrong with it.
+    pub(super) fn take(&mut self, answers: Answers, telemetry: &Telemetry) -> Option<String> {
+        let mut troubles = Vec::new();
+        let mut left_out = 0;
+        let limit = self.event_bytes;
+        match answers.stats {
+            Ok(stats) => self.stats = Some(record::stats(&stats)),
+            Err(trouble) => troubles.push(trouble),
+        }
+        match answers.health {
+            Ok(health) => match record::health(&health) {
+                health if fits(&health, limit) => self.health = Some(health),
+                _ => left_out += 1,
+            },
+            Err(trouble) => troubles.push(trouble),
+        }
+        match answers.executions {
+            Ok(listed) => {
+                let before = std::mem::take(&mut self.executions);
+                for listed in listed {
+                    let known = before.get(&listed.id).cloned().or_else(|| {
+                        let stored =
+                            self.stored.get(&(What::Executions, Some(listed.id.clone())))?;
+                        serde_json::from_value(stored.clone()).ok()
+                    });
+                    let execution = Execution::new(listed, known.as_ref());
+                    let has_id = (1..=MAX_ATTRIBUTE_BYTES).contains(&execution.id.len());
+                    if has_id && fits(&json!(execution), limit) {
+                        self.executions.insert(execution.id.clone(), execution);
+                    } else {
+                        left_out += 1;
+                    }
+                }
+                // What is not listed any more will not be compared again.
+                let listed = &self.executions;
+                self.stored.retain(|(what, key), _| {
+                    *what != What::Executions
+                        || key.as_ref().is_some_and(|key| listed.contains_key(key))
+                });
+            }
+            Err(trouble) => troubles.push(trouble),
+        }
+        if left_out > 0 {
+            telemetry.source_left_out(&self.name, left_out);
+            troubles.push(format!(
+                "{left_out} of the daemon's answers were left out: larger than limits.event, or without an id"
+            ));
+        }
+        // One reason is enough, and whoever cannot be reached gives the same for all.
+        troubles.into_iter().next()
+    }
+
+    /// Takes in what an execution said of itself.
+    pub(super) fn update(&mut self, id: &str, update: ExecutionUpdate) {
+        if let Some(execution) = self.executions.get_mut(id) {
+            execution.update(update);
+        }
+    }
+
+    /// The ids of the executions that are under way.
+    pub(super) fn running(&self) -> impl Iterator<Item = &str> {
+        let running = self.executions.values().filter(|execution| execution.is_running());
+        running.map(|execution| &*execution.id)
+    }
+
+    /// Shows how the source is; whether that is news. `since` moves when it fails or is well again.
+    pub(super) fn tell(&mut self, trouble: Option<String>, now: Millis) -> bool {
+        let before = self.state.as_ref();
+        let since = before.filter(|before| before["ok"] == trouble.is_none());
+        let since = since.map_or_else(|| json!(rfc3339(now)), |before| before["since"].clone());
+        let state = json!({"ok": trouble.is_none(), "error": trouble, "since": since});
+        let is_news = before != Some(&state);
+        self.state = Some(state);
+        is_news
+    }
+
+    /// What differs from what the log has.
+    pub(super) fn changed(&mut self, telemetry: &Telemetry) -> Vec<Draft> {
+        let limit = self.event_bytes;
+        for execution in self.executions.values_mut() {
+            if execution.update.is_some() && !fits(&json!(execution), limit) {
+                execution.update = None;
+                telemetry.source_left_out(&self.name, 1);
+            }
+        }
+        let one = |what, value: &Option<Value>| Some((what, None, value.clone()?));
+        let executions = self.executions.iter();
+        let executions = executions
+            .map(|(id, execution)| (What::Executions, Some(id.clone()), json!(execution)));
+        let state = self.state.clone();
+        let state = state.map(|state| (What::Source, Some(self.name.to_string()), state));
+        let all = one(What::Stats, &self.stats).into_iter();
+        let all = all.chain(one(What::Health, &self.health)).chain(executions).chain(state);
+        all.filter_map(|(what, key, data)| {
+            let slot = (what, key);
+            let is_same = self.stored.get(&slot).is_some_and(|stored| is_same(what, stored, &data));
+            (!is_same).then_some(Draft { what, key: slot.1, data })
+        })
+        .collect()
+    }
+
+    /// The event that says so; None never happens, for what is JSON can be written.
+    pub(super) fn event(&self, draft: &Draft, now: Millis) -> Option<Event> {
+        let topic = self.topics.get(&draft.what)?;
+        event(topic, &self.name, draft.what.kind(), draft.key.as_deref(), now, &draft.data).ok()
+    }
+
+    /// The log has these now.
+    pub(super) fn stored(&mut self, drafts: Vec<Draft>) {
+        let drafts = drafts.into_iter().map(|draft| ((draft.what, draft.key), draft.data));
+        self.stored.extend(drafts);
+    }
+}
+
+/// When a daemon looked at its health is no change of it.
+fn is_same(what: What, one: &Value, other: &Value) -> bool {
+    if what != What::Health {
+        return one == other;
+    }
+    let without = |value: &Value| {
+        let mut value = value.clone();
+        value.as_object_mut().map(|object| object.remove("timestamp"));
+        value
+    };
+    without(one) == without(other)
+}
+
+/// Whether an event may be as large as that, with something to spare for its attributes.
+fn fits(value: &Value, limit: usize) -> bool {
+    value.to_string().len() + 4 * MAX_ATTRIBUTE_BYTES <= limit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::flext::proto;
+
+    fn board() -> Board {
+        Board {
+            name: "flext".into(),
+            topics: ALL
+                .map(|what| (what, Topic::parse(&format!("flext.{}", what.name())).unwrap()))
+                .into(),
+            event_bytes: 4096,
+            stats: None,
+            health: None,
+            executions: BTreeMap::new(),
+            state: None,
+            stored: HashMap::new(),
+        }
+    }
+
+    fn answers(executions: Vec<proto::Execution>) -> Answers {
+        let stats = proto::SystemStats { active_pipelines: 3, ..Default::default() };
+        Answers { stats: Ok(stats), health: Ok(Default::default()), executions: Ok(executions) }
+    }
+
+    fn execution(id: &str, error: &str) -> proto::Execution {
+        proto::Execution { id: id.into(), error_message: error.into(), ..Default::default() }
+    }
+
+    /// The topics' last words and keys of what changed, which is then in the log.
+    fn published(board: &mut Board) -> Vec<String> {
+        let drafts = board.changed(&Telemetry::new());
+        let names = drafts.iter().map(|draft| match &draft.key {
+            Some(key) => format!("{} {key}", draft.what.name()),
+            None => draft.what.name().to_owned(),
+        });
+        let names = names.collect();
+        board.stored(drafts);
+        names
+    }
+
+    #[test]
+    fn only_what_changed_is_published() {
+        let (mut board, telemetry) = (board(), Telemetry::new());
+        assert_eq!(board.take(answers(vec![execution("e1", "")]), &telemetry), None);
+        assert_eq!(published(&mut board), ["stats", "health", "executions e1"]);
+        let mut again = answers(vec![execution("e1", ""), execution("e2", "")]);
+        let looked = prost_types::Timestamp { seconds: 7, nanos: 0 };
+        again.health.as_mut().unwrap().timestamp = Some(looked);
+        board.take(again, &telemetry);
+        assert_eq!(published(&mut board), ["executions e2"]);
+        board.update("e2", proto::ExecutionUpdate::default());
+        board.update("nobody", proto::ExecutionUpdate::default());
+        assert_eq!(published(&mut board), ["executions e2"]);
+        assert_eq!(published(&mut board), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_not_answered_keeps_its_last_value() {
+        let (mut board, telemetry) = (board(), Telemetry::new());
+        board.take(answers(vec![execution("e1", "")]), &telemetry);
+        published(&mut board);
+        let away = || "away".to_owned();
+        let trouble = Answers { stats: Err(away()), health: Err(away()), executions: Err(away()) };
+        assert_eq!(board.take(trouble, &telemetry).as_deref(), Some("away"));
+        assert!(board.tell(Some("away".into()), 1000));
+        assert_eq!(published(&mut board), ["source flext"]);
+        assert!(!board.tell(Some("away".into()), 2000), "it is said once");
+        assert!(board.tell(Some("far away".into()), 3000));
+        assert_eq!(board.state.as_ref().unwrap()["since"], rfc3339(1000));
+        assert!(board.tell(None, 4000));
+        assert_eq!(board.state.as_ref().unwrap()["since"], rfc3339(4000));
+        assert_eq!(published(&mut board), ["source flext"]);
+    }
+
+    #[test]
+    fn what_is_too_large_is_left_out_counted_and_told() {
+        let (mut board, telemetry) = (board(), Telemetry::new());
+        let long = "x".repeat(5000);
+        let listed = vec![execution("e1", &long), execution("", ""), execution("e2", "")];
+        let trouble = board.take(answers(listed), &telemetry).unwrap();
+        assert!(trouble.starts_with("2 of the daemon's answers"), "{trouble}");
+        assert_eq!(published(&mut board), ["stats", "health", "executions e2"]);
+        board.update("e2", proto::ExecutionUpdate { message: long, ..Default::default() });
+        published(&mut board);
+        assert_eq!(board.executions["e2"].update, None);
+        let counted = telemetry.openmetrics().unwrap();
+        assert!(
+            counted.contains("pulsehub_source_left_out_total{source=\"flext\"} 2"),
+            "{counted}"
+        );
+    }
+}

@@ -1,0 +1,169 @@
+//! The connection to a daemon: one channel, the questions side by side, each with a deadline.
+
+use std::time::Duration;
+
+use tonic::{
+    Code, Request, Response, Status, Streaming,
+    metadata::AsciiMetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+};
+
+use super::proto::{
+    Execution, ExecutionUpdate, HealthStatus, ListExecutionsRequest, StreamExecutionRequest,
+    SystemStats, flext_service_client::FlextServiceClient,
+};
+use crate::sources::Config;
+
+/// A daemon and how it is spoken to. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Daemon {
+    client: FlextServiceClient<InterceptedService<Channel, Credentials>>,
+    timeout: Duration,
+}
+
+/// What the daemon said, or for people what went wrong.
+pub(super) struct Answers {
+    pub(super) stats: Result<SystemStats, String>,
+    pub(super) health: Result<HealthStatus, String>,
+    /// The newest [`LISTED`], newest first.
+    pub(super) executions: Result<Vec<Execution>, String>,
+}
+
+/// How many executions are asked for.
+pub(super) const LISTED: usize = 100;
+/// The most bytes of one answer.
+const MAX_ANSWER: usize = 4 << 20;
+/// The most characters of what went wrong.
+const MAX_TROUBLE: usize = 300;
+
+impl Daemon {
+    /// Makes the channel; it connects when something is asked.
+    pub(super) async fn connect(config: &Config) -> Result<Self, String> {
+        let timeout = config.timeout.0;
+        let mut endpoint =
+            Endpoint::from(config.address.uri().clone()).connect_timeout(timeout).tcp_nodelay(true);
+        if config.address.is_secure() {
+            let mut tls = ClientTlsConfig::new().with_native_roots();
+            if let Some(path) = &config.ca_file {
+                let pem = tokio::fs::read(path).await;
+                let pem = pem.map_err(|error| format!("`ca_file` cannot be read: {error}"))?;
+                tls = tls.ca_certificate(Certificate::from_pem(pem));
+            }
+            endpoint = endpoint.tls_config(tls).map_err(|error| cause(&error))?;
+        }
+        let credentials = Credentials(config.bearer().map_err(|error| error.to_string())?);
+        let client = FlextServiceClient::with_interceptor(endpoint.connect_lazy(), credentials)
+            .max_decoding_message_size(MAX_ANSWER);
+        Ok(Self { client, timeout })
+    }
+
+    /// Asks everything at once.
+    pub(super) async fn ask(&self) -> Answers {
+        let (mut one, mut two, mut three) =
+            (self.client.clone(), self.client.clone(), self.client.clone());
+        let limit = i32::try_from(LISTED).unwrap_or(i32::MAX);
+        let list = ListExecutionsRequest { limit, ..ListExecutionsRequest::default() };
+        let (stats, health, list) = tokio::join!(
+            self.within("GetSystemStats", one.get_system_stats(self.request(()))),
+            self.within("HealthCheck", two.health_check(self.request(()))),
+            self.within("ListExecutions", three.list_executions(self.request(list))),
+        );
+        let executions = list.map(|list| newest(list.executions));
+        Answers { stats, health, executions }
+    }
+
+    /// What comes of a running execution, for as long as it comes.
+    pub(super) async fn follow(&self, id: &str) -> Result<Streaming<ExecutionUpdate>, Status> {
+        let request = StreamExecutionRequest { execution_id: id.to_owned() };
+        self.client.clone().stream_execution(request).await.map(Response::into_inner)
+    }
+
+    /// A request that tells the daemon how long somebody waits for the answer.
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.timeout);
+        request
+    }
+
+    async fn within<T>(
+        &self,
+        call: &str,
+        answer: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, String> {
+        let late = || Status::deadline_exceeded("");
+        let answer = tokio::time::timeout(self.timeout, answer).await;
+        match answer.unwrap_or_else(|_| Err(late())) {
+            Ok(response) => Ok(response.into_inner()),
+            Err(status) => Err(format!("{call}: {}", self.explain(&status))),
+        }
+    }
+
+    fn explain(&self, status: &Status) -> String {
+        if status.code() == Code::DeadlineExceeded {
+            return format!("no answer within {:?}", self.timeout);
+        }
+        let said = match std::error::Error::source(status) {
+            Some(error) => format!("the daemon cannot be reached: {}", cause(error)),
+            None => format!("{:?}: {}", status.code(), status.message()),
+        };
+        said.chars().take(MAX_TROUBLE).collect()
+    }
+}
+
+impl Answers {
+    /// Whether there was an answer at all.
+    pub(super) fn any(&self) -> bool {
+        self.stats.is_ok() || self.health.is_ok() || self.executions.is_ok()
+    }
+}
+
+/// A daemon may send more than it was asked for, in any order.
+fn newest(mut executions: Vec<Execution>) -> Vec<Execution> {
+    let began = |execution: &Execution| execution.started_at.map(|at| (at.seconds, at.nanos));
+    // What has not begun yet is newest of all.
+    executions.sort_by_key(|execution| match began(execution) {
+        None => (0, std::cmp::Reverse((0, 0))),
+        Some(at) => (1, std::cmp::Reverse(at)),
+    });
+    executions.truncate(LISTED);
+    executions
+}
+
+/// Puts the token before every request.
+#[derive(Clone)]
+struct Credentials(Option<AsciiMetadataValue>);
+
+impl Interceptor for Credentials {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(bearer) = &self.0 {
+            request.metadata_mut().insert("authorization", bearer.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// The innermost reason, which is the one that helps.
+fn cause(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .last()
+        .map_or_else(String::new, ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_executions_are_taken_however_many_come() {
+        let execution = |id: i64| Execution {
+            id: id.to_string(),
+            started_at: (id > 0).then_some(prost_types::Timestamp { seconds: id, nanos: 0 }),
+            ..Execution::default()
+        };
+        let taken = newest((0..1000).map(execution).collect());
+        assert_eq!(taken.len(), LISTED);
+        let ids: Vec<_> = taken.iter().take(3).map(|execution| &*execution.id).collect();
+        assert_eq!(ids, ["0", "999", "998"]);
+    }
+}

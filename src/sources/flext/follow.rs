@@ -1,0 +1,91 @@
+//! Running executions, each followed on a stream of its own.
+
+use std::collections::HashMap;
+
+use tokio::{
+    sync::mpsc,
+    task::{Id, JoinError, JoinSet},
+};
+use tonic::{Code, Status};
+
+use super::{daemon::Daemon, proto::ExecutionUpdate};
+
+/// The streams that are open. Dropping it ends them.
+pub(super) struct Followed {
+    streams: JoinSet<Result<(), Status>>,
+    ids: HashMap<Id, String>,
+    sender: mpsc::Sender<(String, ExecutionUpdate)>,
+    updates: mpsc::Receiver<(String, ExecutionUpdate)>,
+    /// Whether the daemon has such streams at all.
+    is_offered: bool,
+}
+
+/// The most streams at a time; further executions are seen when the daemon is asked.
+const MOST: usize = 16;
+/// Updates that wait; when it is full, the daemon is left to wait.
+const WAITING: usize = 64;
+
+impl Default for Followed {
+    fn default() -> Self {
+        let (sender, updates) = mpsc::channel(WAITING);
+        let (streams, ids) = (JoinSet::new(), HashMap::new());
+        Self { streams, ids, sender, updates, is_offered: true }
+    }
+}
+
+impl Followed {
+    /// Follows those of `running` that are not followed yet.
+    pub(super) fn follow<'a>(&mut self, daemon: &Daemon, running: impl Iterator<Item = &'a str>) {
+        for id in running {
+            if !self.is_offered || self.ids.len() >= MOST {
+                return;
+            }
+            if self.ids.values().all(|followed| followed != id) {
+                let stream = follow_one(daemon.clone(), id.to_owned(), self.sender.clone());
+                let task = self.streams.spawn(stream);
+                self.ids.insert(task.id(), id.to_owned());
+            }
+        }
+    }
+
+    /// The next update of an execution, with its id. Nothing is lost when the wait is broken off.
+    pub(super) async fn next(&mut self) -> (String, ExecutionUpdate) {
+        loop {
+            tokio::select! {
+                Some(update) = self.updates.recv() => return update,
+                Some(ended) = self.streams.join_next_with_id() => self.forget(ended),
+                // Nothing is followed: whoever waits will have something else to do.
+                else => std::future::pending().await,
+            }
+        }
+    }
+
+    /// An execution that still runs is followed again when the daemon was asked next.
+    fn forget(&mut self, ended: Result<(Id, Result<(), Status>), JoinError>) {
+        let (task, ended) = match ended {
+            Ok((task, ended)) => (task, ended),
+            Err(error) => (error.id(), Ok(())),
+        };
+        let id = self.ids.remove(&task).unwrap_or_default();
+        let Err(status) = ended else { return };
+        tracing::debug!(execution = id, %status, "an execution is not followed any more");
+        if status.code() == Code::Unimplemented {
+            self.is_offered = false;
+        }
+    }
+}
+
+/// The id is the one that was asked for, whatever the updates say.
+async fn follow_one(
+    daemon: Daemon,
+    id: String,
+    sender: mpsc::Sender<(String, ExecutionUpdate)>,
+) -> Result<(), Status> {
+    let mut stream = daemon.follow(&id).await?;
+    while let Some(update) = stream.message().await? {
+        if sender.send((id.clone(), update)).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
