@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     eventually,
-    hub::{Client, PROTOCOL, TestHub, offset},
+    hub::{PROTOCOL, TestHub},
     redis::RedisServer,
 };
 
@@ -115,7 +115,8 @@ async fn whoever_may_subscribe_to_its_topic_may_read_a_projection_and_nobody_els
     let mut socket = hub.socket("/api/shop/live", &[("x-api-key", &good)]).await;
     assert_eq!(socket.next_json().await["orders"], 0);
 
-    let file = fifth_customer() + "[auth.anonymous]\nsubscribe = [\"shop.dashboard\"]\npublish = []\n";
+    let file =
+        fifth_customer() + "[auth.anonymous]\nsubscribe = [\"shop.dashboard\"]\npublish = []\n";
     let open = TestHub::with_file(&file).await;
     becomes(&open, "/api/shop/summary", |_| true).await;
     let answer = open.http().get(open.url("/api/shop/summary")).send().await.unwrap();
@@ -268,7 +269,8 @@ async fn every_op_is_what_it_says_and_a_window_slides_by_itself() {
     ]);
     let wanted = json!({"count": 2, "sum": 10.5, "avg": 3.5, "ratio": 66.7, "last": 8, "min": -1.5, "max": 8,
                         "rate": 0.6, "present": 2, "newest": newest});
-    let all = if all == wanted { all } else { becomes(&hub, "/ops", |value| *value == wanted).await };
+    let all =
+        if all == wanted { all } else { becomes(&hub, "/ops", |value| *value == wanted).await };
     hub.publish(json!([event("t.a", json!("1"), json!(null))])).await;
     becomes(&hub, "/ops", |value| value["present"] == 1).await;
     // Nobody publishes anything: the windows alone have ended.

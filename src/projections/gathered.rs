@@ -180,7 +180,11 @@ impl Gathered {
         }
         if forgot && !self.0.said_full.swap(true, Ordering::Relaxed) {
             let (topic, most) = (record.topic(), self.0.bounds.keys);
-            tracing::warn!(topic, most, "more keys are present than journal.latest_keys; the oldest are not counted");
+            tracing::warn!(
+                topic,
+                most,
+                "more keys are present than journal.latest_keys; the oldest are not counted"
+            );
         }
     }
 }

@@ -80,7 +80,9 @@ impl<'a> Moment<'a> {
         let agg = derive.agg();
         let labels = Labels::default();
         let series = &self.inner.series;
-        let found = series.window(&derive.name, &labels, agg, derive.window, self.now).await?;
+        let is_ours = |topic: &str| topic == derive.topic.as_str();
+        let (name, window) = (&derive.name, derive.window);
+        let found = series.window(name, &labels, agg, window, self.now, &is_ours).await?;
         Ok(derive.figure(found, derive.window))
     }
 
@@ -90,48 +92,34 @@ impl<'a> Moment<'a> {
         };
         let steps = hours.steps(self.now);
         let step = Span(std::time::Duration::from_millis(steps.step));
-        let values = match derive.op {
-            // The mean of all, where several topics have samples.
-            Op::Avg | Op::Ratio => {
-                let sums = self.column(derive, Agg::Sum, steps).await?;
-                let counts = self.column(derive, Agg::Count, steps).await?;
-                let means = sums.into_iter().zip(counts);
-                means.map(|(sum, count)| Some(sum? / count?)).collect()
-            }
-            _ => self.column(derive, derive.agg(), steps).await?,
-        };
+        let values = self.column(derive, steps).await?;
         let value = |value| derive.figure(value, Some(step)).map_or(Value::Null, plain);
         let values: Vec<Value> = values.into_iter().map(value).collect();
         Ok(chart.rows(hours, steps, &values))
     }
 
     /// One figure for each step.
-    async fn column(
-        &self,
-        derive: &Derive,
-        agg: Agg,
-        steps: Steps,
-    ) -> Result<Vec<Option<f64>>, QueryError> {
+    async fn column(&self, derive: &Derive, steps: Steps) -> Result<Vec<Option<f64>>, QueryError> {
         let spec = QuerySpec {
             name: derive.name.clone(),
             labels: Labels::default(),
             from: steps.from,
             to: steps.from + steps.count as Millis * steps.step,
             step: Some(Span(std::time::Duration::from_millis(steps.step))),
-            agg: Some(agg),
+            agg: Some(derive.agg()),
         };
-        let columns = self.inner.series.query(&spec, self.now, &|_| true).await?;
-        let mut whole = vec![None; steps.count];
-        for values in columns.values {
-            for (at, value) in columns.times.iter().zip(values) {
-                let index = (at * 1000).checked_sub(steps.from).map(|after| after / steps.step);
-                let slot = index.and_then(|index| whole.get_mut(usize::try_from(index).ok()?));
-                if let (Some(slot), Some(value)) = (slot, value) {
-                    *slot = Some(slot.map_or(value, |before| derive.op.join(before, value)));
-                }
+        let is_ours = |topic: &str| topic == derive.topic.as_str();
+        let columns = self.inner.series.query(&spec, self.now, &is_ours).await?;
+        let mut figures = vec![None; steps.count];
+        let values = columns.values.into_iter().flatten();
+        for (at, value) in columns.times.iter().zip(values) {
+            let index = (at * 1000).checked_sub(steps.from).map(|after| after / steps.step);
+            let figure = index.and_then(|index| figures.get_mut(usize::try_from(index).ok()?));
+            if let Some(figure) = figure {
+                *figure = value;
             }
         }
-        Ok(whole)
+        Ok(figures)
     }
 
     /// Why the values are not to be trusted; None while they are.
@@ -179,18 +167,6 @@ impl Derive {
             }
             Op::Ratio => found.map(|share| share * 100.0),
             Op::Avg | Op::Last | Op::Min | Op::Max | Op::Present => found,
-        }
-    }
-}
-
-impl Op {
-    /// Two figures of one stretch of time, from two topics, as one.
-    fn join(self, one: f64, other: f64) -> f64 {
-        match self {
-            Op::Min => one.min(other),
-            Op::Max => one.max(other),
-            Op::Last => other,
-            Op::Count | Op::Sum | Op::Avg | Op::Ratio | Op::Rate | Op::Present => one + other,
         }
     }
 }

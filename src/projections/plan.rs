@@ -15,7 +15,7 @@ use crate::{
         derive::{self, Condition, Op, Rule},
     },
     time::Span,
-    topic::{Topic, TopicFilter},
+    topic::{Topic, TopicFilter, TopicPattern},
 };
 
 /// Derived values and projections that make sense together.
@@ -32,6 +32,8 @@ pub struct Plan {
 #[derive(Debug, Clone)]
 pub(super) struct Derive {
     pub(super) name: Name,
+    /// Whose its series is: none of another's that has the same name.
+    pub(super) topic: TopicPattern,
     pub(super) op: Op,
     pub(super) window: Option<Span>,
     /// For [`Op::Present`]: what counts it.
@@ -189,6 +191,7 @@ impl Making {
         });
         self.derives.push(Derive {
             name,
+            topic: config.topic.clone(),
             op: config.op,
             window: config.window,
             gathering,

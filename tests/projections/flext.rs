@@ -43,7 +43,10 @@ async fn the_stats_have_every_field_of_its_page_and_nothing_made_up() {
         source(true, json!(null)),
     ]))
     .await;
-    let all = stats_become(&hub, |value| value["error"] == json!(null) && value["recent_executions"][1] != json!(null)).await;
+    let all = stats_become(&hub, |value| {
+        value["error"] == json!(null) && value["recent_executions"][1] != json!(null)
+    })
+    .await;
     let row = |id: &str, status: &str, duration: Value| {
         json!({"id": id, "pipeline_name": "orders", "status": status,
                "started_at": "2026-11-21T15:00:00.000Z", "duration": duration})
@@ -56,7 +59,10 @@ async fn the_stats_have_every_field_of_its_page_and_nothing_made_up() {
     // Each execution is listed once, as it is now.
     hub.publish(json!([execution("e1", "success", json!(12))])).await;
     let all = stats_become(&hub, |value| value["recent_executions"][0]["id"] == "e1").await;
-    assert_eq!(all["recent_executions"], json!([row("e1", "success", json!(12)), row("e2", "failed", json!(7.5))]));
+    assert_eq!(
+        all["recent_executions"],
+        json!([row("e1", "success", json!(12)), row("e2", "failed", json!(7.5))])
+    );
 }
 
 #[tokio::test]
@@ -77,7 +83,10 @@ async fn while_the_daemon_is_away_the_last_values_stay_and_the_reason_is_told() 
     hub.start_again().await;
     assert_eq!(stats_become(&hub, |_| true).await, away);
     hub.publish(json!([source(true, json!(null)), stats(4)])).await;
-    stats_become(&hub, |value| value["error"] == json!(null) && value["stats"]["active_pipelines"] == 4).await;
+    stats_become(&hub, |value| {
+        value["error"] == json!(null) && value["stats"]["active_pipelines"] == 4
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -93,7 +102,11 @@ async fn values_that_nobody_fetches_are_stale_when_they_fall_silent() {
     assert_eq!((&silent["error"], &silent["stats"]["cpu_usage"]), (&json!(reason), &json!(41.25)));
     // The topic says so too, though nothing was published.
     eventually("the silence on the topic", async || {
-        published(&hub, "flext.dashboard").await.last().filter(|last| last["stale"] == true).map(drop)
+        published(&hub, "flext.dashboard")
+            .await
+            .last()
+            .filter(|last| last["stale"] == true)
+            .map(drop)
     })
     .await;
     hub.publish(json!([stats(5)])).await;
@@ -120,7 +133,8 @@ async fn the_stats_are_answered_in() {
     let mut times = Vec::new();
     for _ in 0..5000 {
         let started = Instant::now();
-        let answer = hub.http().get(hub.url("/api/stats/")).bearer_auth(&token).send().await.unwrap();
+        let answer =
+            hub.http().get(hub.url("/api/stats/")).bearer_auth(&token).send().await.unwrap();
         assert_eq!(answer.bytes().await.unwrap().first(), Some(&b'{'));
         times.push(started.elapsed());
     }

@@ -40,20 +40,30 @@ async fn what_nobody_has_told_is_null_and_a_count_of_nothing_is_0() {
 #[tokio::test]
 async fn the_dashboard_gets_its_numbers_in_its_own_shapes_and_keeps_them_over_a_restart() {
     let mut hub = TestHub::start().await;
-    let calls = [call(4.2, "success"), call(3.0, "success"), call(6.0, "abandoned"), call(4.1, "success")];
+    let calls =
+        [call(4.2, "success"), call(3.0, "success"), call(6.0, "abandoned"), call(4.1, "success")];
     hub.publish(json!(calls)).await;
     let uptime = json!({"uptime_seconds": 477_000, "api_response_time": 45});
     let alert = |key: &str, status: &str| {
         let data = json!({"status": status, "severity": "warning", "message": "High memory usage"});
         json!({"topic": "voicehive.alerts", "key": key, "type": "alert", "data": data})
     };
-    hub.publish(json!([metrics(72.0, uptime), alert("memory", "firing"), alert("calls", "firing"), alert("calls", "resolved")])).await;
+    hub.publish(json!([
+        metrics(72.0, uptime),
+        alert("memory", "firing"),
+        alert("calls", "firing"),
+        alert("calls", "resolved")
+    ]))
+    .await;
     for round in 0..2 {
         let summary = metrics_become(&hub, "alerts", json!(1)).await;
         let summary = if summary["active_calls"] == 8 && summary["total_calls"] == 4 {
             summary
         } else {
-            becomes(&hub, "/api/dashboard/metrics", |value| value["active_calls"] == 8 && value["total_calls"] == 4).await
+            becomes(&hub, "/api/dashboard/metrics", |value| {
+                value["active_calls"] == 8 && value["total_calls"] == 4
+            })
+            .await
         };
         let wanted = json!({"total_calls": 4, "active_calls": 8, "success_rate": 75.0, "avg_duration": 4.3,
                             "system_health": "warning", "alerts": 1});
@@ -65,11 +75,18 @@ async fn the_dashboard_gets_its_numbers_in_its_own_shapes_and_keeps_them_over_a_
         let activity = becomes(&hub, "/api/dashboard/recent-activity", |_| true).await;
         let activity = activity.as_array().unwrap();
         assert_eq!(activity.len(), 7);
-        assert_eq!((&activity[0]["status"], &activity[0]["message"]), (&json!("resolved"), &json!("High memory usage")));
+        assert_eq!(
+            (&activity[0]["status"], &activity[0]["message"]),
+            (&json!("resolved"), &json!("High memory usage"))
+        );
         let oldest = &activity[6];
-        assert_eq!((&oldest["topic"], &oldest["duration"], &oldest["agent"]), (&json!("voicehive.calls"), &json!(4.2), &json!("roxy")));
+        assert_eq!(
+            (&oldest["topic"], &oldest["duration"], &oldest["agent"]),
+            (&json!("voicehive.calls"), &json!(4.2), &json!("roxy"))
+        );
         let volume = becomes(&hub, "/api/dashboard/call-volume?hours=24", |_| true).await;
-        let counted: u64 = volume.as_array().unwrap().iter().map(|row| row["calls"].as_u64().unwrap()).sum();
+        let counted: u64 =
+            volume.as_array().unwrap().iter().map(|row| row["calls"].as_u64().unwrap()).sum();
         assert_eq!((volume.as_array().unwrap().len(), counted), (12, 4), "{volume}");
         if round == 0 {
             hub.stop().await;
@@ -113,7 +130,8 @@ async fn the_volume_of_calls_is_told_for_as_many_hours_as_are_asked_for() {
         assert_eq!(last.len(), if hours.parse::<u32>().unwrap() > 24 { 16 } else { 5 }, "{last}");
     }
     for bad in ["0", "721", "-1", "all", ""] {
-        let (status, problem) = get(&hub, &format!("/api/dashboard/call-volume?hours={bad}"), &["**"]).await;
+        let (status, problem) =
+            get(&hub, &format!("/api/dashboard/call-volume?hours={bad}"), &["**"]).await;
         assert_eq!((status.as_u16(), &problem["code"]), (400, &json!("bad_request")), "{bad}");
         assert!(problem["detail"].as_str().unwrap().contains("from 1 to 720"), "{problem}");
     }
