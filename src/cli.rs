@@ -43,9 +43,9 @@ enum Command {
     Publish(publish::Publish),
     /// Follow events of a hub, one JSON object a line
     Tail(tail::Tail),
-    /// Write everything a data folder holds as one JSON object a line
+    /// Write everything the log holds as one JSON object a line
     Export(export::Export),
-    /// Check settings and a data folder
+    /// Check settings and the log
     Check(check::Check),
     /// List the nodes of a hub and how each stands
     Nodes(nodes::Nodes),
@@ -102,8 +102,8 @@ impl Cli {
                 Command::Key(key) => key.run().await,
                 Command::Publish(publish) => publish.run().await,
                 Command::Tail(tail) => tail.run().await,
-                Command::Export(export) => export.run(),
-                Command::Check(check) => check.run(),
+                Command::Export(export) => export.run().await,
+                Command::Check(check) => check.run().await,
                 Command::Nodes(nodes) => nodes.run().await,
                 Command::Drain(drain) => drain.run().await,
                 Command::Healthcheck(healthcheck) => healthcheck.run().await,

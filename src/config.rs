@@ -259,8 +259,8 @@ impl Config {
         let spans = [
             ("journal.max_age", journal.max_age, Span::seconds(1)),
             ("journal.queue_timeout", journal.queue_timeout, MOMENT),
-            ("host.interval", self.host.interval, sources::LEAST_INTERVAL),
             ("series.save_every", series.save_every, Span::seconds(1)),
+            ("host.interval", self.host.interval, sources::LEAST_INTERVAL),
             ("http.header_timeout", http.header_timeout, MOMENT),
             ("http.body_timeout", http.body_timeout, MOMENT),
             ("socket.connect_timeout", socket.connect_timeout, MOMENT),

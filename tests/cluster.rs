@@ -4,12 +4,17 @@ mod chaos;
 mod consumers;
 mod load;
 mod nodes;
+mod outside;
+mod servers;
+mod trouble;
 
 use pulsehub::{
     auth::{ApiKey, NewApiKey},
+    broker::journal,
+    bytesize::ByteSize,
     grants::Grants,
     store::Store,
-    time::Clock,
+    time::{Clock, Span},
     topic::TopicPattern,
 };
 use secrecy::ExposeSecret as _;
@@ -18,8 +23,26 @@ use serde_json::{Value, json};
 use crate::support::{
     eventually,
     hub::{Client, PROTOCOL, TestHub, offset},
+    proxy::Proxy,
     redis::{self, RedisServer},
 };
+
+/// What a log over Redis goes by that no hub was given settings for.
+fn journal() -> journal::Config {
+    journal::Config {
+        sync: journal::Sync::Normal,
+        max_age: Span::seconds(3600),
+        max_bytes: ByteSize(1 << 30),
+        retention: Vec::new(),
+        dedupe_window: Span::seconds(120),
+        dedupe_ids: 1000,
+        latest_keys: 10,
+        max_topics: 1000,
+        recent_bytes: ByteSize(1 << 20),
+        queue_bytes: ByteSize(1 << 20),
+        queue_timeout: Span::seconds(5),
+    }
+}
 
 async fn node(redis: &RedisServer) -> TestHub {
     let url = redis.url();
@@ -273,6 +296,12 @@ async fn a_redis_that_would_break_promises_is_refused_with_what_to_do() {
     assert!(weak.contains("appendonly yes"), "{weak}");
     let good = RedisServer::start().await;
     assert_eq!(refusal(&good.url()).await.unwrap(), "");
+    let lazy = RedisServer::with(&["--appendonly", "yes", "--appendfsync", "no"]).await;
+    let weak = refusal(&lazy.url()).await.unwrap();
+    assert!(weak.contains("appendfsync no"), "{weak}");
+    good.ask::<()>(&["CONFIG", "SET", "client-output-buffer-limit", "normal 1mb 0 0"]).await;
+    let weak = refusal(&good.url()).await.unwrap();
+    assert!(weak.contains("client-output-buffer-limit"), "{weak}");
     let locked = RedisServer::with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
     let locked = locked.await;
     let error = refusal(&locked.url()).await.unwrap_err();
@@ -291,6 +320,16 @@ async fn a_redis_that_would_break_promises_is_refused_with_what_to_do() {
         assert!(error.contains(key) && error.contains("cluster.prefix"), "{error}");
         foreign.ask::<()>(&["DEL", key]).await;
     }
+    foreign.ask::<()>(&["HSET", "{pulsehub}:meta", "version", "99"]).await;
+    let error = refusal(&foreign.url()).await.unwrap_err();
+    assert!(error.contains("version 99") && error.contains("cluster.prefix"), "{error}");
+    let sharded = RedisServer::with(&["--cluster-enabled", "yes"]).await;
+    let error = refusal(&sharded.url()).await.unwrap_err();
+    assert!(error.contains("not sharded"), "{error}");
+    // A real one that says it were older than any that can be installed today.
+    let old = Proxy::disguising(good.port(), b"redis_version:7.", b"redis_version:6.").await;
+    let error = refusal(&old.url()).await.unwrap_err();
+    assert!(error.contains("\"6.") && error.contains("too old: use Redis 7"), "{error}");
     let nobody = refusal("redis://127.0.0.1:1").await.unwrap_err();
     assert!(nobody.contains("cannot be reached") && nobody.contains("Start it"), "{nobody}");
 }

@@ -6,6 +6,7 @@
 
 mod batch;
 mod lineage;
+mod outside;
 mod reader;
 mod retention;
 mod scripts;
@@ -27,6 +28,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::outside::{check, export};
 use self::{lineage::Lineage, scripts::Scripts, topics::Topics};
 use super::{
     Chunk, PublishError, Published, ReadError, ReplayStart, Resumption, TopicInfo,

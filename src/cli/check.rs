@@ -3,16 +3,17 @@
 use clap::Args;
 
 use super::{Failure, settings::SettingsArgs};
-use crate::broker::journal;
+use crate::broker::{journal, redis};
 
-/// Check settings and a data folder
+/// Check settings and the log
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   pulsehub check --config /etc/pulsehub.toml --data /var/lib/pulsehub
   pulsehub check --settings-only --config /etc/pulsehub.toml
+  pulsehub check --redis redis://host:6379
 
-Reads the whole journal, which takes about a second a GiB; a hub may be running.")]
+Reads the whole log, which takes about a second a GiB; a hub may be running.")]
 pub(super) struct Check {
     /// Only check the settings
     #[arg(long)]
@@ -22,22 +23,25 @@ pub(super) struct Check {
 }
 
 impl Check {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), Failure> {
         let config = self.settings.load(&[])?;
         println!("settings: good");
         if self.settings_only {
             return Ok(());
         }
-        let report = journal::check(&config.data).map_err(anyhow::Error::from)?;
+        let (name, report) = match config.redis().map_err(anyhow::Error::from)? {
+            Some(server) => ("log", redis::check(server).await.map_err(anyhow::Error::from)?),
+            None => ("journal", journal::check(&config.data).map_err(anyhow::Error::from)?),
+        };
         let journal::Report { blocks, events, head, faults } = report;
         for fault in &faults {
-            println!("journal: {fault}");
+            println!("{name}: {fault}");
         }
         if !faults.is_empty() {
-            let message = format!("the journal has {} faults", faults.len());
+            let message = format!("the {name} has {} faults", faults.len());
             return Err(Failure::Failed(anyhow::anyhow!(message)));
         }
-        println!("journal: good, {events} events in {blocks} blocks, head at {head}");
+        println!("{name}: good, {events} events in {blocks} blocks, head at {head}");
         Ok(())
     }
 }

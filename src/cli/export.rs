@@ -6,17 +6,19 @@ use clap::Args;
 
 use super::{Failure, settings::SettingsArgs};
 use crate::{
-    broker::journal,
+    broker::{journal, redis},
+    event::Block,
     position::Offset,
     topic::{TopicFilter, TopicPattern},
 };
 
-/// Write everything a data folder holds as one JSON object a line
+/// Write everything the log holds as one JSON object a line
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   pulsehub export --data ./data > events.ndjson
-  pulsehub export --data ./data --topics 'voicehive.**' --after 1842 | jq .data")]
+  pulsehub export --data ./data --topics 'voicehive.**' --after 1842 | jq .data
+  pulsehub export --redis redis://host:6379 > events.ndjson")]
 pub(super) struct Export {
     /// Only events that match; may be repeated
     #[arg(long, value_name = "PATTERN")]
@@ -29,11 +31,11 @@ pub(super) struct Export {
 }
 
 impl Export {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), Failure> {
         let config = self.settings.load(&[])?;
         let filter = (!self.topics.is_empty()).then(|| TopicFilter::new(self.topics));
         let mut out = BufWriter::new(io::stdout().lock());
-        let written = journal::export(&config.data, self.after, |_, block| {
+        let mut write = |block: &Block| {
             for record in block.records_after(self.after) {
                 if filter.as_ref().is_none_or(|filter| filter.matches(record.topic())) {
                     out.write_all(record.json())?;
@@ -41,8 +43,14 @@ impl Export {
                 }
             }
             Ok(())
-        })
-        .map_err(anyhow::Error::from)?;
+        };
+        let written = match config.redis().map_err(anyhow::Error::from)? {
+            Some(server) => {
+                redis::export(server, self.after, write).await.map_err(anyhow::Error::from)?
+            }
+            None => journal::export(&config.data, self.after, |_, block| write(block))
+                .map_err(anyhow::Error::from)?,
+        };
         match written.and_then(|()| out.flush()) {
             // Whoever read has seen enough.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

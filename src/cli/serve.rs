@@ -22,9 +22,6 @@ pub(super) struct Serve {
     /// The address and port to listen on, 127.0.0.1:8080 by default; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// The Redis that many nodes share, such as redis://host:6379
-    #[arg(long, value_name = "URL")]
-    redis: Option<String>,
     /// Also print a one-time sign-in link and a curl line that publishes, to standard error
     #[arg(long)]
     welcome: bool,
@@ -34,8 +31,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let flags = [("listen", self.listen.clone()), ("redis", self.redis.clone())];
-        let config = self.settings.load(&flags)?;
+        let config = self.settings.load(&[("listen", self.listen.clone())])?;
         logging::start(&config.log);
         // Before anything is opened, so that a signal during the start is not missed.
         let mut signals = Signals::new().context("cannot wait for signals")?;

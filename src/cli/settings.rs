@@ -14,6 +14,9 @@ pub(super) struct SettingsArgs {
     /// The data folder; without it, what the settings say: ./data by default
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
+    /// The Redis that many nodes share, such as redis://host:6379; then no data folder is used
+    #[arg(long, value_name = "URL")]
+    pub(super) redis: Option<String>,
     /// A settings file; see docs/configuration.md
     #[arg(long, value_name = "FILE", env = "PULSEHUB_CONFIG")]
     pub(super) config: Option<PathBuf>,
@@ -26,7 +29,7 @@ impl SettingsArgs {
         let flags: Vec<(&str, String)> = flags
             .iter()
             .map(|(key, value)| (*key, value.clone()))
-            .chain([("data", data)])
+            .chain([("data", data), ("redis", self.redis.clone())])
             .filter_map(|(key, value)| value.map(|value| (key, value)))
             .collect();
         Config::load(self.config.as_deref(), std::env::vars_os(), &flags)

@@ -121,30 +121,42 @@ async fn claim(
     Ok(Ok(()))
 }
 
-/// What a crash of Redis may cost, said before it does.
+/// What a crash of Redis may cost, and what it may refuse to say, told before it does.
 async fn warnings(connection: &mut MultiplexedConnection, has_aof: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
     if !has_aof {
-        return vec![
+        warnings.push(
             "Redis keeps no append-only file: what it stored is lost when it ends. Set \
              `appendonly yes`"
                 .to_owned(),
-        ];
+        );
     }
     let mut ask = cmd("CONFIG");
-    ask.arg("GET").arg("appendfsync");
+    ask.arg("GET").arg("appendfsync").arg("client-output-buffer-limit");
     // A hosted Redis may not allow to ask.
     let Ok(answer) = ask.query_async::<::redis::Value>(connection).await else {
-        return vec![
-            "Redis does not tell its `appendfsync`: it should be `everysec` or `always`".into(),
-        ];
+        if has_aof {
+            warnings.push(
+                "Redis does not tell its `appendfsync`: it should be `everysec` or `always`".into(),
+            );
+        }
+        return warnings;
     };
     let answer = HashMap::<String, String>::from_redis_value(answer).unwrap_or_default();
-    match answer.get("appendfsync").map(String::as_str) {
-        Some("always" | "everysec") => Vec::new(),
-        other => vec![format!(
-            "Redis writes its append-only file when the system likes (appendfsync {}): a crash of \
-             the machine may lose much. Set `everysec` or `always`",
-            other.unwrap_or("unknown")
-        )],
+    let sync = answer.get("appendfsync").map_or("unknown", String::as_str);
+    if has_aof && !matches!(sync, "always" | "everysec") {
+        warnings.push(format!(
+            "Redis writes its append-only file when the system likes (appendfsync {sync}): a crash \
+             of the machine may lose much. Set `everysec` or `always`"
+        ));
     }
+    if let Some(limits) = answer.get("client-output-buffer-limit")
+        && !limits.starts_with("normal 0 0 ")
+    {
+        warnings.push(format!(
+            "Redis drops who is given a long answer (client-output-buffer-limit {limits}): old \
+             events may be out of reach. Set `normal 0 0 0`"
+        ));
+    }
+    warnings
 }

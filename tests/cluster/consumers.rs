@@ -1,32 +1,19 @@
 //! What runs once in a cluster: on one node at a time, and on another soon after that died.
 
 use pulsehub::{
-    broker::{Broker, PublishError, journal},
-    bytesize::ByteSize,
+    broker::{Broker, PublishError},
     consumer::{Consumer, ConsumerError, Holding},
     store::Store,
     telemetry::Telemetry,
-    time::{Clock, Span},
+    time::Clock,
 };
 
+use super::journal;
 use crate::support::{event, filter, redis::RedisServer};
 
 async fn node(redis: &RedisServer) -> (Broker, Store) {
-    let config = journal::Config {
-        sync: journal::Sync::Normal,
-        max_age: Span::seconds(3600),
-        max_bytes: ByteSize(1 << 30),
-        retention: Vec::new(),
-        dedupe_window: Span::seconds(120),
-        dedupe_ids: 1000,
-        latest_keys: 10,
-        max_topics: 1000,
-        recent_bytes: ByteSize(1 << 20),
-        queue_bytes: ByteSize(1 << 20),
-        queue_timeout: Span::seconds(5),
-    };
     let clock = Clock::system();
-    let broker = Broker::join(config, redis.server(), clock.clone(), Telemetry::new());
+    let broker = Broker::join(journal(), redis.server(), clock.clone(), Telemetry::new());
     (broker.await.unwrap(), Store::join(redis.server(), clock).await.unwrap())
 }
 

@@ -17,6 +17,7 @@ use super::DEADLINE;
 /// A folder with settings and data, on which one hub after the other is run.
 pub(crate) struct Home {
     folder: TempDir,
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Home {
@@ -24,7 +25,13 @@ impl Home {
     pub(crate) fn new(settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("pulsehub.toml"), settings).unwrap();
-        Self { folder }
+        Self { folder, variables: Vec::new() }
+    }
+
+    /// With a variable of the environment, for every command.
+    pub(crate) fn with_variable(mut self, name: &'static str, value: &str) -> Self {
+        self.variables.push((name, value.to_owned()));
+        self
     }
 
     /// Starts a hub and waits until it listens.
@@ -41,6 +48,16 @@ impl Home {
         command.args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#]).arg(hub.get_program());
         command.args(hub.get_args()).args(["--listen", "127.0.0.1:0"]);
         self.run(command).await
+    }
+
+    /// Starts a hub that must not come up; what it says.
+    pub(crate) async fn start_fails(&self) -> String {
+        let mut command = self.command("serve");
+        command.args(["--listen", "127.0.0.1:0"]).stdin(Stdio::null());
+        let ended = tokio::task::spawn_blocking(move || command.output());
+        let ended = timeout(DEADLINE, ended).await.expect("it came up").unwrap().unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+        String::from_utf8(ended.stderr).unwrap()
     }
 
     async fn run(&self, mut command: Command) -> Process {
@@ -97,6 +114,7 @@ impl Home {
         let mut command = clean(Command::new(env!("CARGO_BIN_EXE_pulsehub")));
         command.arg(name).arg("--data").arg(self.data());
         command.arg("--config").arg(self.folder.path().join("pulsehub.toml"));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 }

@@ -28,16 +28,29 @@ struct Way {
     left: AtomicI64,
     /// Changes when every connection is to break.
     lives: watch::Sender<u64>,
+    /// What is said instead of what, in as many bytes.
+    disguise: Option<(&'static [u8], &'static [u8])>,
 }
 
 impl Proxy {
     pub(crate) async fn to(port: u16) -> Self {
+        Self::new(port, None).await
+    }
+
+    /// Lets the server say `instead` where it says `what`; that it says in one piece.
+    pub(crate) async fn disguising(port: u16, what: &'static [u8], instead: &'static [u8]) -> Self {
+        assert_eq!(what.len(), instead.len());
+        Self::new(port, Some((what, instead))).await
+    }
+
+    async fn new(port: u16, disguise: Option<(&'static [u8], &'static [u8])>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let way = Arc::new(Way {
             target: AtomicU16::new(port),
             left: AtomicI64::new(-1),
             lives: watch::Sender::new(0),
+            disguise,
         });
         let shared = way.clone();
         let accepting = tokio::spawn(async move {
@@ -98,6 +111,12 @@ async fn copy(
     let mut buffer = vec![0; 16 << 10];
     loop {
         let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
+        if let Some((what, instead)) = way.disguise {
+            let found = buffer[..count].windows(what.len()).position(|window| window == what);
+            if let Some(at) = found {
+                buffer[at..at + what.len()].copy_from_slice(instead);
+            }
+        }
         let mut pass = count;
         let is_cut = way.left.load(Ordering::SeqCst) >= 0 && {
             let left = way.left.fetch_sub(count as i64, Ordering::SeqCst);

@@ -40,13 +40,29 @@ impl RedisServer {
         redis
     }
 
+    /// A Redis that speaks only TLS, with this certificate and key (paths), and wants a password.
+    pub(crate) async fn with_tls(certificate: &str, key: &str, password: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let arguments = [
+            ["--tls-port", &port.to_string()],
+            ["--tls-cert-file", certificate],
+            ["--tls-key-file", key],
+            ["--tls-auth-clients", "no"],
+            ["--requirepass", password],
+            ["--appendonly", "yes"],
+        ];
+        let arguments = arguments.as_flattened().iter().map(|text| (*text).to_owned()).collect();
+        let mut redis = Self { folder, port, arguments, child: None };
+        redis.launch(0);
+        let listens = || async { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok() };
+        eventually("a Redis that listens", listens).await;
+        redis
+    }
+
     /// Starts it on its folder and port and waits until it answers.
     pub(crate) async fn start_again(&mut self) {
-        let mut command = Command::new("redis-server");
-        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
-        command.arg("--dir").arg(self.folder.path()).args(&self.arguments);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        self.child = Some(child.expect("redis-server is installed (tools/setup)"));
+        self.launch(self.port);
         let url = self.url();
         eventually("an answer of Redis", || async {
             let client = redis::Client::open(&*url).unwrap();
@@ -54,6 +70,20 @@ impl RedisServer {
             redis::cmd("PING").query_async::<()>(&mut connection).await.ok()
         })
         .await;
+    }
+
+    fn launch(&mut self, port: u16) {
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+        command.args(["--logfile", "redis.log"]);
+        command.arg("--dir").arg(self.folder.path()).args(&self.arguments);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        self.child = Some(child.expect("redis-server is installed (tools/setup)"));
+    }
+
+    /// What it wrote about itself since it began on its folder.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("redis.log")).unwrap()
     }
 
     pub(crate) fn url(&self) -> String {

@@ -334,7 +334,7 @@ impl Shared {
 }
 
 /// The block without what retention took from it.
-fn kept(block: &Arc<Block>, topics: &Topics) -> Option<Arc<Block>> {
+pub(super) fn kept(block: &Arc<Block>, topics: &Topics) -> Option<Arc<Block>> {
     let is_kept =
         |record: &crate::event::Record<'_>| record.offset() > topics.trimmed(record.topic());
     if block.records().all(|record| is_kept(&record)) {

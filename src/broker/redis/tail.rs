@@ -22,8 +22,9 @@ use crate::{
 const BLOCK: Duration = Duration::from_millis(200);
 /// How often a node says where it stands.
 const HELLO: Duration = Duration::from_secs(1);
-/// Entries of one answer.
-const COUNT: usize = 64;
+/// The most entries of one answer. A connection begins with one and asks for more from answer to
+/// answer: if the last one ended because Redis has a limit on answers, this one still gets on.
+const MOST_COUNT: usize = 64;
 
 /// An entry of the stream as Redis answers it.
 pub(super) type Raw = (String, HashMap<String, Bytes>);
@@ -66,6 +67,7 @@ async fn follow(shared: &Shared, failures: &mut u32) -> Failure {
         Err(error) => return Failure::Unreachable(error.to_string()),
     };
     let mut greeted: Option<Instant> = None;
+    let mut count = 1;
     loop {
         let asked = shared.greet.swap(false, Ordering::AcqRel);
         if asked || greeted.is_none_or(|last| last.elapsed() >= HELLO) {
@@ -77,10 +79,11 @@ async fn follow(shared: &Shared, failures: &mut u32) -> Failure {
             }
             greeted = Some(Instant::now());
         }
-        let raw = match next(shared, &mut connection).await {
+        let raw = match next(shared, &mut connection, count).await {
             Ok(raw) => raw,
             Err(failure) => return failure,
         };
+        count = (count * 2).min(MOST_COUNT);
         shared.heard();
         for raw in raw {
             let entry = match Entry::read(raw) {
@@ -112,9 +115,10 @@ async fn hello(shared: &Shared, connection: &mut MultiplexedConnection) -> Resul
 async fn next(
     shared: &Shared,
     connection: &mut MultiplexedConnection,
+    count: usize,
 ) -> Result<Vec<Raw>, Failure> {
     let mut read = ::redis::cmd("XREAD");
-    read.arg("COUNT").arg(COUNT).arg("BLOCK").arg(BLOCK.as_millis() as u64);
+    read.arg("COUNT").arg(count).arg("BLOCK").arg(BLOCK.as_millis() as u64);
     read.arg("STREAMS").arg(&shared.scripts.log).arg(format!("{}-0", *shared.head.borrow()));
     let answer: Option<Vec<(String, Vec<Raw>)>> =
         read.query_async(connection).await.map_err(|error| Failure::of(&error))?;

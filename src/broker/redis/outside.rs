@@ -1,0 +1,142 @@
+//! The log as it lies in Redis, for those who export it or check it: they are no node, and follow nothing.
+
+use ::redis::cmd;
+
+use super::{
+    lineage::Lineage,
+    reader,
+    scripts::Scripts,
+    tail::{Entry, Raw},
+    topics::Topics,
+};
+use crate::{
+    broker::journal::Report,
+    event::Block,
+    position::Offset,
+    redis::{Failure, Keys, Link, OpenError, Server},
+};
+
+/// Entries of one answer.
+const COUNT: usize = 64;
+
+/// Hands every block above `after` to `each`, in order, without what retention took, until that says stop.
+pub async fn export<E>(
+    server: Server,
+    after: Offset,
+    mut each: impl FnMut(&Block) -> Result<(), E>,
+) -> Result<Result<(), E>, OpenError> {
+    let log = Log::open(server).await?;
+    let mut at = after;
+    loop {
+        let raw = log.entries(at).await.map_err(|failure| log.refuse(&failure))?;
+        if raw.is_empty() {
+            return Ok(Ok(()));
+        }
+        // After the entries: what retention has taken meanwhile it has noted.
+        let topics = log.topics().await.map_err(|failure| log.refuse(&failure))?;
+        for raw in raw {
+            let entry = Entry::read(raw).map_err(|failure| log.refuse(&failure))?;
+            at = entry.block.last();
+            if let Some(block) = reader::kept(&entry.block, &topics)
+                && let Err(stop) = each(&block)
+            {
+                return Ok(Err(stop));
+            }
+        }
+    }
+}
+
+/// Reads the whole log and tells what is wrong with it.
+pub async fn check(server: Server) -> Result<Report, OpenError> {
+    let log = Log::open(server).await?;
+    examine(&log).await.map_err(|failure| log.refuse(&failure))
+}
+
+async fn examine(log: &Log) -> Result<Report, Failure> {
+    let mut report = Report::default();
+    let mut before = None;
+    let mut at = 0;
+    loop {
+        let raw = log.entries(at).await?;
+        if raw.is_empty() {
+            break;
+        }
+        for raw in raw {
+            let id = raw.0.clone();
+            at = id.split_once('-').and_then(|(offset, _)| offset.parse().ok()).ok_or_else(
+                || Failure::Refused(format!("the log has an entry {id}, which no hub wrote")),
+            )?;
+            report.blocks += 1;
+            match Entry::read(raw) {
+                Err(failure) => report.faults.push(failure.to_string()),
+                Ok(entry) => {
+                    report.events += entry.block.len() as u64;
+                    if before.is_some_and(|before| !log.lineage.joins(before, entry.before)) {
+                        let fault = "does not begin where the one before ends";
+                        report.faults.push(format!("the entry {id} of the log {fault}"));
+                    }
+                    if log.lineage.epoch_of(at) != entry.epoch {
+                        report.faults.push(format!("the entry {id} is of another epoch"));
+                    }
+                }
+            }
+            before = Some(at);
+        }
+    }
+    // After the entries, to which nodes may have added meanwhile.
+    report.head = log.head().await?;
+    if at > report.head {
+        report.faults.push(format!("events up to {at} lie beyond the head {}", report.head));
+    }
+    Ok(report)
+}
+
+struct Log {
+    server: Server,
+    link: Link,
+    scripts: Scripts,
+    lineage: Lineage,
+}
+
+impl Log {
+    async fn open(server: Server) -> Result<Self, OpenError> {
+        let refuse = |reason: String| OpenError { server: server.to_string(), reason };
+        let link = Link::new(server.clone());
+        let scripts = Scripts::new(&Keys::new(&server.config().prefix));
+        let mut ask = cmd("HGET");
+        let found = link.run(ask.arg(&scripts.meta).arg("lineage")).await;
+        let lineage: Option<String> = found.map_err(|failure| refuse(failure.to_string()))?;
+        let lineage = lineage.ok_or_else(|| {
+            let prefix = &server.config().prefix;
+            refuse(format!("holds no log under `cluster.prefix` {prefix:?}"))
+        })?;
+        let lineage = Lineage::parse(&lineage)
+            .ok_or_else(|| refuse(format!("the log's lineage is unreadable: {lineage:?}")))?;
+        Ok(Self { link, scripts, lineage, server })
+    }
+
+    async fn entries(&self, after: Offset) -> Result<Vec<Raw>, Failure> {
+        let mut range = cmd("XRANGE");
+        range.arg(&self.scripts.log).arg(format!("({after}-0")).arg("+");
+        self.link.run(range.arg("COUNT").arg(COUNT)).await
+    }
+
+    async fn topics(&self) -> Result<Topics, Failure> {
+        let mut meta = cmd("HGET");
+        meta.arg(&self.scripts.meta).arg("forgotten_through");
+        let forgotten: Option<Offset> = self.link.run(&meta).await?;
+        let entries: Vec<(String, String)> =
+            self.link.run(cmd("HGETALL").arg(&self.scripts.topics)).await?;
+        Ok(Topics::new(0, forgotten.unwrap_or(0), entries))
+    }
+
+    async fn head(&self) -> Result<Offset, Failure> {
+        let head: Option<Offset> =
+            self.link.run(cmd("HGET").arg(&self.scripts.meta).arg("head")).await?;
+        Ok(head.unwrap_or(0))
+    }
+
+    fn refuse(&self, failure: &Failure) -> OpenError {
+        OpenError { server: self.server.to_string(), reason: failure.to_string() }
+    }
+}

@@ -1,0 +1,68 @@
+//! A sentinel of the test's own, that watches one master and makes its replica the next.
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use super::{eventually, redis::RedisServer};
+
+/// What the sentinel calls the master.
+pub(crate) const MASTER: &str = "hub";
+
+/// A running sentinel; killed when dropped.
+pub(crate) struct Sentinel {
+    port: u16,
+    child: Child,
+    /// It writes what it learns into its settings.
+    _folder: TempDir,
+}
+
+impl Sentinel {
+    /// One that gives a silent master up after half a second, and knows of one replica of `master`.
+    pub(crate) async fn watching(master: &RedisServer) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = folder.path().join("sentinel.conf");
+        // Somebody else may take the port in between; then the start fails and says so.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let text = format!(
+            "port {port}\nbind 127.0.0.1\nsentinel monitor {MASTER} 127.0.0.1 {} 1\n\
+             sentinel down-after-milliseconds {MASTER} 500\n\
+             sentinel failover-timeout {MASTER} 3000\n",
+            master.port()
+        );
+        std::fs::write(&settings, text).unwrap();
+        // What Debian calls redis-sentinel is the same program.
+        let mut command = Command::new("redis-server");
+        command.arg(&settings).arg("--sentinel").arg("--dir").arg(folder.path());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let child = child.expect("redis-server is installed (tools/setup)");
+        let sentinel = Self { port, child, _folder: folder };
+        let url = format!("redis://127.0.0.1:{port}");
+        eventually("a sentinel that knows the replica", || async {
+            let client = redis::Client::open(&*url).unwrap();
+            let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+            let mut ask = redis::cmd("SENTINEL");
+            ask.arg("REPLICAS").arg(MASTER);
+            let replicas: Vec<redis::Value> = ask.query_async(&mut connection).await.ok()?;
+            (replicas.len() == 1).then_some(())
+        })
+        .await;
+        sentinel
+    }
+
+    /// How a hub is told of it, beside a sentinel that is not there.
+    pub(crate) fn url(&self) -> String {
+        format!("redis+sentinel://127.0.0.1:1,127.0.0.1:{}/{MASTER}", self.port)
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        // It may have ended already, and then there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
