@@ -31,11 +31,12 @@ soak:
 		> tests/cluster/soak.txt || { tail -40 tests/cluster/soak.txt; exit 1; }
 	cat tests/cluster/soak.txt
 
-# Every load scenario, beside the floor and the peers that are installed; results in a dated folder of load-tests/results.
+# Every load scenario, or those that SCENARIOS names, beside the floor and the peers that are installed; results in a dated
+# folder of load-tests/results.
 bench:
 	cargo build --release $(CARGO_FLAGS)
 	cargo build --release --package pulsehub-load $(CARGO_FLAGS)
-	./target/release/pulsehub-load bench
+	./target/release/pulsehub-load $(if $(SCENARIOS),run $(SCENARIOS),bench)
 
 # What the tests need and the project does not bring along.
 setup:

@@ -112,8 +112,8 @@ async fn claim(
         None | Some(VERSION) => {}
         Some(version) => {
             return Ok(Err(format!(
-                "its log has version {version}, this hub knows {VERSION}: run the pulsehub that wrote it, \
-                 or set another `cluster.prefix`"
+                "its log has version {version}, this hub knows {VERSION}: run the pulsehub that wrote \
+                 it, or set another `cluster.prefix`"
             )));
         }
     }

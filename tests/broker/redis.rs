@@ -23,3 +23,18 @@ async fn a_key_of_another_kind_refuses_the_batch_whole() {
     redis.ask::<()>(&["DEL", "{pulsehub}:latest:b"]).await;
     assert_eq!(broker.publish(batch).await.unwrap().offsets, [1, 2, 3, 4]);
 }
+
+#[tokio::test]
+async fn ids_are_known_through_one_change_of_generation_and_no_longer() {
+    let mut fixture = Fixture::redis().await;
+    fixture.config.dedupe_ids = 20;
+    let broker = fixture.open().await;
+    let publish = async |ids| broker.publish(numbered("a", ids)).await.unwrap();
+    assert_eq!(publish(0..8).await.offsets, (1..=8).collect::<Vec<_>>());
+    assert_eq!(publish(8..16).await.offsets, (9..=16).collect::<Vec<_>>());
+    // One batch of which the older half is in the generation before.
+    let both = publish(4..12).await;
+    assert_eq!((both.offsets, both.accepted), ((5..=12).collect::<Vec<_>>(), 0));
+    assert_eq!(publish(16..24).await.accepted, 8);
+    assert_eq!(publish(0..8).await.accepted, 8, "the oldest are forgotten");
+}

@@ -106,7 +106,7 @@ local ids, base = {}, nil
 for index = 1, count do
   local beyond = (index - 1) % 256
   if beyond == 0 then base = text(before + index) .. ' ' .. at .. ' ' end
-  ids[2 * index - 1] = ARGV[last_id - count + index]
+  ids[2 * index - 1] = ARGV[first_id - 1 + index]
   ids[2 * index] = base .. string.char(beyond)
 end
 in_pieces(ids, 1, #ids, function(_, ...) redis.call('HSET', ids_key, ...) end)
@@ -125,7 +125,7 @@ for index, change in ipairs(changes) do
   end
   numbers[2 * index - 1] = change.name
   numbers[2 * index] = string.format('%d %d %d %s %s', number(events) + change.events,
-    number(size) + change.bytes, before + change.last, at, lost)
+    number(size) + change.bytes, before + change.last, at, lost or '0')
   local newest, length, key = {}, 0, KEYS[3 + index]
   for argument = change.first_newest, change.last_newest, 2 do
     newest[length + 1] = ARGV[argument]
