@@ -3,12 +3,17 @@
 CARGO_FLAGS := --locked
 CARGO_DENY := 0.20.2
 
-.PHONY: run page test bench soak setup fmt lint deny
+.PHONY: run demo page test bench soak setup fmt lint deny
 
 # Builds the page and the release binary, and starts a hub on 127.0.0.1:8080 with its data in ./data.
 run: page
 	cargo build --release $(CARGO_FLAGS)
 	exec ./target/release/pulsehub serve --listen 127.0.0.1:8080 --data ./data --welcome
+
+# The same with four synthetic producers, in a folder that is gone afterwards.
+demo: page
+	cargo build --release $(CARGO_FLAGS)
+	exec ./target/release/pulsehub demo --listen 127.0.0.1:8080
 
 # Builds the page into web/dist, from where it is compiled in. Without npm the hub says how to build it later.
 page:

@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod demo;
 mod drain;
 mod export;
 mod healthcheck;
@@ -35,6 +36,8 @@ Start with:  pulsehub serve --data ./data --welcome";
 enum Command {
     /// Run the hub
     Serve(serve::Serve),
+    /// Run a hub with synthetic producers, for trying out
+    Demo(demo::Demo),
     /// Print a signed token for a person or a program
     Token(token::Token),
     /// Make, list and revoke API keys
@@ -98,6 +101,7 @@ impl Cli {
         let done = runtime.block_on(async {
             match self.command {
                 Command::Serve(serve) => serve.run().await,
+                Command::Demo(demo) => demo.run().await,
                 Command::Token(token) => token.run().await,
                 Command::Key(key) => key.run().await,
                 Command::Publish(publish) => publish.run().await,

@@ -111,6 +111,8 @@ pub struct Settings {
     pub query_token: bool,
     /// Whether only this machine can reach the hub.
     pub is_loopback: bool,
+    /// Whether its events are synthetic: see [`demo`](crate::demo).
+    pub is_demo: bool,
 }
 
 impl Services {

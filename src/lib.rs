@@ -11,6 +11,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod consumer;
+pub mod demo;
 pub mod drain;
 pub mod event;
 pub mod grants;

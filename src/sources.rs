@@ -9,7 +9,9 @@ mod vitals;
 
 use serde::Serialize;
 
-pub use config::{Address, AddressError, Config, HostConfig, Kind, LEAST_INTERVAL, Name};
+pub use config::{
+    Address, AddressError, Config, HostConfig, Kind, LEAST_INTERVAL, Name, NameError,
+};
 pub use flext::{Flext, proto as flext_proto};
 pub use host::Host;
 pub use readiness::{Readiness, State, listen};

@@ -146,6 +146,7 @@ fn commands_work_beside_a_running_hub() {
     let busy = url.strip_prefix("http://").unwrap();
     let other = tempfile::tempdir().unwrap();
     assert_fails(&["serve", "--data", path(other.path()), "--listen", busy], 1, "cannot listen");
+    assert_fails(&["demo", "--data", data], 2, "something else than a demo");
     assert_fails(&["publish", "a", "1", "--url", &url, "--token", "no"], 4, "401");
     assert_fails(&[&["publish", "hub.a", "1"], &to[..]].concat(), 4, "publish hub.a");
 }
@@ -201,6 +202,7 @@ fn wrong_usage_and_settings_are_told_apart_and_say_what_to_do() {
     assert_fails(&["key", "list", "--data", path(&slip)], 2, says);
     assert!(!slip.exists(), "a folder that is not there is not made");
     assert_fails(&["key", "create", "--data", data, "--name", "x"], 2, "would grant nothing");
+    assert_fails(&["demo", "--speed", "1e9"], 2, "from 0.1 to 600");
     assert_fails(&["frobnicate"], 2, "unrecognized subcommand");
     let settings = folder.path().join("settings.toml");
     std::fs::write(&settings, "[journal]\nmax_agee = \"1d\"\n").unwrap();
@@ -210,7 +212,9 @@ fn wrong_usage_and_settings_are_told_apart_and_say_what_to_do() {
     let output = output.unwrap();
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(complaint.contains("did you mean PULSEHUB_LISTEN?"), "{complaint}");
-    for command in ["serve", "token", "key", "publish", "tail", "export", "check", "healthcheck"] {
+    for command in
+        ["serve", "demo", "token", "key", "publish", "tail", "export", "check", "healthcheck"]
+    {
         let help = stdout(&run(&[command, "--help"]));
         assert!(help.contains("Examples:"), "{command}: {help}");
     }

@@ -9,6 +9,7 @@ mod cli;
 mod cluster;
 mod containers;
 mod crash;
+mod demo;
 mod disk;
 mod docs;
 mod drain;

@@ -56,22 +56,27 @@ impl Serve {
     }
 }
 
-fn announce(address: SocketAddr) -> std::io::Result<()> {
+pub(super) fn announce(address: SocketAddr) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "listening on http://{address}")?;
     out.flush()
 }
 
-async fn welcome(app: &App, data: &std::path::Path) -> Result<(), Failure> {
+/// A link that signs a browser in, once.
+pub(super) async fn link(app: &App) -> Result<String, Failure> {
     let code = app.sign_in_code().await.context("cannot make a sign-in link")?;
-    let address = app.address();
+    Ok(format!("http://{}/#code={code}", app.address()))
+}
+
+async fn welcome(app: &App, data: &std::path::Path) -> Result<(), Failure> {
+    let (address, link) = (app.address(), link(app).await?);
     let program = std::env::args().next().unwrap_or_else(|| "pulsehub".into());
     let data = data.display();
     eprintln!(
         "
   Open this link, once, within 15 minutes, to see events arrive:
 
-    http://{address}/#code={code}
+    {link}
 
   Publish one:
 
@@ -82,18 +87,18 @@ async fn welcome(app: &App, data: &std::path::Path) -> Result<(), Failure> {
     Ok(())
 }
 
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(super) fn new() -> std::io::Result<Self> {
         let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
         Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

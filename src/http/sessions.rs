@@ -48,6 +48,9 @@ struct Session<'a> {
     expires_in: Option<u64>,
     #[serde(flatten)]
     grants: &'a Grants,
+    /// Whether what there is to see is made up.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    demo: bool,
 }
 
 impl<'a> Session<'a> {
@@ -58,6 +61,7 @@ impl<'a> Session<'a> {
             admin: principal.admin,
             expires_in: principal.expires.map(left),
             grants: &principal.grants,
+            demo: state.settings.is_demo,
         }
     }
 }

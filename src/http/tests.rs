@@ -113,6 +113,7 @@ impl Server {
             readiness,
             settings: Settings {
                 is_loopback: config.listen.ip().is_loopback(),
+                is_demo: false,
                 http: config.http,
                 limits: config.limits,
                 query_token: config.auth.query_token,

@@ -66,6 +66,20 @@ pub struct Address(Uri);
 pub const LEAST_INTERVAL: Span = Span(Duration::from_millis(100));
 
 impl Config {
+    /// The FLEXT daemon at `address`, under that name, with everything else as it is by default.
+    pub fn flext(name: &str, address: Address) -> Result<Self, NameError> {
+        Ok(Self {
+            name: name.parse()?,
+            kind: Kind::FlextGrpc,
+            address,
+            topic: None,
+            interval: Self::interval(),
+            timeout: Self::timeout(),
+            token: SecretString::default(),
+            ca_file: None,
+        })
+    }
+
     const fn interval() -> Span {
         Span::seconds(5)
     }
@@ -146,14 +160,29 @@ impl fmt::Display for Name {
     }
 }
 
+/// A name that is none.
+#[derive(Debug, thiserror::Error)]
+pub enum NameError {
+    /// It could not stand in a topic.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// It has several words.
+    #[error("is one word, without dots")]
+    Dots,
+}
+
+impl std::str::FromStr for Name {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let topic = Topic::parse(text)?;
+        if topic.as_str().contains('.') { Err(NameError::Dots) } else { Ok(Self(text.into())) }
+    }
+}
+
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let topic = Topic::parse(&text).map_err(de::Error::custom)?;
-        if topic.as_str().contains('.') {
-            return Err(de::Error::custom("is one word, without dots"));
-        }
-        Ok(Self(text.into()))
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

@@ -86,6 +86,13 @@ export class Hub {
     await this.#launch(new URL(this.url).host);
   }
 
+  /** Starts it again as one whose data folder a demo has filled. */
+  async restartAsDemo(): Promise<void> {
+    await this.kill();
+    await writeFile(join(this.#folder, "demo"), "");
+    await this.restart();
+  }
+
   async token({ sub = "producer", subscribe = [], publish = ["**"], role, ttl }: TokenRequest = {}) {
     const args = ["token", "--sub", sub];
     for (const pattern of subscribe) args.push("--subscribe", pattern);

@@ -40,6 +40,19 @@ test("a stranger sees nothing but how to sign in, and comes back to where they w
   ).toBe(0);
 });
 
+test("a hub of synthetic data says so on every screen, another one does not", async () => {
+  const mark = it.page.getByText("Synthetic data");
+  await signIn(it);
+  expect(await mark.count()).toBe(0);
+  await it.hub.restartAsDemo();
+  await signIn(it);
+  for (const screen of ["Activity", "Topics", "System", "Overview"]) {
+    await it.page.getByRole("link", { name: screen, exact: true }).click();
+    await mark.waitFor(SOON);
+  }
+  expect(await barriers(it.page)).toEqual([]);
+});
+
 test("an API key signs in, and its end shows in the page", async () => {
   const key = await it.hub.command("key", "create", "--name", "screen", "--subscribe", "demo.**");
   await it.page.goto(it.hub.url);

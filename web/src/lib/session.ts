@@ -12,6 +12,8 @@ export interface Session {
   subscribe: string[];
   /** Patterns the user may publish to. */
   publish: string[];
+  /** Whether what there is to see is made up; left out where it is not. */
+  demo?: boolean;
 }
 
 /** Takes the code of a sign-in link out of the address before anything else sees it. */
