@@ -13,8 +13,9 @@ mod publisher;
 mod shape;
 mod take;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,11 @@ pub use self::{
     config::{Config, Freshness, Path, PathError, Settings},
     plan::{Fault, Plan, Projection},
 };
-use self::{gathered::Gathered, moment::Moment, publisher::Publisher};
+use self::{
+    gathered::Gathered,
+    moment::{Drawn, Moment},
+    publisher::Publisher,
+};
 use crate::{
     broker::Broker,
     consumer::Lease,
@@ -45,6 +50,8 @@ struct Inner {
     bounds: Bounds,
     clock: Clock,
     telemetry: Telemetry,
+    /// The charts as they are shown, by derived value. Held for a look-up only.
+    drawn: Mutex<HashMap<(usize, Hours), Drawn>>,
 }
 
 /// How much one may be.
@@ -83,7 +90,8 @@ impl Projections {
         telemetry: Telemetry,
     ) -> Self {
         let gathered = Gathered::new(plan.gatherings.clone(), bounds, telemetry.clone());
-        Self(Arc::new(Inner { plan, series, gathered, broker, bounds, clock, telemetry }))
+        let drawn = Mutex::default();
+        Self(Arc::new(Inner { plan, series, gathered, broker, bounds, clock, telemetry, drawn }))
     }
 
     /// The projections there are, which are numbered from 0.

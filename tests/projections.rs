@@ -337,19 +337,27 @@ async fn a_projection_that_is_too_large_is_answered_but_not_published() {
         topic = "big.list"
         path = "/big"
         shape = { list = "big.events" }
+        [[projection]]
+        topic = "big.two"
+        path = "/two"
+        shape = [{ newest = "big.events" }, { list = "big.events" }]
     "#;
     let hub = TestHub::with_file(file).await;
     becomes(&hub, "/big", |value| *value == json!([])).await;
     let event = json!({"topic": "big.events", "data": "x".repeat(1500)});
     hub.publish(json!([event])).await;
+    let whole = becomes(&hub, "/two", |value| value[0] != json!(null)).await;
+    assert_eq!(whole[1].as_array().unwrap().len(), 1);
+    hub.metric_becomes("pulsehub_limit_hits_total{limit=\"event\"}", 1.0).await;
     eventually("the one that fits on the topic", async || {
         (published(&hub, "big.list").await.last()?.as_array()?.len() == 1).then_some(())
     })
     .await;
-    hub.publish(json!([event])).await;
-    becomes(&hub, "/big", |value| value.as_array().unwrap().len() == 2).await;
-    hub.metric_becomes("pulsehub_limit_hits_total{limit=\"event\"}", 1.0).await;
-    assert_eq!(published(&hub, "big.list").await.last().unwrap().as_array().unwrap().len(), 1);
+    assert_eq!(published(&hub, "big.two").await, [json!([null, []])]);
+    // A list has room for as much as an event may have, and forgets the oldest.
+    hub.publish(json!([event, {"topic": "big.events", "data": "last"}])).await;
+    let list = becomes(&hub, "/big", |value| value[0] == "last").await;
+    assert_eq!(list.as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]

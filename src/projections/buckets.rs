@@ -17,7 +17,7 @@ pub(super) struct Buckets {
 }
 
 /// How far back a chart goes: 1 to 720 hours, as long as series are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Hours(u32);
 
 /// Steps of time, all of one length, the last of which has begun and not ended.

@@ -174,11 +174,9 @@ impl Gathered {
     }
 
     fn take_in(&self, gathering: &Gathering, kept: &mut Kept, record: Record<'_>, data: &Value) {
-        let forgot = gathering.take_in(kept, record, data, self.0.bounds.keys);
-        if forgot {
-            self.0.telemetry.hit(Limit::LatestKeys);
-        }
-        if forgot && !self.0.said_full.swap(true, Ordering::Relaxed) {
+        let Some(limit) = gathering.take_in(kept, record, data, self.0.bounds) else { return };
+        self.0.telemetry.hit(limit);
+        if limit == Limit::LatestKeys && !self.0.said_full.swap(true, Ordering::Relaxed) {
             let (topic, most) = (record.topic(), self.0.bounds.keys);
             tracing::warn!(
                 topic,

@@ -9,11 +9,12 @@ use std::{
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
-use super::take::Take;
+use super::{Bounds, take::Take};
 use crate::{
     event::Record,
     position::Offset,
     series::derive::Condition,
+    telemetry::Limit,
     time::Millis,
     topic::{TopicFilter, TopicPattern},
 };
@@ -58,6 +59,8 @@ struct Item {
     id: Box<[u8]>,
     received: Millis,
     value: Value,
+    /// The length of its JSON.
+    bytes: usize,
 }
 
 /// Names of topics as the configuration has them: one pattern or several.
@@ -71,35 +74,39 @@ fn id(record: Record<'_>) -> Box<[u8]> {
 }
 
 impl Gathering {
-    /// Takes in an event that came after all before it; `data` is its payload. `most` bounds
-    /// [`Keep::Present`]; true if something was forgotten for it.
+    /// Takes in an event that came after all before it; `data` is its payload. Gives the limit for
+    /// which something was forgotten.
     pub(super) fn take_in(
         &self,
         kept: &mut Kept,
         record: Record<'_>,
         data: &Value,
-        most: usize,
-    ) -> bool {
+        bounds: Bounds,
+    ) -> Option<Limit> {
         if record.offset() <= kept.through || !self.filter.matches(record.topic()) {
-            return false;
+            return None;
         }
         kept.through = record.offset();
         let is_so = !record.is_removal() && self.condition.holds(record, data) == Some(true);
         match self.keep {
-            Keep::Present => return kept.set_present(id(record), record.offset(), is_so, most),
+            Keep::Present => {
+                return kept.set_present(id(record), record.offset(), is_so, bounds.keys);
+            }
             Keep::PerKey(_) => {
                 let id = id(record);
                 kept.items.retain(|item| item.id != id);
             }
             Keep::Newest | Keep::List(_) => {}
         }
-        if is_so {
-            let value = self.take.take(record, data);
-            let id = if matches!(self.keep, Keep::PerKey(_)) { id(record) } else { Box::default() };
-            kept.items.push_front(Item { id, received: record.received(), value });
-            kept.items.truncate(self.keep.limit());
+        if !is_so {
+            return None;
         }
-        false
+        let value = self.take.take(record, data);
+        let id = if matches!(self.keep, Keep::PerKey(_)) { id(record) } else { Box::default() };
+        let bytes = value.to_string().len();
+        kept.items.push_front(Item { id, received: record.received(), value, bytes });
+        kept.items.truncate(self.keep.limit());
+        kept.fit(bounds.event)
     }
 
     /// What is kept as JSON.
@@ -143,20 +150,36 @@ impl Kept {
         self.through = self.through.max(offset);
     }
 
-    fn set_present(&mut self, id: Box<[u8]>, offset: Offset, is_so: bool, most: usize) -> bool {
+    /// Forgets the oldest items until the others have at most so many bytes; the newest stays.
+    fn fit(&mut self, most: usize) -> Option<Limit> {
+        let before = self.items.len();
+        let mut bytes: usize = self.items.iter().map(|item| item.bytes).sum();
+        while bytes > most && self.items.len() > 1 {
+            bytes -= self.items.pop_back().map_or(0, |item| item.bytes);
+        }
+        (self.items.len() < before).then_some(Limit::Event)
+    }
+
+    fn set_present(
+        &mut self,
+        id: Box<[u8]>,
+        offset: Offset,
+        is_so: bool,
+        most: usize,
+    ) -> Option<Limit> {
         if !is_so {
             self.present.remove(&id);
-            return false;
+            return None;
         }
         self.present.insert(id, offset);
         if self.present.len() <= most {
-            return false;
+            return None;
         }
         let oldest = self.present.iter().min_by_key(|(_, offset)| **offset);
         if let Some(id) = oldest.map(|(id, _)| id.clone()) {
             self.present.remove(&id);
         }
-        true
+        Some(Limit::LatestKeys)
     }
 }
 
@@ -230,12 +253,12 @@ mod tests {
     }
 
     /// The events of (topic, key, data), with offsets from 1.
-    fn after(gathering: &Gathering, events: &[(&str, Option<&str>, &str)], most: usize) -> Kept {
+    fn after(gathering: &Gathering, events: &[(&str, Option<&str>, &str)], keys: usize) -> Kept {
         let mut kept = Kept::default();
         for (at, (topic, key, data)) in events.iter().enumerate() {
             let block = block(at as Offset + 1, topic, *key, data);
             let record = block.record(0).unwrap();
-            gathering.take_in(&mut kept, record, &payload(record), most);
+            gathering.take_in(&mut kept, record, &payload(record), Bounds { keys, event: 100 });
         }
         kept
     }
@@ -254,6 +277,17 @@ mod tests {
         let kept = after(&list, &events, 0);
         assert_eq!(list.value(&kept), json!([{"id": "i6", "n": 4}, {"id": "i2", "n": 3}]));
         assert_eq!(kept.newest_received(), Some(60));
+    }
+
+    #[test]
+    fn a_list_has_no_more_bytes_than_an_event_may_have() {
+        let list = gathering(Keep::List(9), "", "\"n\"");
+        let (long, longer) = ("x".repeat(58), "y".repeat(200));
+        let data = [&long, "b", &longer, &long, "d"].map(|text| json!({"n": text}).to_string());
+        let events: Vec<_> = data.iter().map(|data| ("a.x", None, data.as_str())).collect();
+        assert_eq!(list.value(&after(&list, &events[..2], 0)), json!(["b", long]));
+        assert_eq!(list.value(&after(&list, &events[..3], 0)), json!([longer]), "the newest stays");
+        assert_eq!(list.value(&after(&list, &events, 0)), json!(["d", long]));
     }
 
     #[test]
@@ -305,7 +339,7 @@ mod tests {
         let block = block(3, "a.x", None, "{\"n\":1}");
         let record = block.record(0).unwrap();
         for _ in 0..2 {
-            list.take_in(&mut kept, record, &payload(record), 0);
+            list.take_in(&mut kept, record, &payload(record), Bounds { keys: 0, event: 100 });
         }
         assert_eq!(list.value(&kept), json!([1]));
         kept.pass(9);

@@ -1,6 +1,6 @@
 //! What projections are made of, at one moment.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use serde_json::Value;
 
@@ -23,6 +23,15 @@ pub(super) struct Moment<'a> {
     values: HashMap<usize, f64>,
     /// The charts with their rows.
     charts: Vec<(&'a Buckets, Value)>,
+}
+
+/// The figures of a chart, and when they hold.
+#[derive(Clone)]
+pub(super) struct Drawn {
+    /// How many samples there had been.
+    samples: Option<f64>,
+    steps: Steps,
+    values: Vec<Option<f64>>,
 }
 
 impl<'a> Moment<'a> {
@@ -77,25 +86,43 @@ impl<'a> Moment<'a> {
         if let Some(number) = derive.gathering {
             return Ok(self.inner.gathered.present(number).map(|count| count as f64));
         }
-        let agg = derive.agg();
-        let labels = Labels::default();
-        let series = &self.inner.series;
-        let is_ours = |topic: &str| topic == derive.topic.as_str();
-        let (name, window) = (&derive.name, derive.window);
-        let found = series.window(name, &labels, agg, window, self.now, &is_ours).await?;
+        let found = self.ask(derive, derive.agg(), derive.window).await?;
         Ok(derive.figure(found, derive.window))
     }
 
-    async fn rows(&self, chart: &Buckets, hours: Hours) -> Result<Value, QueryError> {
+    /// The rows of a chart; those drawn before where neither a sample nor a step was added.
+    async fn rows(&self, chart: &'a Buckets, hours: Hours) -> Result<Value, QueryError> {
         let Some(derive) = self.inner.plan.derives.get(chart.derive) else {
             return Ok(Value::Null);
         };
         let steps = hours.steps(self.now);
-        let step = Span(std::time::Duration::from_millis(steps.step));
-        let values = self.column(derive, steps).await?;
+        // Before the rows are: what comes meanwhile has them drawn again.
+        let samples = self.ask(derive, Agg::Count, None).await?;
+        let drawn = self.inner.drawn.lock().get(&(chart.derive, hours)).cloned();
+        let (before, values) = match drawn {
+            Some(drawn) if drawn.samples == samples && drawn.steps == steps => (true, drawn.values),
+            _ => (false, self.column(derive, steps).await?),
+        };
+        // Only those that everybody is shown: requests may ask for many others.
+        if !before && hours == chart.hours {
+            let drawn = Drawn { samples, steps, values: values.clone() };
+            self.inner.drawn.lock().insert((chart.derive, hours), drawn);
+        }
+        let step = Span(Duration::from_millis(steps.step));
         let value = |value| derive.figure(value, Some(step)).map_or(Value::Null, plain);
         let values: Vec<Value> = values.into_iter().map(value).collect();
         Ok(chart.rows(hours, steps, &values))
+    }
+
+    async fn ask(
+        &self,
+        derive: &Derive,
+        agg: Agg,
+        window: Option<Span>,
+    ) -> Result<Option<f64>, QueryError> {
+        let (name, labels) = (&derive.name, Labels::default());
+        let is_ours = |topic: &str| topic == derive.topic.as_str();
+        self.inner.series.window(name, &labels, agg, window, self.now, &is_ours).await
     }
 
     /// One figure for each step.
@@ -105,7 +132,7 @@ impl<'a> Moment<'a> {
             labels: Labels::default(),
             from: steps.from,
             to: steps.from + steps.count as Millis * steps.step,
-            step: Some(Span(std::time::Duration::from_millis(steps.step))),
+            step: Some(Span(Duration::from_millis(steps.step))),
             agg: Some(derive.agg()),
         };
         let is_ours = |topic: &str| topic == derive.topic.as_str();

@@ -70,8 +70,8 @@ impl Number {
             Style::Rounded(digits) => {
                 let unit = 10f64.powi(digits);
                 let rounded = (value * unit).round() / unit;
-                // Too large to have digits behind the point.
-                if rounded.is_finite() { rounded.into() } else { value.into() }
+                // Too large to have digits behind the point; and there is one zero.
+                if rounded.is_finite() { (rounded + 0.0).into() } else { value.into() }
             }
             Style::Uptime => uptime(value).into(),
         }
@@ -118,6 +118,7 @@ mod tests {
         assert_eq!(render(Style::Rounded(1), 1000.0, 0.045), "45.0");
         assert_eq!(render(Style::Rounded(0), 1.0, 44.5), "45");
         assert_eq!(render(Style::Rounded(9), 1.0, 1e300), "1e+300");
+        assert_eq!(render(Style::Rounded(1), 1.0, -0.04), "0.0");
         let unknown = Number { derive: 0, scale: 1.0, style: Style::Plain }.render(None);
         assert_eq!(unknown, Value::Null);
     }
