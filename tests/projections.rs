@@ -365,10 +365,8 @@ async fn two_nodes_answer_alike_publish_once_and_one_goes_on_when_the_other_ends
     let redis = RedisServer::start().await;
     let file = format!("redis = \"{}\"\n{}", redis.url(), fifth_customer());
     let mut nodes = [TestHub::with_file(&file).await, TestHub::with_file(&file).await];
-    let mut sent = 0;
-    for node in [0, 1, 0, 1] {
+    for (sent, node) in (1..).zip([0, 1, 0, 1]) {
         nodes[node].publish(json!([order(json!(1))])).await;
-        sent += 1;
         for hub in &nodes {
             becomes(hub, "/api/shop/summary", |value| value["orders"] == sent).await;
         }
