@@ -21,6 +21,7 @@ use crate::{
     http::{self, Services, Settings, server},
     hub::Hub,
     id,
+    instances::Instances,
     projections::{self, Projections},
     redis,
     series::Series,
@@ -125,12 +126,22 @@ impl App {
             telemetry.clone(),
         );
         let lease = Lease::new("projections", &holder, store.clone());
+        let instances = Instances::new(
+            config.instances.clone(),
+            &holder,
+            broker.clone(),
+            store.clone(),
+            clock.clone(),
+            telemetry.clone(),
+        )?;
+        instances.load().await.context("cannot read the registry of instances")?;
         let services = Arc::new(Services {
             broker: broker.clone(),
             series: series.clone(),
             hub: hub.clone(),
             access: access.clone(),
             connections: connections.clone(),
+            instances: instances.clone(),
             telemetry: telemetry.clone(),
             clock: clock.clone(),
             readiness: readiness.clone(),
@@ -149,15 +160,11 @@ impl App {
         let vitals = Vitals::new(&name, telemetry.clone(), clock.clone())?;
         background.spawn(hub.clone().run(serving.clone()));
         for source in &config.sources {
-            // Not by its name, which another node's may equal.
-            let holder = match &broker {
-                Broker::Redis(redis) => redis.node(),
-                Broker::Journal(_) => &name,
-            };
             let limit = config.limits.event.as_usize();
             let (broker, store) = (broker.clone(), store.clone());
             let (telemetry, clock) = (telemetry.clone(), clock.clone());
-            let source = Flext::new(source.clone(), holder, limit, broker, store, telemetry, clock);
+            let source =
+                Flext::new(source.clone(), &holder, limit, broker, store, telemetry, clock);
             background.spawn(source.run(serving.clone()));
         }
         if config.host.publish {
@@ -170,6 +177,7 @@ impl App {
         background.spawn(projections.run(lease, serving.clone()));
         background.spawn(cluster.run(serving.clone()));
         background.spawn(drain.clone().run(serving.clone()));
+        background.spawn(instances.run(serving.clone()));
         background.spawn(watch_revocations(store, access, connections, serving.clone()));
         let options = server::Options {
             max_connections: config.limits.connections,

@@ -23,7 +23,7 @@ use crate::{
     auth,
     broker::journal,
     bytesize::ByteSize,
-    http, hub,
+    http, hub, instances,
     limits::Limits,
     logging,
     projections::{self, Fault, Plan},
@@ -57,6 +57,8 @@ pub struct Config {
     pub journal: journal::Config,
     /// `[hub]`
     pub hub: hub::Config,
+    /// `[instances]`
+    pub instances: instances::Config,
     /// `[series]`
     pub series: series::Config,
     /// `[auth]`
@@ -232,6 +234,13 @@ impl Config {
             );
             return Some(("listen", message));
         }
+        if self.instances.max > self.journal.latest_keys {
+            let message = format!(
+                "must be at most journal.latest_keys ({}), or instances would be lost",
+                self.journal.latest_keys
+            );
+            return Some(("instances.max", message));
+        }
         if self.data.as_os_str().is_empty() {
             return Some(("data", "must name a folder".to_owned()));
         }
@@ -244,6 +253,7 @@ impl Config {
             ("journal.latest_keys", journal.latest_keys),
             ("journal.max_topics", journal.max_topics),
             ("hub.latest_keys", self.hub.latest_keys),
+            ("instances.max", self.instances.max),
             ("series.max_series", series.max_series),
             ("series.max_per_topic", series.max_per_topic),
             ("limits.batch", limits.batch),
@@ -259,6 +269,8 @@ impl Config {
         let spans = [
             ("journal.max_age", journal.max_age, Span::seconds(1)),
             ("journal.queue_timeout", journal.queue_timeout, MOMENT),
+            ("instances.interval", self.instances.interval, Span::seconds(1)),
+            ("instances.forget_after", self.instances.forget_after, Span::seconds(60)),
             ("series.save_every", series.save_every, Span::seconds(1)),
             ("host.interval", self.host.interval, sources::LEAST_INTERVAL),
             ("http.header_timeout", http.header_timeout, MOMENT),

@@ -9,6 +9,7 @@ mod farewell;
 mod handshake;
 mod history;
 mod inbox;
+mod instances;
 mod nodes;
 mod operations;
 mod outbox;
@@ -31,7 +32,7 @@ use axum::{
     Router,
     extract::Request,
     middleware,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use http::{HeaderName, HeaderValue, Method, header};
 use tokio_util::task::TaskTracker;
@@ -47,6 +48,7 @@ use tower_http::{
     trace::{DefaultOnResponse, TraceLayer},
 };
 
+use self::compat::timetracker;
 pub use self::{
     config::{Config, Origin},
     credentials::{Caller, GatherError},
@@ -58,6 +60,7 @@ use crate::{
     broker::Broker,
     cluster::Cluster,
     hub::Hub,
+    instances::Instances,
     limits::Limits,
     projections::Projections,
     series::Series,
@@ -82,6 +85,8 @@ pub struct Services {
     pub access: Access,
     /// Who receives events.
     pub connections: Connections,
+    /// Who publishes.
+    pub instances: Instances,
     /// What is counted.
     pub telemetry: Telemetry,
     /// What time it is.
@@ -134,6 +139,7 @@ pub fn router(state: AppState) -> Router {
     let compressed = Router::new()
         .route("/api/v1/history", get(history::history))
         .route("/api/v1/topics", get(topics::topics))
+        .route("/api/v1/instances", get(instances::list))
         .route("/api/v1/series", get(series::list))
         .route("/api/v1/series/query", get(series::query))
         .route("/api/v1/connections", get(nodes::connections))
@@ -144,8 +150,15 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/publish", post(publish::publish))
         .route("/api/{app}/metrics", post(compat::metrics))
         .route("/api/{app}/events", post(compat::events))
+        .route("/api/v1/register", post(timetracker::register))
+        .route("/api/v1/validate", post(timetracker::validate))
+        .route("/api/v1/heartbeat", post(timetracker::heartbeat))
+        .route("/api/v1/data", post(timetracker::data))
         .layer(decompression);
     Router::new()
+        .route("/api/v1/status", get(timetracker::status))
+        .route("/api/v1/instances/{app}/{id}", delete(instances::forget))
+        .route("/api/v1/instances/{app}/{id}/key", post(instances::rotate_key))
         .route("/api/v1/tickets", post(sessions::ticket))
         .route("/api/v1/session", get(sessions::whoami).post(sessions::begin).delete(sessions::end))
         .route("/api/v1/nodes", get(nodes::nodes))

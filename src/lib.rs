@@ -19,6 +19,7 @@ pub mod http;
 pub mod hub;
 pub mod id;
 pub mod ingest;
+pub mod instances;
 pub mod lease;
 pub mod limits;
 pub mod logging;

@@ -21,6 +21,8 @@ pub struct Telemetry {
     pub refusals: Family<CodeLabel, Counter>,
     /// Parts of accepted requests that could not be kept, by kind.
     pub dropped: Family<CodeLabel, Counter>,
+    /// Instances in the registry, by state.
+    pub instances: Family<CodeLabel, Gauge>,
     /// Events stored.
     pub events_stored: Counter,
     /// Events that were stored before and not again.
@@ -110,6 +112,8 @@ pub enum Limit {
     Topics,
     /// Keys of one topic in `latest`.
     LatestKeys,
+    /// Instances in the registry.
+    Instances,
 }
 
 impl Limit {
@@ -132,6 +136,7 @@ impl Limit {
             Limit::PublishQueue => "publish_queue",
             Limit::Topics => "topics",
             Limit::LatestKeys => "latest_keys",
+            Limit::Instances => "instances",
         }
     }
 }
@@ -162,6 +167,8 @@ pub enum Dropped {
     Field,
     /// One of several points.
     Point,
+    /// An instance for which the registry has no room.
+    Instance,
 }
 
 impl Dropped {
@@ -172,6 +179,7 @@ impl Dropped {
             Dropped::Timestamp => "timestamp",
             Dropped::Field => "field",
             Dropped::Point => "point",
+            Dropped::Instance => "instance",
         }
     }
 }
@@ -213,6 +221,7 @@ impl Telemetry {
                 "dropped",
                 "Parts of accepted requests that could not be kept, by kind"
             ),
+            instances: metric!("instances", "Instances in the registry, by state"),
             events_stored: metric!("events_stored", "Events stored"),
             events_duplicate: metric!("events_duplicate", "Events that had been stored before"),
             publish_failures: metric!("publish_failures", "Batches that could not be stored"),
@@ -255,6 +264,11 @@ impl Telemetry {
     /// Counts parts of a request that could not be kept.
     pub fn dropped(&self, what: Dropped, count: usize) {
         self.dropped.get_or_create(&CodeLabel { code: what.name() }).inc_by(count as u64);
+    }
+
+    /// How many instances are in `state`.
+    pub fn instances(&self, state: &'static str) -> Gauge {
+        self.instances.get_or_create_owned(&CodeLabel { code: state })
     }
 
     /// Counts one gap said for `reason`.

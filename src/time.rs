@@ -68,6 +68,23 @@ pub fn parse_rfc3339(text: &str) -> Result<Millis, TimeError> {
     Ok(u64::try_from(time.as_millisecond()).unwrap_or(0))
 }
 
+/// A moment that is written in RFC 3339 wherever it is stored or shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub Millis);
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&rfc3339(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_rfc3339(&text).map(Self).map_err(de::Error::custom)
+    }
+}
+
 /// A text that is no time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a time: write RFC 3339 with a zone, such as 2026-11-20T12:00:00Z")]

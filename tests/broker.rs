@@ -96,6 +96,7 @@ contract!(
     retention_by_size_trims_the_oldest,
     a_reader_that_follows_sees_each_event_of_many_publishers_once_and_in_order,
     too_many_topics_refuse_the_batch_whole,
+    the_newest_values_of_the_hubs_own_topics_outlive_the_limit_of_topics,
     a_full_queue_says_so,
     a_closed_broker_refuses_and_holds_what_it_took,
 );
@@ -411,6 +412,22 @@ async fn too_many_topics_refuse_the_batch_whole(mut fixture: Fixture) {
     broker.maintain().await;
     assert_eq!(broker.publish(numbered("e", 0..1)).await.unwrap().offsets, [4]);
     assert_eq!(broker.trimmed_through(&filter(&["a"])).await.unwrap(), 3);
+}
+
+async fn the_newest_values_of_the_hubs_own_topics_outlive_the_limit_of_topics(
+    mut fixture: Fixture,
+) {
+    fixture.config.max_topics = 2;
+    let broker = fixture.open().await;
+    let known =
+        vec![event("hub.x", "s", "1", Some("k"), "1"), event("a", "s", "1", Some("k"), "1")];
+    broker.publish(known).await.unwrap();
+    fixture.clock.set(START + 3_601_000);
+    broker.maintain().await;
+    broker.publish(numbered("b", 0..1)).await.unwrap();
+    let latest = broker.latest(&filter(&["hub.*", "*"])).await.unwrap();
+    let topics: Vec<_> = latest.records().map(|record| record.topic().to_owned()).collect();
+    assert_eq!(topics, ["hub.x", "b"]);
 }
 
 async fn a_full_queue_says_so(mut fixture: Fixture) {

@@ -15,6 +15,7 @@ mod docs;
 mod drain;
 mod floors;
 mod golden;
+mod instances;
 mod latest;
 mod limits;
 mod producers;

@@ -1,3 +1,4 @@
 //! Programs that were written for other servers, as they are, against a real hub.
 
 mod locanext;
+mod timetracker;

@@ -45,6 +45,11 @@ impl Reader {
         self
     }
 
+    /// Everything up to here was given or does not match.
+    pub fn reached(&self) -> Offset {
+        self.at
+    }
+
     /// Waits for what comes next. When the wait is broken off, nothing is skipped.
     pub async fn next(&mut self) -> Result<Delivery, ReadError> {
         let mut tail = self.broker.tail();

@@ -1,6 +1,8 @@
 //! Paths of programs that were written for another server: they change their address and their
 //! credentials, and nothing else.
 
+pub(super) mod timetracker;
+
 use axum::{
     Json,
     body::Body,

@@ -15,6 +15,7 @@ use crate::{
     auth::AuthError,
     broker::{PublishError, ReadError},
     ingest::Refusal,
+    instances::{InstanceError, KeyError},
     redis,
     series::QueryError,
     telemetry::{Limit, Telemetry},
@@ -63,6 +64,7 @@ kinds! {
     CROSS_ORIGIN = FORBIDDEN "cross_origin" "The session is for this hub's own pages";
     FOREIGN_ORIGIN = FORBIDDEN "foreign_origin" "Pages of this origin may not use the hub";
     NOT_FOUND = NOT_FOUND "not_found" "There is nothing here";
+    UNKNOWN_INSTANCE = NOT_FOUND "unknown_instance" "There is no such instance";
     METHOD = METHOD_NOT_ALLOWED "method_not_allowed" "This is not for that method";
     BODY_TIMEOUT = REQUEST_TIMEOUT "body_timeout" "The body took too long", retryable;
     EPOCH_CHANGED = GONE "epoch_changed" "The position belongs to another log";
@@ -74,6 +76,7 @@ kinds! {
     EMPTY_BATCH = UNPROCESSABLE_ENTITY "empty_batch" "The batch is empty";
     INVALID_EVENT = UNPROCESSABLE_ENTITY "invalid_event" "Some events cannot be taken";
     TOO_MANY_TOPICS = UNPROCESSABLE_ENTITY "too_many_topics" "The log holds no more topics";
+    TOO_MANY_INSTANCES = UNPROCESSABLE_ENTITY "too_many_instances" "The registry holds no more instances";
     UPGRADE = UPGRADE_REQUIRED "upgrade_required" "This is for a WebSocket";
     TOO_MANY_CONNECTIONS = TOO_MANY_REQUESTS "too_many_connections" "Too many connections", retryable;
     INTERNAL = INTERNAL_SERVER_ERROR "internal" "The hub made a mistake";
@@ -274,6 +277,31 @@ impl From<PublishError> for Problem {
             PublishError::TooManyTopics { limit } => Self::new(&TOO_MANY_TOPICS, detail)
                 .with("limit", json!({"name": Limit::Topics.name(), "allowed": limit})),
             PublishError::Closed => Self::not_accepting(),
+        }
+    }
+}
+
+impl From<InstanceError> for Problem {
+    fn from(error: InstanceError) -> Self {
+        let detail = error.to_string();
+        match error {
+            InstanceError::Unknown => Self::new(&UNKNOWN_INSTANCE, "register it first"),
+            InstanceError::Full { limit } => Self::new(&TOO_MANY_INSTANCES, detail)
+                .with("limit", json!({"name": Limit::Instances.name(), "allowed": limit})),
+            InstanceError::Unwritable(_) => Self::new(&INTERNAL, detail),
+            InstanceError::Publish(error) => error.into(),
+        }
+    }
+}
+
+impl From<KeyError> for Problem {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Instance(error) => error.into(),
+            error => {
+                tracing::error!(%error, "the key of an instance cannot be made or taken back");
+                Self::unavailable("keys cannot be made or taken back at present")
+            }
         }
     }
 }

@@ -104,6 +104,15 @@ impl Server {
             connections,
             terms,
             tasks: TaskTracker::new(),
+            instances: Instances::new(
+                config.instances,
+                "n1",
+                broker.clone(),
+                store.clone(),
+                clock.clone(),
+                telemetry.clone(),
+            )
+            .unwrap(),
             hub,
             broker,
             cluster: Cluster::alone(node),

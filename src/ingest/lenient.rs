@@ -3,7 +3,8 @@
 
 use std::borrow::Cow;
 
-use super::{Refusal, parts};
+use super::{Losses, Refusal, parts};
+use crate::telemetry::Dropped;
 
 /// A body that JSON readers can read.
 #[derive(Debug)]
@@ -12,6 +13,17 @@ pub struct Lenient<'a> {
     pub text: Cow<'a, str>,
     /// How many numbers became null.
     pub nulled: usize,
+}
+
+impl Lenient<'_> {
+    /// What was lost by it.
+    pub fn losses(&self) -> Losses {
+        let mut losses = Losses::default();
+        losses.add(Dropped::Number, self.nulled, || {
+            "a number that JSON cannot say (NaN, Infinity, 1e999) is now null".to_owned()
+        });
+        losses
+    }
 }
 
 /// Reads `body`, which may still be no JSON at all.

@@ -55,10 +55,7 @@ pub fn read(
     parts::object(whole).map_err(|fault| refuse(None, fault))?;
     let body: Body<'_> =
         serde_json::from_str(whole.get()).map_err(|_| refuse(None, Fault::Repeated))?;
-    let mut losses = Losses::default();
-    losses.add(Dropped::Number, lenient.nulled, || {
-        "a number that JSON cannot say (NaN, Infinity, 1e999) is now null".to_owned()
-    });
+    let mut losses = lenient.losses();
     let source = body.source.map(|raw| text_of(raw).and_then(attribute_of)).transpose();
     let source = source.unwrap_or_else(|fault| {
         losses.note(Dropped::Field, || format!("`source` {fault}"));
@@ -155,10 +152,12 @@ mod tests {
 
     #[test]
     fn what_only_spoils_itself_is_told_and_the_rest_kept() {
+        let long = format!("\"{}\"", "x".repeat(3000));
         for (timestamp, told) in [
             ("\"yesterday\"", "\"yesterday\" is no time"),
             ("17", "not a number"),
             ("\"\\ud800\"", "escape"),
+            (long.as_str(), "xxx"),
         ] {
             let body = format!(r#"{{"source":[1],"timestamp":{timestamp},"metrics":{{}}}}"#);
             let (event, losses) = read(Kind::Metrics, &body).unwrap();
@@ -166,7 +165,8 @@ mod tests {
             let told_all = serde_json::to_value(&losses).unwrap();
             assert_eq!((&told_all["field"], &told_all["timestamp"]), (&1.into(), &1.into()));
             assert!(told_all["reasons"].to_string().contains("must be a string, not an array"));
-            assert!(told_all["reasons"][1].as_str().unwrap().contains(told), "{losses:?}");
+            let reason = told_all["reasons"][1].as_str().unwrap();
+            assert!(reason.contains(told) && reason.len() <= 200, "{losses:?}");
         }
     }
 

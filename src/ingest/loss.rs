@@ -13,6 +13,8 @@ pub struct Losses {
 
 /// So many are named; all are counted.
 const MOST_NAMED: usize = 20;
+/// The longest reason, in characters: it may quote what was sent.
+const LONGEST: usize = 200;
 
 impl Losses {
     /// Counts one, and says where it stood and why it could not be kept.
@@ -30,7 +32,7 @@ impl Losses {
             None => self.counts.push((what, count)),
         }
         if self.named.len() < MOST_NAMED {
-            self.named.push(reason());
+            self.named.push(reason().chars().take(LONGEST).collect());
         }
     }
 

@@ -35,17 +35,19 @@ pub(super) fn utc(written: Written) -> Option<Box<str>> {
 ///
 /// Zones lie whole quarters of an hour from UTC. The one taken is that in which the newest time
 /// lies less than a quarter of an hour before its arrival: what happened cannot have happened
-/// later, and what was kept for an outage is sent soon after its end. So the error is how long
-/// the newest had waited, to the quarter of an hour, and the distances between them are kept.
+/// later, but for a minute that the clocks may differ, and what was kept for an outage is sent
+/// soon after its end. So the error is how long the newest had waited, to the quarter of an hour,
+/// and the distances between them are kept.
 pub(super) fn guess_zone(
     times: impl Iterator<Item = DateTime>,
     received: Millis,
 ) -> Option<Offset> {
     const QUARTER: i64 = 15 * 60;
+    const MINUTE: i64 = 60;
     const ZONES: std::ops::RangeInclusive<i64> = -12 * 3600..=14 * 3600;
     let newest = Offset::UTC.to_timestamp(times.max()?).ok()?;
     let ahead = newest.as_second().checked_sub(i64::try_from(received / 1000).ok()?)?;
-    let east = -(-ahead).div_euclid(QUARTER) * QUARTER; // rounded up
+    let east = -(MINUTE - ahead).div_euclid(QUARTER) * QUARTER; // rounded up
     let east = ZONES.contains(&east).then(|| i32::try_from(east).ok())??;
     Offset::from_seconds(east).ok()
 }
@@ -145,8 +147,8 @@ mod tests {
                 ["2026-03-01T06:59:59-05:00", "2026-03-01T01:00:00-05:00"],
             ),
             (
-                ["2026-02-20T00:00:00", "2026-03-01T12:00:00"],
-                ["2026-02-20T00:00:00+00:00", "2026-03-01T12:00:00+00:00"],
+                ["2026-02-20T00:00:00", "2026-03-01T12:00:59"],
+                ["2026-02-20T00:00:00+00:00", "2026-03-01T12:00:59+00:00"],
             ),
         ] {
             assert_eq!(guessed(&texts, received).unwrap(), want);

@@ -83,6 +83,11 @@ impl<'a> Message<'a> {
         named("app_identifier", self.0.app_identifier, parse)
     }
 
+    /// The application, which must be named.
+    pub fn needed_app(&self) -> Result<AppName, Refusal> {
+        self.app()?.ok_or_else(|| refuse(Some("app_identifier"), Fault::Missing))
+    }
+
     /// The instance, if it is named.
     pub fn instance(&self) -> Result<Option<InstanceId>, Refusal> {
         let parse = |text: Cow<'_, str>| InstanceId::parse(&text).map_err(Fault::from);

@@ -76,36 +76,36 @@ impl Flext {
     /// Asks and publishes while the lease is this node's, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut is_failing = false;
-        loop {
-            let ended = tokio::select! {
-                () = stop.cancelled() => return,
-                ended = self.serve(&stop, &mut is_failing) => ended,
-            };
-            let Err(error) = ended else { return };
+        while let Err(error) = self.serve(&stop, &mut is_failing).await {
             if matches!(error, Ended::Lease(ConsumerError::Lost)) {
                 tracing::info!(source = %self.config.name, "another node asks this source now");
             } else if !std::mem::replace(&mut is_failing, true) {
                 tracing::warn!(source = %self.config.name, %error, "a source cannot be served; trying again");
             }
-            sleep(AGAIN).await;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(AGAIN) => {}
+            }
         }
     }
 
-    /// One term of the lease; Ok when it was given back because of `stop`.
+    /// One term of the lease; Ok when it ended because of `stop`.
     async fn serve(&self, stop: &CancellationToken, is_failing: &mut bool) -> Result<(), Ended> {
-        let mut held = self.lease.hold().await?;
+        let mut held = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            held = self.lease.hold() => held?,
+        };
         *is_failing = false;
         let fence = held.fence().clone();
-        let ended = tokio::select! {
-            biased;
-            () = stop.cancelled() => Ok(()),
-            lost = held.keep() => lost.map(|never| match never {}).map_err(Ended::from),
-            ended = self.ask(&fence) => ended.map(|never| match never {}),
-        };
-        if ended.is_ok() {
-            held.release().await?;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Err(lost) = held.keep() => return Err(lost.into()),
+            Err(ended) = self.ask(&fence) => return Err(ended),
         }
-        ended
+        if let Err(error) = held.release().await {
+            tracing::debug!(source = %self.config.name, %error, "the lease was not given back");
+        }
+        Ok(())
     }
 
     /// Asks again and again.
@@ -159,7 +159,7 @@ impl Flext {
         let trouble = board.take(answers, &self.telemetry);
         self.tell(board, trouble);
         if let Some(daemon) = daemon.as_ref().filter(|_| has_answered) {
-            followed.follow(daemon, board.running());
+            followed.follow(daemon, &board.running());
         } else {
             // What was open on a connection that is dead, would never end.
             (*daemon, *followed) = (None, Followed::default());

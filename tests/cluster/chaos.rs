@@ -172,6 +172,10 @@ async fn run(mut dice: Dice, faults: &[Fault], count: u64) -> String {
     // What the log holds, as if it were a subscription that was promised nothing.
     evidence.seen.push(Seen { name: "history".into(), filter, after: 0, through: 0, steps });
     let faults = evidence.judge();
+    if !faults.is_empty() {
+        println!("{faults:?}");
+        cluster.leave_evidence().await;
+    }
     let gaps = evidence.seen.iter().flat_map(|seen| &seen.steps);
     let gaps = gaps.filter(|step| matches!(step, Step::Gap { .. })).count();
     assert_eq!(
@@ -199,6 +203,22 @@ impl Cluster {
 
     fn log(&self) -> String {
         self.nodes.iter().flatten().next().map_or(String::new(), Process::log)
+    }
+
+    /// Prints what the log consists of, and all that nodes and Redis wrote; shown when a test fails.
+    async fn leave_evidence(&self) {
+        let meta: Vec<String> = self.redis.ask(&["HGETALL", "{pulsehub}:meta"]).await;
+        println!("meta {meta:?}");
+        let keys: Vec<String> = self.redis.ask(&["KEYS", "{pulsehub}:ids:*"]).await;
+        for key in keys {
+            let ids: u64 = self.redis.ask(&["HLEN", &key]).await;
+            println!("{key} has {ids} ids");
+        }
+        let log = ["XRANGE", "{pulsehub}:log", "-", "+"];
+        let entries: Vec<(String, redis::Value)> = self.redis.ask(&log).await;
+        let entries: Vec<String> = entries.into_iter().map(|(id, _)| id).collect();
+        println!("entries {}", entries.join(" "));
+        println!("{}\n{}", self.home.log(), self.redis.log());
     }
 
     async fn suffer(&mut self, fault: Fault, dice: &mut Dice) {

@@ -4,6 +4,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::{
+    eventually,
     hub::TestHub,
     program::{guide, python, variables},
 };
@@ -58,6 +59,22 @@ async fn the_exporter_works_unmodified_and_all_of_it_is_there_after_a_restart() 
     let odd = json!({"test": true, "ratio": null, "most": null, "name": "x", "list": [[1]], "none": null});
     assert_eq!(events[8]["data"]["metrics"], odd);
     hub.metric_becomes("pulsehub_dropped_total{code=\"number\"}", 2.0).await;
+}
+
+#[tokio::test]
+async fn each_number_is_a_series_named_after_its_group() {
+    let hub = TestHub::start().await;
+    let body = r#"{"metrics":{"user_metrics":{"active_users":15,"name":"x"},"test":true}}"#;
+    assert_eq!(post(&hub, "/api/locanext/metrics", &["**"], body).await.0, 200);
+    let names = eventually("the series", async || {
+        let request = hub.http().get(hub.url("/api/v1/series?prefix=locanext."));
+        let answer = request.bearer_auth(hub.token("r", &["**"])).send().await.unwrap();
+        let text = answer.text().await.unwrap();
+        text.contains("locanext.test").then_some(text)
+    })
+    .await;
+    assert!(names.contains("\"locanext.user_metrics.active_users\""), "{names}");
+    assert!(!names.contains("user_metrics.name"), "{names}");
 }
 
 #[tokio::test]

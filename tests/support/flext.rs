@@ -15,13 +15,18 @@ use pulsehub::sources::flext_proto::{
     flext_service_server::{FlextService, FlextServiceServer},
 };
 use tokio::{runtime::Runtime, sync::broadcast};
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{
+    Request, Response, Status,
+    transport::{Identity, Server, ServerTlsConfig},
+};
 
 /// A daemon on a port of its own; killed when dropped.
 pub(crate) struct FakeDaemon {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
     running: Option<Runtime>,
+    /// Its certificate and key, if it speaks TLS.
+    identity: Option<(String, String)>,
 }
 
 /// What the daemon shows, and what it has seen.
@@ -53,6 +58,16 @@ pub(crate) enum Mood {
 
 impl FakeDaemon {
     pub(crate) fn start() -> Self {
+        Self::with(None)
+    }
+
+    /// A daemon that speaks TLS, with a certificate of its own making.
+    pub(crate) fn start_with_tls() -> Self {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        Self::with(Some((made.cert.pem(), made.signing_key.serialize_pem())))
+    }
+
+    fn with(identity: Option<(String, String)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stats = SystemStats {
             active_pipelines: 3,
@@ -73,13 +88,20 @@ impl FakeDaemon {
             followed: Vec::new(),
         };
         let address = listener.local_addr().unwrap();
-        let mut daemon = Self { address, state: Arc::new(Mutex::new(state)), running: None };
+        let state = Arc::new(Mutex::new(state));
+        let mut daemon = Self { address, state, running: None, identity };
         daemon.serve(listener);
         daemon
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.identity.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// The certificate of one that speaks TLS, in PEM.
+    pub(crate) fn certificate(&self) -> &str {
+        &self.identity.as_ref().unwrap().0
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -110,10 +132,15 @@ impl FakeDaemon {
             .unwrap();
         listener.set_nonblocking(true).unwrap();
         let service = FlextServiceServer::new(Service(Arc::clone(&self.state)));
+        let mut server = Server::builder();
+        if let Some((certificate, key)) = &self.identity {
+            let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+            server = server.tls_config(tls).unwrap();
+        }
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             let incoming = tonic::transport::server::TcpIncoming::from(listener);
-            Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
+            server.add_service(service).serve_with_incoming(incoming).await.unwrap();
         });
         self.running = Some(runtime);
     }

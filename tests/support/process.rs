@@ -105,6 +105,11 @@ impl Home {
         tokio::task::spawn_blocking(|| output(command)).await.unwrap()
     }
 
+    /// All that its hubs wrote about themselves.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
     /// Where the log and the store are.
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")

@@ -258,7 +258,8 @@ impl Writer {
         Ok(dropped == IDS_STEP)
     }
 
-    /// At the limit of topics, those that hold nothing any more make room.
+    /// At the limit of topics, those that hold nothing any more make room. The hub's own stay: their
+    /// newest values, such as the registry of instances, outlive retention.
     fn forget_topics(&mut self, _: Millis) -> rusqlite::Result<bool> {
         let shared = self.shared.clone();
         let empty: HashMap<TopicId, Offset> = {
@@ -267,7 +268,8 @@ impl Writer {
                 return Ok(false);
             }
             let is_empty = |(id, state): (TopicId, &super::topics::TopicState)| {
-                (state.info.events == 0).then_some((id, state.info.trimmed_through))
+                let is_empty = state.info.events == 0 && !state.info.topic.is_reserved();
+                is_empty.then_some((id, state.info.trimmed_through))
             };
             topics.iter().filter_map(is_empty).collect()
         };

@@ -60,7 +60,9 @@ impl Topics {
 
     /// Topics that hold nothing any more.
     pub(super) fn empty(&self) -> impl Iterator<Item = &Topic> {
-        self.by_name.iter().filter(|(_, numbers)| numbers.events == 0).map(|(topic, _)| topic)
+        let all = self.by_name.iter();
+        all.filter(|(topic, numbers)| numbers.events == 0 && !topic.is_reserved())
+            .map(|(topic, _)| topic)
     }
 
     pub(super) fn matching(&self, filter: &TopicFilter) -> Vec<&Topic> {

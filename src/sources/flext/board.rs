@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Value, json};
 
 use super::{
-    daemon::Answers,
+    daemon::{Answers, LISTED},
     proto::ExecutionUpdate,
     record::{self, Execution},
 };
@@ -46,6 +46,9 @@ pub(super) struct Draft {
     key: Option<String>,
     data: Value,
 }
+
+/// Values of the log that are compared with the daemon's first answers.
+const REMEMBERED: usize = 10 * LISTED;
 
 const ALL: [What; 4] = [What::Stats, What::Health, What::Executions, What::Source];
 
@@ -102,7 +105,8 @@ impl Board {
             stored: HashMap::new(),
         };
         let latest = broker.latest(&filter).await?;
-        latest.records().for_each(|record| board.remember(record));
+        // The newest are those that the daemon may still list.
+        latest.records().rev().for_each(|record| board.remember(record));
         board.state = board.stored.get(&(What::Source, Some(board.name.to_string()))).cloned();
         Ok(board)
     }
@@ -111,6 +115,9 @@ impl Board {
     fn remember(&mut self, record: Record<'_>) {
         let found = self.topics.iter().find(|(_, topic)| topic.as_str() == record.topic());
         let Some((&what, _)) = found else { return };
+        if what == What::Executions && self.stored.len() >= REMEMBERED {
+            return;
+        }
         let key = record.key().and_then(|key| serde_json::from_slice::<String>(key).ok());
         let Ok(data) = serde_json::from_slice::<Value>(record.data()) else { return };
         self.stored.insert((what, key), data);
@@ -176,9 +183,9 @@ impl Board {
     }
 
     /// The ids of the executions that are under way.
-    pub(super) fn running(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn running(&self) -> Vec<&str> {
         let running = self.executions.values().filter(|execution| execution.is_running());
-        running.map(|execution| &*execution.id)
+        running.map(|execution| &*execution.id).collect()
     }
 
     /// Shows how the source is; whether that is news. `since` moves when it fails or is well again.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tokio::{
     sync::mpsc,
-    task::{Id, JoinError, JoinSet},
+    task::{AbortHandle, Id, JoinError, JoinSet},
 };
 use tonic::{Code, Status};
 
@@ -13,7 +13,8 @@ use super::{daemon::Daemon, proto::ExecutionUpdate};
 /// The streams that are open. Dropping it ends them.
 pub(super) struct Followed {
     streams: JoinSet<Result<(), Status>>,
-    ids: HashMap<Id, String>,
+    /// Which execution each task follows.
+    ids: HashMap<Id, (String, AbortHandle)>,
     sender: mpsc::Sender<(String, ExecutionUpdate)>,
     updates: mpsc::Receiver<(String, ExecutionUpdate)>,
     /// Whether the daemon has such streams at all.
@@ -34,16 +35,21 @@ impl Default for Followed {
 }
 
 impl Followed {
-    /// Follows those of `running` that are not followed yet.
-    pub(super) fn follow<'a>(&mut self, daemon: &Daemon, running: impl Iterator<Item = &'a str>) {
+    /// Follows those that are `running`, and no others: a daemon may keep a stream open for ever.
+    pub(super) fn follow(&mut self, daemon: &Daemon, running: &[&str]) {
+        for (id, task) in self.ids.values() {
+            if !running.contains(&&**id) {
+                task.abort();
+            }
+        }
         for id in running {
             if !self.is_offered || self.ids.len() >= MOST {
                 return;
             }
-            if self.ids.values().all(|followed| followed != id) {
-                let stream = follow_one(daemon.clone(), id.to_owned(), self.sender.clone());
+            if self.ids.values().all(|(followed, _)| followed != id) {
+                let stream = follow_one(daemon.clone(), (*id).to_owned(), self.sender.clone());
                 let task = self.streams.spawn(stream);
-                self.ids.insert(task.id(), id.to_owned());
+                self.ids.insert(task.id(), ((*id).to_owned(), task));
             }
         }
     }
@@ -66,8 +72,8 @@ impl Followed {
             Ok((task, ended)) => (task, ended),
             Err(error) => (error.id(), Ok(())),
         };
-        let id = self.ids.remove(&task).unwrap_or_default();
-        let Err(status) = ended else { return };
+        let followed = self.ids.remove(&task);
+        let (Some((id, _)), Err(status)) = (followed, ended) else { return };
         tracing::debug!(execution = id, %status, "an execution is not followed any more");
         if status.code() == Code::Unimplemented {
             self.is_offered = false;

@@ -107,7 +107,8 @@ impl Execution {
 
     /// Takes in what it said of itself.
     pub(super) fn update(&mut self, update: proto::ExecutionUpdate) {
-        if update.status != 0 {
+        // What was said before it ended may be heard after that.
+        if update.status != 0 && self.finished_at.is_none() {
             self.status = status(update.status);
         }
         self.updates += 1;
@@ -192,6 +193,15 @@ mod tests {
         assert_eq!((&*execution.status, execution.updates), ("failed", 2));
         let again = Execution::new(listed, Some(&execution));
         assert_eq!((again.updates, again.update.unwrap().progress), (2, 0.5));
+    }
+
+    #[test]
+    fn an_execution_that_has_ended_did_not_run_again_because_of_a_late_word() {
+        let finished_at = at(9);
+        let listed = proto::Execution { status: 3, finished_at, ..Default::default() };
+        let mut execution = Execution::new(listed, None);
+        execution.update(proto::ExecutionUpdate { status: 2, ..Default::default() });
+        assert_eq!((&*execution.status, execution.updates), ("success", 1));
     }
 
     #[test]

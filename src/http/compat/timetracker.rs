@@ -1,0 +1,247 @@
+//! TimeTracker's metrics server: its instances register, send heartbeats and tell how they are used.
+//!
+//! The client takes nothing but 200 or 201 with a JSON object that is not empty for success.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::count;
+use crate::{
+    auth::Principal,
+    http::{AppState, Caller, Problem, body, publish},
+    ingest::{self, AppName, InstanceId, Losses, lenient, timetracker::Message},
+    instances::{InstanceError, is_of_another},
+    position::Position,
+    telemetry::Dropped,
+    topic::PatternToken,
+};
+
+/// `POST /api/v1/register`: an instance says who it is, each time it starts.
+///
+/// The client keeps a `token` it is given in a file and never shows it again, so it gets none.
+pub(in crate::http) async fn register(
+    State(state): State<AppState>,
+    Caller(principal): Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let read = take(&state, &headers, body, |message, losses, state| {
+        let app = message.needed_app().map_err(|refusal| publish::refused(refusal, state))?;
+        let id = message.instance().map_err(|refusal| publish::refused(refusal, state))?;
+        Ok((app, id, message.registration(losses)))
+    });
+    let ((app, id, said), dropped) = read.await?;
+    // Who has no name yet is given one.
+    let id = match id {
+        Some(id) => id,
+        None => InstanceId::parse(&ingest::new_id())
+            .map_err(|error| Problem::bad_request(error.to_string()))?,
+    };
+    check_may_speak(&principal, &app, &id)?;
+    let (record, is_new) = state.instances.register(&app, &id, said).await?;
+    count(&dropped, &state);
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    let mut answer = json!({
+        "status": if is_new { "registered" } else { "updated" },
+        "instance_id": id,
+        "app_identifier": app,
+        "state": record.pulse.state,
+        "interval_s": record.pulse.interval_s,
+    });
+    tell(&mut answer, &dropped);
+    Ok((status, Json(answer)).into_response())
+}
+
+/// `POST /api/v1/validate`: no licence is ever required.
+pub(in crate::http) async fn validate(
+    State(state): State<AppState>,
+    _: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Problem> {
+    take(&state, &headers, body, |_, _, _| Ok(())).await?;
+    Ok(Json(json!({"valid": true, "license_required": false})))
+}
+
+/// `POST /api/v1/heartbeat`, which names nothing but the instance.
+///
+/// One that is not known, because it was forgotten, does not register again before it is restarted.
+/// So it is taken in anew, without a registration, where the credentials leave no doubt whose it is.
+pub(in crate::http) async fn heartbeat(
+    State(state): State<AppState>,
+    Caller(principal): Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Problem> {
+    let read = take(&state, &headers, body, |message, _, state| {
+        let refused = |refusal| publish::refused(refusal, state);
+        Ok((message.app().map_err(refused)?, message.needed_instance().map_err(refused)?))
+    });
+    let ((named, id), _) = read.await?;
+    let apps = match named {
+        Some(app) => vec![app],
+        None => apps_of(&state, &principal, &id)?,
+    };
+    apps.iter().try_for_each(|app| check_may_speak(&principal, app, &id))?;
+    let records = state.instances.heartbeat(&apps, &id).await?;
+    let record = records.first().ok_or(InstanceError::Unknown)?;
+    Ok(Json(json!({
+        "status": "ok",
+        "instance_id": id,
+        "state": record.pulse.state,
+        "interval_s": record.pulse.interval_s,
+        "registered": record.registration.is_some(),
+    })))
+}
+
+/// `POST /api/v1/data`: points of usage, also those kept while the hub was away.
+pub(in crate::http) async fn data(
+    State(state): State<AppState>,
+    Caller(principal): Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Problem> {
+    let caller = Arc::clone(&principal);
+    let read = take(&state, &headers, body, move |message, losses, state| {
+        let refused = |refusal| publish::refused(refusal, state);
+        let id = message.needed_instance().map_err(refused)?;
+        let app = match message.app().map_err(refused)? {
+            Some(app) => app,
+            None => {
+                apps_of(state, &caller, &id)?.into_iter().next().ok_or(InstanceError::Unknown)?
+            }
+        };
+        let (now, bounds) = (state.clock.now(), publish::bounds(state));
+        let events = message.usage(&app, &id, now, &bounds, losses).map_err(refused)?;
+        Ok((app, id, events))
+    });
+    let ((app, id, mut events), mut dropped) = read.await?;
+    check_is_not_of_another(&principal, &app, &id)?;
+    publish::check_grants(&principal, &events)?;
+    let points = events.len();
+    let mut answer = json!({"status": "ok", "accepted": 0, "duplicates": 0});
+    if points > 0 {
+        // With the points in one batch: what proves that an instance lives is what was stored.
+        match state.instances.sent_data(&app, &id) {
+            Ok(sign) => events.extend(sign),
+            Err(error) => dropped.note(Dropped::Instance, || error.to_string()),
+        }
+        let signs = events.len() - points;
+        let published = state.broker.publish(events).await?;
+        if signs > 0 {
+            state.instances.followed(published.position.offset).await;
+        }
+        let accepted = published.accepted - signs;
+        answer["accepted"] = accepted.into();
+        answer["duplicates"] = (points - accepted).into();
+        answer["position"] = published.position.to_string().into();
+    }
+    count(&dropped, &state);
+    tell(&mut answer, &dropped);
+    Ok(Json(answer))
+}
+
+/// `GET /api/v1/status`: whether the next request would be taken.
+pub(in crate::http) async fn status(
+    State(state): State<AppState>,
+    _: Caller,
+) -> Result<Json<Status>, Problem> {
+    let ready = state.readiness.state(state.clock.now());
+    if !ready.publishing {
+        return Err(Problem::unavailable(ready.reason.unwrap_or_default()));
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    Ok(Json(Status { status: "healthy", version, position: state.broker.head() }))
+}
+
+/// The answer of a hub that is well.
+#[derive(Serialize)]
+pub(in crate::http) struct Status {
+    status: &'static str,
+    version: &'static str,
+    position: Position,
+}
+
+/// What `read` makes of a body, and what it could not keep.
+async fn take<T: Send + 'static>(
+    state: &AppState,
+    headers: &HeaderMap,
+    body: Body,
+    read: impl FnOnce(&Message<'_>, &mut Losses, &AppState) -> Result<T, Problem> + Send + 'static,
+) -> Result<(T, Losses), Problem> {
+    if !body::may_be_json(headers) {
+        return Err(Problem::content_type("application/json"));
+    }
+    let body = body::read(headers, body, state).await?;
+    let state = Arc::clone(state);
+    let parsed = body::parse(body, move |body| {
+        let refused = |refusal| publish::refused(refusal, &state);
+        let lenient = lenient::read(body).map_err(refused)?;
+        let message = Message::read(&lenient.text).map_err(refused)?;
+        let mut losses = lenient.losses();
+        Ok((read(&message, &mut losses, &state)?, losses))
+    });
+    parsed.await?
+}
+
+fn tell(answer: &mut Value, dropped: &Losses) {
+    if !dropped.is_empty() {
+        answer["dropped"] = json!(dropped);
+    }
+}
+
+/// Refuses who may not speak for this instance. The topic is nobody's to publish on; the grant for
+/// the application's `instances` stands for it.
+fn check_may_speak(principal: &Principal, app: &AppName, id: &InstanceId) -> Result<(), Problem> {
+    check_is_not_of_another(principal, app, id)?;
+    let topic = app.topic("instances").map_err(|error| Problem::bad_request(error.to_string()))?;
+    if principal.may_publish(&topic) {
+        return Ok(());
+    }
+    Err(Problem::forbidden(&[format!("publish {topic}")]))
+}
+
+/// Refuses a key that was made for another instance.
+fn check_is_not_of_another(
+    principal: &Principal,
+    app: &AppName,
+    id: &InstanceId,
+) -> Result<(), Problem> {
+    if is_of_another(&principal.name, app, id) {
+        return Err(Problem::forbidden(&[format!("the key of instance {app}/{id}")]));
+    }
+    Ok(())
+}
+
+/// The applications meant by who names an instance only: those that have one of this name, as far
+/// as the caller may speak for it; else the only one that the caller's grants name.
+fn apps_of(
+    state: &AppState,
+    principal: &Principal,
+    id: &InstanceId,
+) -> Result<Vec<AppName>, Problem> {
+    let may = |app: &AppName| check_may_speak(principal, app, id).is_ok();
+    let known: Vec<AppName> = state.instances.apps_of(id).into_iter().filter(may).collect();
+    if !known.is_empty() {
+        return Ok(known);
+    }
+    let first =
+        principal.grants.publish.iter().filter_map(|pattern| match pattern.tokens().next() {
+            Some(PatternToken::Literal(token)) => AppName::parse(token).ok(),
+            _ => None,
+        });
+    let mut granted = first.filter(may).collect::<BTreeSet<_>>().into_iter();
+    match (granted.next(), granted.next()) {
+        (Some(only), None) => Ok(vec![only]),
+        _ => Err(InstanceError::Unknown.into()),
+    }
+}

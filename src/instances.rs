@@ -1,0 +1,252 @@
+//! The registry: which instances of which applications there are, and whether they are heard from.
+//!
+//! Each registration, heartbeat and change of state is an event on `hub.instances.{app}` with the
+//! instance as its key and all that is known of it as its data. So the broker's newest values are
+//! the registry; what a node has in memory is read from there at its start and follows the log.
+
+mod keys;
+mod record;
+mod registry;
+mod watch;
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::RwLock;
+use serde::Deserialize;
+use tokio::sync::watch as channel;
+
+pub use self::keys::{KeyError, is_of_another};
+pub use self::record::{OwnKey, Pulse, Record, Registered, Sign, State, UnwritableRecord};
+use self::registry::Registry;
+use crate::{
+    broker::{Broker, PublishError, Resumption},
+    consumer::ConsumerError,
+    event::Event,
+    ingest::{AppName, InstanceId, timetracker::Registration},
+    position::Offset,
+    store::Store,
+    telemetry::{Limit, Telemetry},
+    time::{Clock, Moment, Span},
+    topic::{TopicError, TopicFilter, TopicPattern},
+};
+
+/// What the topics of all events about instances begin with.
+const TOPICS: &str = "hub.instances";
+/// The lease and the cursor of who tells of silence.
+const NAME: &str = "instances";
+/// How long an answer waits for the node's own memory to follow what was stored.
+const FOLLOW: Duration = Duration::from_secs(1);
+
+/// The `[instances]` section of the configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// How often an instance is expected to be heard from until its own rhythm is known.
+    pub interval: Span,
+    /// The most instances in the registry, of all applications together.
+    pub max: usize,
+    /// An instance that was silent for so long is forgotten.
+    pub forget_after: Span,
+}
+
+/// The registry. Cheap to clone.
+#[derive(Clone)]
+pub struct Instances(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    holder: String,
+    filter: TopicFilter,
+    broker: Broker,
+    store: Store,
+    clock: Clock,
+    telemetry: Telemetry,
+    /// Held to look something up, or to take in what the log tells.
+    registry: RwLock<Registry>,
+    /// How far the registry has followed the log.
+    followed: channel::Sender<Offset>,
+}
+
+/// Why nothing was changed in the registry.
+#[derive(Debug, thiserror::Error)]
+pub enum InstanceError {
+    /// There is no such instance.
+    #[error("there is no such instance")]
+    Unknown,
+    /// There is no room for another.
+    #[error("the registry holds {limit} instances, its limit: forget some, or raise instances.max")]
+    Full {
+        /// `instances.max`.
+        limit: usize,
+    },
+    /// The record could not be written.
+    #[error(transparent)]
+    Unwritable(#[from] UnwritableRecord),
+    /// The log did not take it.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+impl Instances {
+    /// A registry that knows of nothing yet; `holder` is who this node is to leases.
+    pub fn new(
+        config: Config,
+        holder: &str,
+        broker: Broker,
+        store: Store,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> Result<Self, TopicError> {
+        let filter = TopicFilter::new([TopicPattern::parse(&format!("{TOPICS}.*"))?]);
+        Ok(Self(Arc::new(Inner {
+            config,
+            holder: holder.to_owned(),
+            filter,
+            followed: channel::Sender::new(broker.head().offset),
+            broker,
+            store,
+            clock,
+            telemetry,
+            registry: RwLock::default(),
+        })))
+    }
+
+    /// Reads what the log has. It is followed once [`run`](Self::run) runs.
+    pub async fn load(&self) -> Result<(), ConsumerError> {
+        let Inner { broker, store, .. } = &*self.0;
+        let head = broker.head().offset;
+        // From where on a record may have been written from old knowledge, and not made whole yet.
+        let start = match store.load_cursor(NAME).await? {
+            None => head,
+            Some(position) => match broker.resume(position).await? {
+                Resumption::From(offset) => offset.min(head),
+                Resumption::Lost(_) => head,
+            },
+        };
+        let newest = self.newest().await?;
+        *self.0.registry.write() = newest;
+        self.0.followed.send_replace(start);
+        Ok(())
+    }
+
+    /// What is known of an instance.
+    pub fn get(&self, app: &AppName, id: &InstanceId) -> Option<Record> {
+        self.0.registry.read().get(app, id).cloned()
+    }
+
+    /// The applications that have an instance of this name; one as a rule.
+    pub fn apps_of(&self, id: &InstanceId) -> Vec<AppName> {
+        let registry = self.0.registry.read();
+        registry.named(id).iter().map(|record| record.app.clone()).collect()
+    }
+
+    /// The instances that `wanted` lets through, in no order.
+    pub fn list(&self, wanted: impl Fn(&Record) -> bool) -> Vec<Record> {
+        self.0.registry.read().all().filter(|record| wanted(record)).cloned().collect()
+    }
+
+    /// An instance registers, for the first time or again; gives its record and whether it is new.
+    pub async fn register(
+        &self,
+        app: &AppName,
+        id: &InstanceId,
+        said: Registration,
+    ) -> Result<(Record, bool), InstanceError> {
+        let now = self.0.clock.now();
+        let (mut record, is_new) = self.known_or_new(app, id)?;
+        let previous = record.hear(Sign::Registration, now);
+        record.registration = Some(Registered { at: Moment(now), said });
+        self.publish(vec![record.event("instance.registered", previous, now)?]).await?;
+        Ok((record, is_new))
+    }
+
+    /// Heartbeats of an instance of this name, which may belong to several applications.
+    pub async fn heartbeat(
+        &self,
+        apps: &[AppName],
+        id: &InstanceId,
+    ) -> Result<Vec<Record>, InstanceError> {
+        let (mut records, mut events) = (Vec::new(), Vec::new());
+        for app in apps {
+            let (record, event) = self.heard(app, id, Sign::Heartbeat)?;
+            records.push(record);
+            events.push(event);
+        }
+        self.publish(events).await?;
+        Ok(records)
+    }
+
+    /// The event that tells that an instance sent data, to be stored together with them; none as
+    /// long as that says nothing new, for data may come much more often than heartbeats.
+    pub fn sent_data(
+        &self,
+        app: &AppName,
+        id: &InstanceId,
+    ) -> Result<Option<Event>, InstanceError> {
+        const WORTH_TELLING: u64 = 4;
+        let now = self.0.clock.now();
+        let is_told = self.get(app, id).is_some_and(|record| {
+            let silence = now.saturating_sub(record.pulse.last_seen.0);
+            record.pulse.state == State::Up
+                && silence.saturating_mul(WORTH_TELLING)
+                    < record.pulse.interval_s.saturating_mul(1000)
+        });
+        if is_told {
+            Ok(None)
+        } else {
+            self.heard(app, id, Sign::Data).map(|(_, event)| Some(event))
+        }
+    }
+
+    /// Waits until this node knows what was stored at `offset`, so that whoever was answered finds
+    /// it. Not for ever: another node may be the next to be asked anyway.
+    pub async fn followed(&self, offset: Offset) {
+        let mut followed = self.0.followed.subscribe();
+        let reached = followed.wait_for(|reached| *reached >= offset);
+        // Late or not, it is stored.
+        let _ = tokio::time::timeout(FOLLOW, reached).await;
+    }
+
+    fn heard(
+        &self,
+        app: &AppName,
+        id: &InstanceId,
+        sign: Sign,
+    ) -> Result<(Record, Event), InstanceError> {
+        let now = self.0.clock.now();
+        let (mut record, _) = self.known_or_new(app, id)?;
+        let previous = record.hear(sign, now);
+        let kind = match sign {
+            _ if previous.is_some() => "instance.up",
+            Sign::Registration => "instance.registered",
+            Sign::Heartbeat => "instance.heartbeat",
+            Sign::Data => "instance.data",
+        };
+        let event = record.event(kind, previous, now)?;
+        Ok((record, event))
+    }
+
+    fn known_or_new(
+        &self,
+        app: &AppName,
+        id: &InstanceId,
+    ) -> Result<(Record, bool), InstanceError> {
+        let registry = self.0.registry.read();
+        if let Some(record) = registry.get(app, id) {
+            return Ok((record.clone(), false));
+        }
+        let limit = self.0.config.max;
+        if registry.len() >= limit {
+            self.0.telemetry.hit(Limit::Instances);
+            return Err(InstanceError::Full { limit });
+        }
+        let interval_s = self.0.config.interval.millis() / 1000;
+        Ok((Record::new(app.clone(), id.clone(), interval_s, self.0.clock.now()), true))
+    }
+
+    async fn publish(&self, events: Vec<Event>) -> Result<(), InstanceError> {
+        let published = self.0.broker.publish(events).await?;
+        self.followed(published.position.offset).await;
+        Ok(())
+    }
+}

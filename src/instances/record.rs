@@ -1,0 +1,381 @@
+//! What is known of one instance, and what its signs of life and its silence make of it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{
+    event::Event,
+    ingest::{self, AppName, InstanceId, timetracker::Registration},
+    time::{Millis, Moment, rfc3339},
+    topic::{Topic, TopicError},
+};
+
+/// All that is known of an instance: the `data` of each event about it.
+///
+/// Nodes write records from what they know at the moment. Two that do so at once differ in one of
+/// the parts, and [`merge`](Self::merge) makes one of both.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The application it is an instance of.
+    pub app: AppName,
+    /// Its own name.
+    pub instance_id: InstanceId,
+    /// When it was first heard of.
+    pub first_seen: Moment,
+    /// Whether it lives.
+    #[serde(flatten)]
+    pub pulse: Pulse,
+    /// What it said of itself; none of one that only sends.
+    pub registration: Option<Registered>,
+    /// The API key that is its own, if one was made.
+    pub key: Option<OwnKey>,
+}
+
+/// Whether an instance lives, and in what rhythm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulse {
+    /// As of the last event.
+    pub state: State,
+    /// When it came into that state.
+    pub since: Moment,
+    /// When it last sent anything.
+    pub last_seen: Moment,
+    /// When it last sent a heartbeat.
+    pub last_heartbeat: Option<Moment>,
+    /// How many it has sent.
+    pub heartbeats: u64,
+    /// How often it is expected to be heard from, in seconds.
+    pub interval_s: u64,
+    /// The times between its last heartbeats, in seconds, oldest first.
+    pub gaps_s: Vec<u64>,
+}
+
+/// Whether an instance is heard from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It has registered, and not yet sent anything else.
+    Pending,
+    /// It is heard from.
+    Up,
+    /// It has been silent for more than one interval.
+    Late,
+    /// It has been silent for more than two.
+    Down,
+}
+
+/// A registration and when it came.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Registered {
+    /// When it last registered.
+    pub at: Moment,
+    /// What it said.
+    #[serde(flatten)]
+    pub said: Registration,
+}
+
+/// An API key that was made for one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnKey {
+    /// When it was made.
+    pub at: Moment,
+    /// Its public part.
+    pub id: String,
+}
+
+/// What was heard of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sign {
+    /// It registered.
+    Registration,
+    /// It sent a heartbeat.
+    Heartbeat,
+    /// It sent data.
+    Data,
+}
+
+/// Gaps that are remembered; their median is the rhythm, which neither one outage nor a restart
+/// changes.
+const GAPS: usize = 5;
+/// So many must be known before they count.
+const ENOUGH_GAPS: usize = 3;
+/// No rhythm is taken to be faster or slower than this, in seconds.
+const RHYTHMS: std::ops::RangeInclusive<u64> = 10..=7 * 86_400;
+/// A heartbeat may come so much of its interval later and is not late: a client that sleeps
+/// between two of them is always a little behind.
+const SLACK: u64 = 20;
+
+impl State {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Up, Self::Late, Self::Down];
+
+    /// Its name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Pending => "pending",
+            State::Up => "up",
+            State::Late => "late",
+            State::Down => "down",
+        }
+    }
+}
+
+impl Record {
+    /// The record of an instance that was never heard of before `now`.
+    pub fn new(app: AppName, instance_id: InstanceId, interval_s: u64, now: Millis) -> Self {
+        let now = Moment(now);
+        let pulse = Pulse {
+            state: State::Pending,
+            since: now,
+            last_seen: now,
+            last_heartbeat: None,
+            heartbeats: 0,
+            interval_s,
+            gaps_s: Vec::new(),
+        };
+        Self { app, instance_id, first_seen: now, pulse, registration: None, key: None }
+    }
+
+    /// The topic of the events about instances of `app`.
+    pub fn topic(app: &AppName) -> Result<Topic, TopicError> {
+        Topic::parse(&format!("{}.{app}", super::TOPICS))
+    }
+
+    /// It was heard of; gives the state it was in, if that has changed.
+    pub fn hear(&mut self, sign: Sign, now: Millis) -> Option<State> {
+        let state = match sign {
+            Sign::Registration if self.pulse.last_heartbeat.is_none() => State::Pending,
+            _ => State::Up,
+        };
+        if sign == Sign::Heartbeat {
+            self.learn(now);
+        }
+        self.pulse.last_seen = self.pulse.last_seen.max(Moment(now));
+        self.enter(state, now)
+    }
+
+    /// The state that its silence has brought it to by `now`, if that is another.
+    pub fn overdue(&self, now: Millis) -> Option<State> {
+        let silence = now.saturating_sub(self.pulse.last_seen.0);
+        let patience = self.pulse.interval_s.saturating_mul(1000 + 1000 / SLACK);
+        let state = match silence {
+            silence if silence > patience.saturating_mul(2) => State::Down,
+            silence if silence > patience => State::Late,
+            _ => return None,
+        };
+        (state > self.pulse.state).then_some(state)
+    }
+
+    /// Changes the state; gives the one before, if it was another.
+    pub fn enter(&mut self, state: State, now: Millis) -> Option<State> {
+        let before = std::mem::replace(&mut self.pulse.state, state);
+        (before != state).then(|| {
+            self.pulse.since = Moment(now);
+            before
+        })
+    }
+
+    fn learn(&mut self, now: Millis) {
+        let pulse = &mut self.pulse;
+        pulse.heartbeats = pulse.heartbeats.saturating_add(1);
+        let Some(last) = pulse.last_heartbeat.replace(Moment(now)) else { return };
+        // After a restart the first one comes at once, which is no rhythm.
+        if self.registration.as_ref().is_some_and(|registered| registered.at > last) {
+            return;
+        }
+        pulse.gaps_s.push((now.saturating_sub(last.0) + 500) / 1000);
+        let excess = pulse.gaps_s.len().saturating_sub(GAPS);
+        pulse.gaps_s.drain(..excess);
+        let mut gaps = pulse.gaps_s.clone();
+        gaps.sort_unstable();
+        if let (true, Some(median)) = (gaps.len() >= ENOUGH_GAPS, gaps.get(gaps.len() / 2)) {
+            pulse.interval_s = *median.clamp(RHYTHMS.start(), RHYTHMS.end());
+        }
+    }
+
+    /// The newest parts of two records of the same instance; `other` came later in the log.
+    pub fn merge(self, other: Self) -> Self {
+        let age = |pulse: &Pulse| (pulse.last_seen, pulse.since, pulse.heartbeats);
+        let registered = |of: &Option<Registered>| of.as_ref().map(|registered| registered.at);
+        let made = |of: &Option<OwnKey>| of.as_ref().map(|key| key.at);
+        let newer_pulse = age(&other.pulse) >= age(&self.pulse);
+        let newer_registration = registered(&other.registration) >= registered(&self.registration);
+        let newer_key = made(&other.key) >= made(&self.key);
+        Self {
+            first_seen: self.first_seen.min(other.first_seen),
+            pulse: if newer_pulse { other.pulse } else { self.pulse },
+            registration: if newer_registration { other.registration } else { self.registration },
+            key: if newer_key { other.key } else { self.key },
+            app: other.app,
+            instance_id: other.instance_id,
+        }
+    }
+
+    /// The event that tells of the record: what happened, and the state before if that changed it.
+    pub fn event(
+        &self,
+        kind: &str,
+        previous: Option<State>,
+        now: Millis,
+    ) -> Result<Event, UnwritableRecord> {
+        #[derive(Serialize)]
+        struct Told<'a> {
+            #[serde(flatten)]
+            record: &'a Record,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            previous: Option<State>,
+        }
+        let text = serde_json::to_string(&Told { record: self, previous });
+        let data = text.and_then(RawValue::from_string).map_err(|_| UnwritableRecord)?;
+        event(&self.app, &self.instance_id, kind, data, now)
+    }
+}
+
+/// The event that takes an instance out of the registry.
+pub(super) fn removal(
+    app: &AppName,
+    instance_id: &InstanceId,
+    now: Millis,
+) -> Result<Event, UnwritableRecord> {
+    event(app, instance_id, "instance.forgotten", RawValue::NULL.to_owned(), now)
+}
+
+/// A record that is no JSON, or whose topic is none. Names are checked, so that neither is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the record of an instance cannot be written")]
+pub struct UnwritableRecord;
+
+fn event(
+    app: &AppName,
+    instance_id: &InstanceId,
+    kind: &str,
+    data: Box<RawValue>,
+    now: Millis,
+) -> Result<Event, UnwritableRecord> {
+    Ok(Event {
+        topic: Record::topic(app).map_err(|_| UnwritableRecord)?,
+        id: ingest::new_id(),
+        id_is_ours: true,
+        source: "hub".into(),
+        kind: Some(kind.into()),
+        time: rfc3339(now).into(),
+        key: Some(instance_id.as_str().into()),
+        data,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HOUR: Millis = 3_600_000;
+
+    fn record() -> Record {
+        let (app, id) = (AppName::parse("tt").unwrap(), InstanceId::parse("i").unwrap());
+        Record::new(app, id, 3600, 0)
+    }
+
+    fn registered(record: &mut Record, now: Millis) {
+        record.registration = Some(Registered { at: Moment(now), said: Registration::default() });
+        record.hear(Sign::Registration, now);
+    }
+
+    #[test]
+    fn it_is_pending_then_up_then_late_then_down_and_up_again() {
+        let mut record = record();
+        registered(&mut record, 0);
+        assert_eq!(record.pulse.state, State::Pending);
+        assert_eq!(record.hear(Sign::Heartbeat, 1000), Some(State::Pending));
+        assert_eq!((record.pulse.state, record.pulse.since), (State::Up, Moment(1000)));
+        assert_eq!(record.overdue(1000 + HOUR + HOUR / 20), None);
+        assert_eq!(record.overdue(1001 + HOUR + HOUR / 20), Some(State::Late));
+        assert_eq!(record.enter(State::Late, 2 * HOUR), Some(State::Up));
+        assert_eq!(record.overdue(2 * HOUR), None, "it is known to be late");
+        assert_eq!(record.overdue(1001 + 2 * (HOUR + HOUR / 20)), Some(State::Down));
+        record.enter(State::Down, 3 * HOUR);
+        assert_eq!(record.overdue(100 * HOUR), None);
+        assert_eq!(record.hear(Sign::Data, 4 * HOUR), Some(State::Down));
+        assert_eq!(record.pulse.state, State::Up);
+        registered(&mut record, 5 * HOUR);
+        assert_eq!(record.pulse.state, State::Up, "it has sent heartbeats before");
+        assert_eq!(record.overdue(0), None, "a clock that goes back makes nobody late");
+    }
+
+    #[test]
+    fn the_rhythm_is_learnt_and_survives_an_outage_and_a_restart() {
+        let mut record = record();
+        let mut now = 0;
+        let mut beat = |record: &mut Record, after: u64| {
+            now += after * 1000;
+            record.hear(Sign::Heartbeat, now);
+            record.pulse.interval_s
+        };
+        assert_eq!([0, 60, 60].map(|after| beat(&mut record, after)), [3600; 3]);
+        assert_eq!(beat(&mut record, 60), 60);
+        assert_eq!(beat(&mut record, 7200), 60, "one outage is no rhythm");
+        assert_eq!(beat(&mut record, 60), 60);
+        let at = record.pulse.last_seen.0 + 1000;
+        registered(&mut record, at);
+        let gaps = record.pulse.gaps_s.clone();
+        assert_eq!(beat(&mut record, 1), 60);
+        assert_eq!(record.pulse.gaps_s, gaps, "the first after a restart does not count");
+        assert_eq!(
+            [600, 600, 600].map(|after| beat(&mut record, after))[2],
+            600,
+            "a new rhythm is"
+        );
+        assert_eq!(record.pulse.gaps_s.len(), GAPS);
+        assert_eq!((0..9).map(|_| beat(&mut record, 0)).last(), Some(10), "and a flood is none");
+    }
+
+    #[test]
+    fn a_record_reads_as_it_was_written() {
+        let mut record = record();
+        registered(&mut record, 5000);
+        record.hear(Sign::Heartbeat, 9000);
+        record.key = Some(OwnKey { at: Moment(9500), id: "k".into() });
+        let event = record.event("instance.up", Some(State::Pending), 9000).unwrap();
+        assert_eq!((event.topic.as_str(), event.key.as_deref()), ("hub.instances.tt", Some("i")));
+        let data: serde_json::Value = serde_json::from_str(event.data.get()).unwrap();
+        assert_eq!((&data["state"], &data["previous"]), (&"up".into(), &"pending".into()));
+        assert_eq!(data["last_seen"], "1970-01-01T00:00:09.000Z");
+        assert_eq!(serde_json::from_str::<Record>(event.data.get()).unwrap(), record);
+    }
+
+    #[test]
+    fn what_two_nodes_wrote_at_once_is_all_in_the_merged_record() {
+        let mut base = record();
+        registered(&mut base, 10);
+        let (mut one, mut two) = (base.clone(), base);
+        registered(&mut one, 20);
+        two.hear(Sign::Heartbeat, 21);
+        two.key = Some(OwnKey { at: Moment(15), id: "k".into() });
+        for merged in [one.clone().merge(two.clone()), two.clone().merge(one.clone())] {
+            assert_eq!((&merged.registration, &merged.key), (&one.registration, &two.key));
+            assert_eq!(merged.pulse, two.pulse);
+        }
+        let mut late = two.clone();
+        late.enter(State::Late, 30);
+        two.hear(Sign::Heartbeat, 31);
+        assert_eq!(two.clone().merge(late).pulse.state, State::Up, "it was heard of since");
+    }
+
+    proptest! {
+        #[test]
+        fn merging_again_changes_nothing(steps in proptest::collection::vec((0u64..9, 0u8..3), 0..9)) {
+            let (mut one, mut two) = (record(), record());
+            for (at, which) in steps {
+                let on = if at % 2 == 0 { &mut one } else { &mut two };
+                match which {
+                    0 => registered(on, at),
+                    1 => { on.hear(Sign::Heartbeat, at); }
+                    _ => { on.enter(State::Late, at); }
+                }
+            }
+            let merged = one.clone().merge(two.clone());
+            prop_assert_eq!(merged.clone().merge(merged.clone()), merged.clone());
+            prop_assert_eq!(one.merge(merged.clone()), merged);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The instances as the log tells of them, in memory.
+
+use std::collections::{HashMap, HashSet};
+
+use super::record::{Record, State};
+use crate::{
+    event,
+    ingest::{AppName, InstanceId},
+    telemetry::Telemetry,
+    time::Millis,
+};
+
+/// Every instance there is. Only the log changes it, in the log's order.
+#[derive(Default)]
+pub(super) struct Registry {
+    /// By name; the same name may be used by instances of different applications.
+    records: HashMap<InstanceId, Vec<Record>>,
+    len: usize,
+    /// Those of which the log's newest event does not say all that is known.
+    partial: HashSet<(AppName, InstanceId)>,
+}
+
+/// What is to be told of an instance.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Due {
+    /// Its silence has brought it to another state.
+    Silent(Record, State),
+    /// All that is known of it.
+    Whole(Record),
+    /// It has been silent for so long that it is forgotten.
+    Forgotten(Record),
+}
+
+impl Registry {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn get(&self, app: &AppName, id: &InstanceId) -> Option<&Record> {
+        self.records.get(id)?.iter().find(|record| record.app == *app)
+    }
+
+    /// The instances of this name, of whatever application.
+    pub(super) fn named(&self, id: &InstanceId) -> &[Record] {
+        self.records.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Record> {
+        self.records.values().flatten()
+    }
+
+    /// Takes in one event of the log.
+    pub(super) fn apply(&mut self, told: event::Record<'_>) {
+        let read = if told.is_removal() { removed(told) } else { Some(Told::of(told)) };
+        match read {
+            Some(Told::Record(record)) => self.put(record),
+            Some(Told::Removal(app, id)) => self.remove(&app, &id),
+            Some(Told::Unreadable) | None => {
+                tracing::error!(
+                    topic = told.topic(),
+                    offset = told.offset(),
+                    "the record of an instance cannot be read"
+                );
+            }
+        }
+    }
+
+    fn put(&mut self, told: Record) {
+        let place = (told.app.clone(), told.instance_id.clone());
+        let same_name = self.records.entry(place.1.clone()).or_default();
+        let Some(known) = same_name.iter_mut().find(|record| record.app == place.0) else {
+            same_name.push(told);
+            self.len += 1;
+            return;
+        };
+        let merged = known.clone().merge(told.clone());
+        if merged == told {
+            self.partial.remove(&place);
+        } else {
+            self.partial.insert(place);
+        }
+        *known = merged;
+    }
+
+    fn remove(&mut self, app: &AppName, id: &InstanceId) {
+        if let Some(same_name) = self.records.get_mut(id) {
+            let before = same_name.len();
+            same_name.retain(|record| record.app != *app);
+            self.len -= before - same_name.len();
+            if same_name.is_empty() {
+                self.records.remove(id);
+            }
+        }
+        self.partial.remove(&(app.clone(), id.clone()));
+    }
+
+    /// What is to be told at `now`, at most `most`; one with a key of its own is never forgotten.
+    pub(super) fn due(&self, now: Millis, forget_after: Millis, most: usize) -> Vec<Due> {
+        let partial = self.partial.iter().filter_map(|(app, id)| self.get(app, id));
+        let partial = partial.map(|record| Due::Whole(record.clone()));
+        let silent = self.all().filter_map(|record| {
+            let silence = now.saturating_sub(record.pulse.last_seen.0);
+            if silence > forget_after && record.key.is_none() {
+                return Some(Due::Forgotten(record.clone()));
+            }
+            record.overdue(now).map(|state| Due::Silent(record.clone(), state))
+        });
+        partial.chain(silent).take(most).collect()
+    }
+
+    /// Shows how many there are in each state.
+    pub(super) fn count(&self, telemetry: &Telemetry) {
+        for state in State::ALL {
+            let count = self.all().filter(|record| record.pulse.state == state).count();
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            telemetry.instances(state.name()).set(count);
+        }
+    }
+}
+
+/// What an event says.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
+enum Told {
+    Record(Record),
+    Removal(AppName, InstanceId),
+    Unreadable,
+}
+
+impl Told {
+    fn of(told: event::Record<'_>) -> Self {
+        serde_json::from_slice(told.data()).map_or(Self::Unreadable, Self::Record)
+    }
+}
+
+fn removed(told: event::Record<'_>) -> Option<Told> {
+    let app = told.topic().strip_prefix(super::TOPICS)?.strip_prefix('.')?;
+    let id = serde_json::from_slice(told.key()?).ok()?;
+    Some(Told::Removal(AppName::parse(app).ok()?, id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::{BlockBuilder, Event},
+        instances::record::{OwnKey, Sign, removal},
+        time::Moment,
+    };
+
+    fn app() -> AppName {
+        AppName::parse("tt").unwrap()
+    }
+
+    fn id(text: &str) -> InstanceId {
+        InstanceId::parse(text).unwrap()
+    }
+
+    fn apply(registry: &mut Registry, event: Event) {
+        let mut builder = BlockBuilder::default();
+        builder.push(1, 0, &event);
+        let block = builder.finish();
+        block.records().for_each(|record| registry.apply(record));
+    }
+
+    fn heard(name: &str, now: Millis) -> Record {
+        let mut record = Record::new(app(), id(name), 3600, now);
+        record.hear(Sign::Heartbeat, now);
+        record
+    }
+
+    #[test]
+    fn what_the_log_tells_is_known_until_it_is_taken_back() {
+        let mut registry = Registry::default();
+        for name in ["a", "b\"\\ü"] {
+            apply(&mut registry, heard(name, 5).event("x", None, 5).unwrap());
+        }
+        let other = AppName::parse("other").unwrap();
+        let same_name = Record::new(other.clone(), id("a"), 60, 7);
+        apply(&mut registry, same_name.event("x", None, 7).unwrap());
+        assert_eq!((registry.len(), registry.named(&id("a")).len()), (3, 2));
+        assert_eq!(registry.get(&other, &id("a")).unwrap().pulse.interval_s, 60);
+        for (app, name) in [(&app(), "b\"\\ü"), (&other, "a"), (&other, "a")] {
+            apply(&mut registry, removal(app, &id(name), 9).unwrap());
+        }
+        assert_eq!((registry.len(), registry.named(&id("a")).len()), (1, 1));
+        assert_eq!(registry.due(9, 1000, 10), []);
+        let mut odd = heard("c", 5).event("x", None, 5).unwrap();
+        odd.data = serde_json::value::RawValue::from_string("[1]".into()).unwrap();
+        apply(&mut registry, odd);
+        assert_eq!(registry.len(), 1);
+    }
+
+    #[test]
+    fn what_is_due_is_told_once_the_log_has_it() {
+        let mut registry = Registry::default();
+        apply(&mut registry, heard("a", 0).event("x", None, 0).unwrap());
+        let (hour, day) = (3_600_000, 86_400_000);
+        assert_eq!(registry.due(hour, day, 10), []);
+        let due = registry.due(3 * hour, day, 10);
+        let [Due::Silent(record, State::Down)] = &due[..] else { panic!("{due:?}") };
+        let mut record = record.clone();
+        record.enter(State::Down, 3 * hour);
+        apply(&mut registry, record.event("instance.down", None, 3 * hour).unwrap());
+        assert_eq!(registry.due(4 * hour, day, 10), []);
+        assert!(matches!(&registry.due(2 * day, day, 10)[..], [Due::Forgotten(_)]));
+        record.key = Some(OwnKey { at: Moment(1), id: "k".into() });
+        apply(&mut registry, record.event("x", None, 1).unwrap());
+        assert_eq!(registry.due(2 * day, day, 10), [], "somebody made it a key of its own");
+    }
+
+    #[test]
+    fn a_record_written_from_old_knowledge_is_made_whole() {
+        let mut registry = Registry::default();
+        let stale = heard("a", 10);
+        let mut registered = stale.clone();
+        let said = crate::ingest::timetracker::Registration::default();
+        registered.registration =
+            Some(crate::instances::record::Registered { at: Moment(11), said });
+        apply(&mut registry, registered.event("x", None, 11).unwrap());
+        let mut beat = stale;
+        beat.hear(Sign::Heartbeat, 12);
+        apply(&mut registry, beat.event("x", None, 12).unwrap());
+        let due = registry.due(12, 1000, 10);
+        let [Due::Whole(whole)] = &due[..] else { panic!("{due:?}") };
+        assert_eq!((&whole.registration, whole.pulse.heartbeats), (&registered.registration, 2));
+        apply(&mut registry, whole.event("instance.merged", None, 13).unwrap());
+        assert_eq!(registry.due(13, 1000, 10), []);
+    }
+}

@@ -1,0 +1,201 @@
+//! Every node follows what the log tells of instances; one of them tells of their silence.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Instances, NAME,
+    record::{self, UnwritableRecord},
+    registry::{Due, Registry},
+};
+use crate::{
+    broker::{PublishError, ReadError},
+    consumer::{Consumer, ConsumerError, Holding, Reader},
+    event::Event,
+    position::{Offset, Position},
+};
+
+/// How often the time is looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// The wait after something failed.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The most that is told at once; the rest follows at the next tick.
+const MOST: usize = 1000;
+
+impl Instances {
+    /// Follows the log and tells of silence, until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        tokio::join!(self.follow(&stop), self.watch(&stop));
+    }
+
+    async fn follow(&self, stop: &CancellationToken) {
+        let start = self.0.followed.borrow().to_owned();
+        let mut reader = Reader::new(self.0.filter.clone(), self.0.broker.clone(), start);
+        let follow = async {
+            let mut failing = false;
+            loop {
+                let result = self.take_next(&mut reader).await;
+                if let Err(error) = &result {
+                    if !failing {
+                        tracing::warn!(%error, "the registry cannot follow the log; trying again");
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
+                failing = result.is_err();
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = follow => {}
+        }
+    }
+
+    /// Takes in what comes next. While nothing does, the place that was reached is noted.
+    async fn take_next(&self, reader: &mut Reader) -> Result<(), ReadError> {
+        if let Ok(delivery) = timeout(TICK, reader.next()).await {
+            let delivery = delivery?;
+            if delivery.has_gap {
+                // Retention went past; the newest record of each instance outlives it. What was
+                // delivered does not come again, so that this is tried until it is done.
+                let newest = loop {
+                    match self.newest().await {
+                        Ok(newest) => break newest,
+                        Err(error) => {
+                            tracing::warn!(%error, "the registry cannot be read; trying again");
+                            tokio::time::sleep(AGAIN).await;
+                        }
+                    }
+                };
+                *self.0.registry.write() = newest;
+            }
+            let mut registry = self.0.registry.write();
+            delivery.records().for_each(|record| registry.apply(record));
+            registry.count(&self.0.telemetry);
+        }
+        self.0.followed.send_replace(reader.reached());
+        Ok(())
+    }
+
+    /// The registry as the newest event about each instance has it.
+    pub(super) async fn newest(&self) -> Result<Registry, ReadError> {
+        let block = self.0.broker.latest(&self.0.filter).await?;
+        let mut registry = Registry::default();
+        block.records().for_each(|record| registry.apply(record));
+        registry.count(&self.0.telemetry);
+        Ok(registry)
+    }
+
+    async fn watch(&self, stop: &CancellationToken) {
+        let inner = &self.0;
+        let (broker, store) = (inner.broker.clone(), inner.store.clone());
+        let consumer = Consumer::new(NAME, &inner.holder, inner.filter.clone(), broker, store);
+        loop {
+            let held = tokio::select! {
+                () = stop.cancelled() => return,
+                held = consumer.hold() => held,
+            };
+            let ended = match held {
+                Ok(mut holding) => tokio::select! {
+                    () = stop.cancelled() => {
+                        // Otherwise the others wait for its end, which is no harm.
+                        if let Err(error) = holding.release().await {
+                            tracing::debug!(%error, "the registry's lease was not given back");
+                        }
+                        return;
+                    }
+                    ended = self.keep(&mut holding) => ended,
+                },
+                Err(error) => error,
+            };
+            match ended {
+                ConsumerError::Lost => tracing::info!("another node looks after the registry now"),
+                error => tracing::warn!(%error, "the registry is not looked after; trying again"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+        }
+    }
+
+    /// Tells of silence while the lease is ours. The cursor moves when all that was written up to
+    /// there is whole: whoever takes over begins with what may not be.
+    async fn keep(&self, holding: &mut Holding) -> ConsumerError {
+        // What was told before is to be known before anything is told again.
+        let mut known_from = self.0.broker.head().offset;
+        let mut undone: Option<Position> = None;
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                delivery = holding.next() => match delivery {
+                    Ok(delivery) => {
+                        undone = Some(delivery.position);
+                        continue;
+                    }
+                    Err(error) => return error,
+                },
+                _ = ticks.tick() => {}
+            }
+            let followed = *self.0.followed.borrow();
+            if followed < known_from {
+                continue;
+            }
+            match self.tell(holding).await {
+                Ok(Some(offset)) => known_from = offset,
+                Ok(None) => {
+                    let is_known = |position: &mut Position| position.offset <= followed;
+                    if let Some(position) = undone.take_if(is_known)
+                        && let Err(error) = holding.done(position).await
+                    {
+                        return error;
+                    }
+                }
+                Err(PublishError::Fenced) => return ConsumerError::Lost,
+                Err(error) => {
+                    if !failing {
+                        tracing::warn!(%error, "the silence of instances cannot be told");
+                    }
+                    failing = true;
+                    continue;
+                }
+            }
+            failing = false;
+        }
+    }
+
+    /// Tells what is due; gives the last offset of it, or nothing if there was nothing.
+    async fn tell(&self, holding: &Holding) -> Result<Option<Offset>, PublishError> {
+        let now = self.0.clock.now();
+        let due = self.0.registry.read().due(now, self.0.config.forget_after.millis(), MOST);
+        let events: Vec<Event> = due
+            .into_iter()
+            .filter_map(|due| {
+                event(due, now).map_err(|error| tracing::error!(%error, "nothing is told")).ok()
+            })
+            .collect();
+        if events.is_empty() {
+            return Ok(None);
+        }
+        let published = self.0.broker.publish_fenced(events, holding.fence()).await?;
+        Ok(Some(published.position.offset))
+    }
+}
+
+/// The event that tells it. A silence has one id, so that it is told once however often it is tried.
+fn event(due: Due, now: u64) -> Result<Event, UnwritableRecord> {
+    match due {
+        Due::Silent(mut record, state) => {
+            let previous = record.enter(state, now);
+            let event = record.event(&format!("instance.{}", state.name()), previous, now)?;
+            let (id, last_seen) = (&record.instance_id, record.pulse.last_seen.0);
+            let id = format!("{}:{last_seen}:{id}", state.name()).into();
+            Ok(Event { id, id_is_ours: false, ..event })
+        }
+        Due::Whole(record) => record.event("instance.merged", None, now),
+        Due::Forgotten(record) => record::removal(&record.app, &record.instance_id, now),
+    }
+}
