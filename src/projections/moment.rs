@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{
     Inner,
     buckets::{Buckets, Hours, Steps},
+    gathering::Kept,
     plan::{Derive, Projection, Watch},
     shape::{Inputs, plain},
 };
@@ -76,6 +77,34 @@ impl<'a> Moment<'a> {
         })
     }
 
+    /// The projection as it is while nothing has ever come, without the time.
+    pub(super) fn blank(&self, projection: &Projection) -> Value {
+        let plan = &self.inner.plan;
+        let figure = |number: usize| {
+            let derive = plan.derives.get(number)?;
+            derive.figure(None, derive.window)
+        };
+        let error = projection.freshness.as_ref().map(Watch::nothing);
+        let mut blank = projection.shape.render(&Inputs {
+            value: &figure,
+            gathered: &|number| {
+                let gathering = plan.gatherings.get(number);
+                gathering.map_or(Value::Null, |gathering| gathering.value(&Kept::default()))
+            },
+            rows: &|chart| {
+                let steps = chart.hours.steps(self.now);
+                let derive = plan.derives.get(chart.derive);
+                let rows = derive
+                    .map(|derive| derive.draw(chart, chart.hours, steps, vec![None; steps.count]));
+                rows.unwrap_or_default()
+            },
+            error: error.as_deref(),
+            clock: "",
+        });
+        projection.shape.stop_clock(&mut blank);
+        blank
+    }
+
     /// The time, to the second.
     pub(super) fn clock(&self) -> String {
         let text = rfc3339(self.now);
@@ -108,11 +137,9 @@ impl<'a> Moment<'a> {
             let drawn = Drawn { samples, steps, values: values.clone() };
             self.inner.drawn.lock().insert((chart.derive, hours), drawn);
         }
-        let step = Span(Duration::from_millis(steps.step));
-        let value = |value| derive.figure(value, Some(step)).map_or(Value::Null, plain);
-        let values: Vec<Value> = values.into_iter().map(value).collect();
-        Ok(chart.rows(hours, steps, &values))
+        Ok(derive.draw(chart, hours, steps, values))
     }
+
 
     async fn ask(
         &self,
@@ -160,7 +187,7 @@ impl<'a> Moment<'a> {
         }
         let since = gathered.newest_received(watch.values);
         match since {
-            None => Some(format!("nothing has come on {} yet", watch.name)),
+            None => Some(watch.nothing()),
             // Whoever fetches the values says that they are still so.
             Some(_) if words.iter().any(|word| word["ok"] == true) => None,
             Some(since) if self.now.saturating_sub(since) > watch.silent_after.millis() => {
@@ -168,6 +195,12 @@ impl<'a> Moment<'a> {
             }
             Some(_) => None,
         }
+    }
+}
+
+impl Watch {
+    fn nothing(&self) -> String {
+        format!("nothing has come on {} yet", self.name)
     }
 }
 
@@ -184,16 +217,30 @@ impl Derive {
         }
     }
 
+    /// The rows of a chart, out of what its series answered for each step.
+    fn draw(
+        &self,
+        chart: &Buckets,
+        hours: Hours,
+        steps: Steps,
+        values: Vec<Option<f64>>,
+    ) -> Value {
+        let step = Span(Duration::from_millis(steps.step));
+        let value = |value| self.figure(value, Some(step)).map_or(Value::Null, plain);
+        let values: Vec<Value> = values.into_iter().map(value).collect();
+        chart.rows(hours, steps, &values)
+    }
+
     /// The value, out of what its series answered for `window`. Nothing counts as 0, and has no mean.
     fn figure(&self, found: Option<f64>, window: Option<Span>) -> Option<f64> {
         match self.op {
-            Op::Count | Op::Sum => found.or(Some(0.0)),
+            Op::Count | Op::Sum | Op::Present => found.or(Some(0.0)),
             Op::Rate => {
                 let seconds = window?.0.as_secs_f64();
                 Some(found.unwrap_or_default() / seconds)
             }
             Op::Ratio => found.map(|share| share * 100.0),
-            Op::Avg | Op::Last | Op::Min | Op::Max | Op::Present => found,
+            Op::Avg | Op::Last | Op::Min | Op::Max => found,
         }
     }
 }

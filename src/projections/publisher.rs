@@ -137,7 +137,7 @@ impl<'a> Publisher<'a> {
         Ok(published)
     }
 
-    /// Publishes what is not what its topic holds.
+    /// Publishes what is not what its topic holds; nothing before anything has come that it shows.
     async fn publish(&self, fence: &Fence, published: &mut Published) -> Result<(), Failure> {
         let projections = &self.inner.plan.projections;
         let moment = Moment::take(self.inner, projections, None).await?;
@@ -147,7 +147,11 @@ impl<'a> Publisher<'a> {
             let value = moment.render(projection, &clock);
             let mut still = value.clone();
             projection.shape.stop_clock(&mut still);
-            if published.get(&number) == Some(&still) {
+            let is_news = match published.get(&number) {
+                Some(before) => *before != still,
+                None => moment.blank(projection) != still,
+            };
+            if !is_news {
                 continue;
             }
             if let Some(event) = self.event(projection, &value) {
