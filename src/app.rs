@@ -150,7 +150,7 @@ impl App {
                 limits: config.limits,
                 query_token: config.auth.query_token,
                 is_loopback: address.ip().is_loopback(),
-                is_demo: demo::is_marked(&config.data),
+                is_demo: matches!(broker, Broker::Journal(_)) && demo::is_marked(&config.data),
             },
             terms,
             projections: projections.clone(),

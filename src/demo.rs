@@ -27,6 +27,7 @@ pub use self::{
     day::Day,
     mark::{MarkError, is_marked, mark},
 };
+use crate::time::Clock;
 
 /// A producer that publishes over HTTP: its name, and what it must be allowed to publish.
 pub const PRODUCERS: [(&str, &str); 3] = [
@@ -41,6 +42,7 @@ pub fn start(
     hub: &Url,
     tokens: [SecretString; 3],
     day: &Day,
+    clock: &Clock,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<(), reqwest::Error> {
@@ -50,8 +52,8 @@ pub fn start(
     let client_one = client(locanext, Header::Bearer)?;
     let client_two = client(voicehive, Header::Bearer)?;
     let client_three = client(timetracker, Header::ApiKey)?;
-    tasks.spawn(client_one.drive(LocaNext::new(one), stop.clone()));
+    tasks.spawn(client_one.drive(LocaNext::new(one, clock.clone()), stop.clone()));
     tasks.spawn(client_two.drive(VoiceHive::new(two), stop.clone()));
-    tasks.spawn(client_three.drive(TimeTracker::new(three), stop.clone()));
+    tasks.spawn(client_three.drive(TimeTracker::new(three, clock.clone()), stop.clone()));
     Ok(())
 }

@@ -85,6 +85,8 @@ async fn four_producers_are_heard_and_the_hub_says_that_they_are_made_up() {
         ("voicehive.metrics", "demo-voicehive"),
         ("flext.stats", "demo-flext"),
         ("flext.executions", "demo-flext"),
+        ("timetracker.usage.usage_event", "demo-tt-"),
+        ("hub.instances.timetracker", "hub"),
     ];
     for (topic, source) in heard {
         let page = eventually(topic, async || {
@@ -93,7 +95,8 @@ async fn four_producers_are_heard_and_the_hub_says_that_they_are_made_up() {
             let page: Value = page.json().await.ok()?;
             (page["events"].as_array()?.len() == 1).then_some(page)
         });
-        assert_eq!(page.await["events"][0]["source"], source, "{topic}");
+        let event = page.await["events"][0].take();
+        assert!(event["source"].as_str().unwrap().starts_with(source), "{event}");
     }
     assert_eq!(demo.interrupt().await, Some(0));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "its folder is gone");

@@ -338,7 +338,10 @@ async fn a_hostile_event_costs_itself_and_nothing_else() {
 
 #[tokio::test]
 async fn more_present_keys_than_are_kept_are_counted_and_told() {
-    let hub = TestHub::with_file(&format!("{ALL_OPS}\n[journal]\nlatest_keys = 5\n[instances]\nmax = 5\n")).await;
+    let hub = TestHub::with_file(&format!(
+        "{ALL_OPS}\n[journal]\nlatest_keys = 5\n[instances]\nmax = 5\n"
+    ))
+    .await;
     becomes(&hub, "/ops", |_| true).await;
     let paid = |key: usize| json!({"topic": "t.a", "key": key.to_string(), "data": {"paid": true}});
     hub.publish((0..8).map(paid).collect()).await;

@@ -83,7 +83,7 @@ impl Demo {
         config.sources.push(sources::Config::flext(flext::NAME, address).context("no source")?);
         let day = Day::new(self.hour.unwrap_or_else(hour_now), self.speed, self.seed);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        tasks.spawn(daemon.run(day.clone(), stop.clone()));
+        tasks.spawn(daemon.run(day.clone(), Clock::system(), stop.clone()));
 
         let listener = server::listen(config.listen)
             .with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -115,7 +115,8 @@ impl Demo {
         stop: &CancellationToken,
     ) -> Result<(), Failure> {
         let secret = signing_secret(config).await?;
-        let now = Clock::system().now();
+        let clock = Clock::system();
+        let now = clock.now();
         let mint = |(name, pattern): (&str, &str)| -> anyhow::Result<_> {
             let claims = MintClaims {
                 sub: name.to_owned(),
@@ -137,7 +138,8 @@ impl Demo {
             address.set_ip(loopback);
         }
         let hub = Url::parse(&format!("http://{address}")).map_err(anyhow::Error::from)?;
-        demo::start(&hub, [one?, two?, three?], day, tasks, stop).map_err(anyhow::Error::from)?;
+        demo::start(&hub, [one?, two?, three?], day, &clock, tasks, stop)
+            .map_err(anyhow::Error::from)?;
         Ok(())
     }
 }

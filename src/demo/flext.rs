@@ -16,10 +16,13 @@ use tonic::{
 
 use self::pipelines::Pipelines;
 use super::{Day, chance::Chance, day::Moment};
-use crate::sources::flext_proto::{
-    ExecutionUpdate, HealthStatus, ListExecutionsRequest, ListExecutionsResponse,
-    StreamExecutionRequest, SystemStats,
-    flext_service_server::{FlextService, FlextServiceServer},
+use crate::{
+    sources::flext_proto::{
+        ExecutionUpdate, HealthStatus, ListExecutionsRequest, ListExecutionsResponse,
+        StreamExecutionRequest, SystemStats,
+        flext_service_server::{FlextService, FlextServiceServer},
+    },
+    time::Clock,
 };
 
 /// What its source is called in the settings.
@@ -45,8 +48,8 @@ impl Daemon {
     }
 
     /// Answers until `stop`.
-    pub async fn run(self, day: Day, stop: CancellationToken) {
-        let pipelines = Mutex::new(Pipelines::new(Chance::new(day.seed(), 4)));
+    pub async fn run(self, day: Day, clock: Clock, stop: CancellationToken) {
+        let pipelines = Mutex::new(Pipelines::new(Chance::new(day.seed(), 4), clock));
         let service = FlextServiceServer::new(Service(Arc::new(Shared { day, pipelines })));
         let served = Server::builder()
             .add_service(service)

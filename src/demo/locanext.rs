@@ -38,10 +38,10 @@ const DEEDS: [(&str, f64, f64); 5] = [
 const NAMES: [&str; 8] = ["ada", "bruno", "chiara", "dmitri", "elif", "farid", "grete", "hana"];
 
 impl LocaNext {
-    pub(super) fn new(chance: Chance) -> Self {
+    pub(super) fn new(chance: Chance, clock: Clock) -> Self {
         Self {
             chance,
-            clock: Clock::system(),
+            clock,
             present: Vec::new(),
             at: None,
             measured: f64::MIN,
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_working_hour_has_metrics_every_five_minutes_and_much_translation() {
         let day = Day::new(10.0, 60.0, 5);
-        let mut life = LocaNext::new(Chance::new(5, 1));
+        let mut life = LocaNext::new(Chance::new(5, 1), Clock::manual(1_800_000_000_000));
         let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
         let mut users = 0;
         for step in 0..=240 {

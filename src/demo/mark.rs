@@ -2,6 +2,8 @@
 
 use std::{fs, io, path::Path};
 
+use crate::sqlite::{self, OpenError};
+
 /// A file in the data folder.
 const MARK: &str = "demo";
 
@@ -13,6 +15,9 @@ pub enum MarkError {
     /// It holds something else.
     #[error("the folder holds something else than a demo: name an empty one with --data, or none")]
     NotEmpty,
+    /// It cannot be made.
+    #[error(transparent)]
+    Folder(#[from] OpenError),
     /// It cannot be looked at or written to.
     #[error("the folder cannot be marked as a demo's: {0}")]
     Io(#[from] io::Error),
@@ -28,7 +33,7 @@ pub fn mark(folder: &Path) -> Result<(), MarkError> {
     if is_marked(folder) {
         return Ok(());
     }
-    fs::create_dir_all(folder)?;
+    sqlite::make_folder(folder)?;
     if fs::read_dir(folder)?.next().is_some() {
         return Err(MarkError::NotEmpty);
     }

@@ -44,15 +44,15 @@ const FEATURES: [(&str, f64); 5] =
     [("dashboard", 30.0), ("timer", 55.0), ("reports", 8.0), ("invoices", 4.0), ("export", 2.0)];
 
 impl TimeTracker {
-    pub(super) fn new(mut chance: Chance) -> Self {
+    pub(super) fn new(mut chance: Chance, clock: Clock) -> Self {
         let instances = INSTANCES.iter().map(|&(host, version, country, city)| {
-            // The same ones when the demo is started again with the same seed.
-            let id = format!("{:08x}-demo-{host}", chance.below(1 << 32));
+            // It is its events' source. The same ones when the demo is started again with the same seed.
+            let id = format!("demo-{host}-{:08x}", chance.below(1 << 32));
             let next = chance.share() * HEARTBEAT;
             Instance { id, host, version, place: (country, city), next, offline: Vec::new() }
         });
         let instances = instances.collect();
-        Self { chance, clock: Clock::system(), instances, at: None }
+        Self { chance, clock, instances, at: None }
     }
 
     /// A point as the real client sends it later: with its own time, local and without a zone.
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn a_day_registers_once_beats_regularly_and_catches_up_after_an_outage() {
         let day = Day::new(8.0, 3600.0, 11);
-        let mut life = TimeTracker::new(Chance::new(11, 1));
+        let mut life = TimeTracker::new(Chance::new(11, 1), Clock::manual(1_800_000_000_000));
         let steps = (0..8 * 60).map(|minute| day.at(Duration::from_millis(minute * 1000 / 60)));
         let posts: Vec<_> = steps.flat_map(|moment| life.step(moment)).collect();
         let count = |path: &str| posts.iter().filter(|post| post.path == path).count();

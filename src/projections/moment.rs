@@ -140,7 +140,6 @@ impl<'a> Moment<'a> {
         Ok(derive.draw(chart, hours, steps, values))
     }
 
-
     async fn ask(
         &self,
         derive: &Derive,
@@ -218,13 +217,7 @@ impl Derive {
     }
 
     /// The rows of a chart, out of what its series answered for each step.
-    fn draw(
-        &self,
-        chart: &Buckets,
-        hours: Hours,
-        steps: Steps,
-        values: Vec<Option<f64>>,
-    ) -> Value {
+    fn draw(&self, chart: &Buckets, hours: Hours, steps: Steps, values: Vec<Option<f64>>) -> Value {
         let step = Span(Duration::from_millis(steps.step));
         let value = |value| self.figure(value, Some(step)).map_or(Value::Null, plain);
         let values: Vec<Value> = values.into_iter().map(value).collect();

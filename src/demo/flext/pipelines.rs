@@ -50,9 +50,8 @@ const RUNS: f64 = 40.0;
 const REMEMBERED: usize = 100;
 
 impl Pipelines {
-    pub(super) fn new(chance: Chance) -> Self {
+    pub(super) fn new(chance: Chance, clock: Clock) -> Self {
         let (started, succeeded, failed) = (18_240, 17_901, 339);
-        let clock = Clock::system();
         Self { chance, clock, runs: VecDeque::new(), at: None, started, succeeded, failed }
     }
 
@@ -178,7 +177,7 @@ mod tests {
     #[test]
     fn executions_begin_last_and_end_and_some_fail() {
         let day = Day::new(8.0, 3600.0, 21);
-        let mut pipelines = Pipelines::new(Chance::new(21, 4));
+        let mut pipelines = Pipelines::new(Chance::new(21, 4), Clock::manual(1_800_000_000_000));
         let mut most = 0;
         for minute in 0..8 * 60 {
             let moment = day.at(Duration::from_millis(minute * 1000 / 60));
