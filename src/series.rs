@@ -14,6 +14,8 @@ mod query;
 mod read;
 pub mod sample;
 mod table;
+#[cfg(test)]
+mod tests;
 mod track;
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
@@ -26,7 +28,9 @@ use tokio::sync::watch;
 pub(crate) use self::query::as_object;
 pub use self::{
     extract::{Found, Incoming, Rules},
-    query::{Agg, AggError, Columns, Described, MAX_POINTS, MAX_SERIES, POINTS, QuerySpec},
+    query::{
+        Agg, AggError, Columns, Described, MAX_POINTS, MAX_SERIES, MAX_VALUES, POINTS, QuerySpec,
+    },
     read::May,
     sample::{Dropped, Kind, Labels, Name, Sample, Value},
     track::{Identity, Point},
@@ -64,11 +68,14 @@ pub struct Config {
 pub enum QueryError {
     /// More series than an answer holds.
     #[error(
-        "{found} series match, and an answer has room for {MAX_SERIES}: ask with more `labels`"
+        "{found} series match, and an answer by this `step` has room for {most}: ask with more \
+         `labels` or a longer `step`"
     )]
     TooMany {
         /// How many.
         found: usize,
+        /// How many there may be.
+        most: usize,
     },
     /// What is no longer in memory could not be read.
     #[error(transparent)]

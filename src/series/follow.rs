@@ -100,7 +100,7 @@ impl Series {
         let (table, clean, reader) = began;
         let packer = Packer::new()?;
         let reached = table.applied;
-        *self.0.table.write() = table;
+        self.0.table.write().become_new(table);
         self.0.tell(reached, true);
         let holding = fence.map(|fence| (fence, Instant::now()));
         let round = Round::over(clean.offset);
@@ -260,7 +260,7 @@ impl Follower<'_> {
             return self.save(self.clean, parts).await;
         }
         let through = self.series.0.broker.position(self.round.through);
-        if through != self.clean {
+        if through != self.clean || !parts.is_empty() {
             self.save(through, parts).await?;
         }
         Ok(())

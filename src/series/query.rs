@@ -122,6 +122,9 @@ pub const MAX_POINTS: u64 = 11_000;
 /// The most series of an answer.
 pub const MAX_SERIES: usize = 200;
 
+/// The most values of an answer, all series together.
+pub const MAX_VALUES: usize = 1_000_000;
+
 /// Where to read, and into which stretches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Grid {

@@ -6,7 +6,7 @@ use super::{
     QueryError, Series,
     chunk::Bucket,
     figure::{Folder, Stretch, histogram_percentile},
-    query::{Agg, Columns, Described, Grid, LOOKBACK, MAX_SERIES, QuerySpec},
+    query::{Agg, Columns, Described, Grid, LOOKBACK, MAX_SERIES, MAX_VALUES, QuerySpec},
     sample::{Kind, Labels, Name},
     track::{Identity, Missing, Point},
 };
@@ -68,7 +68,7 @@ impl Series {
     fn ever(&self, name: &Name, labels: &Labels, agg: Agg) -> Option<f64> {
         let table = self.table();
         let whole = |name: &Name| {
-            let tracks = table.find(name, labels).filter(|track| track.ever.count > 0.0);
+            let tracks = table.find(name, labels).map(|(_, track)| track);
             let mut tracks: Vec<_> = tracks.collect();
             tracks.sort_by_key(|track| track.newest.time);
             let last = tracks.last()?;
@@ -146,7 +146,7 @@ impl Series {
     /// The newest value of all series of the name that have the labels.
     pub fn newest(&self, name: &Name, labels: &Labels) -> Option<Point> {
         let table = self.table();
-        table.find(name, labels).map(|track| track.newest).max_by_key(|point| point.time)
+        table.find(name, labels).map(|(_, track)| track.newest).max_by_key(|point| point.time)
     }
 
     /// The parts of histograms called `name`, by topic and labels without the bound.
@@ -169,8 +169,8 @@ impl Series {
         let mut found: BTreeMap<_, Vec<Histogram>> = BTreeMap::new();
         for suffix in suffixes {
             let Some(name) = part(name, suffix) else { continue };
-            // A histogram has a series for each bound.
-            let most = most.saturating_mul(super::extract::MAX_BOUNDS);
+            // A histogram has a series for each bound, and one for what lies above.
+            let most = most.saturating_mul(super::extract::MAX_BOUNDS + 1);
             for row in self.rows(&name, labels, agg, grid, may, most).await? {
                 let Identity { topic, labels, .. } = row.identity;
                 let key = (topic.to_string(), labels.without("le"));
@@ -183,7 +183,7 @@ impl Series {
             }
         }
         if found.len() > most {
-            return Err(QueryError::TooMany { found: found.len() });
+            return Err(QueryError::TooMany { found: found.len(), most });
         }
         Ok(found)
     }
@@ -205,7 +205,7 @@ impl Series {
         Ok(rows)
     }
 
-    /// What memory has.
+    /// What memory has. The lock is given back after each series: there may be many.
     fn copy(
         &self,
         name: &Name,
@@ -214,16 +214,22 @@ impl Series {
         may: May<'_>,
         most: usize,
     ) -> Result<Vec<Copied>, QueryError> {
-        let table = self.table();
-        let found = table.find(name, labels).filter(|track| may(&track.identity.topic));
-        let found: Vec<_> = found.collect();
+        let found: Vec<(usize, Box<str>)> = {
+            let table = self.table();
+            let found = table.find(name, labels);
+            let found = found.filter(|(_, track)| may(&track.identity.topic));
+            found.map(|(place, track)| (place, track.row.clone())).collect()
+        };
+        let most = most.min(MAX_VALUES / grid.count.max(1));
         if found.len() > most {
-            return Err(QueryError::TooMany { found: found.len() });
+            return Err(QueryError::TooMany { found: found.len(), most });
         }
-        let copied = found.into_iter().map(|track| {
+        let copied = found.into_iter().filter_map(|(place, row)| {
+            let table = self.table();
+            let track = table.track(place).filter(|track| track.row == row)?;
             let mut buckets = Vec::new();
             let missing = track.read(grid.tier, range(grid), &mut buckets);
-            Copied { identity: track.identity.clone(), row: track.row.clone(), buckets, missing }
+            Some(Copied { identity: track.identity.clone(), row, buckets, missing })
         });
         Ok(copied.collect())
     }

@@ -169,6 +169,14 @@ impl Table {
         *self.dropped.entry(reason.name()).or_default() += 1;
     }
 
+    /// Puts a table that was read anew in the place of this one; what was left out stays counted.
+    pub(super) fn become_new(&mut self, mut table: Self) {
+        for (reason, count) in &self.dropped {
+            *table.dropped.entry(reason).or_default() += count;
+        }
+        *self = table;
+    }
+
     /// How many samples were left out since the hub started, by reason.
     pub(super) fn dropped(&self) -> &BTreeMap<&'static str, u64> {
         &self.dropped
@@ -179,15 +187,15 @@ impl Table {
         self.tracks.len()
     }
 
-    /// The series of a name that have all of `labels`.
+    /// The series of a name that have all of `labels`, and their places.
     pub(super) fn find<'a>(
         &'a self,
         name: &Name,
         labels: &'a Labels,
-    ) -> impl Iterator<Item = &'a Track> + use<'a> {
+    ) -> impl Iterator<Item = (usize, &'a Track)> + use<'a> {
         let found = self.by_name.get(name).into_iter().flatten();
-        let found = found.filter_map(|at| self.tracks.get(*at));
-        found.filter(|track| track.identity.labels.contain(labels))
+        let found = found.filter_map(|at| Some((*at, self.tracks.get(*at)?)));
+        found.filter(|(_, track)| track.identity.labels.contain(labels))
     }
 
     /// All series, ordered by name.
