@@ -14,6 +14,7 @@ use crate::{
     broker::Broker,
     cluster::{Cluster, Node},
     config::Config,
+    consumer::Lease,
     demo,
     drain::Drain,
     grants::Grants,
@@ -21,6 +22,7 @@ use crate::{
     hub::Hub,
     id,
     instances::Instances,
+    projections::{self, Projections},
     redis,
     series::Series,
     session::{Connections, Order, Terms},
@@ -100,17 +102,30 @@ impl App {
                 drain.clone(),
             )),
         };
+        let plan = config.plan()?;
         // Not the node's name, which the node has again when it comes back.
         let holder = id::short()?;
         let series = Series::new(
             config.series,
-            Arc::new([]),
+            plan.rules(),
             broker.clone(),
             store.clone(),
             &holder,
             clock.clone(),
             telemetry.clone(),
         );
+        let projections = Projections::new(
+            plan,
+            series.clone(),
+            broker.clone(),
+            projections::Bounds {
+                keys: config.journal.latest_keys,
+                event: config.limits.event.as_usize(),
+            },
+            clock.clone(),
+            telemetry.clone(),
+        );
+        let lease = Lease::new("projections", &holder, store.clone());
         let instances = Instances::new(
             config.instances.clone(),
             &holder,
@@ -138,6 +153,7 @@ impl App {
                 is_demo: matches!(broker, Broker::Journal(_)) && demo::is_marked(&config.data),
             },
             terms,
+            projections: projections.clone(),
             cluster: cluster.clone(),
             tasks: tasks.clone(),
         });
@@ -158,6 +174,7 @@ impl App {
         background.spawn(sources::listen(hub.clone(), readiness.clone(), clock, serving.clone()));
         background.spawn(vitals.run(broker, hub, readiness.clone(), serving.clone()));
         background.spawn(series.run(serving.clone()));
+        background.spawn(projections.run(lease, serving.clone()));
         background.spawn(cluster.run(serving.clone()));
         background.spawn(drain.clone().run(serving.clone()));
         background.spawn(instances.run(serving.clone()));

@@ -26,8 +26,10 @@ use crate::{
     http, hub, instances,
     limits::Limits,
     logging,
+    projections::{self, Fault, Plan},
     redis::{self, AddressError, Server},
-    series, session, sources,
+    series::{self, derive},
+    session, sources,
     time::Span,
 };
 
@@ -72,6 +74,12 @@ pub struct Config {
     /// Every `[[source]]`.
     #[serde(default, rename = "source")]
     pub sources: Vec<sources::Config>,
+    /// `[projections]`
+    pub projections: projections::Settings,
+    #[serde(default)]
+    derive: Vec<derive::Config>,
+    #[serde(default)]
+    projection: Vec<projections::Config>,
 }
 
 /// Why the settings cannot be used.
@@ -163,10 +171,25 @@ impl Config {
             let message = if is_secret { "must be a text in quotes".to_owned() } else { message };
             refuse(&key, message)
         })?;
-        match config.nonsense() {
-            Some((key, message)) => Err(refuse(key, message)),
-            None => Ok(config),
+        if let Some((key, message)) = config.nonsense() {
+            return Err(refuse(key, message));
         }
+        config.plan().map_err(|Fault { key, message }| refuse(&key, message))?;
+        Ok(config)
+    }
+
+    /// The derived values and projections, those that come with the hub among them.
+    pub fn plan(&self) -> Result<Plan, Fault> {
+        for (index, projection) in self.projection.iter().enumerate() {
+            let paths = [("path", &projection.path), ("socket", &projection.socket)];
+            for (name, path) in paths {
+                if let Some(owner) = path.as_ref().and_then(|path| http::owner(path.as_str())) {
+                    let key = format!("projection[{index}].{name}");
+                    return Err(Fault { key, message: format!("is {owner}: take another") });
+                }
+            }
+        }
+        Plan::new(&self.projections, &self.derive, &self.projection)
     }
 
     /// The Redis that many nodes share, if there is one.

@@ -14,6 +14,7 @@ mod nodes;
 mod operations;
 mod outbox;
 mod page;
+mod projections;
 mod publish;
 mod query;
 mod series;
@@ -52,6 +53,7 @@ pub use self::{
     config::{Config, Origin},
     credentials::{Caller, GatherError},
     error::Problem,
+    projections::owner,
 };
 use crate::{
     access::Access,
@@ -60,6 +62,7 @@ use crate::{
     hub::Hub,
     instances::Instances,
     limits::Limits,
+    projections::Projections,
     series::Series,
     session::{Connections, Now, Terms},
     sources::Readiness,
@@ -94,6 +97,8 @@ pub struct Services {
     pub settings: Settings,
     /// What all sockets go by.
     pub terms: Arc<Terms>,
+    /// JSON made of events.
+    pub projections: Projections,
     /// All nodes.
     pub cluster: Cluster,
     /// Owns the tasks of sockets.
@@ -139,6 +144,7 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/series/query", get(series::query))
         .route("/api/v1/connections", get(nodes::connections))
         .route("/metrics", get(operations::metrics))
+        .merge(projections::paths(&state.projections))
         .layer(CompressionLayer::new());
     let taking = Router::new()
         .route("/api/v1/publish", post(publish::publish))
@@ -165,6 +171,7 @@ pub fn router(state: AppState) -> Router {
         .route("/healthz", get(operations::health))
         .route("/readyz", get(operations::ready))
         .route("/readyz/publishing", get(operations::ready_publishing))
+        .merge(projections::sockets(&state.projections))
         .merge(taking)
         .merge(compressed)
         .fallback(page::fallback)

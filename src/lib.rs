@@ -24,6 +24,7 @@ pub mod lease;
 pub mod limits;
 pub mod logging;
 pub mod position;
+pub mod projections;
 pub mod protocol;
 pub mod redis;
 pub mod series;

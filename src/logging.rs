@@ -65,6 +65,13 @@ pub fn start(config: &Config) {
     };
 }
 
+/// The innermost reason of a failure, which is the one that helps.
+pub fn cause(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .last()
+        .map_or_else(String::new, ToString::to_string)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

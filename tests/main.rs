@@ -19,6 +19,7 @@ mod instances;
 mod latest;
 mod limits;
 mod producers;
+mod projections;
 mod proxy;
 mod seam;
 mod series;

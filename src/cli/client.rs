@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
 use super::Failure;
+use crate::logging::cause;
 
 /// How long a hub may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -92,11 +93,4 @@ fn explain(status: StatusCode, body: &str) -> String {
     };
     let items = problem.get("items").and_then(Value::as_array).into_iter().flatten();
     items.fold(format!("{status}: {detail}"), |said, item| format!("{said}\n  {item}"))
-}
-
-/// The innermost reason, which is the one that helps.
-pub(super) fn cause(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .last()
-        .map_or_else(String::new, ToString::to_string)
 }

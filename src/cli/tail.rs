@@ -13,9 +13,10 @@ use tokio_tungstenite::tungstenite::{
 
 use super::{
     Failure,
-    client::{ClientArgs, NO_TOKEN, cause},
+    client::{ClientArgs, NO_TOKEN},
 };
 use crate::{
+    logging::cause,
     position::Position,
     protocol::{Replay, SUBPROTOCOL},
     topic::TopicPattern,

@@ -18,6 +18,9 @@ const OTHER_VARIABLES: [&str; 3] = ["PULSEHUB_CONFIG", "PULSEHUB_URL", "PULSEHUB
 /// Tables whose keys are names of the user's own.
 const OWN_NAMES: [&str; 1] = ["auth.roles"];
 
+/// Tables that are the user's own through and through, checked where they are read.
+const OWN_TABLES: [&str; 2] = ["derive.where", "projection.shape"];
+
 /// The settings gathered so far.
 pub(super) struct Layers {
     table: Table,
@@ -169,10 +172,11 @@ impl Layers {
         for (name, value) in table {
             let key = join(above, name.get_ref());
             let origin = place(name.span().start);
-            if lookup(&self.known, &key).is_none() {
+            let plain = without_indexes(&key);
+            if lookup(&self.known, &plain).is_none() {
                 let mut keys = Vec::new();
                 known_keys(&self.known, "", &mut keys);
-                let nearest = nearest(&key, keys.iter().map(String::as_str)).map(str::to_owned);
+                let nearest = nearest(&plain, keys.iter().map(String::as_str)).map(str::to_owned);
                 return Err(ConfigError::UnknownKey { key, origin, nearest });
             }
             let is_section = slot(&mut self.table, &key).is_some_and(|value| value.is_table());
@@ -181,10 +185,13 @@ impl Layers {
                 self.origins.insert(key.clone(), origin);
             }
             match value.get_ref() {
+                _ if OWN_TABLES.contains(&&*plain) => {}
                 DeValue::Table(table) => self.walk(table, &key, place)?,
                 DeValue::Array(items) => {
-                    for item in items.iter() {
+                    for (index, item) in items.iter().enumerate() {
                         if let DeValue::Table(table) = item.get_ref() {
+                            let key = format!("{key}[{index}]");
+                            self.origins.insert(key.clone(), place(item.span().start));
                             self.walk(table, &key, place)?;
                         }
                     }
@@ -233,6 +240,14 @@ fn slot<'a>(table: &'a mut Table, key: &str) -> Option<&'a mut Value> {
         None => table.get_mut(key),
         Some((section, rest)) => slot(table.get_mut(section)?.as_table_mut()?, rest),
     }
+}
+
+/// `a[0].b` as `a.b`.
+fn without_indexes(key: &str) -> String {
+    let mut parts = key.split(['[', ']']);
+    let first = parts.next().unwrap_or_default().to_owned();
+    // In between stand the indexes.
+    parts.skip(1).step_by(2).fold(first, |key, part| key + part)
 }
 
 fn leaves(table: &Table, above: &str, keys: &mut Vec<String>) {

@@ -118,6 +118,80 @@ fn no_secret_is_ever_printed() {
 }
 
 #[test]
+fn derived_values_and_projections_are_checked_together() {
+    let derive = "[[derive]]\nname = \"shop.n\"\ntopic = \"shop.orders\"\nop = \"count\"\n";
+    let projection = |text: &str| format!("{derive}[[projection]]\ntopic = \"shop.sum\"\n{text}\n");
+    let shape = "shape.n = { value = \"shop.n\" }";
+    assert!(with_file(&projection(&format!("path = \"/api/shop/sum\"\n{shape}"))).is_ok());
+    for (text, key, advice) in [
+        (format!("{derive}{derive}"), "derive[1].name", "already a derived value"),
+        (derive.replace("shop.n", "shop n"), "derive[0].name", "1 to 255 bytes"),
+        (derive.replace("count", "counts"), "derive[0].op", "unknown variant"),
+        (derive.replace("count", "avg"), "derive[0].field", "needs the field"),
+        (
+            format!("{derive}where = {{ a = {{ is = 1 }} }}"),
+            "derive[0].where",
+            "unknown field `is`",
+        ),
+        (format!("{derive}windw = 1"), "derive[0].windw", "derive.window?"),
+        (
+            projection("shape.n = { value = \"shop.m\" }"),
+            "projection[0].shape.n.value",
+            "add a [[derive]]",
+        ),
+        (projection(&format!("path = \"/metrics\"\n{shape}")), "projection[0].path", "hub's own"),
+        (
+            projection(&format!("path = \"/api/x/events\"\n{shape}")),
+            "projection[0].path",
+            "called x",
+        ),
+        (
+            projection(&format!("socket = \"/api/stats/\"\n{shape}")),
+            "projection[0].socket",
+            "flext.dashboard",
+        ),
+        (
+            projection(&format!("path = \"/a\"\nsocket = \"/a\"\n{shape}")),
+            "projection[0].socket",
+            "shop.sum",
+        ),
+        (projection(&format!("path = \"/{{x}}\"\n{shape}")), "projection[0].path", "looks like"),
+        (projection("shape = { list = \"shop.*\" }"), "projection[0].shape", "feed on"),
+        (
+            projection("shape = 1").replace("shop.sum", "hub.sum"),
+            "projection[0].topic",
+            "belong to the hub",
+        ),
+        (
+            projection("shape = 1").replace("shop.sum", "flext.dashboard"),
+            "projection[0].topic",
+            "projections.shipped",
+        ),
+        (
+            projection("shape = 1").replace("shop.sum", "voicehive.events.x"),
+            "projection[0].topic",
+            "is read by",
+        ),
+        (projection("shape = { freshness = \"error\" }"), "projection[0].shape", "own `freshness`"),
+        ("[projections]\nshipped = [\"x\"]".to_owned(), "projections.shipped", "voicehive, flext"),
+        ("[projections]\nmax_hz = 0".to_owned(), "projections.max_hz", "0.01 to 60"),
+    ] {
+        let message = message(with_file(&text));
+        assert!(
+            message.contains(&format!("`{key}")) && message.contains(advice),
+            "{text}: {message}"
+        );
+        assert!(message.contains("own.toml line "), "{message}");
+    }
+    let second = projection(shape) + "[[projection]]\ntopic = \"a.b\"\nshape = { x = nan }";
+    assert!(
+        message(with_file(&second)).contains("own.toml line 1"),
+        "{}",
+        message(with_file(&second))
+    );
+}
+
+#[test]
 fn every_variable_sets_one_key() {
     let layers = Layers::new(DEFAULTS, &reference::with_examples(DEFAULTS)).unwrap();
     let variables = layers.variables();
@@ -135,7 +209,9 @@ fn every_file_in_config_is_valid() {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     for path in files.filter(|path| path.extension().is_some_and(|end| end == "toml")) {
         let secret = variables(&[("PULSEHUB_SECRET", "0123456789abcdef0123456789abcdef")]);
-        if let Err(error) = Config::load(Some(&path), secret, &[]) {
+        // Two of them are in force by themselves and would meet themselves.
+        let flags = [("projections.shipped", String::new())];
+        if let Err(error) = Config::load(Some(&path), secret, &flags) {
             panic!("{error}");
         }
     }

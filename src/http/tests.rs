@@ -85,6 +85,14 @@ impl Server {
             clock.clone(),
             telemetry.clone(),
         );
+        let projections = Projections::new(
+            config::Config::load(None, [], &[]).unwrap().plan().unwrap(),
+            series.clone(),
+            broker.clone(),
+            crate::projections::Bounds { keys: 10, event: 1000 },
+            clock.clone(),
+            telemetry.clone(),
+        );
         let connections = Connections::new(10, telemetry.clone());
         let hub = Hub::new(broker.clone(), config.hub, telemetry.clone());
         let readiness = Readiness::default();
@@ -92,6 +100,7 @@ impl Server {
         let node = Node::new("n1".into(), connections.clone(), hub.clone(), drain);
         let state = Arc::new(Services {
             series,
+            projections,
             connections,
             terms,
             tasks: TaskTracker::new(),

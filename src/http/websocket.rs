@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     auth::{AuthError, Principal},
+    hub::Subscription,
     protocol::{CloseCode, SUBPROTOCOL},
     session::Talk,
 };
@@ -45,8 +46,18 @@ pub(super) async fn identify(
     }
 }
 
-/// Answers the upgrade and leaves the socket to a task of its own.
+/// Opens a socket that asks for what it wants.
 pub(super) async fn upgrade(State(state): State<AppState>, request: Request) -> Response {
+    upgrade_to(state, request, None).await
+}
+
+/// Answers the upgrade and leaves the socket to a task of its own. With a subscription it is a
+/// socket for just that, in simple mode.
+pub(super) async fn upgrade_to(
+    state: AppState,
+    request: Request,
+    fixed: Option<Subscription>,
+) -> Response {
     let (mut parts, _) = request.into_parts();
     let Some(key) = websocket_key(&parts.headers) else {
         return Problem::upgrade_required().into_response();
@@ -61,7 +72,7 @@ pub(super) async fn upgrade(State(state): State<AppState>, request: Request) -> 
     // Also when something else is refused: browsers fail an upgrade that answers none of what they offered,
     // and then the page never sees the close code.
     let speaks = handshake::offers_messages(&parts.headers);
-    let session = open(&state, &parts, handshake).await;
+    let session = open(&state, &parts, handshake, fixed).await;
     state.tasks.clone().spawn(async move {
         match on_upgrade.await {
             Ok(upgraded) => match take_over(upgraded) {
@@ -87,6 +98,7 @@ async fn open(
     state: &AppState,
     parts: &Parts,
     handshake: Result<Handshake, GatherError>,
+    fixed: Option<Subscription>,
 ) -> Result<Opening, Refusal> {
     let handshake = handshake.map_err(|error| {
         let code = match error {
@@ -103,7 +115,13 @@ async fn open(
         let reason = format!("none of the subprotocols offered is {SUBPROTOCOL}");
         return Err((CloseCode::UnsupportedProtocol, reason));
     }
-    let talk = if !handshake.offers_protocols && handshake.query.has_topics() {
+    let talk = if let Some(subscription) = fixed {
+        if handshake.offers_protocols {
+            let reason = "this path is for sockets without a subprotocol";
+            return Err((CloseCode::UnsupportedProtocol, reason.into()));
+        }
+        Talk::Simple(Box::new(subscription))
+    } else if !handshake.offers_protocols && handshake.query.has_topics() {
         let (limits, now) = (&state.terms.limits, state.now());
         let subscription = handshake
             .query

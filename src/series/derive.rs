@@ -5,6 +5,7 @@
 
 mod condition;
 mod field;
+mod payload;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,6 +13,7 @@ use serde_json::Value;
 pub use self::{
     condition::{Comparison, Condition, Literal, Test},
     field::Field,
+    payload::payload,
 };
 use crate::{event::Record, time::Span, topic::TopicPattern};
 

@@ -10,8 +10,10 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::derive::Rule;
-use super::sample::{Dropped, Labels, MAX_DEPTH, Name, Sample, Value};
+use super::{
+    derive::{Rule, payload},
+    sample::{Dropped, Labels, MAX_DEPTH, Name, Sample, Value},
+};
 use crate::{
     event::Record,
     time::{Millis, parse_rfc3339},
@@ -32,7 +34,7 @@ pub struct Incoming<'a> {
     /// The event as it is stored.
     pub record: Record<'a>,
     data: &'a RawValue,
-    value: OnceCell<Option<serde_json::Value>>,
+    value: OnceCell<serde_json::Value>,
 }
 
 /// What was found in an event.
@@ -101,9 +103,9 @@ impl<'a> Incoming<'a> {
         })
     }
 
-    /// The payload; None if a number in it is too large for any program.
-    pub fn data(&self) -> Option<&serde_json::Value> {
-        self.value.get_or_init(|| serde_json::from_str(self.data.get()).ok()).as_ref()
+    /// The payload as [`payload`] reads it.
+    pub fn data(&self) -> &serde_json::Value {
+        self.value.get_or_init(|| payload(self.record))
     }
 
     /// The label that the event's key becomes.
@@ -114,8 +116,7 @@ impl<'a> Incoming<'a> {
 
 /// What a rule makes of the event.
 fn derived(rule: &Rule, event: &Incoming<'_>, found: &mut Found) {
-    let Some(data) = event.data() else { return found.dropped.push(Dropped::Value) };
-    let Some(number) = rule.value(event.record, data) else { return };
+    let Some(number) = rule.value(event.record, event.data()) else { return };
     match Name::new(rule.name()) {
         Ok(name) => found.samples.push(Sample {
             topic: Some(rule.topic().clone()),

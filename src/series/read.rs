@@ -31,8 +31,8 @@ struct Copied {
 }
 
 impl Series {
-    /// What all series of `name` that have `labels` come to together: over the last `window`, or,
-    /// without one, ever since. None where nothing is known.
+    /// What all series of `name` that have `labels` and may be read come to together: over the last
+    /// `window`, or, without one, ever since. None where nothing is known.
     ///
     /// A window is measured in buckets of a second up to fifteen minutes, of ten seconds up to six
     /// hours, of a minute beyond. Ever since there is neither rate nor p95.
@@ -43,12 +43,12 @@ impl Series {
         agg: Agg,
         window: Option<Span>,
         now: Millis,
+        may: May<'_>,
     ) -> Result<Option<f64>, QueryError> {
-        let Some(window) = window else { return Ok(self.ever(name, labels, agg)) };
+        let Some(window) = window else { return Ok(self.ever(name, labels, agg, may)) };
         let grid = Grid::window(window, &self.keep(), now);
         let seconds = window.0.as_secs_f64().max(1.0);
-        let anybody: May<'_> = &|_| true;
-        let rows = self.rows(name, labels, agg, grid, anybody, usize::MAX).await?;
+        let rows = self.rows(name, labels, agg, grid, may, usize::MAX).await?;
         if !rows.is_empty() {
             let kind = rows[0].identity.kind;
             let mut whole = Stretch::default();
@@ -56,7 +56,7 @@ impl Series {
             return Ok(whole.figure(kind, agg, seconds));
         }
         let histograms =
-            self.histograms(name, labels, agg, grid, anybody, usize::MAX).await?.into_values();
+            self.histograms(name, labels, agg, grid, may, usize::MAX).await?.into_values();
         let whole = histograms.reduce(|mut a, b| {
             a.iter_mut().zip(b).for_each(|(a, b)| a.join(b));
             a
@@ -65,10 +65,11 @@ impl Series {
     }
 
     /// What has been since the series began.
-    fn ever(&self, name: &Name, labels: &Labels, agg: Agg) -> Option<f64> {
+    fn ever(&self, name: &Name, labels: &Labels, agg: Agg, may: May<'_>) -> Option<f64> {
         let table = self.table();
         let whole = |name: &Name| {
             let tracks = table.find(name, labels).map(|(_, track)| track);
+            let tracks = tracks.filter(|track| may(&track.identity.topic));
             let mut tracks: Vec<_> = tracks.collect();
             tracks.sort_by_key(|track| track.newest.time);
             let last = tracks.last()?;

@@ -119,7 +119,10 @@ impl Table {
 
     fn insert(&mut self, key: &str, topic: &str, sample: &Sample) -> Result<usize, Dropped> {
         let of_topic = self.by_topic.get(topic).copied().unwrap_or(0);
-        if self.tracks.len() >= self.bounds.max_series || of_topic >= self.bounds.max_per_topic {
+        let is_full = self.tracks.len() >= self.bounds.max_series;
+        // Derived series are as many as the configuration says, and nobody's flood is to cost them.
+        let is_derived = sample.topic.is_some();
+        if (is_full || of_topic >= self.bounds.max_per_topic) && !is_derived {
             return Err(Dropped::Cap);
         }
         let shared = self.by_topic.get_key_value(topic).map(|(topic, _)| topic.clone());

@@ -98,7 +98,7 @@ async fn what_is_too_old_leaves_memory_and_store() {
     // The head, four chunks by the minute, those of the last hours by ten seconds, one by the second.
     assert_eq!(kept, [1 + 4 + 2 + 1, 1 + 4, 1 + 3, 1]);
     let (name, labels) = (name(), Labels::default());
-    let count = bench.series.window(&name, &labels, Agg::Count, None, NOW);
+    let count = bench.series.window(&name, &labels, Agg::Count, None, NOW, &|_| true);
     assert_eq!(count.await.unwrap(), Some(4.0), "what it ever was stays");
 }
 
@@ -322,7 +322,7 @@ proptest! {
             }
             let ever = async |agg| {
                 let labels = Labels::default();
-                bench.series.window(&name(), &labels, agg, None, NOW).await.unwrap()
+                bench.series.window(&name(), &labels, agg, None, NOW, &|_| true).await.unwrap()
             };
             let count = sent.len() as f64;
             assert_eq!(ever(Agg::Count).await, Some(count));

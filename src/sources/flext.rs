@@ -123,7 +123,7 @@ impl Flext {
                     let has_answered = self.ask_once(&mut daemon, &mut followed, &mut board).await;
                     failures = if has_answered { 0 } else { failures + 1 };
                     self.publish(&mut board, fence).await?;
-                    next = started + self.pause(failures);
+                    next = started + pause(self.config.interval.0, failures);
                 }
                 (id, update) = followed.next() => {
                     board.update(&id, update);
@@ -197,11 +197,24 @@ impl Flext {
         }
         Ok(())
     }
+}
 
-    /// How long to wait after so many questions in a row that were not answered.
-    fn pause(&self, failures: u32) -> Duration {
-        let interval = self.config.interval.0;
-        let backed_off = interval.saturating_mul(2u32.saturating_pow(failures));
-        backed_off.min(LONGEST_PAUSE.max(interval))
+/// How long to wait after so many questions in a row that were not answered.
+fn pause(interval: Duration, failures: u32) -> Duration {
+    let backed_off = interval.saturating_mul(2u32.saturating_pow(failures));
+    backed_off.min(LONGEST_PAUSE.max(interval))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_does_not_answer_is_asked_more_and_more_seldom() {
+        let second = Duration::from_secs(1);
+        let pauses = [0, 1, 2, 4, 5, 1000].map(|failures| pause(5 * second, failures) / 5);
+        assert_eq!(pauses, [1, 2, 4, 6, 6, 6].map(|fives| fives * second));
+        let hour = Duration::from_secs(3600);
+        assert_eq!(pause(hour, 3), hour, "never more often than it should be");
     }
 }

@@ -62,6 +62,11 @@ impl TestHub {
         Self::build(Some(text), &[], Clock::system()).await
     }
 
+    /// A hub with a file of settings that goes by `clock`.
+    pub(crate) async fn with_file_and_clock(text: &str, clock: Clock) -> Self {
+        Self::build(Some(text), &[], clock).await
+    }
+
     async fn build(file: Option<&str>, flags: &[(&str, &str)], clock: Clock) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -42,9 +42,12 @@ export class Hub {
     this.#settings = settings;
   }
 
-  /** Settings as the environment gives them, without the prefix: `{ SOCKET_PING: "1s" }`. */
-  static async start(settings: Record<string, string> = {}): Promise<Hub> {
-    const hub = new Hub(await mkdtemp(join(tmpdir(), "pulsehub-")), settings);
+  /** Settings as the environment gives them, without the prefix: `{ SOCKET_PING: "1s" }`; in `file` what only a file can say. */
+  static async start(settings: Record<string, string> = {}, file?: string): Promise<Hub> {
+    const folder = await mkdtemp(join(tmpdir(), "pulsehub-"));
+    const config = join(folder, "pulsehub.toml");
+    if (file !== undefined) await writeFile(config, file);
+    const hub = new Hub(folder, file === undefined ? settings : { CONFIG: config, ...settings });
     await hub.#launch("127.0.0.1:0");
     return hub;
   }

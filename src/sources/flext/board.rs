@@ -14,7 +14,7 @@ use crate::{
     event::{Event, MAX_ATTRIBUTE_BYTES, Record},
     sources::{Config, METRICS, event},
     telemetry::Telemetry,
-    time::{Millis, rfc3339},
+    time::{Millis, parse_rfc3339, rfc3339},
     topic::{Topic, TopicError, TopicFilter, TopicPattern},
 };
 
@@ -107,7 +107,9 @@ impl Board {
         let latest = broker.latest(&filter).await?;
         // The newest are those that the daemon may still list.
         latest.records().rev().for_each(|record| board.remember(record));
-        board.state = board.stored.get(&(What::Source, Some(board.name.to_string()))).cloned();
+        let state = board.stored.get(&(What::Source, Some(board.name.to_string())));
+        // Anybody who may publish on the topic can have written there.
+        board.state = state.filter(|state| state["since"].as_str().is_some_and(is_time)).cloned();
         Ok(board)
     }
 
@@ -235,6 +237,10 @@ impl Board {
         let drafts = drafts.into_iter().map(|draft| ((draft.what, draft.key), draft.data));
         self.stored.extend(drafts);
     }
+}
+
+fn is_time(text: &str) -> bool {
+    parse_rfc3339(text).is_ok()
 }
 
 /// When a daemon looked at its health is no change of it.

@@ -13,7 +13,7 @@ use super::proto::{
     Execution, ExecutionUpdate, HealthStatus, ListExecutionsRequest, StreamExecutionRequest,
     SystemStats, flext_service_client::FlextServiceClient,
 };
-use crate::sources::Config;
+use crate::{logging::cause, sources::Config};
 
 /// A daemon and how it is spoken to. Cheap to clone.
 #[derive(Clone)]
@@ -141,13 +141,6 @@ impl Interceptor for Credentials {
         }
         Ok(request)
     }
-}
-
-/// The innermost reason, which is the one that helps.
-fn cause(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .last()
-        .map_or_else(String::new, ToString::to_string)
 }
 
 #[cfg(test)]

@@ -1,0 +1,161 @@
+//! The paths of projections, which come from the configuration.
+
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    routing::get,
+};
+use http::request::Parts;
+use serde_json::Value;
+
+use super::{AppState, Caller, Problem, query, websocket};
+use crate::{
+    hub::{Form, Start, Subscription},
+    ingest::AppName,
+    projections::{Hours, Projection, ProjectionError, Projections},
+    protocol::Mode,
+    topic::{TopicFilter, TopicPattern},
+};
+
+/// A route for the path of each projection.
+pub(super) fn paths(projections: &Projections) -> Router<AppState> {
+    let mut router = Router::new();
+    for (number, projection) in projections.all().iter().enumerate() {
+        let Some(path) = &projection.path else { continue };
+        let show = move |State(state): State<AppState>, caller: Caller, parts: Parts| async move {
+            show(&state, number, &caller, &parts).await
+        };
+        router = router.route(path.as_str(), get(show));
+    }
+    router
+}
+
+/// A route for the socket of each projection.
+pub(super) fn sockets(projections: &Projections) -> Router<AppState> {
+    let mut router = Router::new();
+    for projection in projections.all() {
+        let Some(path) = &projection.socket else { continue };
+        let subscription = follow(projection);
+        let open = move |State(state): State<AppState>, request: Request| {
+            websocket::upgrade_to(state, request, Some(subscription.clone()))
+        };
+        router = router.route(path.as_str(), get(open));
+    }
+    router
+}
+
+/// What a projection is now; `hours=` asks its charts for another span.
+async fn show(
+    state: &AppState,
+    number: usize,
+    Caller(principal): &Caller,
+    parts: &Parts,
+) -> Result<Json<Value>, Problem> {
+    let projection = state.projections.all().get(number).ok_or_else(Problem::not_found)?;
+    let pattern = TopicPattern::from(&projection.topic);
+    if !principal.may_subscribe(&pattern) {
+        return Err(Problem::forbidden(&[format!("subscribe {pattern}")]));
+    }
+    let mut hours = None;
+    for (name, value) in query::pairs(parts) {
+        if name == "hours" {
+            hours = Some(query::value::<Hours>("hours", &value, "a whole number from 1 to 720")?);
+        }
+    }
+    let value = state.projections.now(projection, hours).await.map_err(|error| {
+        if !matches!(error, ProjectionError::Starting) {
+            tracing::error!(%error, topic = %projection.topic, "a projection cannot be made");
+        }
+        Problem::unavailable("what this is made of cannot be read at present")
+    })?;
+    Ok(Json(value))
+}
+
+/// The newest at once, then each change.
+fn follow(projection: &Projection) -> Subscription {
+    Subscription {
+        form: Form::Data,
+        filter: TopicFilter::new([TopicPattern::from(&projection.topic)]),
+        mode: Mode::All,
+        max_hz: None,
+        start: Start::Latest,
+    }
+}
+
+/// What of the address space is the hub's own; `**` is the rest, also none.
+const OWN: [&str; 12] = [
+    "",
+    "assets/**",
+    "favicon.svg",
+    "api/v1/**",
+    "api/v2/**",
+    "v1/**",
+    "ws/**",
+    "sse/**",
+    "healthz",
+    "readyz/**",
+    "metrics/**",
+    "write",
+];
+
+/// Whose a path is, if it is not free for a projection.
+pub fn owner(path: &str) -> Option<String> {
+    let path = path.trim_matches('/');
+    let is_own = |own: &str| match own.strip_suffix("/**") {
+        Some(above) => {
+            path == above || path.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
+        }
+        None => path == own,
+    };
+    if OWN.into_iter().any(is_own) {
+        return Some("a path of the hub's own".to_owned());
+    }
+    // A route of ours there would hide the one the application posts to.
+    let words: Vec<_> = path.split('/').collect();
+    match words[..] {
+        ["api", app, "metrics" | "events"] if AppName::parse(app).is_ok() => {
+            Some(format!("where an application called {app} posts"))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_of_the_hub_has_an_owner() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut files = vec![folder.join("http.rs")];
+        files.extend(
+            std::fs::read_dir(folder.join("http")).unwrap().map(|file| file.unwrap().path()),
+        );
+        let mut routes = 0;
+        for file in files.iter().filter(|file| file.is_file()) {
+            let text = std::fs::read_to_string(file).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            for rest in code.split(".route(").skip(1) {
+                let Some(path) = rest.trim_start().strip_prefix('"') else { continue };
+                let path = path.split('"').next().unwrap();
+                let path = path.replace("{*", "").replace(['{', '}'], "");
+                assert!(
+                    owner(&path).is_some(),
+                    "{path}, a route in {}, can be taken",
+                    file.display()
+                );
+                routes += 1;
+            }
+        }
+        assert!(routes >= 13, "only {routes} routes were found");
+    }
+
+    #[test]
+    fn what_is_free_has_no_owner() {
+        for path in ["/api/dashboard/metrics", "/api/stats/", "/api/shop/summary", "/metricsx"] {
+            assert_eq!(owner(path), None, "{path}");
+        }
+        assert!(owner("/api/shop/metrics").unwrap().contains("shop"));
+        assert!(owner("/metrics/").is_some() && owner("/v1/x").is_some());
+    }
+}

@@ -1,0 +1,140 @@
+//! Projections: JSON made of derived values and newest events, as the configuration shapes it.
+//!
+//! Every node follows the log and can tell what a projection is now; the node that holds the lease
+//! publishes each on its topic when it changes.
+
+mod buckets;
+mod config;
+mod gathered;
+mod gathering;
+mod moment;
+mod plan;
+mod publisher;
+mod shape;
+mod take;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    buckets::{Hours, HoursError},
+    config::{Config, Freshness, Path, PathError, Settings},
+    plan::{Fault, Plan, Projection},
+};
+use self::{
+    gathered::Gathered,
+    moment::{Drawn, Moment},
+    publisher::Publisher,
+};
+use crate::{
+    broker::Broker,
+    consumer::Lease,
+    series::{QueryError, Series},
+    telemetry::Telemetry,
+    time::Clock,
+};
+
+/// All projections. Cheap to clone.
+#[derive(Clone)]
+pub struct Projections(Arc<Inner>);
+
+struct Inner {
+    plan: Plan,
+    series: Series,
+    gathered: Gathered,
+    broker: Broker,
+    bounds: Bounds,
+    clock: Clock,
+    telemetry: Telemetry,
+    /// The charts as they are shown, by derived value. Held for a look-up only.
+    drawn: Mutex<HashMap<(usize, Hours), Drawn>>,
+}
+
+/// How much one may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Keys that are counted as present: `journal.latest_keys`.
+    pub keys: usize,
+    /// Bytes of a projection that is published: `limits.event`.
+    pub event: usize,
+}
+
+/// Why a projection is not known now.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectionError {
+    /// The hub has started and has not read yet what it is made of.
+    #[error("the hub is still reading what this is made of")]
+    Starting,
+    /// The series did not answer.
+    #[error(transparent)]
+    Series(#[from] QueryError),
+}
+
+/// How long a request waits for a hub that is starting.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it waits for the series to come up with the log; then it gets what there is.
+const CATCH_UP: Duration = Duration::from_millis(100);
+
+impl Projections {
+    /// The projections of `plan`, which are followed once [`run`](Self::run) does.
+    pub fn new(
+        plan: Plan,
+        series: Series,
+        broker: Broker,
+        bounds: Bounds,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> Self {
+        let gathered = Gathered::new(plan.gatherings.clone(), bounds, telemetry.clone());
+        let drawn = Mutex::default();
+        Self(Arc::new(Inner { plan, series, gathered, broker, bounds, clock, telemetry, drawn }))
+    }
+
+    /// The projections there are, which are numbered from 0.
+    pub fn all(&self) -> &[Projection] {
+        self.0.plan.projections()
+    }
+
+    /// What `projection` is now; `hours` is how far its charts go back, if not as configured.
+    pub async fn now(
+        &self,
+        projection: &Projection,
+        hours: Option<Hours>,
+    ) -> Result<Value, ProjectionError> {
+        timeout(PATIENCE, self.ready()).await.map_err(|_| ProjectionError::Starting)?;
+        // So that whoever has published and was answered finds it counted.
+        let head = self.0.broker.head().offset;
+        let mut reached = self.0.series.reached();
+        let _ = timeout(CATCH_UP, reached.wait_for(|reached| *reached >= head)).await;
+        let moment = Moment::take(&self.0, [projection], hours).await?;
+        Ok(moment.render(projection, &moment.clock()))
+    }
+
+    /// Follows the log and, while the lease is ours, publishes, until `stop`.
+    pub async fn run(self, lease: Lease, stop: CancellationToken) {
+        let publish = async {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.ready() => {}
+            }
+            Publisher::new(&self.0, lease).run(&stop).await;
+        };
+        tokio::select! {
+            () = publish => {}
+            () = self.0.gathered.run(&self.0.broker) => {}
+        }
+    }
+
+    /// Waits until what projections are made of was read.
+    async fn ready(&self) {
+        let mut gathered = self.0.gathered.changes();
+        let mut series = self.0.series.changes();
+        // The other side of either lives as long as this one.
+        let _ = gathered.wait_for(|changes| *changes > 0).await;
+        let _ = series.wait_for(|changes| *changes > 0).await;
+    }
+}

@@ -1,0 +1,348 @@
+//! What projections keep of newest events: the newest one, a list, one for each key, or how many
+//! keys there are of which the newest event is so. Bounded, and made of the log alone.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+};
+
+use serde::{Deserialize, Deserializer, de};
+use serde_json::Value;
+
+use super::{Bounds, take::Take};
+use crate::{
+    event::Record,
+    position::Offset,
+    series::derive::Condition,
+    telemetry::Limit,
+    time::Millis,
+    topic::{TopicFilter, TopicPattern},
+};
+
+/// What is to be kept of which events.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Gathering {
+    pub(super) filter: TopicFilter,
+    /// Only events that are so.
+    pub(super) condition: Condition,
+    pub(super) keep: Keep,
+    pub(super) take: Take,
+}
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// The newest event.
+    Newest,
+    /// So many of the newest, the newest first.
+    List(usize),
+    /// Of so many (topic, key) the newest, the newest first.
+    PerKey(usize),
+    /// How many (topic, key) there are whose newest event is so.
+    Present,
+}
+
+/// What is kept at present.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// The newest first.
+    items: VecDeque<Item>,
+    /// For [`Keep::Present`]: those whose newest event is so, and when that came.
+    present: HashMap<Box<[u8]>, Offset>,
+    /// Up to here everything has been looked at.
+    through: Offset,
+}
+
+#[derive(Debug)]
+struct Item {
+    /// For [`Keep::PerKey`].
+    id: Box<[u8]>,
+    received: Millis,
+    value: Value,
+    /// The length of its JSON.
+    bytes: usize,
+}
+
+/// Names of topics as the configuration has them: one pattern or several.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Topics(pub(super) TopicFilter);
+
+/// What the newest event of a topic and key is found by.
+fn id(record: Record<'_>) -> Box<[u8]> {
+    // Neither a topic nor a JSON string has a space before its first quote.
+    [record.topic().as_bytes(), b" ", record.key().unwrap_or_default()].concat().into()
+}
+
+impl Gathering {
+    /// Takes in an event that came after all before it; `data` is its payload. Gives the limit for
+    /// which something was forgotten.
+    pub(super) fn take_in(
+        &self,
+        kept: &mut Kept,
+        record: Record<'_>,
+        data: &Value,
+        bounds: Bounds,
+    ) -> Option<Limit> {
+        if record.offset() <= kept.through || !self.filter.matches(record.topic()) {
+            return None;
+        }
+        kept.through = record.offset();
+        let is_so = !record.is_removal() && self.condition.holds(record, data) == Some(true);
+        match self.keep {
+            Keep::Present => {
+                return kept.set_present(id(record), record.offset(), is_so, bounds.keys);
+            }
+            Keep::PerKey(_) => {
+                let id = id(record);
+                kept.items.retain(|item| item.id != id);
+            }
+            Keep::Newest | Keep::List(_) => {}
+        }
+        if !is_so {
+            return None;
+        }
+        let value = self.take.take(record, data);
+        let id = if matches!(self.keep, Keep::PerKey(_)) { id(record) } else { Box::default() };
+        let bytes = value.to_string().len();
+        kept.items.push_front(Item { id, received: record.received(), value, bytes });
+        kept.items.truncate(self.keep.limit());
+        kept.fit(bounds.event)
+    }
+
+    /// What is kept as JSON.
+    pub(super) fn value(&self, kept: &Kept) -> Value {
+        match self.keep {
+            Keep::Newest => {
+                let newest = kept.items.front().map(|item| item.value.clone());
+                newest.unwrap_or_else(|| self.take.nothing())
+            }
+            Keep::List(_) | Keep::PerKey(_) => {
+                kept.items.iter().map(|item| item.value.clone()).collect()
+            }
+            Keep::Present => kept.present.len().into(),
+        }
+    }
+}
+
+impl Keep {
+    fn limit(self) -> usize {
+        match self {
+            Keep::Newest => 1,
+            Keep::List(limit) | Keep::PerKey(limit) => limit,
+            Keep::Present => 0,
+        }
+    }
+}
+
+impl Kept {
+    /// How many keys are present.
+    pub(super) fn present(&self) -> usize {
+        self.present.len()
+    }
+
+    /// When the newest was received.
+    pub(super) fn newest_received(&self) -> Option<Millis> {
+        self.items.front().map(|item| item.received)
+    }
+
+    /// Everything up to `offset` has been looked at, also what did not match.
+    pub(super) fn pass(&mut self, offset: Offset) {
+        self.through = self.through.max(offset);
+    }
+
+    /// Forgets the oldest items until the others have at most so many bytes; the newest stays.
+    fn fit(&mut self, most: usize) -> Option<Limit> {
+        let before = self.items.len();
+        let mut bytes: usize = self.items.iter().map(|item| item.bytes).sum();
+        while bytes > most && self.items.len() > 1 {
+            bytes -= self.items.pop_back().map_or(0, |item| item.bytes);
+        }
+        (self.items.len() < before).then_some(Limit::Event)
+    }
+
+    fn set_present(
+        &mut self,
+        id: Box<[u8]>,
+        offset: Offset,
+        is_so: bool,
+        most: usize,
+    ) -> Option<Limit> {
+        if !is_so {
+            self.present.remove(&id);
+            return None;
+        }
+        self.present.insert(id, offset);
+        if self.present.len() <= most {
+            return None;
+        }
+        let oldest = self.present.iter().min_by_key(|(_, offset)| **offset);
+        if let Some(id) = oldest.map(|(id, _)| id.clone()) {
+            self.present.remove(&id);
+        }
+        Some(Limit::LatestKeys)
+    }
+}
+
+impl<'de> Deserialize<'de> for Topics {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TopicsVisitor)
+    }
+}
+
+struct TopicsVisitor;
+
+impl<'de> de::Visitor<'de> for TopicsVisitor {
+    type Value = Topics;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a topic pattern, or a list of at least one")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Topics, E> {
+        let pattern = TopicPattern::parse(text).map_err(E::custom)?;
+        Ok(Topics(TopicFilter::new([pattern])))
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Topics, A::Error> {
+        let mut patterns: Vec<TopicPattern> = Vec::new();
+        while let Some(pattern) = items.next_element()? {
+            patterns.push(pattern);
+        }
+        if patterns.is_empty() {
+            return Err(de::Error::invalid_length(0, &self));
+        }
+        Ok(Topics(TopicFilter::new(patterns)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::{Block, BlockBuilder, Event},
+        series::derive::payload,
+        topic::Topic,
+    };
+    use serde_json::{json, value::RawValue};
+    use std::sync::Arc;
+
+    fn block(offset: Offset, topic: &str, key: Option<&str>, data: &str) -> Arc<Block> {
+        let mut builder = BlockBuilder::default();
+        let event = Event {
+            topic: Topic::parse(topic).unwrap(),
+            id: format!("i{offset}").into(),
+            id_is_ours: false,
+            source: "s".into(),
+            kind: None,
+            time: "2026-11-20T12:00:00Z".into(),
+            key: key.map(Into::into),
+            data: RawValue::from_string(data.to_owned()).unwrap(),
+        };
+        builder.push(offset, offset * 10, &event);
+        builder.finish()
+    }
+
+    fn gathering(keep: Keep, condition: &str, take: &str) -> Gathering {
+        let take = toml::from_str::<toml::Table>(&format!("take = {take}")).unwrap();
+        Gathering {
+            filter: TopicFilter::new([TopicPattern::parse("a.*").unwrap()]),
+            condition: toml::from_str(condition).unwrap(),
+            keep,
+            take: take["take"].clone().try_into().unwrap(),
+        }
+    }
+
+    /// The events of (topic, key, data), with offsets from 1.
+    fn after(gathering: &Gathering, events: &[(&str, Option<&str>, &str)], keys: usize) -> Kept {
+        let mut kept = Kept::default();
+        for (at, (topic, key, data)) in events.iter().enumerate() {
+            let block = block(at as Offset + 1, topic, *key, data);
+            let record = block.record(0).unwrap();
+            gathering.take_in(&mut kept, record, &payload(record), Bounds { keys, event: 100 });
+        }
+        kept
+    }
+
+    #[test]
+    fn lists_hold_the_newest_first_and_no_more_than_asked_for() {
+        let list = gathering(Keep::List(2), "n = { above = 1 }", "{ id = \"@id\", n = \"n\" }");
+        let events = [
+            ("a.x", None, "{\"n\":2}"),
+            ("a.y", None, "{\"n\":3}"),
+            ("b.y", None, "{\"n\":9}"),
+            ("a.y", None, "{\"n\":1}"),
+            ("a.x", None, "{\"m\":1}"),
+            ("a.x", None, "{\"n\":4}"),
+        ];
+        let kept = after(&list, &events, 0);
+        assert_eq!(list.value(&kept), json!([{"id": "i6", "n": 4}, {"id": "i2", "n": 3}]));
+        assert_eq!(kept.newest_received(), Some(60));
+    }
+
+    #[test]
+    fn a_list_has_no_more_bytes_than_an_event_may_have() {
+        let list = gathering(Keep::List(9), "", "\"n\"");
+        let (long, longer) = ("x".repeat(58), "y".repeat(200));
+        let data = [&long, "b", &longer, &long, "d"].map(|text| json!({"n": text}).to_string());
+        let events: Vec<_> = data.iter().map(|data| ("a.x", None, data.as_str())).collect();
+        assert_eq!(list.value(&after(&list, &events[..2], 0)), json!(["b", long]));
+        assert_eq!(list.value(&after(&list, &events[..3], 0)), json!([longer]), "the newest stays");
+        assert_eq!(list.value(&after(&list, &events, 0)), json!(["d", long]));
+    }
+
+    #[test]
+    fn one_of_each_key_is_the_newest_and_moves_to_the_front() {
+        let list = gathering(Keep::PerKey(2), "", "\"n\"");
+        let mut events = vec![
+            ("a.x", Some("1"), "{\"n\":1}"),
+            ("a.x", Some("2"), "{\"n\":2}"),
+            ("a.x", Some("1"), "{\"n\":3}"),
+        ];
+        assert_eq!(list.value(&after(&list, &events, 0)), json!([3, 2]));
+        events.push(("a.y", Some("1"), "{\"n\":4}"));
+        assert_eq!(list.value(&after(&list, &events, 0)), json!([4, 3]));
+        events.push(("a.y", Some("1"), "null"));
+        assert_eq!(list.value(&after(&list, &events, 0)), json!([3]));
+    }
+
+    #[test]
+    fn the_newest_is_null_or_an_object_of_nulls_while_there_is_none() {
+        let whole = gathering(Keep::Newest, "", "\"n.m\"");
+        assert_eq!(whole.value(&Kept::default()), json!(null));
+        let object = gathering(Keep::Newest, "", "{ n = [\"n\", \"m\"], o = \"o\" }");
+        assert_eq!(object.value(&Kept::default()), json!({"n": null, "o": null}));
+        let kept = after(&object, &[("a.x", None, "{\"m\":1}")], 0);
+        assert_eq!(object.value(&kept), json!({"n": 1, "o": null}));
+    }
+
+    #[test]
+    fn present_are_the_keys_whose_newest_event_is_so() {
+        let open = gathering(Keep::Present, "open = true", "\"n\"");
+        let mut events = vec![
+            ("a.x", Some("1"), "{\"open\":true}"),
+            ("a.x", Some("2"), "{\"open\":true}"),
+            ("a.y", Some("1"), "{\"open\":true}"),
+        ];
+        assert_eq!(after(&open, &events, 9).present(), 3);
+        assert_eq!(after(&open, &events, 2).present(), 2, "the oldest is forgotten");
+        events.push(("a.x", Some("1"), "{\"open\":false}"));
+        events.push(("a.x", Some("2"), "null"));
+        assert_eq!(after(&open, &events, 9).present(), 1);
+        events.push(("a.y", Some("1"), "{}"));
+        assert_eq!(after(&open, &events, 9).present(), 0);
+    }
+
+    #[test]
+    fn what_comes_twice_counts_once() {
+        let list = gathering(Keep::List(5), "", "\"n\"");
+        let mut kept = Kept::default();
+        let block = block(3, "a.x", None, "{\"n\":1}");
+        let record = block.record(0).unwrap();
+        for _ in 0..2 {
+            list.take_in(&mut kept, record, &payload(record), Bounds { keys: 0, event: 100 });
+        }
+        assert_eq!(list.value(&kept), json!([1]));
+        kept.pass(9);
+        assert_eq!(kept.through, 9);
+    }
+}

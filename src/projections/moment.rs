@@ -1,0 +1,239 @@
+//! What projections are made of, at one moment.
+
+use std::{collections::HashMap, time::Duration};
+
+use serde_json::Value;
+
+use super::{
+    Inner,
+    buckets::{Buckets, Hours, Steps},
+    gathering::Kept,
+    plan::{Derive, Projection, Watch},
+    shape::{Inputs, plain},
+};
+use crate::{
+    series::{Agg, Labels, QueryError, QuerySpec, derive::Op},
+    time::{Millis, Span, rfc3339},
+};
+
+/// What projections are made of, at one moment.
+pub(super) struct Moment<'a> {
+    inner: &'a Inner,
+    now: Millis,
+    /// The derived values that are known, by number.
+    values: HashMap<usize, f64>,
+    /// The charts with their rows.
+    charts: Vec<(&'a Buckets, Value)>,
+}
+
+/// The figures of a chart, and when they hold.
+#[derive(Clone)]
+pub(super) struct Drawn {
+    /// How many samples there had been.
+    samples: Option<f64>,
+    steps: Steps,
+    values: Vec<Option<f64>>,
+}
+
+impl<'a> Moment<'a> {
+    /// Now, as far as `projections` need it. `hours` is how far charts go back, if not as configured.
+    pub(super) async fn take(
+        inner: &'a Inner,
+        projections: impl IntoIterator<Item = &'a Projection>,
+        hours: Option<Hours>,
+    ) -> Result<Self, QueryError> {
+        let now = inner.clock.now();
+        let mut moment = Self { inner, now, values: HashMap::new(), charts: Vec::new() };
+        for projection in projections {
+            let (derives, charts) = projection.shows();
+            for number in derives {
+                if !moment.values.contains_key(&number)
+                    && let Some(derive) = inner.plan.derives.get(number)
+                    && let Some(value) = moment.value(derive).await?
+                {
+                    moment.values.insert(number, value);
+                }
+            }
+            for chart in charts {
+                let rows = moment.rows(chart, hours.unwrap_or(chart.hours)).await?;
+                moment.charts.push((chart, rows));
+            }
+        }
+        Ok(moment)
+    }
+
+    /// The projection as it is, with `clock` where it shows the time.
+    pub(super) fn render(&self, projection: &Projection, clock: &str) -> Value {
+        let error = projection.freshness.as_ref().and_then(|watch| self.trouble(watch));
+        projection.shape.render(&Inputs {
+            value: &|number| self.values.get(&number).copied(),
+            gathered: &|number| self.inner.gathered.value(number),
+            rows: &|buckets| {
+                let found = self.charts.iter().find(|(chart, _)| *chart == buckets);
+                found.map_or(Value::Null, |(_, rows)| rows.clone())
+            },
+            error: error.as_deref(),
+            clock,
+        })
+    }
+
+    /// The projection as it is while nothing has ever come, without the time.
+    pub(super) fn blank(&self, projection: &Projection) -> Value {
+        let plan = &self.inner.plan;
+        let figure = |number: usize| {
+            let derive = plan.derives.get(number)?;
+            derive.figure(None, derive.window)
+        };
+        let error = projection.freshness.as_ref().map(Watch::nothing);
+        let mut blank = projection.shape.render(&Inputs {
+            value: &figure,
+            gathered: &|number| {
+                let gathering = plan.gatherings.get(number);
+                gathering.map_or(Value::Null, |gathering| gathering.value(&Kept::default()))
+            },
+            rows: &|chart| {
+                let steps = chart.hours.steps(self.now);
+                let derive = plan.derives.get(chart.derive);
+                let rows = derive
+                    .map(|derive| derive.draw(chart, chart.hours, steps, vec![None; steps.count]));
+                rows.unwrap_or_default()
+            },
+            error: error.as_deref(),
+            clock: "",
+        });
+        projection.shape.stop_clock(&mut blank);
+        blank
+    }
+
+    /// The time, to the second.
+    pub(super) fn clock(&self) -> String {
+        let text = rfc3339(self.now);
+        text.split_once('.').map_or(text.clone(), |(seconds, _)| format!("{seconds}Z"))
+    }
+
+    async fn value(&self, derive: &Derive) -> Result<Option<f64>, QueryError> {
+        if let Some(number) = derive.gathering {
+            return Ok(self.inner.gathered.present(number).map(|count| count as f64));
+        }
+        let found = self.ask(derive, derive.agg(), derive.window).await?;
+        Ok(derive.figure(found, derive.window))
+    }
+
+    /// The rows of a chart; those drawn before where neither a sample nor a step was added.
+    async fn rows(&self, chart: &'a Buckets, hours: Hours) -> Result<Value, QueryError> {
+        let Some(derive) = self.inner.plan.derives.get(chart.derive) else {
+            return Ok(Value::Null);
+        };
+        let steps = hours.steps(self.now);
+        // Before the rows are: what comes meanwhile has them drawn again.
+        let samples = self.ask(derive, Agg::Count, None).await?;
+        let drawn = self.inner.drawn.lock().get(&(chart.derive, hours)).cloned();
+        let (before, values) = match drawn {
+            Some(drawn) if drawn.samples == samples && drawn.steps == steps => (true, drawn.values),
+            _ => (false, self.column(derive, steps).await?),
+        };
+        // Only those that everybody is shown: requests may ask for many others.
+        if !before && hours == chart.hours {
+            let drawn = Drawn { samples, steps, values: values.clone() };
+            self.inner.drawn.lock().insert((chart.derive, hours), drawn);
+        }
+        Ok(derive.draw(chart, hours, steps, values))
+    }
+
+    async fn ask(
+        &self,
+        derive: &Derive,
+        agg: Agg,
+        window: Option<Span>,
+    ) -> Result<Option<f64>, QueryError> {
+        let (name, labels) = (&derive.name, Labels::default());
+        let is_ours = |topic: &str| topic == derive.topic.as_str();
+        self.inner.series.window(name, &labels, agg, window, self.now, &is_ours).await
+    }
+
+    /// One figure for each step.
+    async fn column(&self, derive: &Derive, steps: Steps) -> Result<Vec<Option<f64>>, QueryError> {
+        let spec = QuerySpec {
+            name: derive.name.clone(),
+            labels: Labels::default(),
+            from: steps.from,
+            to: steps.from + steps.count as Millis * steps.step,
+            step: Some(Span(Duration::from_millis(steps.step))),
+            agg: Some(derive.agg()),
+        };
+        let is_ours = |topic: &str| topic == derive.topic.as_str();
+        let columns = self.inner.series.query(&spec, self.now, &is_ours).await?;
+        let mut figures = vec![None; steps.count];
+        let values = columns.values.into_iter().flatten();
+        for (at, value) in columns.times.iter().zip(values) {
+            let index = (at * 1000).checked_sub(steps.from).map(|after| after / steps.step);
+            let figure = index.and_then(|index| figures.get_mut(usize::try_from(index).ok()?));
+            if let Some(figure) = figure {
+                *figure = value;
+            }
+        }
+        Ok(figures)
+    }
+
+    /// Why the values are not to be trusted; None while they are.
+    fn trouble(&self, watch: &Watch) -> Option<String> {
+        let gathered = &self.inner.gathered;
+        let words = watch.source.map(|number| gathered.value(number)).unwrap_or_default();
+        let words = words.as_array().map(Vec::as_slice).unwrap_or_default();
+        if let Some(bad) = words.iter().find(|word| word["ok"] == false) {
+            let error = bad["error"].as_str().filter(|error| !error.is_empty());
+            return Some(error.unwrap_or("the source does not answer").to_owned());
+        }
+        let since = gathered.newest_received(watch.values);
+        match since {
+            None => Some(watch.nothing()),
+            // Whoever fetches the values says that they are still so.
+            Some(_) if words.iter().any(|word| word["ok"] == true) => None,
+            Some(since) if self.now.saturating_sub(since) > watch.silent_after.millis() => {
+                Some(format!("nothing has come on {} since {}", watch.name, rfc3339(since)))
+            }
+            Some(_) => None,
+        }
+    }
+}
+
+impl Watch {
+    fn nothing(&self) -> String {
+        format!("nothing has come on {} yet", self.name)
+    }
+}
+
+impl Derive {
+    /// What is asked of its series.
+    fn agg(&self) -> Agg {
+        match self.op {
+            Op::Count => Agg::Count,
+            Op::Sum | Op::Rate | Op::Present => Agg::Sum,
+            Op::Avg | Op::Ratio => Agg::Avg,
+            Op::Last => Agg::Last,
+            Op::Min => Agg::Min,
+            Op::Max => Agg::Max,
+        }
+    }
+
+    /// The rows of a chart, out of what its series answered for each step.
+    fn draw(&self, chart: &Buckets, hours: Hours, steps: Steps, values: Vec<Option<f64>>) -> Value {
+        let step = Span(Duration::from_millis(steps.step));
+        let value = |value| self.figure(value, Some(step)).map_or(Value::Null, plain);
+        let values: Vec<Value> = values.into_iter().map(value).collect();
+        chart.rows(hours, steps, &values)
+    }
+
+    /// The value, out of what its series answered for `window`. Nothing counts as 0, and has no mean.
+    fn figure(&self, found: Option<f64>, window: Option<Span>) -> Option<f64> {
+        match self.op {
+            Op::Count | Op::Sum | Op::Present => found.or(Some(0.0)),
+            Op::Rate => {
+                let seconds = window?.0.as_secs_f64();
+                Some(found.unwrap_or_default() / seconds)
+            }
+            Op::Ratio => found.map(|share| share * 100.0),
+            Op::Avg | Op::Last | Op::Min | Op::Max => found,
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The derived values and projections of a configuration, checked and put together.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{
+    buckets::Buckets,
+    config::{Config, File, Freshness, Path, SHIPPED, Settings},
+    gathering::{Gathering, Keep},
+    shape::{Reading, Shape},
+    take::Take,
+};
+use crate::{
+    series::{
+        Name, Rules,
+        derive::{self, Condition, Op, Rule},
+    },
+    time::Span,
+    topic::{Topic, TopicFilter, TopicPattern},
+};
+
+/// Derived values and projections that make sense together.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub(super) derives: Vec<Derive>,
+    pub(super) projections: Vec<Projection>,
+    /// What is kept of newest events for all of them.
+    pub(super) gatherings: Vec<Gathering>,
+    pub(super) max_hz: f64,
+}
+
+/// A derived value.
+#[derive(Debug, Clone)]
+pub(super) struct Derive {
+    pub(super) name: Name,
+    /// Whose its series is: none of another's that has the same name.
+    pub(super) topic: TopicPattern,
+    pub(super) op: Op,
+    pub(super) window: Option<Span>,
+    /// For [`Op::Present`]: what counts it.
+    pub(super) gathering: Option<usize>,
+    rule: Option<Rule>,
+}
+
+/// A projection.
+#[derive(Debug, Clone)]
+pub struct Projection {
+    /// Where it is published; who may subscribe there may read it.
+    pub topic: Topic,
+    /// Where it is answered to GET.
+    pub path: Option<Path>,
+    /// Where a WebSocket gets it.
+    pub socket: Option<Path>,
+    pub(super) shape: Shape,
+    pub(super) freshness: Option<Watch>,
+}
+
+/// What is watched to know whether values are still good.
+#[derive(Debug, Clone)]
+pub(super) struct Watch {
+    /// The newest of the values.
+    pub(super) values: usize,
+    /// The newest word of each of those who fetch them.
+    pub(super) source: Option<usize>,
+    pub(super) silent_after: Span,
+    /// The values' topics, for people.
+    pub(super) name: String,
+}
+
+/// What makes no sense, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}`: {message}")]
+pub struct Fault {
+    /// The key's path.
+    pub key: String,
+    /// For people.
+    pub message: String,
+}
+
+/// Those who fetch values, at most.
+const SOURCES: usize = 16;
+
+impl Plan {
+    /// What `settings`, the files that come with the hub, and the configuration's own say together.
+    pub fn new(
+        settings: &Settings,
+        derives: &[derive::Config],
+        projections: &[Config],
+    ) -> Result<Self, Fault> {
+        if !(0.01..=60.0).contains(&settings.max_hz) {
+            return Err(Fault::new("projections.max_hz", "must be from 0.01 to 60"));
+        }
+        let mut making = Making::default();
+        for name in &settings.shipped {
+            let file = shipped(name)?;
+            let path = format!("config/{name}.toml");
+            making.add(&path, &format!("{path}: "), &file.derive, &file.projection)?;
+        }
+        making.add("this configuration", "", derives, projections)?;
+        making.check_circles()?;
+        let Making { derives, projections, gatherings, .. } = making;
+        Ok(Self { derives, projections, gatherings, max_hz: settings.max_hz })
+    }
+
+    /// What the series are fed with.
+    pub fn rules(&self) -> Rules {
+        self.derives.iter().filter_map(|derive| derive.rule.clone()).collect()
+    }
+
+    /// The projections, whose numbers count from 0.
+    pub fn projections(&self) -> &[Projection] {
+        &self.projections
+    }
+}
+
+impl Projection {
+    /// The derived values it shows, and the charts.
+    pub(super) fn shows(&self) -> (BTreeSet<usize>, Vec<&Buckets>) {
+        let (mut derives, mut charts) = (BTreeSet::new(), Vec::new());
+        self.shape.visit(&mut |node| match node {
+            Shape::Number(number) => derives.extend([number.derive()]),
+            Shape::Words(words) => derives.extend(words.derives()),
+            Shape::Buckets(buckets) => charts.push(buckets),
+            _ => {}
+        });
+        (derives, charts)
+    }
+}
+
+fn shipped(name: &str) -> Result<File, Fault> {
+    let key = "projections.shipped";
+    let found = SHIPPED.iter().find(|file| file.name == name).ok_or_else(|| {
+        let names: Vec<_> = SHIPPED.iter().map(|file| file.name).collect();
+        Fault::new(key, format!("{name:?} does not come with the hub; {} do", names.join(", ")))
+    })?;
+    toml::from_str(found.text)
+        .map_err(|error| Fault::new(key, format!("config/{name}.toml: {}", error.message())))
+}
+
+/// A plan in the making: whose everything is, for messages.
+#[derive(Default)]
+struct Making {
+    derives: Vec<Derive>,
+    projections: Vec<Projection>,
+    gatherings: Vec<Gathering>,
+    derive_numbers: HashMap<String, (usize, String)>,
+    paths: BTreeMap<Path, String>,
+    /// With the key each stands at.
+    topics: HashMap<Topic, (String, String)>,
+    /// Whatever reads events: the key it stands at, and which.
+    readers: Vec<(String, TopicFilter)>,
+}
+
+impl Making {
+    fn add(
+        &mut self,
+        file: &str,
+        above: &str,
+        derives: &[derive::Config],
+        projections: &[Config],
+    ) -> Result<(), Fault> {
+        for (index, config) in derives.iter().enumerate() {
+            self.add_derive(file, &format!("{above}derive[{index}]"), config)?;
+        }
+        for (index, config) in projections.iter().enumerate() {
+            self.add_projection(file, &format!("{above}projection[{index}]"), config)?;
+        }
+        Ok(())
+    }
+
+    fn add_derive(&mut self, file: &str, key: &str, config: &derive::Config) -> Result<(), Fault> {
+        if let Some((name, message)) = config.nonsense() {
+            return Err(Fault::new(&format!("{key}.{name}"), message));
+        }
+        let name_key = format!("{key}.name");
+        let name = Name::new(&config.name).ok().filter(|name| name.as_str() == config.name);
+        let name = name.ok_or_else(|| {
+            let message = "a name has 1 to 255 bytes of A-Z a-z 0-9 _ : - and .";
+            Fault::new(&name_key, message)
+        })?;
+        let entry = (self.derives.len(), file.to_owned());
+        if let Some((_, owner)) = self.derive_numbers.insert(config.name.clone(), entry) {
+            let message = format!("{:?} is already a derived value of {owner}", config.name);
+            return Err(Fault::new(&name_key, message));
+        }
+        let filter = TopicFilter::new([config.topic.clone()]);
+        self.readers.push((format!("{key}.topic"), filter.clone()));
+        let gathering = (config.op == Op::Present).then(|| {
+            let condition = config.condition.clone();
+            let keep = Keep::Present;
+            self.gather(Gathering { filter, condition, keep, take: Take::default() })
+        });
+        self.derives.push(Derive {
+            name,
+            topic: config.topic.clone(),
+            op: config.op,
+            window: config.window,
+            gathering,
+            rule: config.rule(),
+        });
+        Ok(())
+    }
+
+    fn add_projection(&mut self, file: &str, key: &str, config: &Config) -> Result<(), Fault> {
+        let Config { topic, path, socket, freshness, shape } = config;
+        if topic.is_reserved() {
+            let message = "topics that begin with hub belong to the hub: take another";
+            return Err(Fault::new(&format!("{key}.topic"), message));
+        }
+        let owner = format!("the projection {topic} of {file}");
+        let topic_key = format!("{key}.topic");
+        let entry = (topic_key.clone(), owner.clone());
+        if let Some((_, owner)) = self.topics.insert(topic.clone(), entry) {
+            let message = format!("{owner} is published there already: {ADVICE}");
+            return Err(Fault::new(&topic_key, message));
+        }
+        for (name, path) in [("path", path), ("socket", socket)] {
+            let Some(path) = path else { continue };
+            if let Some(owner) = self.paths.insert(path.clone(), owner.clone()) {
+                let message = format!("{} is a path of {owner}: {ADVICE}", path.as_str());
+                return Err(Fault::new(&format!("{key}.{name}"), message));
+            }
+        }
+        let before = self.gatherings.len();
+        let numbers = &self.derive_numbers;
+        let mut reading = Reading {
+            derive: &|name| numbers.get(name).map(|(number, _)| *number),
+            has_freshness: freshness.is_some(),
+            gatherings: &mut self.gatherings,
+        };
+        let shape = reading.shape(&format!("{key}.shape"), shape)?;
+        for gathering in &self.gatherings[before..] {
+            self.readers.push((format!("{key}.shape"), gathering.filter.clone()));
+        }
+        let freshness = freshness.as_ref().map(|freshness| self.watch(key, freshness));
+        let (path, socket) = (path.clone(), socket.clone());
+        let topic = topic.clone();
+        self.projections.push(Projection { topic, path, socket, shape, freshness });
+        Ok(())
+    }
+
+    fn watch(&mut self, key: &str, freshness: &Freshness) -> Watch {
+        let Freshness { of, source, silent_after } = freshness;
+        for topics in [Some(of), source.as_ref()].into_iter().flatten() {
+            self.readers.push((format!("{key}.freshness"), topics.0.clone()));
+        }
+        let mut gather = |filter: &TopicFilter, keep| {
+            let (condition, take) = (Condition::default(), Take::default());
+            self.gather(Gathering { filter: filter.clone(), condition, keep, take })
+        };
+        let values = gather(&of.0, Keep::Newest);
+        let source = source.as_ref().map(|topics| gather(&topics.0, Keep::PerKey(SOURCES)));
+        let names: Vec<_> = of.0.patterns().iter().map(|pattern| pattern.as_str()).collect();
+        Watch { values, source, silent_after: *silent_after, name: names.join(", ") }
+    }
+
+    /// The number of what is gathered, with which others may have to do as well.
+    fn gather(&mut self, gathering: Gathering) -> usize {
+        self.gatherings.push(gathering);
+        self.gatherings.len() - 1
+    }
+
+    /// Refuses what would be fed by what it makes, which would never come to rest.
+    fn check_circles(&self) -> Result<(), Fault> {
+        for (key, filter) in &self.readers {
+            let mut topics = self.topics.iter();
+            let made = topics.find(|(topic, _)| filter.matches(topic.as_str()));
+            let Some((topic, (topic_key, owner))) = made else { continue };
+            // At the key that can be changed: not at one of a file that comes with the hub.
+            return Err(if key.starts_with("config/") {
+                Fault::new(topic_key, format!("{topic} is read by `{key}`: take another topic"))
+            } else {
+                let message = format!(
+                    "reads {topic}, where {owner} is published, and would feed on what is made of \
+                     it: name the topics of its events more closely"
+                );
+                Fault::new(key, message)
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What to do about two projections in one place.
+const ADVICE: &str = "take another, or take the file that comes with the hub out of \
+                      projections.shipped";
+
+impl Fault {
+    pub(super) fn new(key: &str, message: impl Into<String>) -> Self {
+        Self { key: key.to_owned(), message: message.into() }
+    }
+}

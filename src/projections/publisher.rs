@@ -1,0 +1,190 @@
+//! Publishes each projection on its topic when it changes: on the node that holds the lease.
+
+use std::{collections::HashMap, convert::Infallible, time::Duration};
+
+use serde_json::{Value, value::RawValue};
+use tokio_util::sync::CancellationToken;
+
+use super::{Inner, moment::Moment, plan::Projection};
+use crate::{
+    broker::{PublishError, ReadError},
+    consumer::{ConsumerError, Held, Lease},
+    event::Event,
+    ingest,
+    lease::Fence,
+    series::QueryError,
+    telemetry::Limit,
+    time::rfc3339,
+    topic::{TopicFilter, TopicPattern},
+};
+
+/// How often it is looked whether time alone has changed something: a window slides, a source
+/// falls silent.
+const TICK: Duration = Duration::from_secs(1);
+/// The pause after a failure.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The `type` of what is published.
+const KIND: &str = "projection";
+
+/// Publishes what changes.
+pub(super) struct Publisher<'a> {
+    inner: &'a Inner,
+    lease: Lease,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Lease(#[from] ConsumerError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Series(#[from] QueryError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+/// What the topics hold, by the number of the projection; without the time of the clock.
+type Published = HashMap<usize, Value>;
+
+impl<'a> Publisher<'a> {
+    pub(super) fn new(inner: &'a Inner, lease: Lease) -> Self {
+        Self { inner, lease }
+    }
+
+    /// Publishes until `stop`, whenever the lease is ours.
+    pub(super) async fn run(self, stop: &CancellationToken) {
+        let mut failing = false;
+        loop {
+            let mut held = None;
+            let work = async {
+                let held = held.insert(self.lease.hold().await?);
+                let fence = held.fence().clone();
+                tokio::select! {
+                    lost = held.keep() => Ok(lost?),
+                    failure = self.follow(&fence, &mut failing) => failure,
+                }
+            };
+            let Err(failure): Result<Infallible, Failure> = tokio::select! {
+                () = stop.cancelled() => break self.give_back(held).await,
+                failure = work => failure,
+            };
+            match failure {
+                // Another node goes on from what the topics hold.
+                Failure::Lease(ConsumerError::Lost) | Failure::Publish(PublishError::Fenced) => {}
+                error => {
+                    if !failing {
+                        tracing::warn!(%error, "projections cannot be published; trying again");
+                    }
+                    failing = true;
+                    tokio::select! {
+                        () = stop.cancelled() => break self.give_back(held).await,
+                        () = tokio::time::sleep(PAUSE) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// So that another node need not wait until the lease has run out.
+    async fn give_back(&self, held: Option<Held>) {
+        if let Some(held) = held
+            && let Err(error) = held.release().await
+        {
+            tracing::debug!(%error, "the lease of the projections runs out by itself");
+        }
+    }
+
+    async fn follow(&self, fence: &Fence, failing: &mut bool) -> Result<Infallible, Failure> {
+        let mut published = self.published().await?;
+        let pace = Duration::from_secs_f64(1.0 / self.inner.plan.max_hz);
+        let (mut gathered, mut series) =
+            (self.inner.gathered.changes(), self.inner.series.changes());
+        loop {
+            gathered.mark_unchanged();
+            series.mark_unchanged();
+            self.publish(fence, &mut published).await?;
+            *failing = false;
+            // What changes meanwhile is published together.
+            tokio::time::sleep(pace).await;
+            let changed = async {
+                tokio::select! {
+                    _ = gathered.changed() => {}
+                    _ = series.changed() => {}
+                }
+            };
+            // Whichever comes first: what it was makes no difference.
+            let _ = tokio::time::timeout(TICK.saturating_sub(pace), changed).await;
+        }
+    }
+
+    /// What the topics hold, so that a node which takes over repeats nothing.
+    async fn published(&self) -> Result<Published, ReadError> {
+        let projections = &self.inner.plan.projections;
+        let topics = projections.iter().map(|projection| TopicPattern::from(&projection.topic));
+        let newest = self.inner.broker.latest(&TopicFilter::new(topics)).await?;
+        let mut published = Published::new();
+        // In the order of their offsets, so that the last of a topic is the newest.
+        for record in newest.records() {
+            let on = |projection: &Projection| projection.topic.as_str() == record.topic();
+            let Some(number) = projections.iter().position(on) else { continue };
+            if let Ok(mut value) = serde_json::from_slice(record.data()) {
+                projections[number].shape.stop_clock(&mut value);
+                published.insert(number, value);
+            }
+        }
+        Ok(published)
+    }
+
+    /// Publishes what is not what its topic holds; nothing before anything has come that it shows.
+    async fn publish(&self, fence: &Fence, published: &mut Published) -> Result<(), Failure> {
+        let projections = &self.inner.plan.projections;
+        let moment = Moment::take(self.inner, projections, None).await?;
+        let clock = moment.clock();
+        let (mut events, mut changed) = (Vec::new(), Vec::new());
+        for (number, projection) in projections.iter().enumerate() {
+            let value = moment.render(projection, &clock);
+            let mut still = value.clone();
+            projection.shape.stop_clock(&mut still);
+            let is_news = match published.get(&number) {
+                Some(before) => *before != still,
+                None => moment.blank(projection) != still,
+            };
+            if !is_news {
+                continue;
+            }
+            if let Some(event) = self.event(projection, &value) {
+                events.push(event);
+            }
+            changed.push((number, still));
+        }
+        if !events.is_empty() {
+            self.inner.broker.publish_fenced(events, fence).await?;
+        }
+        published.extend(changed);
+        Ok(())
+    }
+
+    /// None if it is too large to be one; that is counted, and said each time it changes.
+    fn event(&self, projection: &Projection, value: &Value) -> Option<Event> {
+        let (topic, text) = (&projection.topic, value.to_string());
+        let most = self.inner.bounds.event;
+        if text.len() > most {
+            self.inner.telemetry.hit(Limit::Event);
+            let bytes = text.len();
+            tracing::warn!(%topic, bytes, most, "a projection is larger than limits.event and not published");
+            return None;
+        }
+        Some(Event {
+            topic: topic.clone(),
+            id: ingest::new_id(),
+            id_is_ours: true,
+            source: "hub".into(),
+            kind: Some(KIND.into()),
+            time: rfc3339(self.inner.clock.now()).into(),
+            key: None,
+            data: RawValue::from_string(text).ok()?,
+        })
+    }
+}

@@ -1,0 +1,103 @@
+//! The JSON of a projection: constants, derived values, words, newest events, buckets, the clock.
+//!
+//! Pure: what a shape is made of comes in as [`Inputs`].
+
+mod number;
+mod read;
+mod words;
+
+use serde_json::{Map, Value};
+
+use self::{number::Number, words::Words};
+use super::buckets::Buckets;
+
+pub(super) use self::{number::plain, read::Reading};
+
+/// One node of a projection's JSON.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Shape {
+    /// As the configuration has it.
+    Constant(Value),
+    /// An object of further nodes.
+    Object(Vec<(String, Shape)>),
+    /// A list of further nodes.
+    Array(Vec<Shape>),
+    /// A derived value.
+    Number(Number),
+    /// What derived values amount to, in a word.
+    Words(Words),
+    /// What is gathered of newest events under this number.
+    Gathered(usize),
+    /// A derived value over the last hours, step by step.
+    Buckets(Buckets),
+    /// Why the values are not to be trusted; null while they are.
+    Error,
+    /// Whether the values are not to be trusted.
+    IsStale,
+    /// The time; it counts as no change.
+    Clock,
+}
+
+/// What shapes are made of at one moment.
+pub(super) struct Inputs<'a> {
+    /// The derived value of this number; None when it is not known.
+    pub(super) value: &'a dyn Fn(usize) -> Option<f64>,
+    /// What is gathered of newest events under this number.
+    pub(super) gathered: &'a dyn Fn(usize) -> Value,
+    /// The rows of a chart.
+    pub(super) rows: &'a dyn Fn(&Buckets) -> Value,
+    /// Why the values are not to be trusted.
+    pub(super) error: Option<&'a str>,
+    /// The time as texts have it.
+    pub(super) clock: &'a str,
+}
+
+impl Shape {
+    /// The JSON at the moment of `inputs`.
+    pub(super) fn render(&self, inputs: &Inputs<'_>) -> Value {
+        match self {
+            Shape::Constant(value) => value.clone(),
+            Shape::Object(members) => {
+                let member = |(name, node): &(String, Shape)| (name.clone(), node.render(inputs));
+                Value::Object(members.iter().map(member).collect::<Map<_, _>>())
+            }
+            Shape::Array(nodes) => nodes.iter().map(|node| node.render(inputs)).collect(),
+            Shape::Number(number) => number.render((inputs.value)(number.derive())),
+            Shape::Words(words) => words.choose(inputs.value).into(),
+            Shape::Gathered(number) => (inputs.gathered)(*number),
+            Shape::Buckets(buckets) => (inputs.rows)(buckets),
+            Shape::Error => inputs.error.into(),
+            Shape::IsStale => inputs.error.is_some().into(),
+            Shape::Clock => inputs.clock.into(),
+        }
+    }
+
+    /// Takes the clock's texts out of `value`, which this shape once rendered, so that it can be
+    /// compared with another.
+    pub(super) fn stop_clock(&self, value: &mut Value) {
+        match (self, value) {
+            (Shape::Clock, value) => *value = Value::Null,
+            (Shape::Object(members), Value::Object(object)) => {
+                for (name, node) in members {
+                    if let Some(value) = object.get_mut(name) {
+                        node.stop_clock(value);
+                    }
+                }
+            }
+            (Shape::Array(nodes), Value::Array(values)) => {
+                nodes.iter().zip(values).for_each(|(node, value)| node.stop_clock(value));
+            }
+            _ => {}
+        }
+    }
+
+    /// Calls `look` with this node and every one within it.
+    pub(super) fn visit<'a>(&'a self, look: &mut dyn FnMut(&'a Shape)) {
+        look(self);
+        match self {
+            Shape::Object(members) => members.iter().for_each(|(_, node)| node.visit(look)),
+            Shape::Array(nodes) => nodes.iter().for_each(|node| node.visit(look)),
+            _ => {}
+        }
+    }
+}

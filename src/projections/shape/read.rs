@@ -1,0 +1,331 @@
+//! A shape out of the configuration, each fault with the key it stands at.
+
+use serde::{Deserialize, de::DeserializeOwned};
+use toml::Table;
+
+use super::{Shape, number, words};
+use crate::{
+    projections::{
+        buckets::{Buckets, Hours},
+        gathering::{Gathering, Keep, Topics},
+        plan::Fault,
+        take::Take,
+    },
+    series::derive::Condition,
+};
+
+/// Keys that make a table stand for something; a table without any is an object.
+const OPERATORS: [&str; 8] =
+    ["value", "words", "newest", "list", "buckets", "freshness", "clock", "object"];
+
+/// Newest events in a list that does not say how many.
+const USUAL: usize = 20;
+/// The most.
+const MOST: usize = 1000;
+
+/// What reading a shape needs, and what comes out beside it.
+pub(in crate::projections) struct Reading<'a> {
+    /// The number of the derived value of a name.
+    pub(in crate::projections) derive: &'a dyn Fn(&str) -> Option<usize>,
+    /// Whether the projection says what its freshness goes by.
+    pub(in crate::projections) has_freshness: bool,
+    /// Gets what is to be gathered of newest events.
+    pub(in crate::projections) gatherings: &'a mut Vec<Gathering>,
+}
+
+/// `{ newest = "…" }`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Newest {
+    newest: Topics,
+    #[serde(default)]
+    take: Take,
+}
+
+/// `{ list = "…" }`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    list: Topics,
+    limit: Option<usize>,
+    #[serde(default)]
+    by_key: bool,
+    #[serde(default, rename = "where")]
+    condition: Condition,
+    #[serde(default)]
+    take: Take,
+}
+
+/// `{ buckets = "…" }`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BucketsOf {
+    buckets: String,
+    #[serde(rename = "as")]
+    name: String,
+    hours: Hours,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Freshness {
+    freshness: FreshnessOf,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FreshnessOf {
+    Error,
+    Stale,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Clock {
+    clock: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Object {
+    object: Table,
+}
+
+impl Reading<'_> {
+    /// The shape that `value` describes; `key` is where it stands.
+    pub(in crate::projections) fn shape(
+        &mut self,
+        key: &str,
+        value: &toml::Value,
+    ) -> Result<Shape, Fault> {
+        match value {
+            toml::Value::Table(table) => {
+                // What an operator works on is no table, so that a table there is a member.
+                let is_named = |name: &&&str| {
+                    table.get(**name).is_some_and(|value| !value.is_table() || **name == "object")
+                };
+                let named: Vec<_> = OPERATORS.iter().filter(is_named).collect();
+                match named[..] {
+                    [] => self.object(key, table),
+                    [operator] => self.operator(key, operator, value),
+                    [one, other, ..] => {
+                        let message = format!(
+                            "`{one}` and `{other}` both say what stands here: keep one, or put an \
+                             object's members under `object`"
+                        );
+                        Err(Fault::new(key, message))
+                    }
+                }
+            }
+            toml::Value::Array(items) => {
+                let item = |(index, item)| self.shape(&format!("{key}[{index}]"), item);
+                items.iter().enumerate().map(item).collect::<Result<_, _>>().map(Shape::Array)
+            }
+            toml::Value::String(text) => Ok(Shape::Constant(text.as_str().into())),
+            toml::Value::Integer(number) => Ok(Shape::Constant((*number).into())),
+            toml::Value::Boolean(so) => Ok(Shape::Constant((*so).into())),
+            toml::Value::Float(number) if number.is_finite() => {
+                Ok(Shape::Constant((*number).into()))
+            }
+            toml::Value::Float(_) => Err(Fault::new(key, "JSON has no such number")),
+            toml::Value::Datetime(_) => Err(Fault::new(key, "JSON has no times: write a text")),
+        }
+    }
+
+    fn object(&mut self, key: &str, table: &Table) -> Result<Shape, Fault> {
+        let member = |(name, value): (&String, &toml::Value)| {
+            Ok((name.clone(), self.shape(&format!("{key}.{name}"), value)?))
+        };
+        table.iter().map(member).collect::<Result<_, _>>().map(Shape::Object)
+    }
+
+    fn operator(&mut self, key: &str, name: &str, value: &toml::Value) -> Result<Shape, Fault> {
+        match name {
+            "value" => {
+                let config: number::Config = parse(key, value)?;
+                let derive = self.derive(&format!("{key}.value"), &config.value)?;
+                config
+                    .number(derive)
+                    .map(Shape::Number)
+                    .map_err(|(name, message)| Fault::new(&format!("{key}.{name}"), message))
+            }
+            "words" => self.words(key, parse(key, value)?),
+            "newest" => {
+                let Newest { newest, take } = parse(key, value)?;
+                Ok(self.gather(newest, Condition::default(), Keep::Newest, take))
+            }
+            "list" => {
+                let List { list, limit, by_key, condition, take } = parse(key, value)?;
+                let limit = limit.unwrap_or(USUAL);
+                if limit == 0 || limit > MOST {
+                    let message = format!("must be from 1 to {MOST}");
+                    return Err(Fault::new(&format!("{key}.limit"), message));
+                }
+                let keep = if by_key { Keep::PerKey(limit) } else { Keep::List(limit) };
+                Ok(self.gather(list, condition, keep, take))
+            }
+            "buckets" => {
+                let BucketsOf { buckets, name, hours } = parse(key, value)?;
+                let derive = self.derive(&format!("{key}.buckets"), &buckets)?;
+                Ok(Shape::Buckets(Buckets { derive, name, hours }))
+            }
+            "freshness" => {
+                let Freshness { freshness } = parse(key, value)?;
+                if !self.has_freshness {
+                    let message = "say what it goes by in the projection's own `freshness`";
+                    return Err(Fault::new(key, message));
+                }
+                Ok(match freshness {
+                    FreshnessOf::Error => Shape::Error,
+                    FreshnessOf::Stale => Shape::IsStale,
+                })
+            }
+            "clock" => match parse(key, value)? {
+                Clock { clock: true } => Ok(Shape::Clock),
+                Clock { clock: false } => {
+                    Err(Fault::new(key, "write `clock = true` or leave it out"))
+                }
+            },
+            _ => {
+                let Object { object } = parse(key, value)?;
+                self.object(&format!("{key}.object"), &object)
+            }
+        }
+    }
+
+    fn words(&mut self, key: &str, config: words::Config) -> Result<Shape, Fault> {
+        let mut derives = Vec::new();
+        for (index, case) in config.words.iter().enumerate() {
+            let key = format!("{key}.words[{index}]");
+            if let Some(message) = case.nonsense() {
+                return Err(Fault::new(&key, message));
+            }
+            derives.push(self.derive(&format!("{key}.value"), &case.value)?);
+        }
+        Ok(Shape::Words(config.words(derives)))
+    }
+
+    fn derive(&self, key: &str, name: &str) -> Result<usize, Fault> {
+        (self.derive)(name).ok_or_else(|| {
+            let message = format!("there is no derived value {name:?}: add a [[derive]] with it");
+            Fault::new(key, message)
+        })
+    }
+
+    fn gather(&mut self, topics: Topics, condition: Condition, keep: Keep, take: Take) -> Shape {
+        self.gatherings.push(Gathering { filter: topics.0, condition, keep, take });
+        Shape::Gathered(self.gatherings.len() - 1)
+    }
+}
+
+/// A table as what it is for; a fault is told with its own key.
+fn parse<T: DeserializeOwned>(key: &str, value: &toml::Value) -> Result<T, Fault> {
+    serde_path_to_error::deserialize(value.clone()).map_err(|error| {
+        let at = match error.path().to_string() {
+            path if path == "." => key.to_owned(),
+            path => format!("{key}.{path}"),
+        };
+        Fault::new(&at, error.into_inner().message().trim_end())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Inputs, *};
+    use serde_json::{Value, json};
+
+    fn read(text: &str) -> Result<(Shape, usize), Fault> {
+        let table: Table = text.parse().unwrap();
+        let mut gatherings = Vec::new();
+        let derive = |name: &str| ["a.n", "a.m"].iter().position(|known| *known == name);
+        let mut reading =
+            Reading { derive: &derive, has_freshness: true, gatherings: &mut gatherings };
+        let shape = reading.shape("shape", &table["shape"])?;
+        Ok((shape, gatherings.len()))
+    }
+
+    fn render(shape: &Shape, error: Option<&str>, clock: &str) -> Value {
+        shape.render(&Inputs {
+            value: &|derive| (derive == 0).then_some(94.25),
+            gathered: &|number| json!([number]),
+            rows: &|buckets| json!([{ &buckets.name: 3 }]),
+            error,
+            clock,
+        })
+    }
+
+    const EVERYTHING: &str = r#"
+        [shape]
+        constant = "x"
+        plain = { object = { value = "as it is", list = 1 } }
+        list = { list = ["a.*", "b.c"], limit = 3, where = { on = true }, take = { id = "@id", n = ["n", "m"] } }
+        nested.deep = [1, 2.5, true, { value = "a.n", round = 1 }]
+        nested.unknown = { value = "a.m" }
+        status = { words = [{ word = "bad", value = "a.n", below = 95 }], otherwise = "good" }
+        newest = { newest = "a.b", take = "x.y" }
+        chart = { buckets = "a.n", as = "calls", hours = 24 }
+        error = { freshness = "error" }
+        stale = { freshness = "stale" }
+        at = { clock = true }
+    "#;
+
+    #[test]
+    fn a_shape_is_rendered_as_it_is_written() {
+        let (shape, gatherings) = read(EVERYTHING).unwrap();
+        assert_eq!(gatherings, 2);
+        let wanted = json!({
+            "constant": "x", "plain": {"value": "as it is", "list": 1}, "list": [0], "nested": {"deep": [1, 2.5, true, 94.3], "unknown": null},
+            "status": "bad", "newest": [1], "chart": [{"calls": 3}],
+            "error": "gone", "stale": true, "at": "now",
+        });
+        assert_eq!(render(&shape, Some("gone"), "now"), wanted);
+        assert_eq!(render(&shape, None, "now")["error"], json!(null));
+        assert_eq!(render(&shape, None, "now")["stale"], json!(false));
+    }
+
+    #[test]
+    fn the_clock_alone_is_no_change() {
+        let (shape, _) = read("[shape]\nat = [{ clock = true }]\nn = { value = \"a.n\" }").unwrap();
+        let (mut one, mut other) = (render(&shape, None, "1"), render(&shape, None, "2"));
+        assert_ne!(one, other);
+        shape.stop_clock(&mut one);
+        shape.stop_clock(&mut other);
+        assert_eq!(one, other);
+        assert_eq!(one["n"], 94.25);
+        shape.stop_clock(&mut json!([1])); // whatever stood on the topic before
+    }
+
+    #[test]
+    fn a_fault_is_told_with_its_key() {
+        for (text, key, message) in [
+            ("x = { value = \"a.o\" }", "shape.x.value", "no derived value"),
+            ("x = { value = \"a.n\", rund = 1 }", "shape.x.rund", "unknown field"),
+            ("x = { value = \"a.n\", round = 12 }", "shape.x.round", "0 to 9"),
+            ("x = { value = \"a.n\", list = \"a\" }", "shape.x", "both say"),
+            ("x = { value = 1 }", "shape.x.value", "expected a string"),
+            ("x = [{ newest = \"a..b\" }]", "shape.x[0].newest", "empty tokens"),
+            ("x = { list = \"a.b\", limit = 0 }", "shape.x.limit", "from 1 to 1000"),
+            ("x = { list = [] }", "shape.x.list", "at least one"),
+            ("x = { list = \"a\", take = { y = \"@no\" } }", "shape.x.take", "@topic"),
+            (
+                "x = { words = [{ word = \"w\", value = \"a.n\" }], otherwise = \"o\" }",
+                "shape.x.words[0]",
+                "say when",
+            ),
+            (
+                "x = { words = [{ word = \"w\", value = \"b\", above = 1 }], otherwise = \"o\" }",
+                "shape.x.words[0].value",
+                "no derived value",
+            ),
+            ("x = { buckets = \"a.n\", as = \"n\", hours = 0 }", "shape.x.hours", "from 1 to 720"),
+            ("x = { freshness = \"never\" }", "shape.x.freshness", "unknown variant"),
+            ("x = { clock = false }", "shape.x", "clock = true"),
+            ("x = nan", "shape.x", "no such number"),
+            ("x = 1979-05-27", "shape.x", "no times"),
+        ] {
+            let fault = read(&format!("[shape]\n{text}")).unwrap_err();
+            assert!(fault.key.starts_with(key), "{text}: {fault:?}");
+            assert!(fault.message.contains(message), "{text}: {fault:?}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! An event's payload as a value.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, value::RawValue};
+
+use crate::event::Record;
+
+/// The payload of an event. A number that is too large for any program is null, and everything
+/// beside it is there.
+pub fn payload(record: Record<'_>) -> Value {
+    // What the log holds is JSON, and not deeper than can be read.
+    serde_json::from_slice(record.data())
+        .or_else(|_| serde_json::from_slice(record.data()).map(leniently))
+        .unwrap_or_default()
+}
+
+fn leniently(raw: &RawValue) -> Value {
+    let text = raw.get();
+    let read = match text.as_bytes().first() {
+        Some(b'{') => serde_json::from_str::<BTreeMap<String, &RawValue>>(text).map(|members| {
+            members.into_iter().map(|(name, value)| (name, leniently(value))).collect()
+        }),
+        Some(b'[') => serde_json::from_str::<Vec<&RawValue>>(text)
+            .map(|items| items.into_iter().map(leniently).collect()),
+        _ => serde_json::from_str(text),
+    };
+    read.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::block, *};
+    use serde_json::json;
+
+    #[test]
+    fn one_number_too_large_does_not_cost_the_others() {
+        let block = block(r#"{"a":[1,1e999,{"b":"x"}],"c":-1e999,"d":"\ud800","e":2}"#);
+        let read = payload(block.record(0).unwrap());
+        assert_eq!(read["a"], json!([1, null, {"b": "x"}]));
+        assert_eq!((&read["c"], &read["e"]), (&json!(null), &json!(2)));
+    }
+}

@@ -1,0 +1,143 @@
+//! FLEXT's `/api/stats/`: made of what is published on its topics, by a source or by itself.
+
+use super::*;
+use crate::support::program::{guide, variables};
+
+fn stats(active: u64) -> Value {
+    let metrics = json!({"active_pipelines": active, "total_executions": 1520, "success_rate": 97.5,
+                         "cpu_usage": 41.25, "memory_usage": 63.0, "uptime_seconds": 86400, "active_connections": 12});
+    json!({"topic": "flext.stats", "type": "metrics", "data": {"metrics": metrics}})
+}
+
+fn execution(id: &str, status: &str, duration: Value) -> Value {
+    let data = json!({"id": id, "pipeline_name": "orders", "status": status,
+                      "started_at": "2026-11-21T15:00:00.000Z", "duration": duration, "metadata": {}});
+    json!({"topic": "flext.executions", "key": id, "data": data})
+}
+
+fn source(ok: bool, error: Value) -> Value {
+    let data = json!({"ok": ok, "error": error, "since": "2026-11-21T15:00:00.000Z"});
+    json!({"topic": "flext.source", "key": "flext", "data": data})
+}
+
+async fn stats_become(hub: &TestHub, is_so: impl Fn(&Value) -> bool) -> Value {
+    becomes(hub, "/api/stats/", is_so).await
+}
+
+#[tokio::test]
+async fn the_stats_have_every_field_of_its_page_and_nothing_made_up() {
+    let hub = TestHub::start().await;
+    let nothing = json!({
+        "stats": {"active_pipelines": null, "total_executions": null, "success_rate": null, "cpu_usage": null,
+                  "memory_usage": null, "uptime_seconds": null, "active_connections": null},
+        "health": null, "recent_executions": [], "stale": true,
+        "error": "nothing has come on flext.stats yet",
+    });
+    assert_eq!(stats_become(&hub, |_| true).await, nothing);
+    let health = json!({"healthy": true, "components": {"db": {"healthy": true}}});
+    hub.publish(json!([
+        stats(3),
+        {"topic": "flext.health", "data": health},
+        execution("e1", "running", json!(null)),
+        execution("e2", "failed", json!(7.5)),
+        source(true, json!(null)),
+    ]))
+    .await;
+    let all = stats_become(&hub, |value| {
+        value["error"] == json!(null) && value["recent_executions"][1] != json!(null)
+    })
+    .await;
+    let row = |id: &str, status: &str, duration: Value| {
+        json!({"id": id, "pipeline_name": "orders", "status": status,
+               "started_at": "2026-11-21T15:00:00.000Z", "duration": duration})
+    };
+    let wanted = json!({
+        "stats": stats(3)["data"]["metrics"], "health": health, "error": null, "stale": false,
+        "recent_executions": [row("e2", "failed", json!(7.5)), row("e1", "running", json!(null))],
+    });
+    assert_eq!(all, wanted);
+    // Each execution is listed once, as it is now.
+    hub.publish(json!([execution("e1", "success", json!(12))])).await;
+    let all = stats_become(&hub, |value| value["recent_executions"][0]["id"] == "e1").await;
+    assert_eq!(
+        all["recent_executions"],
+        json!([row("e1", "success", json!(12)), row("e2", "failed", json!(7.5))])
+    );
+}
+
+#[tokio::test]
+async fn while_the_daemon_is_away_the_last_values_stay_and_the_reason_is_told() {
+    let mut hub = TestHub::start().await;
+    hub.publish(json!([stats(3), source(true, json!(null))])).await;
+    stats_become(&hub, |value| value["stale"] == false).await;
+    let reason = "Unable to connect to FLEXT daemon: connection refused";
+    hub.publish(json!([source(false, json!(reason))])).await;
+    let away = stats_become(&hub, |value| value["stale"] == true).await;
+    assert_eq!((&away["error"], &away["stats"]["active_pipelines"]), (&json!(reason), &json!(3)));
+    eventually("the reason on the topic", async || {
+        let all = published(&hub, "flext.dashboard").await;
+        all.last().filter(|last| last["error"] == reason).map(drop)
+    })
+    .await;
+    hub.stop().await;
+    hub.start_again().await;
+    assert_eq!(stats_become(&hub, |_| true).await, away);
+    hub.publish(json!([source(true, json!(null)), stats(4)])).await;
+    stats_become(&hub, |value| {
+        value["error"] == json!(null) && value["stats"]["active_pipelines"] == 4
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn values_that_nobody_fetches_are_stale_when_they_fall_silent() {
+    let (hub, clock) = standing("").await;
+    hub.publish(json!([stats(3)])).await;
+    stats_become(&hub, |value| value["stale"] == false).await;
+    clock.set(NOW + 60_000);
+    stats_become(&hub, |value| value["stale"] == false).await;
+    clock.set(NOW + 60_001);
+    let silent = stats_become(&hub, |value| value["stale"] == true).await;
+    let reason = format!("nothing has come on flext.stats since {}", pulsehub::time::rfc3339(NOW));
+    assert_eq!((&silent["error"], &silent["stats"]["cpu_usage"]), (&json!(reason), &json!(41.25)));
+    // The topic says so too, though nothing was published.
+    eventually("the silence on the topic", async || {
+        published(&hub, "flext.dashboard")
+            .await
+            .last()
+            .filter(|last| last["stale"] == true)
+            .map(drop)
+    })
+    .await;
+    hub.publish(json!([stats(5)])).await;
+    stats_become(&hub, |value| value["stale"] == false).await;
+}
+
+#[tokio::test]
+async fn the_guides_commands_work_as_written() {
+    let hub = TestHub::start().await;
+    becomes(&hub, "/api/stats/", |_| true).await;
+    let said = guide("flext.md", &variables(&hub, &["flext.**"])).await;
+    assert!(said.contains("\"recent_executions\":[]"), "{said}");
+}
+
+/// Not a test of anything: what it costs, for docs/performance.md.
+#[tokio::test]
+#[ignore = "a measurement: cargo test --release --test hub -- --ignored --nocapture the_stats_are"]
+async fn the_stats_are_answered_in() {
+    let hub = TestHub::start().await;
+    hub.publish(json!([stats(3), source(true, json!(null))])).await;
+    hub.publish((0..500).map(|n| execution(&format!("e{n}"), "success", json!(n))).collect()).await;
+    stats_become(&hub, |value| value["stale"] == false).await;
+    let token = hub.token("reader", &["flext.dashboard"]);
+    let mut times = Vec::new();
+    for _ in 0..5000 {
+        let started = Instant::now();
+        let answer =
+            hub.http().get(hub.url("/api/stats/")).bearer_auth(&token).send().await.unwrap();
+        assert_eq!(answer.bytes().await.unwrap().first(), Some(&b'{'));
+        times.push(started.elapsed());
+    }
+    times.sort();
+    println!("p50 {:?}, p95 {:?}, p99 {:?}", times[2500], times[4750], times[4950]);
+}

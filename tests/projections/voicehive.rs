@@ -1,0 +1,190 @@
+//! VoiceHive's dashboard: what it asks for, in the shapes it knows.
+
+use super::*;
+use crate::support::program::{guide, python, variables};
+
+const PATHS: [&str; 4] = ["metrics", "health", "call-volume", "recent-activity"];
+
+fn call(duration: f64, status: &str) -> Value {
+    json!({"topic": "voicehive.calls", "data": {"duration": duration, "status": status, "agent": "roxy"}})
+}
+
+fn metrics(memory: f64, more: Value) -> Value {
+    let mut metrics = json!({"memory_usage": memory, "cpu_usage": 35.0, "active_calls": 8});
+    metrics.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({"topic": "voicehive.metrics", "type": "metrics", "data": {"metrics": metrics}})
+}
+
+async fn metrics_become(hub: &TestHub, name: &str, wanted: Value) -> Value {
+    becomes(hub, "/api/dashboard/metrics", |value| value[name] == wanted).await
+}
+
+#[tokio::test]
+async fn what_nobody_has_told_is_null_and_a_count_of_nothing_is_0() {
+    let hub = TestHub::start().await;
+    let summary = becomes(&hub, "/api/dashboard/metrics", |_| true).await;
+    let nothing = json!({"total_calls": 0, "active_calls": null, "success_rate": null, "avg_duration": null,
+                         "system_health": "unknown", "alerts": 0});
+    assert_eq!(without(summary, "last_updated"), nothing);
+    let health = becomes(&hub, "/api/dashboard/health", |_| true).await;
+    let nothing = json!({"status": "unknown", "api_response_time": null, "memory_usage": null,
+                         "cpu_usage": null, "active_alerts": 0, "uptime": null});
+    assert_eq!(health, nothing);
+    assert_eq!(becomes(&hub, "/api/dashboard/recent-activity", |_| true).await, json!([]));
+    let volume = becomes(&hub, "/api/dashboard/call-volume", |_| true).await;
+    let volume = volume.as_array().unwrap();
+    assert_eq!(volume.len(), 12);
+    assert!(volume.iter().all(|row| row["calls"] == 0), "{volume:?}");
+}
+
+#[tokio::test]
+async fn the_dashboard_gets_its_numbers_in_its_own_shapes_and_keeps_them_over_a_restart() {
+    let mut hub = TestHub::start().await;
+    let calls =
+        [call(4.2, "success"), call(3.0, "success"), call(6.0, "abandoned"), call(4.1, "success")];
+    hub.publish(json!(calls)).await;
+    let uptime = json!({"uptime_seconds": 477_000, "api_response_time": 45});
+    let alert = |key: &str, status: &str| {
+        let data = json!({"status": status, "severity": "warning", "message": "High memory usage"});
+        json!({"topic": "voicehive.alerts", "key": key, "type": "alert", "data": data})
+    };
+    hub.publish(json!([
+        metrics(72.0, uptime),
+        alert("memory", "firing"),
+        alert("calls", "firing"),
+        alert("calls", "resolved")
+    ]))
+    .await;
+    for round in 0..2 {
+        let summary = metrics_become(&hub, "alerts", json!(1)).await;
+        let summary = if summary["active_calls"] == 8 && summary["total_calls"] == 4 {
+            summary
+        } else {
+            becomes(&hub, "/api/dashboard/metrics", |value| {
+                value["active_calls"] == 8 && value["total_calls"] == 4
+            })
+            .await
+        };
+        let wanted = json!({"total_calls": 4, "active_calls": 8, "success_rate": 75.0, "avg_duration": 4.3,
+                            "system_health": "warning", "alerts": 1});
+        assert_eq!(without(summary, "last_updated"), wanted, "round {round}");
+        let health = becomes(&hub, "/api/dashboard/health", |_| true).await;
+        let wanted = json!({"status": "warning", "api_response_time": 45.0, "memory_usage": 72.0,
+                            "cpu_usage": 35.0, "active_alerts": 1, "uptime": "5d 12h 30m"});
+        assert_eq!(health, wanted, "round {round}");
+        let activity = becomes(&hub, "/api/dashboard/recent-activity", |_| true).await;
+        let activity = activity.as_array().unwrap();
+        assert_eq!(activity.len(), 7);
+        assert_eq!(
+            (&activity[0]["status"], &activity[0]["message"]),
+            (&json!("resolved"), &json!("High memory usage"))
+        );
+        let oldest = &activity[6];
+        assert_eq!(
+            (&oldest["topic"], &oldest["duration"], &oldest["agent"]),
+            (&json!("voicehive.calls"), &json!(4.2), &json!("roxy"))
+        );
+        let volume = becomes(&hub, "/api/dashboard/call-volume?hours=24", |_| true).await;
+        let counted: u64 =
+            volume.as_array().unwrap().iter().map(|row| row["calls"].as_u64().unwrap()).sum();
+        assert_eq!((volume.as_array().unwrap().len(), counted), (12, 4), "{volume}");
+        if round == 0 {
+            hub.stop().await;
+            hub.start_again().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_systems_health_follows_the_thresholds_of_its_alert_rules() {
+    let hub = TestHub::start().await;
+    let healthy: Vec<_> = (0..38).map(|_| call(4.0, "success")).collect();
+    hub.publish(json!(healthy)).await;
+    for (events, word) in [
+        (vec![metrics(72.0, json!({}))], "healthy"),
+        (vec![metrics(80.5, json!({}))], "warning"),
+        (vec![metrics(91.0, json!({}))], "critical"),
+        (vec![metrics(72.0, json!({"api_response_time": 2500}))], "warning"),
+        (vec![metrics(72.0, json!({"api_response_time": 100}))], "healthy"),
+        (vec![call(700.0, "success")], "warning"),
+        (vec![call(1.0, "error"), call(1.0, "error"), call(1.0, "error")], "critical"),
+    ] {
+        hub.publish(json!(events)).await;
+        metrics_become(&hub, "system_health", json!(word)).await;
+        becomes(&hub, "/api/dashboard/health", |health| health["status"] == word).await;
+    }
+}
+
+#[tokio::test]
+async fn the_volume_of_calls_is_told_for_as_many_hours_as_are_asked_for() {
+    let hub = TestHub::start().await;
+    hub.publish(json!([call(1.0, "success"), call(2.0, "error")])).await;
+    metrics_become(&hub, "total_calls", json!(2)).await;
+    for (hours, rows) in [("1", 12), ("24", 12), ("48", 12), ("168", 7), ("720", 10)] {
+        let path = format!("/api/dashboard/call-volume?hours={hours}");
+        let volume = becomes(&hub, &path, |_| true).await;
+        let volume = volume.as_array().unwrap();
+        let calls: u64 = volume.iter().map(|row| row["calls"].as_u64().unwrap()).sum();
+        assert_eq!((volume.len(), calls), (rows, 2), "{hours}: {volume:?}");
+        let last = volume.last().unwrap()["time"].as_str().unwrap();
+        assert_eq!(last.len(), if hours.parse::<u32>().unwrap() > 24 { 16 } else { 5 }, "{last}");
+    }
+    for bad in ["0", "721", "-1", "all", ""] {
+        let (status, problem) =
+            get(&hub, &format!("/api/dashboard/call-volume?hours={bad}"), &["**"]).await;
+        assert_eq!((status.as_u16(), &problem["code"]), (400, &json!("bad_request")), "{bad}");
+        assert!(problem["detail"].as_str().unwrap().contains("from 1 to 720"), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn the_socket_sends_what_it_is_now_and_then_each_change() {
+    let hub = TestHub::start().await;
+    hub.publish(json!([call(4.0, "success"), metrics(72.0, json!({}))])).await;
+    let whole = |value: &Value| value["total_calls"] == 1 && value["active_calls"] == 8;
+    becomes(&hub, "/api/dashboard/metrics", whole).await;
+    let token = hub.token("d", &["voicehive.dashboard.live"]);
+    let mut socket = hub.socket("/api/dashboard/ws/real-time", &[("x-api-key", &token)]).await;
+    let first = loop {
+        let value = socket.next_json().await;
+        if whole(&value) {
+            break value;
+        }
+    };
+    let wanted = json!({"total_calls": 1, "active_calls": 8, "success_rate": 100.0});
+    assert_eq!(without(first, "timestamp"), wanted);
+    hub.publish(json!([call(4.0, "error")])).await;
+    let wanted = json!({"total_calls": 2, "active_calls": 8, "success_rate": 50.0});
+    assert_eq!(without(socket.next_json().await, "timestamp"), wanted);
+    let mut another = hub.socket("/api/dashboard/ws/real-time", &[("x-api-key", &token)]).await;
+    assert_eq!(without(another.next_json().await, "timestamp"), wanted);
+}
+
+/// What the guide has anonymous visitors read.
+const ANONYMOUS: &str = "[auth.anonymous]\nsubscribe = [\"voicehive.dashboard.*\"]\npublish = []\n";
+
+#[tokio::test]
+async fn the_python_of_its_documents_reads_and_the_guides_python_writes() {
+    let hub = TestHub::with_file(ANONYMOUS).await;
+    let said = python("voicehive.py", &variables(&hub, &["voicehive.**"])).await;
+    let answers: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(answers["metrics"]["total_calls"], 2, "{said}");
+    assert_eq!(answers["metrics"]["avg_duration"], 4.3, "{said}");
+    assert_eq!(answers["health"]["cpu_usage"], 35.0, "{said}");
+    assert_eq!(answers["volume"].as_array().unwrap().len(), 12, "{said}");
+    assert_eq!(answers["activity"].as_array().unwrap().len(), 2, "{said}");
+    for path in PATHS {
+        let url = hub.url(&format!("/api/dashboard/{path}"));
+        let answer = hub.http().get(url).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        assert_eq!(answer.headers()["content-type"], "application/json");
+    }
+}
+
+#[tokio::test]
+async fn the_guides_commands_work_as_written() {
+    let hub = TestHub::with_file(ANONYMOUS).await;
+    becomes(&hub, "/api/dashboard/metrics", |_| true).await;
+    let said = guide("voicehive.md", &variables(&hub, &["voicehive.**"])).await;
+    assert!(said.contains("\"total_calls\":"), "{said}");
+}

@@ -1,0 +1,85 @@
+// VoiceHive's snippet for the browser, as its documents have it, on a page of another origin.
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+
+import { expect, test } from "vitest";
+
+import { SOON, stage } from "./browser";
+import { Hub } from "./hub";
+
+const it = stage();
+
+/** The documents' own lines; only the address is the test's. */
+const snippet = (address: string) => `
+// Connect to real-time updates
+const ws = new WebSocket('ws://${address}/api/dashboard/ws/real-time');
+
+ws.onmessage = (event) => {
+  const metrics = JSON.parse(event.data);
+  updateDashboard(metrics);
+};
+`;
+
+interface Shown {
+  total_calls: number;
+  active_calls: number | null;
+  success_rate: number | null;
+  timestamp: string;
+}
+
+test("the snippet gets what it is now, and then each change", async () => {
+  // The page's port must be known before the hub that lets it in.
+  let address = "";
+  const pages = createServer((_, answer) => {
+    answer.setHeader("content-type", "text/html; charset=utf-8");
+    answer.end(
+      `<!doctype html><title>VoiceHive</title><script>
+      const shown = [];
+      const updateDashboard = (metrics) => shown.push(metrics);
+      ${snippet(address)}</script>`,
+    );
+  });
+  await new Promise<void>((listening) => pages.listen(0, "127.0.0.1", listening));
+  const origin = `http://127.0.0.1:${(pages.address() as AddressInfo).port}`;
+  const settings = `[http]
+allowed_origins = ["${origin}"]
+[auth.anonymous]
+subscribe = ["voicehive.dashboard.*"]
+publish = []
+`;
+  const hub = await Hub.start({}, settings);
+  try {
+    address = new URL(hub.url).host;
+    await it.page.goto(origin);
+    const shown = () => it.page.evaluate<Shown[]>("shown");
+    expect(await shown()).toEqual([]);
+    const call = (status: string) => ({
+      topic: "voicehive.calls",
+      data: { duration: 4.2, status, agent: "roxy" },
+    });
+    await hub.publish([
+      call("success"),
+      {
+        topic: "voicehive.metrics",
+        type: "metrics",
+        data: { memory_usage: 72, cpu_usage: 35, active_calls: 8 },
+      },
+    ]);
+    await expect
+      .poll(async () => (await shown()).at(-1), SOON)
+      .toMatchObject({ total_calls: 1, active_calls: 8, success_rate: 100 });
+    await hub.publish([call("error")]);
+    await expect
+      .poll(async () => (await shown()).at(-1), SOON)
+      .toMatchObject({ total_calls: 2, active_calls: 8, success_rate: 50 });
+
+    // And its requests, which the page's script makes too.
+    const read = (path: string) =>
+      it.page.evaluate(async (url) => (await fetch(url)).json(), `${hub.url}/api/dashboard/${path}`);
+    expect(await read("metrics")).toMatchObject({ total_calls: 2, success_rate: 50, avg_duration: 4.2 });
+    expect(await read("call-volume?hours=1")).toHaveLength(12);
+  } finally {
+    pages.close();
+    await hub.stop();
+  }
+});
