@@ -44,7 +44,7 @@ pub(super) async fn history(
     let asked = Asked::read(&parts, &principal, &state).await?;
     let page = Page::gather(&asked, &state).await?;
     let content_type = HeaderValue::from_static("application/json");
-    Ok(([(header::CONTENT_TYPE, content_type)], page.json(state.broker.head())).into_response())
+    Ok(([(header::CONTENT_TYPE, content_type)], page.json()).into_response())
 }
 
 impl Asked {
@@ -117,6 +117,9 @@ async fn offset(name: &str, text: &str, state: &AppState) -> Result<Offset, Prob
 
 /// The events found, as their JSON.
 struct Page {
+    /// The log's when the page was begun. Its positions are of that epoch: another may begin
+    /// meanwhile without some of these events, and whoever asks for the next page is to be told.
+    head: Position,
     events: VecDeque<(Offset, Bytes)>,
     bytes: usize,
     /// The events lie in `(after, reached]`.
@@ -129,8 +132,9 @@ impl Page {
     /// Reads forward from `after` or `since`; without either, the newest before `before`.
     async fn gather(asked: &Asked, state: &AppState) -> Result<Self, Problem> {
         let broker = &state.broker;
-        let head = broker.head().offset;
-        let until = asked.before.map_or(head, |before| before.saturating_sub(1).min(head));
+        let head = broker.head();
+        let until =
+            asked.before.map_or(head.offset, |before| before.saturating_sub(1).min(head.offset));
         let since = match asked.since {
             None | Some(Replay::Last(_) | Replay::Latest) => None,
             Some(Replay::SinceAgo(ago)) => Some(state.clock.now().saturating_sub(ago)),
@@ -147,6 +151,7 @@ impl Page {
         let start = start.max(asked.after.unwrap_or(0)).min(until);
         let most = state.settings.limits.body.as_usize();
         let mut page = Self {
+            head,
             events: VecDeque::new(),
             bytes: 0,
             after: start,
@@ -192,7 +197,8 @@ impl Page {
     }
 
     /// `first` is for `before`, the page before this one; `next` for `after`, the page behind it.
-    fn json(&self, head: Position) -> String {
+    fn json(&self) -> String {
+        let head = self.head;
         let position = |offset| Position { offset, ..head };
         let first = self.events.front().map_or(self.after.saturating_add(1), |(offset, _)| *offset);
         let mut out = String::with_capacity(self.bytes + self.events.len() + 200);

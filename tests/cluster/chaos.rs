@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::load::{Load, more_is_stored, publish, step, subscribe};
 use crate::support::{
     DEADLINE,
-    checker::{Evidence, Seen, Step},
+    checker::{Answer, Evidence, Seen, Step},
     dice::Dice,
     eventually, filter,
     process::{Home, Process},
@@ -154,14 +154,20 @@ async fn run(mut dice: Dice, faults: &[Fault], count: u64) -> String {
         let sent = timeout(DEADLINE, publisher).await.expect("a publisher hangs").unwrap();
         evidence.sent.extend(sent);
     }
-    evidence.sent.extend(cluster.load.publish_the_last(&mut dice).await);
+    let last = cluster.load.publish_the_last(&mut dice).await;
+    let stored = last.iter().filter_map(|sent| match sent.answer {
+        Answer::Stored(offset) => Some(offset),
+        Answer::Unknown | Answer::Refused => None,
+    });
+    let stored = stored.max().expect("the last events are stored");
+    evidence.sent.extend(last);
     for reader in readers {
         let seen = timeout(DEADLINE, reader).await;
         let seen =
             seen.unwrap_or_else(|_| panic!("a reader hangs, {happened:?}, {}", cluster.log()));
         evidence.seen.push(seen.unwrap());
     }
-    let history = cluster.load.history(&mut dice).await;
+    let history = cluster.load.history(&mut dice, stored).await;
     let steps: Vec<_> = history.iter().map(step).collect();
     let offset = |step: &Step| match step {
         Step::Event { offset, .. } => *offset,
