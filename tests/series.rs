@@ -220,7 +220,7 @@ async fn counters_and_histograms_are_counted_from_their_samples() {
             "labels": {"code": 200, "path": "/a,b"}, "time": time, "value": total}));
         // 1 s each: half below 0.5, all below 1; one more batch each time.
         samples.push(
-            json!({"name": "took", "type": "histogram", "time": pulsehub::time::rfc3339(time),
+            json!({"name": "took", "type": "histogram", "unit": "s", "time": pulsehub::time::rfc3339(time),
             "count": n * 100, "sum": n * 60, "bounds": [0.5, 1.0], "counts": [n * 50, n * 50, 0]}),
         );
         samples.push(
@@ -246,6 +246,11 @@ async fn counters_and_histograms_are_counted_from_their_samples() {
     assert_eq!(figure("name=took&step=1m&agg=count").await, 300.0);
     assert_eq!(figure("name=took&step=1m&agg=avg").await, 0.6);
     assert_eq!(figure("name=took&step=1m&agg=p95").await, 0.95);
+    for (agg, unit) in [("avg", json!("s")), ("p95", json!("s")), ("rate", json!(null))] {
+        let path = format!("/api/v1/series/query?name=took&agg={agg}&from={}", now / 1000);
+        let columns = get(&hub, &["web.*"], &path).await;
+        assert_eq!(columns["series"][0]["unit"], unit, "{agg}");
+    }
     // What was a counter cannot become a gauge.
     let other = json!({"samples": [{"name": "jobs", "type": "gauge", "value": 1}, {"name": "seen", "value": 1}]});
     hub.publish(json!({"topic": "web.samples", "type": "samples", "data": other})).await;

@@ -30,6 +30,9 @@ struct Copied {
     missing: Vec<Missing>,
 }
 
+/// Units and parts of histograms, by topic and labels without the bound.
+type Histograms = BTreeMap<(String, Labels), (Option<Box<str>>, Vec<Histogram>)>;
+
 impl Series {
     /// What all series of `name` that have `labels` and may be read come to together: over the last
     /// `window`, or, without one, ever since. None where nothing is known.
@@ -57,7 +60,7 @@ impl Series {
         }
         let histograms =
             self.histograms(name, labels, agg, grid, may, usize::MAX).await?.into_values();
-        let whole = histograms.reduce(|mut a, b| {
+        let whole = histograms.map(|(_, stretches)| stretches).reduce(|mut a, b| {
             a.iter_mut().zip(b).for_each(|(a, b)| a.join(b));
             a
         });
@@ -134,11 +137,13 @@ impl Series {
         }
         if columns.series.is_empty() {
             let histograms = self.histograms(name, labels, wanted, grid, may, MAX_SERIES).await?;
-            for ((topic, labels), stretches) in histograms {
+            for ((topic, labels), (unit, stretches)) in histograms {
                 let figures = stretches.iter().enumerate();
                 let figures = figures.map(|(at, part)| part.figure(wanted, seconds(at)));
                 columns.values.push(figures.collect());
-                columns.series.push(Described { topic, labels, agg: wanted, unit: None });
+                // How many observations there were is not in the unit of what was observed.
+                let unit = unit.filter(|_| matches!(wanted, Agg::Avg | Agg::Sum | Agg::P95));
+                columns.series.push(Described { topic, labels, agg: wanted, unit });
             }
         }
         Ok(columns)
@@ -150,7 +155,7 @@ impl Series {
         table.find(name, labels).map(|(_, track)| track.newest).max_by_key(|point| point.time)
     }
 
-    /// The parts of histograms called `name`, by topic and labels without the bound.
+    /// What there is of the histograms called `name`.
     async fn histograms(
         &self,
         name: &Name,
@@ -159,7 +164,7 @@ impl Series {
         grid: Grid,
         may: May<'_>,
         most: usize,
-    ) -> Result<BTreeMap<(String, Labels), Vec<Histogram>>, QueryError> {
+    ) -> Result<Histograms, QueryError> {
         let suffixes: &[&str] = match agg {
             Agg::Avg => &["_sum", "_count"],
             Agg::Sum => &["_sum"],
@@ -167,17 +172,17 @@ impl Series {
             Agg::P95 => &["_bucket"],
             Agg::Min | Agg::Max | Agg::Last => &[],
         };
-        let mut found: BTreeMap<_, Vec<Histogram>> = BTreeMap::new();
+        let mut found = Histograms::new();
         for suffix in suffixes {
             let Some(name) = part(name, suffix) else { continue };
             // A histogram has a series for each bound, and one for what lies above.
             let most = most.saturating_mul(super::extract::MAX_BOUNDS + 1);
             for row in self.rows(&name, labels, agg, grid, may, most).await? {
-                let Identity { topic, labels, .. } = row.identity;
+                let Identity { topic, labels, unit, .. } = row.identity;
                 let key = (topic.to_string(), labels.without("le"));
                 let bound = labels.get("le").and_then(|bound| bound.parse::<f64>().ok());
-                let histogram =
-                    found.entry(key).or_insert_with(|| vec![Histogram::default(); grid.count]);
+                let new = || (unit, vec![Histogram::default(); grid.count]);
+                let (_, histogram) = found.entry(key).or_insert_with(new);
                 for (whole, part) in histogram.iter_mut().zip(row.stretches) {
                     whole.take(suffix, bound, part.increase());
                 }
