@@ -194,6 +194,19 @@ async fn the_registry_is_filtered_sorted_and_paged_by_who_may_read_it() {
 }
 
 #[tokio::test]
+async fn an_application_that_may_not_be_read_is_refused_by_name_and_not_shown_as_empty() {
+    let hub = TestHub::start().await;
+    let request = hub.http().get(hub.url("/api/v1/instances?app=tt"));
+    let reader = hub.token_for("r", &["**"], None, 99); // which does not reach into hub.**
+    let answer = request.bearer_auth(reader).send().await.unwrap();
+    assert_eq!(answer.status(), 403);
+    let problem: Value = answer.json().await.unwrap();
+    assert_eq!(problem["missing"], json!(["subscribe hub.instances.tt"]));
+    let odd = send(&hub, Method::GET, "/api/v1/instances?app=a.b", Value::Null).await;
+    assert_eq!((odd.0.as_u16(), &odd.1["code"]), (400, &json!("bad_request")));
+}
+
+#[tokio::test]
 async fn a_key_of_its_own_speaks_for_one_instance_and_ends_with_the_next_or_with_it() {
     let hub = TestHub::start().await;
     for id in ["one", "two"] {

@@ -17,7 +17,7 @@ use super::{AppState, Caller, Problem, query};
 use crate::{
     auth::Principal,
     ingest::{AppName, InstanceId},
-    instances::{self as registry, Record, State as InstanceState},
+    instances::{Record, State as InstanceState},
     time::rfc3339,
     topic::TopicPattern,
 };
@@ -37,7 +37,7 @@ pub(super) struct Answer {
 
 /// What was asked for.
 struct Asked {
-    app: Option<String>,
+    app: Option<AppName>,
     states: Vec<InstanceState>,
     /// In lower case.
     text: String,
@@ -77,6 +77,10 @@ pub(super) async fn list(
     parts: Parts,
 ) -> Result<Json<Answer>, Problem> {
     let asked = Asked::read(&parts)?;
+    if let Some(app) = asked.app.as_ref().filter(|app| !may_read(&principal, app)) {
+        let topic = Record::topic(app).map_err(|error| Problem::bad_request(error.to_string()))?;
+        return Err(Problem::forbidden(&[format!("subscribe {topic}")]));
+    }
     let mut found = state.instances.list(|record| asked.wants(record));
     let mut visible: HashMap<AppName, bool> = HashMap::new();
     found.retain(|record| {
@@ -143,8 +147,7 @@ fn named(
 }
 
 fn may_read(principal: &Principal, app: &AppName) -> bool {
-    registry::Record::topic(app)
-        .is_ok_and(|topic| principal.may_subscribe(&TopicPattern::from(&topic)))
+    Record::topic(app).is_ok_and(|topic| principal.may_subscribe(&TopicPattern::from(&topic)))
 }
 
 impl Asked {
@@ -160,7 +163,10 @@ impl Asked {
         };
         for (name, value) in query::pairs(parts) {
             match &*name {
-                "app" => asked.app = Some(value),
+                "app" => {
+                    let app = AppName::parse(&value);
+                    asked.app = Some(app.map_err(|error| Problem::bad_request(error.to_string()))?);
+                }
                 "state" => asked.states.extend(states(&value)?),
                 "q" => asked.text = value.to_lowercase(),
                 "sort" => (asked.sort, asked.descending) = sort(&value)?,
@@ -176,7 +182,7 @@ impl Asked {
     }
 
     fn wants(&self, record: &Record) -> bool {
-        self.app.as_ref().is_none_or(|app| *app == record.app.as_str())
+        self.app.as_ref().is_none_or(|app| *app == record.app)
             && (self.states.is_empty() || self.states.contains(&record.pulse.state))
             && (self.text.is_empty()
                 || [record.instance_id.as_str(), version(record), host(record)]
