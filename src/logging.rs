@@ -1,5 +1,7 @@
 //! What the hub says about itself, on standard error.
 
+use std::io::IsTerminal as _;
+
 use serde::Deserialize;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -58,7 +60,10 @@ pub fn start(config: &Config) {
     // `Level` is checked where it is made.
     let filter = EnvFilter::try_new(&config.level.0).unwrap_or_default();
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let mut lines = fmt::layer().with_writer(std::io::stderr);
+    if !std::io::stderr().is_terminal() {
+        lines.set_ansi(false); // in a file colours are noise; at a terminal NO_COLOR has its say
+    }
     let _ = match config.format {
         Format::Text => registry.with(lines).try_init(),
         Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),

@@ -7,7 +7,7 @@ use std::{
     sync::mpsc,
 };
 
-use crate::support::DEADLINE;
+use crate::support::{DEADLINE, process::Home};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pulsehub");
 
@@ -218,4 +218,15 @@ fn wrong_usage_and_settings_are_told_apart_and_say_what_to_do() {
         let help = stdout(&run(&[command, "--help"]));
         assert!(help.contains("Examples:"), "{command}: {help}");
     }
+}
+
+#[tokio::test]
+async fn a_log_that_goes_to_a_file_has_no_colours() {
+    let home = Home::new("");
+    let mut hub = home.start().await;
+    let id = hub.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert_eq!(hub.ends().await, Some(0));
+    let log = home.log();
+    assert!(log.contains("stopped") && !log.contains('\u{1b}'), "{log}");
 }
