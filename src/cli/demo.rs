@@ -33,9 +33,11 @@ Examples:
   pulsehub demo --speed 60 --hour 9
   pulsehub demo --data ./demo --listen 127.0.0.1:9090 --seed 7
 
-LocaNext, VoiceHive, TimeTracker and FLEXT are played by clients that speak those systems' own requests to the hub,
-over real sockets. Nothing of it is real, and the page says so. The time is the real one: with --speed 60 as much
-happens in a minute as otherwise in an hour, but the past stays empty.")]
+LocaNext, VoiceHive, TimeTracker and FLEXT are played by clients that speak those systems' own
+requests to the hub, over real sockets. Nothing of it is real, and the page says so. The time is
+the real one: with --speed 60 as much happens in a minute as otherwise in an hour, but the past
+stays empty. For curl, start it with --data ./demo and make a token beside it:
+`pulsehub token --data ./demo --sub me --role admin`.")]
 pub(super) struct Demo {
     /// The address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]

@@ -18,7 +18,8 @@ Examples:
 
 Any node may be asked; `pulsehub nodes` lists their names. The node turns not ready, so that load
 balancers send nobody, and tells its sockets one by one to come back, spread over `http.drain`.
-With --stop it ends after that, as by SIGTERM. Takes an admin's token.")]
+With --stop it ends after that, as by SIGTERM. Takes an admin's token:
+`pulsehub token --sub me --role admin`.")]
 pub(super) struct Drain {
     /// The node's name, or `all`
     #[arg(long)]
