@@ -12,8 +12,8 @@ Examples:
   pulsehub nodes --url http://hub-1:8080
 
 One line a node: its name, serving, draining or stopping, and how many receive events from it.
-Takes an admin's token (`pulsehub token --sub me --role admin`). A node that does not answer within a
-second makes the command fail.")]
+Takes an admin's token (`pulsehub token --sub me --role admin`). A node that does not answer within
+a second makes the command fail.")]
 pub(super) struct Nodes {
     #[command(flatten)]
     client: ClientArgs,
