@@ -95,7 +95,10 @@ impl Series {
         let began = tokio::select! {
             began = self.begin() => began?,
             lost = self.renew(fence.as_ref()) => return lost,
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => {
+                let Some(fence) = fence else { return Ok(()) };
+                return Ok(self.0.store.release(&fence).await?);
+            }
         };
         let (table, clean, reader) = began;
         let packer = Packer::new()?;
@@ -133,7 +136,12 @@ impl Series {
         let now = clock.now();
         let rows = stream::iter(store.rows(NAME).await?).map(|row| async move {
             let parts = store.parts(NAME, &row, hot_columns(now)).await?;
-            Ok::<_, FollowError>(Track::restore(&row, parts, now)?)
+            // One that is broken must not cost the others.
+            let track = Track::restore(&row, parts, now).unwrap_or_else(|error| {
+                tracing::error!(row, %error, "a series begins anew");
+                None
+            });
+            Ok::<_, FollowError>(track)
         });
         let mut rows = rows.buffer_unordered(READERS);
         let mut table = self.0.new_table();

@@ -332,3 +332,21 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn a_series_that_cannot_be_read_begins_anew_and_costs_no_other() {
+    let mut bench = Bench::new();
+    bench.add(Value::Gauge(1.0), NOW, 1).unwrap();
+    bench.save(0, 0, NOW).await;
+    let inner = bench.series.0.clone();
+    let fence = inner.store.lease(NAME, "one").await.unwrap().unwrap();
+    let bytes = Some(Bytes::from_static(b"broken"));
+    let broken = vec![Part { row: "broken".into(), column: track::HEAD, bytes }];
+    inner.store.save(&fence, inner.broker.position(0), broken).await.unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let task = tokio::spawn(bench.series.clone().run(stop.clone()));
+    bench.series.changes().changed().await.unwrap();
+    assert_eq!(bench.series.room().0, 1);
+    stop.cancel();
+    task.await.unwrap();
+}
