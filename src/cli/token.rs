@@ -22,7 +22,8 @@ Examples:
   pulsehub token --data ./data --sub root --role admin
 
 Roles: viewer (subscribe **), publisher (publish **), admin (both, and the hub itself), or your
-own. `**` is every topic but the hub's own, such as hub.instances.*: --subscribe 'hub.**' adds them.")]
+own. `**` is every topic but the hub's own, such as hub.instances.*;
+--subscribe 'hub.**' adds them.")]
 pub(super) struct Token {
     /// Whose token it is
     #[arg(long, value_name = "NAME")]

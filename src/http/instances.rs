@@ -81,12 +81,10 @@ pub(super) async fn list(
         let topic = Record::topic(app).map_err(|error| Problem::bad_request(error.to_string()))?;
         return Err(Problem::forbidden(&[format!("subscribe {topic}")]));
     }
-    let mut found = state.instances.list(|record| asked.wants(record));
     let mut visible: HashMap<AppName, bool> = HashMap::new();
-    found.retain(|record| {
-        let app = &record.app;
-        *visible.entry(app.clone()).or_insert_with(|| may_read(&principal, app))
-    });
+    let mut is_visible =
+        |app: &AppName| *visible.entry(app.clone()).or_insert_with(|| may_read(&principal, app));
+    let found = state.instances.list(|record| asked.wants(record) && is_visible(&record.app));
     let mut counts: BTreeMap<_, _> = InstanceState::ALL.map(|state| (state, 0)).into();
     for record in &found {
         *counts.entry(record.pulse.state).or_default() += 1;
