@@ -56,7 +56,7 @@ impl Server {
         &self.0.config
     }
 
-    /// A new connection, on which an answer may take `patience` longer than usual.
+    /// A new connection, for which and on which an answer may take `patience` longer than usual.
     pub async fn connect(&self, patience: Duration) -> Result<MultiplexedConnection, RedisError> {
         let place = match &self.0.place {
             Place::Fixed(info) => info.clone(),
@@ -74,7 +74,7 @@ impl Server {
     ) -> Result<MultiplexedConnection, RedisError> {
         let timeout = self.0.config.timeout.0;
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(timeout))
+            .set_connection_timeout(Some(timeout + patience))
             .set_response_timeout(Some(timeout + patience));
         let client = Client::open(place)?;
         client.get_multiplexed_async_connection_with_config(&config).await

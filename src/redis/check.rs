@@ -1,6 +1,6 @@
 //! Whether a Redis is one that a hub can trust: asked once, at the start.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use ::redis::{FromRedisValue, RedisError, aio::MultiplexedConnection, cmd};
 
@@ -16,16 +16,16 @@ pub struct OpenError {
     pub reason: String,
 }
 
+/// Nobody waits for a hub that starts: a Redis that is slow for a moment is no reason to give up.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// The version of the keys' contents.
 const VERSION: &str = "2";
 
 /// Refuses a Redis that would break promises; what merely weakens them comes back as warnings.
 pub async fn check(server: &Server, keys: &Keys) -> Result<Vec<String>, OpenError> {
     let refuse = |reason: String| OpenError { server: server.to_string(), reason };
-    let mut connection = server
-        .connect(std::time::Duration::ZERO)
-        .await
-        .map_err(|error| refuse(cannot_connect(&error)))?;
+    let connection = server.connect(PATIENCE).await;
+    let mut connection = connection.map_err(|error| refuse(cannot_connect(&error)))?;
     let failed = |error: RedisError| refuse(error.to_string());
     let info = info(&mut connection).await.map_err(failed)?;
     let of = |name: &str| info.get(name).map_or("", String::as_str);

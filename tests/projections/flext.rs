@@ -123,7 +123,7 @@ async fn the_guides_commands_work_as_written() {
 
 /// Not a test of anything: what it costs, for docs/performance.md.
 #[tokio::test]
-#[ignore = "a measurement: cargo test --release --test hub -- --ignored --nocapture the_stats_are"]
+#[ignore = "a measurement: cargo test --test hub -- --ignored --nocapture the_stats_are"]
 async fn the_stats_are_answered_in() {
     let hub = TestHub::start().await;
     hub.publish(json!([stats(3), source(true, json!(null))])).await;
