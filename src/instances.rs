@@ -141,7 +141,7 @@ impl Instances {
     }
 
     /// The instances that `wanted` lets through, in no order.
-    pub fn list(&self, wanted: impl Fn(&Record) -> bool) -> Vec<Record> {
+    pub fn list(&self, mut wanted: impl FnMut(&Record) -> bool) -> Vec<Record> {
         self.0.registry.read().all().filter(|record| wanted(record)).cloned().collect()
     }
 

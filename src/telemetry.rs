@@ -167,7 +167,7 @@ pub enum Dropped {
     Field,
     /// One of several points.
     Point,
-    /// An instance for which the registry has no room.
+    /// An instance for which the registry has no room, or for which the caller may not speak.
     Instance,
 }
 

@@ -157,11 +157,30 @@ fn is_sent(path: &str) -> bool {
     })
 }
 
+/// The files that are compiled in as text, from the root of the project.
+fn included() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for file in crate::floors::sources(&root.join("src")) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for rest in text.split("include_str!(\"").skip(1) {
+            let name = rest.split_once('"').unwrap().0;
+            let path = file.parent().unwrap().join(name).canonicalize().unwrap();
+            let path = path.strip_prefix(root.canonicalize().unwrap()).unwrap();
+            found.push(path.to_str().unwrap().to_owned());
+        }
+    }
+    found
+}
+
 #[test]
 fn all_the_program_is_compiled_from_reaches_the_build_and_no_more() {
-    let sources = ["Cargo.lock", "build.rs", "src/main.rs", "src/http/missing_page.html"];
-    let others = ["config/pulsehub.toml", "web/src/App.svelte", "web/public/favicon.svg"];
+    let sources = ["Cargo.lock", "build.rs", "src/main.rs", "proto/flext.proto"];
+    let others = ["web/src/App.svelte", "web/public/favicon.svg"];
     sources.into_iter().chain(others).for_each(assert_reaches);
+    let included = included();
+    assert!(included.iter().any(|path| path == "config/pulsehub.toml"), "{included:?}");
+    included.iter().for_each(|path| assert_reaches(path));
     for kept in
         ["data/secret", "target/release/pulsehub", ".git/HEAD", ".env", "web/dist/index.html"]
     {

@@ -143,7 +143,7 @@ fn module_of(path: &Path) -> String {
 }
 
 /// All source files but those that hold nothing but tests.
-fn sources(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

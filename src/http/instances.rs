@@ -77,12 +77,10 @@ pub(super) async fn list(
     parts: Parts,
 ) -> Result<Json<Answer>, Problem> {
     let asked = Asked::read(&parts)?;
-    let mut found = state.instances.list(|record| asked.wants(record));
     let mut visible: HashMap<AppName, bool> = HashMap::new();
-    found.retain(|record| {
-        let app = &record.app;
-        *visible.entry(app.clone()).or_insert_with(|| may_read(&principal, app))
-    });
+    let mut is_visible =
+        |app: &AppName| *visible.entry(app.clone()).or_insert_with(|| may_read(&principal, app));
+    let found = state.instances.list(|record| asked.wants(record) && is_visible(&record.app));
     let mut counts: BTreeMap<_, _> = InstanceState::ALL.map(|state| (state, 0)).into();
     for record in &found {
         *counts.entry(record.pulse.state).or_default() += 1;

@@ -1,9 +1,12 @@
 //! What instances of TimeTracker post: who they are, that they live, and how they are used.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use jiff::civil::DateTime;
-use serde::{Deserialize, Serialize, de::DeserializeSeed as _};
+use serde::{
+    Deserialize, Deserializer as _, Serialize,
+    de::{DeserializeSeed as _, MapAccess, Visitor},
+};
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{
@@ -12,7 +15,7 @@ use super::{
     timestamps::{self, Written},
 };
 use crate::{
-    event::{Event, compact},
+    event::{Event, MAX_ATTRIBUTE_BYTES, compact},
     id,
     telemetry::Dropped,
     time::{Millis, rfc3339},
@@ -191,28 +194,53 @@ fn named<T>(
 
 /// The scalars of `system_metadata`, so many and so long that a record stays small.
 fn system(raw: &RawValue, losses: &mut Losses) -> Map<String, Value> {
-    let Ok(Value::Object(all)) = serde_json::from_str(raw.get()) else {
-        losses.note(Dropped::Field, || {
-            format!("`system_metadata` must be an object, not {}", parts::kind_of(raw))
-        });
+    if let Err(fault) = parts::object(raw) {
+        losses.note(Dropped::Field, || format!("`system_metadata` {fault}"));
         return Map::new();
-    };
-    let mut kept = Map::new();
-    for (name, value) in all {
-        let fits = match &value {
-            Value::String(text) => attribute_of(text.as_str().into()).is_ok() || text.is_empty(),
-            value => !value.is_array() && !value.is_object(),
-        };
-        if kept.len() < MOST_ENTRIES && name.len() <= LONGEST_NAME && fits {
-            kept.insert(name, value);
-        } else {
-            losses.note(Dropped::Field, || {
-                let name: String = name.chars().take(LONGEST_NAME).collect();
-                format!("`system_metadata.{name}` is too long, too nested, or one too many")
-            });
-        }
     }
-    kept
+    let mut reader = serde_json::Deserializer::from_str(raw.get());
+    reader.deserialize_map(System(losses)).unwrap_or_else(|error| {
+        losses.note(Dropped::Field, || format!("`system_metadata` cannot be read: {error}"));
+        Map::new()
+    })
+}
+
+/// Reads it entry by entry: a body of a few MiB can hold millions of values.
+struct System<'a>(&'a mut Losses);
+
+impl<'de> Visitor<'de> for System<'_> {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut kept = Map::new();
+        while let Some((name, raw)) = entries.next_entry::<String, &RawValue>()? {
+            let fits = kept.len() < MOST_ENTRIES && name.len() <= LONGEST_NAME;
+            if let Some(value) = scalar(raw).filter(|_| fits) {
+                kept.insert(name, value);
+            } else {
+                self.0.note(Dropped::Field, || {
+                    let name: String = name.chars().take(LONGEST_NAME).collect();
+                    format!("`system_metadata.{name}` is too long, too nested, or one too many")
+                });
+            }
+        }
+        Ok(kept)
+    }
+}
+
+fn scalar(raw: &RawValue) -> Option<Value> {
+    match parts::kind_of(raw) {
+        "an object" | "an array" => None,
+        "a string" => {
+            let text = text_of(raw).ok().filter(|text| text.len() <= MAX_ATTRIBUTE_BYTES)?;
+            Some(text.into())
+        }
+        _ => serde_json::from_str(raw.get()).ok(),
+    }
 }
 
 /// One point of usage data.
@@ -415,6 +443,13 @@ mod tests {
         assert_eq!((registration.city, registration.license_id), (None, None));
         assert_eq!(registration.system.len(), MOST_ENTRIES);
         assert_eq!(losses.counts().collect::<Vec<_>>(), [(Dropped::Field, 1 + 44 - MOST_ENTRIES)]);
+        let deep = format!(
+            r#"{{"system_metadata":{{"deep":{}{},"os":"Linux"}}}}"#,
+            "[".repeat(200),
+            "]".repeat(200)
+        );
+        let kept = Message::read(&deep).unwrap().registration(&mut losses).system;
+        assert_eq!(Value::from(kept), serde_json::json!({"os": "Linux"}), "only itself is lost");
         let none = Message::read(r#"{"system_metadata":"x"}"#).unwrap().registration(&mut losses);
         assert_eq!(none, Registration::default());
     }

@@ -65,7 +65,9 @@ impl Instances {
         }
         self.revoke_keys(app, id, None).await?;
         let removal = record::removal(app, id, self.0.clock.now()).map_err(InstanceError::from)?;
-        Ok(self.publish(vec![removal]).await?)
+        self.publish(vec![removal]).await?;
+        // One that was made meanwhile would be good for ever, and in no list.
+        Ok(self.revoke_keys(app, id, None).await?)
     }
 
     /// By name, so that none is left over from an attempt that broke off.

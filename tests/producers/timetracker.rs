@@ -8,6 +8,8 @@ use crate::support::{
     eventually,
     hub::TestHub,
     program::{guide, python, variables},
+    proxy::Proxy,
+    redis::RedisServer,
 };
 
 /// Posts `body` as somebody who may publish to `patterns`.
@@ -218,4 +220,33 @@ async fn a_heartbeat_of_an_unknown_instance_is_taken_where_it_is_clear_whose_it_
     let told = history(&hub, "hub.instances.*").await;
     assert_eq!(told.len(), 2);
     assert_eq!(told[1]["data"]["registration"], Value::Null);
+}
+
+#[tokio::test]
+async fn data_without_the_grant_for_instances_are_stored_but_no_sign_of_life() {
+    let hub = TestHub::start().await;
+    let body = json!({"app_identifier": "tt", "instance_id": "made-up", "data": [{"key": "a"}]});
+    let (status, answer) = post(&hub, "data", &["tt.usage.**"], body).await;
+    assert_eq!((status.as_u16(), &answer["accepted"]), (200, &json!(1)), "{answer}");
+    assert_eq!(answer["dropped"]["instance"], 1, "{answer}");
+    assert!(answer["dropped"]["reasons"].to_string().contains("tt.instances"), "{answer}");
+    assert!(history(&hub, "hub.instances.*").await.is_empty());
+}
+
+#[tokio::test]
+async fn points_whose_first_answer_from_redis_was_lost_are_told_as_stored() {
+    let redis = RedisServer::start().await;
+    // Stored, but the hub cannot read that: it asks again, and hears that all is there already.
+    let (said, garbled) = (b"*3\r\n$2\r\nok\r\n", b"*3\r\n$2\r\nxx\r\n");
+    let proxy = Proxy::disguising(redis.port(), said, garbled).await;
+    let url = proxy.url();
+    let hub = TestHub::with(&[("redis", &url), ("cluster.timeout", "5s")]).await;
+    let body = json!({"app_identifier": "tt", "instance_id": "i",
+        "data": [{"key": "a"}, {"key": "a"}, {"key": "b", "timestamp": "2025-12-16T12:00:00"}]});
+    let (status, answer) = post(&hub, "data", &["tt.**"], body).await;
+    assert_eq!(status, 200, "{answer}");
+    // Whose the id is that was not made by the hub, nobody can tell any more.
+    assert_eq!((&answer["accepted"], &answer["duplicates"]), (&json!(2), &json!(1)), "{answer}");
+    assert_eq!(history(&hub, "tt.**").await.len(), 3);
+    assert_eq!(history(&hub, "hub.instances.*").await.len(), 1);
 }

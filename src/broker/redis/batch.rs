@@ -30,6 +30,8 @@ pub(super) struct Group {
 
 struct Item {
     hash: IdHash,
+    /// Whether nobody else can have sent its id.
+    is_ours: bool,
     offset: Option<Offset>,
     /// Whether it was new.
     is_fresh: bool,
@@ -55,7 +57,12 @@ pub(super) enum Said {
 impl Group {
     pub(super) fn new(batches: Vec<Batch>) -> Self {
         let events = batches.iter().flat_map(|batch| &batch.events);
-        let items = events.map(|event| Item { hash: hash(event), offset: None, is_fresh: false });
+        let items = events.map(|event| Item {
+            hash: hash(event),
+            is_ours: event.id_is_ours,
+            offset: None,
+            is_fresh: false,
+        });
         Self { items: items.collect(), batches, last: 0 }
     }
 
@@ -118,7 +125,8 @@ impl Group {
         for (index, offset) in duplicates {
             let number = index.checked_sub(1).and_then(|index| open.get(index));
             if let Some(item) = number.and_then(|number| self.items.get_mut(*number)) {
-                item.offset = Some(*offset);
+                // One that we made is known from a call whose answer did not come.
+                (item.offset, item.is_fresh) = (Some(*offset), item.is_ours);
             }
         }
         self.spread();

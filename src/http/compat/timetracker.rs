@@ -131,9 +131,14 @@ pub(in crate::http) async fn data(
     let mut answer = json!({"status": "ok", "accepted": 0, "duplicates": 0});
     if points > 0 {
         // With the points in one batch: what proves that an instance lives is what was stored.
-        match state.instances.sent_data(&app, &id) {
-            Ok(sign) => events.extend(sign),
-            Err(error) => dropped.note(Dropped::Instance, || error.to_string()),
+        match check_may_speak(&principal, &app, &id) {
+            Ok(()) => match state.instances.sent_data(&app, &id) {
+                Ok(sign) => events.extend(sign),
+                Err(error) => dropped.note(Dropped::Instance, || error.to_string()),
+            },
+            Err(_) => dropped.note(Dropped::Instance, || {
+                format!("without the grant to publish {app}.instances data are no sign of life")
+            }),
         }
         let signs = events.len() - points;
         let published = state.broker.publish(events).await?;

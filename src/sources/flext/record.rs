@@ -111,7 +111,8 @@ impl Execution {
         if update.status != 0 && self.finished_at.is_none() {
             self.status = status(update.status);
         }
-        self.updates += 1;
+        // Anybody who may publish on the topic can have written there what we began with.
+        self.updates = self.updates.saturating_add(1);
         self.update = Some(Update {
             r#type: update.r#type,
             message: update.message,
@@ -202,6 +203,15 @@ mod tests {
         let mut execution = Execution::new(listed, None);
         execution.update(proto::ExecutionUpdate { status: 2, ..Default::default() });
         assert_eq!((&*execution.status, execution.updates), ("success", 1));
+    }
+
+    #[test]
+    fn a_count_that_somebody_wrote_into_the_log_does_not_overflow() {
+        let mut known = Execution::new(proto::Execution::default(), None);
+        known.updates = u64::MAX;
+        let mut execution = Execution::new(proto::Execution::default(), Some(&known));
+        execution.update(proto::ExecutionUpdate::default());
+        assert_eq!(execution.updates, u64::MAX);
     }
 
     #[test]
