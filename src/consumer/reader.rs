@@ -16,6 +16,8 @@ pub struct Reader {
     at: Offset,
     /// Whether the next delivery has to say that something is missing.
     has_gap: bool,
+    /// What retention took up to here has been said.
+    told: Offset,
 }
 
 /// What comes next: at least one event, or word that some are missing.
@@ -24,7 +26,7 @@ pub struct Delivery {
     blocks: Vec<Arc<Block>>,
     filter: TopicFilter,
     after: Offset,
-    /// Whether events before these are missing.
+    /// Whether events before or between these are missing.
     pub has_gap: bool,
     /// Everything up to here has now been given; to be acknowledged once all of it is done.
     pub position: Position,
@@ -36,7 +38,7 @@ const CHUNK: usize = 256 << 10;
 impl Reader {
     /// Reads what `filter` matches and lies above `after`.
     pub fn new(filter: TopicFilter, broker: Broker, after: Offset) -> Self {
-        Self { filter, broker, at: after, has_gap: false }
+        Self { filter, broker, at: after, has_gap: false, told: after }
     }
 
     /// The same, where something before `after` is known to be missing.
@@ -63,10 +65,10 @@ impl Reader {
                 continue;
             }
             let chunk = self.broker.read(self.at, head, &self.filter, CHUNK).await?;
-            if chunk.trimmed_through > self.at {
+            // What is left beside what retention took is given all the same.
+            if chunk.trimmed_through > self.told.max(self.at) {
                 self.has_gap = true;
-                self.at = chunk.trimmed_through;
-                continue;
+                self.told = chunk.trimmed_through;
             }
             let after = std::mem::replace(&mut self.at, chunk.reached);
             let delivery = Delivery {
@@ -92,5 +94,63 @@ impl Delivery {
         records
             .take_while(move |record| record.offset() <= through)
             .filter(|record| self.filter.matches(record.topic()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        broker::journal::RetentionRule,
+        config::Config,
+        event::Event,
+        telemetry::Telemetry,
+        time::{Clock, Span},
+        topic::{Topic, TopicPattern},
+    };
+    use serde_json::value::RawValue;
+
+    fn event(topic: &str, id: String) -> Event {
+        Event {
+            topic: Topic::parse(topic).unwrap(),
+            id: id.into(),
+            id_is_ours: false,
+            source: "s".into(),
+            kind: None,
+            time: "2026-11-20T12:00:00Z".into(),
+            key: None,
+            data: RawValue::from_string("1".into()).unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_retention_left_beside_what_it_took_is_read() {
+        let mut journal = Config::load(None, [], &[]).unwrap().journal;
+        let rule = |topic: &str, seconds| RetentionRule {
+            topics: vec![TopicPattern::parse(topic).unwrap()],
+            max_age: Some(Span::seconds(seconds)),
+            max_bytes: None,
+        };
+        journal.retention = vec![rule("short", 60), rule("long", 100_000)];
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(1_795_176_000_000);
+        let broker = Broker::open(journal, folder.path(), clock.clone(), Telemetry::new()).unwrap();
+        for n in 0..9 {
+            let topic = if n % 2 == 0 { "long" } else { "short" };
+            broker.publish(vec![event(topic, n.to_string())]).await.unwrap();
+        }
+        // The last of all is of those that go.
+        broker.publish(vec![event("short", "last".into())]).await.unwrap();
+        clock.set(1_795_176_061_000);
+        broker.maintain().await;
+        let everything = TopicFilter::new([TopicPattern::parse("**").unwrap()]);
+        let mut reader = Reader::new(everything, broker.clone(), 0);
+        let (mut offsets, mut gaps) = (Vec::new(), 0);
+        while reader.reached() < broker.head().offset {
+            let delivery = reader.next().await.unwrap();
+            gaps += u32::from(delivery.has_gap);
+            offsets.extend(delivery.records().map(|record| record.offset()));
+        }
+        assert_eq!((offsets, gaps), (vec![1, 3, 5, 7, 9], 1));
     }
 }

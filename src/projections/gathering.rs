@@ -2,8 +2,9 @@
 //! keys there are of which the newest event is so. Bounded, and made of the log alone.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     fmt,
+    sync::Arc,
 };
 
 use serde::{Deserialize, Deserializer, de};
@@ -48,7 +49,9 @@ pub(super) struct Kept {
     /// The newest first.
     items: VecDeque<Item>,
     /// For [`Keep::Present`]: those whose newest event is so, and when that came.
-    present: HashMap<Box<[u8]>, Offset>,
+    present: HashMap<Arc<[u8]>, Offset>,
+    /// The same by when it came, for the oldest.
+    present_order: BTreeMap<Offset, Arc<[u8]>>,
     /// Up to here everything has been looked at.
     through: Offset,
 }
@@ -167,18 +170,20 @@ impl Kept {
         is_so: bool,
         most: usize,
     ) -> Option<Limit> {
+        if let Some(before) = self.present.remove(&*id) {
+            self.present_order.remove(&before);
+        }
         if !is_so {
-            self.present.remove(&id);
             return None;
         }
+        let id: Arc<[u8]> = id.into();
+        self.present_order.insert(offset, id.clone());
         self.present.insert(id, offset);
         if self.present.len() <= most {
             return None;
         }
-        let oldest = self.present.iter().min_by_key(|(_, offset)| **offset);
-        if let Some(id) = oldest.map(|(id, _)| id.clone()) {
-            self.present.remove(&id);
-        }
+        let (_, oldest) = self.present_order.pop_first()?;
+        self.present.remove(&oldest);
         Some(Limit::LatestKeys)
     }
 }
@@ -224,7 +229,6 @@ mod tests {
         topic::Topic,
     };
     use serde_json::{json, value::RawValue};
-    use std::sync::Arc;
 
     fn block(offset: Offset, topic: &str, key: Option<&str>, data: &str) -> Arc<Block> {
         let mut builder = BlockBuilder::default();

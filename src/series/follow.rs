@@ -30,13 +30,15 @@ const RENEW: Duration = Duration::from_secs(LEASE.as_secs() / 3);
 const SLICE: usize = 256;
 /// The most bytes of one save.
 const SAVE_BYTES: usize = 1 << 20;
+/// Heads of series saved at once.
+const SAVE_HEADS: usize = 1000;
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How many series are read from the store side by side.
 const READERS: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
-enum FollowError {
+pub(super) enum FollowError {
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
@@ -93,7 +95,7 @@ impl Series {
     async fn follow(&self, stop: &CancellationToken) -> Result<(), FollowError> {
         let fence = self.0.store.lease(NAME, &self.0.holder).await?;
         let began = tokio::select! {
-            began = self.begin() => began?,
+            began = self.begin(fence.as_ref()) => began?,
             lost = self.renew(fence.as_ref()) => return lost,
             () = stop.cancelled() => {
                 let Some(fence) = fence else { return Ok(()) };
@@ -121,8 +123,11 @@ impl Series {
         }
     }
 
-    /// Reads the store, and the log from there up to its head.
-    async fn begin(&self) -> Result<(Table, Position, Reader), FollowError> {
+    /// Reads the store, and the log from there up to its head. `fence` is the lease, if it is ours.
+    pub(super) async fn begin(
+        &self,
+        fence: Option<&Fence>,
+    ) -> Result<(Table, Position, Reader), FollowError> {
         let Inner { store, broker, clock, .. } = &*self.0;
         // The position first: what is read after it is at least as new, and says how new.
         let cursor = store.load_cursor(NAME).await?;
@@ -145,12 +150,24 @@ impl Series {
         });
         let mut rows = rows.buffer_unordered(READERS);
         let mut table = self.0.new_table();
+        let mut heads = Vec::new();
         while let Some(track) = rows.try_next().await? {
             let Some(mut track) = track else { continue };
             if is_lost {
-                track.forget_after(clean.offset);
+                heads.extend(track.forget_after(clean.offset)?);
             }
             table.restore(track);
+        }
+        if let Some(fence) = fence
+            && let Some(cursor) = cursor
+            && is_lost
+        {
+            // The position goes on behind all heads: with one that says more, a later start would
+            // take new samples for such as it has already.
+            for heads in heads.chunks(SAVE_HEADS) {
+                store.save(fence, cursor, heads.to_vec()).await?;
+            }
+            store.save(fence, clean, Vec::new()).await?;
         }
         table.applied = clean.offset;
         let mut reader = Reader::new(everything(), broker.clone(), clean.offset);
@@ -259,6 +276,7 @@ impl Follower<'_> {
         let left = self.round.places.len().saturating_sub(self.round.slice);
         let mut parts = Vec::new();
         for place in self.round.places.split_off(left) {
+            self.renew().await?; // there may be much to read
             parts.append(&mut self.tend(place).await?);
             if parts.iter().map(size).sum::<usize>() >= SAVE_BYTES {
                 self.save(self.clean, std::mem::take(&mut parts)).await?;

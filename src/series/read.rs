@@ -203,23 +203,6 @@ impl Series {
         may: May<'_>,
         most: usize,
     ) -> Result<Vec<Row>, QueryError> {
-        let copied = self.copy(name, labels, grid, may, most)?;
-        let mut rows = Vec::with_capacity(copied.len());
-        for series in copied {
-            rows.push(self.complete(series, agg, grid).await?);
-        }
-        Ok(rows)
-    }
-
-    /// What memory has. The lock is given back after each series: there may be many.
-    fn copy(
-        &self,
-        name: &Name,
-        labels: &Labels,
-        grid: Grid,
-        may: May<'_>,
-        most: usize,
-    ) -> Result<Vec<Copied>, QueryError> {
         let found: Vec<(usize, Box<str>)> = {
             let table = self.table();
             let found = table.find(name, labels);
@@ -230,14 +213,23 @@ impl Series {
         if found.len() > most {
             return Err(QueryError::TooMany { found: found.len(), most });
         }
-        let copied = found.into_iter().filter_map(|(place, row)| {
-            let table = self.table();
-            let track = table.track(place).filter(|track| track.row == row)?;
-            let mut buckets = Vec::new();
-            let missing = track.read(grid.tier, range(grid), &mut buckets);
-            Some(Copied { identity: track.identity.clone(), row, buckets, missing })
-        });
-        Ok(copied.collect())
+        let mut rows = Vec::with_capacity(found.len());
+        for (place, row) in found {
+            // One after the other: the buckets of all at once may be more than memory has room for.
+            let Some(series) = self.copy(place, row, grid) else { continue };
+            rows.push(self.complete(series, agg, grid).await?);
+            tokio::task::yield_now().await; // there may be many of them
+        }
+        Ok(rows)
+    }
+
+    /// What memory has of one series; None if it is gone.
+    fn copy(&self, place: usize, row: Box<str>, grid: Grid) -> Option<Copied> {
+        let table = self.table();
+        let track = table.track(place).filter(|track| track.row == row)?;
+        let mut buckets = Vec::new();
+        let missing = track.read(grid.tier, range(grid), &mut buckets);
+        Some(Copied { identity: track.identity.clone(), row, buckets, missing })
     }
 
     /// Reads what memory lacks from the store, and puts all of it into stretches.

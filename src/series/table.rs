@@ -240,7 +240,13 @@ impl Table {
         let of_topic = self.by_topic.get(&track.identity.topic).copied().unwrap_or(0);
         let is_full = self.by_key.len() >= max_series || of_topic >= max_per_topic;
         let is_silent = track.newest.time + keep[TIERS.len() - 1] <= now;
-        if !(is_full && is_silent) {
+        // What is derived took nobody's place, and is what it ever was.
+        let Identity { topic, name, .. } = &track.identity;
+        let is_derived = self
+            .rules
+            .iter()
+            .any(|rule| rule.name() == name.as_str() && rule.topic().as_str() == &**topic);
+        if !(is_full && is_silent) || is_derived {
             return track.tend(clean, &keep, now, packer);
         }
         let track = self.tracks.remove(at);

@@ -350,3 +350,45 @@ async fn a_series_that_cannot_be_read_begins_anew_and_costs_no_other() {
     stop.cancel();
     task.await.unwrap();
 }
+
+#[tokio::test]
+async fn offsets_that_a_lost_log_gives_anew_are_new_after_the_next_start_too() {
+    let mut bench = Bench::new();
+    bench.add(Value::Gauge(1.0), NOW, 7).unwrap();
+    bench.save(0, 7, NOW).await; // of a log that has nothing now
+    let fence = bench.series.0.store.lease(NAME, "one").await.unwrap().unwrap();
+    bench.series.begin(Some(&fence)).await.unwrap();
+    // No sample came until the next start, which finds a position that the log knows.
+    bench.series.0.store.save_cursor(&fence, bench.series.0.broker.head()).await.unwrap();
+    let (table, clean, _) = bench.series.begin(Some(&fence)).await.unwrap();
+    assert_eq!(clean, bench.series.0.broker.head());
+    *bench.series.0.table.write() = table;
+    bench.add(Value::Gauge(2.0), NOW + 1000, 5).unwrap();
+    let (name, labels) = (name(), Labels::default());
+    let count = bench.series.window(&name, &labels, Agg::Count, None, NOW, &|_| true);
+    assert_eq!(count.await.unwrap(), Some(2.0));
+}
+
+#[tokio::test]
+async fn a_derived_value_is_not_forgotten_for_those_who_want_room() {
+    let rule = "name = \"shop.orders\"\ntopic = \"shop.*\"\nop = \"count\"";
+    let rule = toml::from_str::<derive::Config>(rule).unwrap().rule().unwrap();
+    let bounds = Bounds { max_series: 1, max_per_topic: 1, keep: [1000, 2000, 3000] };
+    let mut table = Table::new(bounds, Arc::new([rule.clone()]), Telemetry::new());
+    let sample = Sample {
+        topic: Some(rule.topic().clone()),
+        name: Name::new("shop.orders").unwrap(),
+        labels: Labels::default(),
+        unit: None,
+        value: Value::Gauge(1.0),
+        time: None,
+    };
+    table.add("shop.*", sample.clone(), NOW, 1, NOW).unwrap();
+    let other = Sample { topic: None, ..sample };
+    assert_eq!(table.add("loud", other, NOW, 2, NOW), Err(Dropped::Cap));
+    let mut packer = pack::Packer::new().unwrap();
+    for place in table.places() {
+        table.tend(place, 2, NOW + 86_400_000, &mut packer).unwrap();
+    }
+    assert_eq!(table.len(), 1);
+}

@@ -336,13 +336,17 @@ impl Track {
         chunks.chain([HEAD]).map(part).collect()
     }
 
-    /// The log has lost its memory: offsets above this are given anew.
-    pub(super) fn forget_after(&mut self, offset: Offset) {
+    /// The log has lost its memory: offsets above this are given anew. Gives the head as it has to
+    /// be in the store before any of them is, if what is there says more.
+    pub(super) fn forget_after(&mut self, offset: Offset) -> Result<Option<Part>, PackError> {
+        let is_beyond = self.through > offset;
         self.through = self.through.min(offset);
         self.modified = self.modified.min(offset);
         for slot in self.lanes.iter_mut().flat_map(|lane| &mut lane.slots) {
             slot.modified = slot.modified.min(offset);
         }
+        let head = is_beyond.then(|| self.head()).transpose()?;
+        Ok(head.map(|head| Part { row: self.row.clone(), column: HEAD, bytes: Some(head) }))
     }
 
     fn head(&self) -> Result<Bytes, PackError> {
@@ -380,7 +384,8 @@ impl Track {
             let Some((tier, number)) = chunk_of(column) else { continue };
             let span = TIERS[tier].width * TIERS[tier].buckets;
             if (number + 1) * span + LINGER > now {
-                let modified = Chunk::unpack(&bytes)?.through;
+                // Beyond the head lie only offsets that the log has lost: see `forget_after`.
+                let modified = Chunk::unpack(&bytes)?.through.min(head.through);
                 let body = Body::Packed(bytes);
                 let slot = Slot { number, modified, is_partial: false, body };
                 track.lanes[tier].slots.push_back(slot);
