@@ -19,7 +19,7 @@ pub(super) struct Bucket {
 }
 
 /// The most buckets of a chunk.
-pub(super) const BUCKETS: usize = 360;
+pub(super) const BUCKETS: usize = 300;
 const WORDS: usize = BUCKETS.div_ceil(64);
 
 /// Buckets side by side, in columns. A column that holds nothing of its own takes no room.

@@ -26,14 +26,16 @@ pub(super) struct Tier {
     pub(super) buckets: u64,
 }
 
-/// From the finest to the coarsest.
+/// From the finest to the coarsest. The newest chunks are not packed: longer ones would cost memory,
+/// shorter ones room in the store.
 pub(super) const TIERS: [Tier; 3] = [
     Tier { width: 1000, buckets: 300 },
-    Tier { width: 10_000, buckets: 360 },
-    Tier { width: 60_000, buckets: 360 },
+    Tier { width: 10_000, buckets: 180 },
+    Tier { width: 60_000, buckets: 180 },
 ];
 
-const _: () = assert!(TIERS[0].buckets <= BUCKETS as u64 && TIERS[2].buckets <= BUCKETS as u64);
+const _: () = assert!(TIERS[0].buckets <= BUCKETS as u64 && TIERS[1].buckets <= BUCKETS as u64);
+const _: () = assert!(TIERS[2].buckets <= BUCKETS as u64);
 
 /// How long each tier is kept, in milliseconds.
 pub(super) type Keep = [Millis; TIERS.len()];

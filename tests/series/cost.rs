@@ -106,21 +106,25 @@ async fn ten_thousand_series_with_a_sample_a_second() {
     }
     producer.publish(day).await;
     let before = producer.metric("pulsehub_cpu_seconds").await;
-    for begin in (0..900).step_by(20) {
+    // Whole chunks of every width: hours by the minute, one by ten seconds, the last by the second.
+    let minutes = (15..300).rev().map(|minute| now - minute * 60_000);
+    let tens = (90..360).rev().map(|ten| now - ten * 10_000);
+    let seconds = (0..900).rev().map(|second| now - second * 1000);
+    let times: Vec<_> = minutes.chain(tens).chain(seconds).collect();
+    for times in times.chunks(20) {
         let mut body = String::new();
-        for second in begin..begin + 20 {
-            producer.events(&mut body, "t", "metrics", now - 900_000 + second * 1000);
-        }
+        times.iter().for_each(|time| producer.events(&mut body, "t", "metrics", *time));
         producer.publish(body).await;
     }
+    let samples = (times.len() * TOPICS * SERIES) as f64;
     eventually("all samples", async || {
-        (producer.metric("pulsehub_series_samples_total").await >= 9e6).then_some(())
+        (producer.metric("pulsehub_series_samples_total").await >= samples).then_some(())
     })
     .await;
     tokio::time::sleep(Duration::from_secs(2)).await; // the hub takes its own figures every second
     let used = producer.metric("pulsehub_cpu_seconds").await - before;
     println!("{} series", producer.metric("pulsehub_series").await);
-    println!("15 min of them: {:.2} µs CPU a sample, all told", used / 9e6 * 1e6);
+    println!("{samples} samples: {:.2} µs CPU each, all told", used / samples * 1e6);
     let full = producer.metric("pulsehub_memory_bytes").await;
     println!("memory {:.0} MiB, {:.0} MiB empty", full / 1048576.0, empty / 1048576.0);
     let plain = producer.second_by_second("t", "other").await;
