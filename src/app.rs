@@ -158,6 +158,8 @@ impl App {
             tasks: tasks.clone(),
         });
         let vitals = Vitals::new(&name, telemetry.clone(), clock.clone())?;
+        // Before anybody can send its clients elsewhere, which takes it back.
+        readiness.accept(true);
         background.spawn(hub.clone().run(serving.clone()));
         for source in &config.sources {
             let limit = config.limits.event.as_usize();
@@ -193,7 +195,6 @@ impl App {
             tasks.clone(),
             accepting.clone(),
         ));
-        readiness.accept(true);
         Ok(Self {
             address,
             services,

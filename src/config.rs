@@ -189,6 +189,14 @@ impl Config {
                 }
             }
         }
+        let keep = self.series.keep;
+        let is_longer = |window: Option<Span>| window.is_some_and(|window| window > keep);
+        if let Some(index) = self.derive.iter().position(|derive| is_longer(derive.window)) {
+            let key = format!("derive[{index}].window");
+            let message =
+                format!("is longer than series are kept: make series.keep longer than {keep}");
+            return Err(Fault { key, message });
+        }
         Plan::new(&self.projections, &self.derive, &self.projection)
     }
 

@@ -133,6 +133,11 @@ fn derived_values_and_projections_are_checked_together() {
             "derive[0].where",
             "unknown field `is`",
         ),
+        (
+            format!("{derive}window = \"2h\"\n[series]\nkeep = \"1h\""),
+            "derive[0].window",
+            "make series.keep longer",
+        ),
         (format!("{derive}windw = 1"), "derive[0].windw", "derive.window?"),
         (
             projection("shape.n = { value = \"shop.m\" }"),

@@ -34,8 +34,8 @@ pub(super) struct State {
     pub(super) bytes: u64,
 }
 
-/// How long a node counts after its last hello.
-const NODE_LIFE: Millis = 5_000;
+/// How long a node counts after its last hello: so long people are told of one that died or hangs.
+const NODE_LIFE: Millis = 30_000;
 
 impl Scripts {
     pub(super) fn new(keys: &Keys) -> Self {
