@@ -14,7 +14,7 @@ use crate::support::{
 fn settings(daemon: &FakeDaemon) -> String {
     format!(
         "[[source]]\nname = \"main\"\nkind = \"flext-grpc\"\naddress = \"{}\"\n\
-         interval = \"100ms\"\ntimeout = \"300ms\"\ntoken = \"let me in\"\n",
+         interval = \"100ms\"\ntimeout = \"1s\"\ntoken = \"let me in\"\n",
         daemon.url()
     )
 }
@@ -134,7 +134,7 @@ async fn a_slow_a_failing_and_a_talkative_daemon_are_told_apart() {
         move |data: &Value| data["error"].as_str().is_some_and(|error| error.contains(text))
     };
     daemon.state().mood = Mood::Slow;
-    newest(&hub, "flext.source", says("GetSystemStats: no answer within 300ms")).await;
+    newest(&hub, "flext.source", says("GetSystemStats: no answer within 1s")).await;
     daemon.state().mood = Mood::Failing;
     newest(&hub, "flext.source", says("GetSystemStats: Internal: boom")).await;
     daemon.state().mood = Mood::Forgetful;
