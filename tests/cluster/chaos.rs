@@ -167,7 +167,8 @@ async fn run(mut dice: Dice, faults: &[Fault], count: u64) -> String {
             seen.unwrap_or_else(|_| panic!("a reader hangs, {happened:?}, {}", cluster.log()));
         evidence.seen.push(seen.unwrap());
     }
-    let history = cluster.load.history(&mut dice, stored).await;
+    let history = timeout(DEADLINE, cluster.load.history(&mut dice, stored)).await;
+    let history = history.expect("the history never holds the last event");
     let steps: Vec<_> = history.iter().map(step).collect();
     let offset = |step: &Step| match step {
         Step::Event { offset, .. } => *offset,
