@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, net::TcpListener};
 
-use pulsehub::sources::flext_proto::{ComponentHealth, Execution, ExecutionUpdate, Status};
+use pulsehub::{
+    sources::flext_proto::{ComponentHealth, Execution, ExecutionUpdate, Status},
+    time::Clock,
+};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -239,6 +242,31 @@ async fn a_hub_that_starts_again_repeats_nothing() {
     for topic in ["flext.health", "flext.executions", "flext.source"] {
         assert_eq!(events(&hub, topic).await.len(), 1, "{topic}");
     }
+}
+
+#[tokio::test]
+async fn that_a_daemon_is_well_is_said_again_and_again_also_by_a_hub_that_starts_again() {
+    let daemon = FakeDaemon::start();
+    let clock = Clock::manual(1_795_176_000_000);
+    let mut hub = TestHub::with_file_and_clock(&settings(&daemon.url()), clock.clone()).await;
+    let first = newest(&hub, "flext.source", |_| true).await;
+    for (round, after) in (2..).zip([20_000, 40_000, 90_000]) {
+        if after == 90_000 {
+            hub.stop().await;
+        }
+        clock.set(1_795_176_000_000 + after);
+        if after == 90_000 {
+            hub.start_again().await;
+        }
+        let said = eventually("the same once more", async || {
+            let said = events(&hub, "flext.source").await;
+            (said.len() == round).then_some(said)
+        })
+        .await;
+        assert_eq!(said.last().unwrap()["data"], first["data"]);
+    }
+    asked(&daemon, 3).await;
+    assert_eq!(events(&hub, "flext.source").await.len(), 4);
 }
 
 #[tokio::test]

@@ -58,6 +58,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_secs(5);
 /// What comes of an execution is gathered for so long: a pipeline may say a thousand things a second.
 const GATHER: Duration = Duration::from_millis(500);
+/// How often it is looked at least whether there is something to publish, if only that all is well.
+const LOOK: Duration = Duration::from_secs(5);
 
 impl Flext {
     /// The daemon of `config`, for the node called `node`; no event has more than `event_bytes`.
@@ -116,13 +118,14 @@ impl Flext {
         let mut followed = Followed::default();
         let mut failures = 0u32;
         let mut next = Instant::now();
-        let mut flush: Option<Instant> = None;
+        let mut flush = Instant::now() + LOOK;
         loop {
             tokio::select! {
                 () = sleep_until(next) => {
                     let started = Instant::now();
                     let has_answered = self.ask_once(&mut daemon, &mut followed, &mut board).await;
                     self.publish(&mut board, fence).await?;
+                    flush = Instant::now() + LOOK;
                     next = if has_answered {
                         failures = 0;
                         started + self.config.interval.0
@@ -134,11 +137,11 @@ impl Flext {
                 }
                 (id, update) = followed.next() => {
                     board.update(&id, update);
-                    flush.get_or_insert_with(|| Instant::now() + GATHER);
+                    flush = flush.min(Instant::now() + GATHER);
                 }
-                () = sleep_until(flush.unwrap_or(next)), if flush.is_some() => {
-                    flush = None;
+                () = sleep_until(flush) => {
                     self.publish(&mut board, fence).await?;
+                    flush = Instant::now() + LOOK;
                 }
             }
         }
@@ -190,14 +193,14 @@ impl Flext {
 
     /// Publishes what changed. What was not stored is still different next time.
     async fn publish(&self, board: &mut Board, fence: &Fence) -> Result<(), ConsumerError> {
-        let drafts = board.changed(&self.telemetry);
+        let now = self.clock.now();
+        let drafts = board.changed(now, &self.telemetry);
         if drafts.is_empty() {
             return Ok(());
         }
-        let now = self.clock.now();
         let events = drafts.iter().filter_map(|draft| board.event(draft, now)).collect();
         match self.broker.publish_fenced(events, fence).await {
-            Ok(_) => board.stored(drafts),
+            Ok(_) => board.stored(drafts, now),
             Err(PublishError::Fenced) => return Err(ConsumerError::Lost),
             // The broker logs when it begins to fail.
             Err(error) => tracing::debug!(%error, "what a source said was not stored"),
