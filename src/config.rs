@@ -293,6 +293,7 @@ impl Config {
         let sizes = [
             ("journal.max_bytes", journal.max_bytes, ByteSize(1 << 20)),
             ("journal.queue_bytes", journal.queue_bytes, limits.body),
+            ("series.save_bytes", series.save_bytes, ByteSize(1 << 20)),
             ("hub.chunk_bytes", self.hub.chunk_bytes, ByteSize(1 << 10)),
             ("hub.tail_bytes", self.hub.tail_bytes, self.hub.chunk_bytes),
             ("limits.event", limits.event, ByteSize(1 << 10)),
