@@ -79,6 +79,7 @@ kinds! {
     TOO_MANY_INSTANCES = UNPROCESSABLE_ENTITY "too_many_instances" "The registry holds no more instances";
     UPGRADE = UPGRADE_REQUIRED "upgrade_required" "This is for a WebSocket";
     TOO_MANY_CONNECTIONS = TOO_MANY_REQUESTS "too_many_connections" "Too many connections", retryable;
+    TOO_MANY_QUESTIONS = TOO_MANY_REQUESTS "too_many_questions" "Too many questions", retryable;
     INTERNAL = INTERNAL_SERVER_ERROR "internal" "The hub made a mistake";
     UNAVAILABLE = SERVICE_UNAVAILABLE "unavailable" "The hub cannot do it now", retryable;
     OUTCOME_UNKNOWN = SERVICE_UNAVAILABLE "outcome_unknown" "Stored or not", retryable;
@@ -141,6 +142,13 @@ impl Problem {
     /// One principal has as many connections as they may.
     pub fn too_many_connections() -> Self {
         Self::new(&TOO_MANY_CONNECTIONS, "close some of this user's connections first")
+    }
+
+    /// One user asks too much at a time.
+    pub fn too_many_questions(most: usize) -> Self {
+        let detail = format!("{most} questions of this user are under way: wait for their answers");
+        Self::new(&TOO_MANY_QUESTIONS, detail)
+            .with("limit", json!({"name": Limit::Questions.name(), "allowed": most}))
     }
 
     /// A page of an origin that is not allowed.
