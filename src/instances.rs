@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 use serde::Deserialize;
 use tokio::sync::watch as channel;
 
-pub use self::keys::{KeyError, is_of_another};
+pub use self::keys::{KeyError, is_of_another, is_own};
 pub use self::record::{OwnKey, Pulse, Record, Registered, Sign, State, UnwritableRecord};
 use self::registry::Registry;
 use crate::{

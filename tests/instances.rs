@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     eventually,
-    hub::{Client, TestHub},
+    hub::{Client, PROTOCOL, TestHub},
     redis::RedisServer,
 };
 
@@ -237,8 +237,19 @@ async fn a_key_of_its_own_speaks_for_one_instance_and_ends_with_the_next_or_with
     }
     let data = json!({"app_identifier": "tt", "instance_id": "one", "data": [{"key": "a"}]});
     assert_eq!(with(&key, "/api/v1/data", data).await, 200);
-    let elsewhere = json!({"topic": "tt.metrics"});
-    assert_eq!(with(&key, "/api/v1/publish", elsewhere).await, 403);
+    // Where one names the source and the key oneself, one could name another instance.
+    for topic in ["tt.metrics", "tt.usage.a", "tt.instances", "hub.instances.tt"] {
+        for name in ["one", "two"] {
+            let event = json!({"topic": topic, "source": name, "key": name});
+            assert_eq!(with(&key, "/api/v1/publish", event.clone()).await, 403, "{event}");
+        }
+    }
+    assert_eq!(with(&key, "/api/tt/events", json!({"event_type": "x", "data": {}})).await, 403);
+    let mut socket = hub.socket("/ws/real-time", &[PROTOCOL]).await;
+    socket.connect(&key).await;
+    let events = json!([{"topic": "tt.usage.a", "source": "two", "key": "two"}]);
+    socket.send(json!({"type": "publish", "id": 2, "events": events})).await;
+    socket.expect_error("forbidden").await;
 
     let next = rotate().await;
     assert_eq!((beats(&key, "one").await, beats(&next, "one").await), (401, 200));
@@ -256,6 +267,64 @@ async fn a_key_of_its_own_speaks_for_one_instance_and_ends_with_the_next_or_with
         let request = hub.http().request(method, hub.url(path)).bearer_auth(anybody);
         assert_eq!(request.send().await.unwrap().status(), 403);
     }
+}
+
+/// Rotates the key of one instance many times at once, through these nodes in turn.
+async fn rotate_at_once(hubs: &[&TestHub], rounds: usize) {
+    register(hubs[0], "one", "1").await;
+    for hub in hubs {
+        becomes(hub, "one", "pending").await;
+    }
+    let beats = async |key: &str| {
+        let request = hubs[0].http().post(hubs[0].url("/api/v1/heartbeat"));
+        let request = request.header("x-api-key", key).json(&json!({"instance_id": "one"}));
+        request.send().await.unwrap().status().as_u16()
+    };
+    for round in 0..rounds {
+        let path = "/api/v1/instances/tt/one/key";
+        let rotations = (0..8).map(|n| send(hubs[n % hubs.len()], Method::POST, path, Value::Null));
+        let (mut shown, mut good) = (Vec::new(), Vec::new());
+        for (status, answer) in futures_util::future::join_all(rotations).await {
+            match status.as_u16() {
+                201 => shown.push(answer["key"].as_str().unwrap().to_owned()),
+                409 => assert_eq!(answer["code"], "superseded"),
+                _ => panic!("{status}: {answer}"),
+            }
+        }
+        for key in &shown {
+            match beats(key).await {
+                200 => good.push(key),
+                401 => {}
+                status => panic!("{status}"),
+            }
+        }
+        assert_eq!(good.len(), 1, "round {round}: of {} keys that were shown", shown.len());
+        // And it is the one that the registry names, on every node.
+        let id = good[0].split('_').nth(1).unwrap();
+        for hub in hubs {
+            eventually("the registry names the good key", async || {
+                let known = list(hub, "?q=one").await["instances"][0]["key"]["id"].clone();
+                (known == id).then_some(())
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_many_keys_made_at_once_one_is_good_and_the_instance_is_not_left_without() {
+    let clock = Clock::manual(START); // which stands still, so that all are made at the same time
+    rotate_at_once(&[&TestHub::with_clock(&[], clock).await], 5).await;
+}
+
+#[tokio::test]
+async fn of_many_keys_made_at_once_on_two_nodes_one_is_good() {
+    let redis = RedisServer::start().await;
+    let url = redis.url();
+    let flags = [("redis", &*url)];
+    let (one, two) = (Clock::manual(START), Clock::manual(START - 5000));
+    let hubs = [TestHub::with_clock(&flags, one).await, TestHub::with_clock(&flags, two).await];
+    rotate_at_once(&[&hubs[0], &hubs[1]], 5).await;
 }
 
 #[tokio::test]

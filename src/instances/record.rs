@@ -74,8 +74,8 @@ pub struct Registered {
     pub said: Registration,
 }
 
-/// An API key that was made for one instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// An API key that was made for one instance; the newer one is the greater.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OwnKey {
     /// When it was made.
     pub at: Moment,
@@ -197,15 +197,13 @@ impl Record {
     pub fn merge(self, other: Self) -> Self {
         let age = |pulse: &Pulse| (pulse.last_seen, pulse.since, pulse.heartbeats);
         let registered = |of: &Option<Registered>| of.as_ref().map(|registered| registered.at);
-        let made = |of: &Option<OwnKey>| of.as_ref().map(|key| key.at);
         let newer_pulse = age(&other.pulse) >= age(&self.pulse);
         let newer_registration = registered(&other.registration) >= registered(&self.registration);
-        let newer_key = made(&other.key) >= made(&self.key);
         Self {
             first_seen: self.first_seen.min(other.first_seen),
             pulse: if newer_pulse { other.pulse } else { self.pulse },
             registration: if newer_registration { other.registration } else { self.registration },
-            key: if newer_key { other.key } else { self.key },
+            key: self.key.max(other.key),
             app: other.app,
             instance_id: other.instance_id,
         }
