@@ -328,6 +328,96 @@ async fn of_many_keys_made_at_once_on_two_nodes_one_is_good() {
 }
 
 #[tokio::test]
+async fn a_forgotten_instance_stays_away_whatever_was_under_way_and_comes_back_as_a_new_one() {
+    let clock = Clock::manual(START);
+    let mut hub = TestHub::with_clock(&[], clock.clone()).await;
+    forget_at_once(&[&hub], &clock).await;
+    let before = list(&hub, "").await["instances"].clone();
+    hub.stop().await;
+    hub.start_again().await;
+    assert_eq!(list(&hub, "").await["instances"], before);
+    come_back(&hub, &clock).await;
+}
+
+#[tokio::test]
+async fn an_instance_forgotten_on_one_node_stays_away_on_all() {
+    let redis = RedisServer::start().await;
+    let (url, clock) = (redis.url(), Clock::manual(START));
+    let flags = [("redis", &*url)];
+    let mut one = TestHub::with_clock(&flags, clock.clone()).await;
+    let two = TestHub::with_clock(&flags, clock.clone()).await;
+    forget_at_once(&[&one, &two], &clock).await;
+    let before = list(&two, "").await["instances"].clone();
+    eventually("both know the same", async || {
+        (list(&one, "").await["instances"] == before).then_some(())
+    })
+    .await;
+    one.stop().await;
+    one.start_again().await;
+    assert_eq!(list(&one, "").await["instances"], before);
+    come_back(&one, &clock).await;
+}
+
+/// Forgets instances while all sorts of things are written about them through these nodes.
+async fn forget_at_once(hubs: &[&TestHub], clock: &Clock) {
+    const COUNT: u64 = 12;
+    let key_of = |n: u64| format!("/api/v1/instances/tt/i{n}/key");
+    let node = |n: u64| hubs[n as usize % hubs.len()];
+    for n in 0..COUNT {
+        register(hubs[0], &format!("i{n}"), "1").await;
+        if n % 2 == 0 {
+            assert_eq!(send(hubs[0], Method::POST, &key_of(n), Value::Null).await.0, 201);
+        }
+    }
+    clock.set(START + 1000);
+    let (mut shown, mut forgotten) = (Vec::new(), Vec::new());
+    for n in 0..COUNT {
+        let (id, one, two) = (format!("i{n}"), node(n), node(n + 1));
+        let path = format!("/api/v1/instances/tt/{id}");
+        let (told, key, ..) = tokio::join!(
+            send(one, Method::DELETE, &path, Value::Null),
+            async {
+                if n % 3 == 0 {
+                    send(two, Method::POST, &key_of(n), Value::Null).await
+                } else {
+                    Default::default()
+                }
+            },
+            async { if n % 3 > 0 { beat(two, &id).await } else { Value::Null } },
+        );
+        assert_eq!(told.0, 204, "{}", told.1);
+        forgotten.push(id);
+        shown.extend(key.1["key"].as_str().map(str::to_owned));
+    }
+    for hub in hubs {
+        eventually("nothing is left of what was forgotten", async || {
+            let listed = list(hub, "").await;
+            let all = listed["instances"].as_array().unwrap();
+            let is_new = |one: &Value| one["first_seen"] == "2026-05-28T20:26:41.000Z";
+            (all.iter().all(|one| is_new(one) && one["key"].is_null())).then_some(())
+        })
+        .await;
+    }
+    for key in shown {
+        let request = hubs[0].http().post(hubs[0].url("/api/v1/heartbeat"));
+        let request = request.header("x-api-key", key).json(&json!({"instance_id": "i0"}));
+        assert_eq!(request.send().await.unwrap().status(), 401, "a key of nobody");
+    }
+}
+
+/// What was forgotten registers anew, long after.
+async fn come_back(hub: &TestHub, clock: &Clock) {
+    clock.set(START + 2 * 86_400_000);
+    let (_, answer) = send(hub, Method::DELETE, "/api/v1/instances/tt/i1", Value::Null).await;
+    assert!(answer.is_null() || answer["code"] == "unknown_instance", "{answer}");
+    let (status, answer) = register(hub, "i1", "2").await;
+    assert_eq!((status.as_u16(), &answer["state"]), (201, &json!("pending")), "{answer}");
+    let known = becomes(hub, "i1", "pending").await;
+    assert_eq!((&known["first_seen"], &known["key"]), (&known["last_seen"], &Value::Null));
+    assert_eq!(known["registration"]["version"], "2");
+}
+
+#[tokio::test]
 async fn a_full_registry_refuses_instances_but_not_their_data_and_forgets_the_silent() {
     let clock = Clock::manual(START);
     let flags = [("instances.max", "2"), ("instances.forget_after", "2d")];

@@ -136,6 +136,12 @@ impl Record {
         Self { app, instance_id, first_seen: now, pulse, registration: None, key: None }
     }
 
+    /// Whether this is the first that is told of it: whoever wrote it knew of nothing before.
+    pub fn is_first(&self) -> bool {
+        let Pulse { since, last_seen, .. } = self.pulse;
+        self.first_seen == since && since == last_seen && self.key.is_none()
+    }
+
     /// The topic of the events about instances of `app`.
     pub fn topic(app: &AppName) -> Result<Topic, TopicError> {
         Topic::parse(&format!("{}.{app}", super::TOPICS))
