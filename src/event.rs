@@ -4,8 +4,10 @@
 //! shares those bytes. A [`Block`] is a run of such records, the unit of storing and dispatching.
 
 mod block;
+mod builder;
 
-pub use block::{Block, BlockBuilder, BlockError, Record};
+pub use block::{Block, BlockError, Record};
+pub use builder::BlockBuilder;
 
 use serde_json::value::RawValue;
 

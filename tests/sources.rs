@@ -1,6 +1,11 @@
 //! What the hub publishes by itself: the machine it runs on, and a FLEXT daemon that it asks over gRPC.
 
-use pulsehub::sources::flext_proto::{ComponentHealth, Execution, ExecutionUpdate, Status};
+use std::{collections::BTreeSet, net::TcpListener};
+
+use pulsehub::{
+    sources::flext_proto::{ComponentHealth, Execution, ExecutionUpdate, Status},
+    time::Clock,
+};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -10,12 +15,11 @@ use crate::support::{
     redis::RedisServer,
 };
 
-/// Settings with a source that asks `daemon` ten times a second.
-fn settings(daemon: &FakeDaemon) -> String {
+/// Settings with a source that asks the daemon at `url` ten times a second.
+fn settings(url: &str) -> String {
     format!(
-        "[[source]]\nname = \"main\"\nkind = \"flext-grpc\"\naddress = \"{}\"\n\
-         interval = \"100ms\"\ntimeout = \"1s\"\ntoken = \"let me in\"\n",
-        daemon.url()
+        "[[source]]\nname = \"main\"\nkind = \"flext-grpc\"\naddress = \"{url}\"\n\
+         interval = \"100ms\"\ntimeout = \"300ms\"\ntoken = \"let me in\"\n"
     )
 }
 
@@ -61,7 +65,7 @@ async fn what_a_daemon_says_is_published_when_it_changes() {
     daemon.state().executions = vec![execution("e1", Status::Success)];
     let component = ComponentHealth { healthy: true, message: "ok".into(), ..Default::default() };
     daemon.state().health.components.insert("database".into(), component);
-    let hub = TestHub::with_file(&settings(&daemon)).await;
+    let hub = TestHub::with_file(&settings(&daemon.url())).await;
 
     let source = newest(&hub, "flext.source", |_| true).await;
     assert_eq!((&source["key"], &source["type"]), (&json!("main"), &json!("flext.source")));
@@ -97,11 +101,11 @@ async fn what_a_daemon_says_is_published_when_it_changes() {
 #[tokio::test]
 async fn a_daemon_that_is_killed_leaves_its_last_values_and_a_reason() {
     let mut daemon = FakeDaemon::start();
-    let hub = TestHub::with_file(&settings(&daemon)).await;
+    let hub = TestHub::with_file(&settings(&daemon.url())).await;
     newest(&hub, "flext.source", |data| data["ok"] == true).await;
     daemon.kill();
     // The call that was under way may break off in another manner first.
-    let refused = "GetSystemStats: the daemon cannot be reached: Connection refused";
+    let refused = "the daemon cannot be reached: Connection refused";
     let is_refused =
         |data: &Value| data["error"].as_str().is_some_and(|error| error.starts_with(refused));
     let away = newest(&hub, "flext.source", is_refused).await;
@@ -120,7 +124,7 @@ async fn a_daemon_that_is_killed_leaves_its_last_values_and_a_reason() {
     assert!(back["data"]["since"].as_str() > away["data"]["since"].as_str());
     newest(&hub, "flext.stats", |data| data["metrics"]["active_pipelines"] == 5).await;
     let said = events(&hub, "flext.source").await;
-    let since: std::collections::BTreeSet<_> =
+    let since: BTreeSet<_> =
         said.iter().map(|event| event["data"]["since"].as_str().unwrap()).collect();
     assert_eq!(since.len(), 3, "well, away, well again: {said:?}");
 }
@@ -128,13 +132,18 @@ async fn a_daemon_that_is_killed_leaves_its_last_values_and_a_reason() {
 #[tokio::test]
 async fn a_slow_a_failing_and_a_talkative_daemon_are_told_apart() {
     let daemon = FakeDaemon::start();
-    let hub = TestHub::with_file(&settings(&daemon)).await;
+    let hub = TestHub::with_file(&settings(&daemon.url())).await;
     newest(&hub, "flext.source", |data| data["ok"] == true).await;
     let says = |text: &'static str| {
         move |data: &Value| data["error"].as_str().is_some_and(|error| error.contains(text))
     };
     daemon.state().mood = Mood::Slow;
-    newest(&hub, "flext.source", says("GetSystemStats: no answer within 1s")).await;
+    newest(&hub, "flext.source", says("GetSystemStats: no answer within 300ms")).await;
+    asked(&daemon, 2).await;
+    let said = events(&hub, "flext.source").await;
+    let reasons: Vec<_> = said.iter().filter_map(|event| event["data"]["error"].as_str()).collect();
+    // Where everything is slow, so is a connection.
+    assert!(reasons.iter().all(|reason| reason.ends_with("within 300ms")), "{reasons:?}");
     daemon.state().mood = Mood::Failing;
     newest(&hub, "flext.source", says("GetSystemStats: Internal: boom")).await;
     daemon.state().mood = Mood::Forgetful;
@@ -149,9 +158,26 @@ async fn a_slow_a_failing_and_a_talkative_daemon_are_told_apart() {
 }
 
 #[tokio::test]
+async fn one_that_takes_a_connection_and_says_nothing_is_told_from_one_that_cannot_be_reached() {
+    // Nobody accepts: the system takes the connection, like that of a process that was stopped.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    for (scheme, reason) in [
+        ("http", "GetSystemStats: no answer within 300ms"),
+        ("https", "the daemon cannot be reached: no connection within 300ms"),
+    ] {
+        let settings = settings(&format!("{scheme}://{address}"));
+        let hub = TestHub::with_file(&settings).await;
+        newest(&hub, "flext.source", |data| data["error"] == reason).await;
+        hub.metric_becomes_at_least("pulsehub_source_failures_total{source=\"main\"}", 3.0).await;
+        assert_eq!(events(&hub, "flext.source").await.len(), 1, "it is said once: {scheme}");
+    }
+}
+
+#[tokio::test]
 async fn a_daemon_behind_tls_is_asked_when_somebody_vouches_for_it() {
     let daemon = FakeDaemon::start_with_tls();
-    let stranger = TestHub::with_file(&settings(&daemon)).await;
+    let stranger = TestHub::with_file(&settings(&daemon.url())).await;
     let source = newest(&stranger, "flext.source", |_| true).await;
     let error = source["data"]["error"].as_str().unwrap();
     assert!(error.contains("certificate"), "{error}");
@@ -160,7 +186,7 @@ async fn a_daemon_behind_tls_is_asked_when_somebody_vouches_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ca.pem");
     std::fs::write(&path, daemon.certificate()).unwrap();
-    let settings = format!("{}ca_file = \"{}\"\n", settings(&daemon), path.display());
+    let settings = format!("{}ca_file = \"{}\"\n", settings(&daemon.url()), path.display());
     let hub = TestHub::with_file(&settings).await;
     newest(&hub, "flext.source", |data| data["ok"] == true).await;
     assert_eq!(daemon.state().authorization.as_deref(), Some("Bearer let me in"));
@@ -171,7 +197,7 @@ async fn a_running_execution_is_followed_between_two_questions() {
     let daemon = FakeDaemon::start();
     daemon.state().executions = vec![execution("e1", Status::Running)];
     // It is asked so seldom that only the stream can tell.
-    let settings = settings(&daemon).replace("100ms", "1h");
+    let settings = settings(&daemon.url()).replace("100ms", "1h");
     let hub = TestHub::with_file(&settings).await;
     newest(&hub, "flext.executions", |data| data["status"] == "running").await;
     let follows = async || daemon.state().followed.contains(&"e1".to_owned()).then_some(());
@@ -207,7 +233,7 @@ async fn a_running_execution_is_followed_between_two_questions() {
 async fn a_hub_that_starts_again_repeats_nothing() {
     let daemon = FakeDaemon::start();
     daemon.state().executions = vec![execution("e1", Status::Success)];
-    let mut hub = TestHub::with_file(&settings(&daemon)).await;
+    let mut hub = TestHub::with_file(&settings(&daemon.url())).await;
     newest(&hub, "flext.executions", |_| true).await;
     newest(&hub, "flext.source", |_| true).await;
     hub.stop().await;
@@ -219,10 +245,35 @@ async fn a_hub_that_starts_again_repeats_nothing() {
 }
 
 #[tokio::test]
+async fn that_a_daemon_is_well_is_said_again_and_again_also_by_a_hub_that_starts_again() {
+    let daemon = FakeDaemon::start();
+    let clock = Clock::manual(1_795_176_000_000);
+    let mut hub = TestHub::with_file_and_clock(&settings(&daemon.url()), clock.clone()).await;
+    let first = newest(&hub, "flext.source", |_| true).await;
+    for (round, after) in (2..).zip([20_000, 40_000, 90_000]) {
+        if after == 90_000 {
+            hub.stop().await;
+        }
+        clock.set(1_795_176_000_000 + after);
+        if after == 90_000 {
+            hub.start_again().await;
+        }
+        let said = eventually("the same once more", async || {
+            let said = events(&hub, "flext.source").await;
+            (said.len() == round).then_some(said)
+        })
+        .await;
+        assert_eq!(said.last().unwrap()["data"], first["data"]);
+    }
+    asked(&daemon, 3).await;
+    assert_eq!(events(&hub, "flext.source").await.len(), 4);
+}
+
+#[tokio::test]
 async fn in_a_cluster_one_node_asks_and_another_goes_on() {
     let redis = RedisServer::start().await;
     let daemon = FakeDaemon::start();
-    let settings = format!("redis = \"{}\"\n{}", redis.url(), settings(&daemon));
+    let settings = format!("redis = \"{}\"\n{}", redis.url(), settings(&daemon.url()));
     let mut one = TestHub::with_file(&settings).await;
     newest(&one, "flext.source", |data| data["ok"] == true).await;
     let two = TestHub::with_file(&settings).await;

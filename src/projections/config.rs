@@ -39,7 +39,7 @@ pub struct Freshness {
     pub(super) of: Topics,
     /// Where whoever fetches them tells whether that works: `{"ok":false,"error":"…"}`.
     pub(super) source: Option<Topics>,
-    /// How long the values may be silent that nobody fetches.
+    /// How long what was said counts, the values and the words about them.
     pub(super) silent_after: Span,
 }
 

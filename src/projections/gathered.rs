@@ -23,7 +23,6 @@ use crate::{
     position::Offset,
     series::derive::payload,
     telemetry::{Limit, Telemetry},
-    time::Millis,
     topic::TopicFilter,
 };
 
@@ -78,12 +77,12 @@ impl Gathered {
         self.with(number, |_, kept| kept.present())
     }
 
-    /// When the newest event under this number was received.
-    pub(super) fn newest_received(&self, number: usize) -> Option<Millis> {
-        self.with(number, |_, kept| kept.newest_received()).flatten()
-    }
-
-    fn with<T>(&self, number: usize, read: impl Fn(&Gathering, &Kept) -> T) -> Option<T> {
+    /// Calls `read` with what is gathered under this number; None until the log was read.
+    pub(super) fn with<T>(
+        &self,
+        number: usize,
+        read: impl FnOnce(&Gathering, &Kept) -> T,
+    ) -> Option<T> {
         let kept = self.0.kept.lock();
         Some(read(self.0.gatherings.get(number)?, kept.get(number)?))
     }

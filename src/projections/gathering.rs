@@ -143,9 +143,9 @@ impl Kept {
         self.present.len()
     }
 
-    /// When the newest was received.
-    pub(super) fn newest_received(&self) -> Option<Millis> {
-        self.items.front().map(|item| item.received)
+    /// When each was received and what was taken of it, the newest first.
+    pub(super) fn received(&self) -> impl Iterator<Item = (Millis, &Value)> {
+        self.items.iter().map(|item| (item.received, &item.value))
     }
 
     /// Everything up to `offset` has been looked at, also what did not match.
@@ -280,7 +280,7 @@ mod tests {
         ];
         let kept = after(&list, &events, 0);
         assert_eq!(list.value(&kept), json!([{"id": "i6", "n": 4}, {"id": "i2", "n": 3}]));
-        assert_eq!(kept.newest_received(), Some(60));
+        assert_eq!(kept.received().map(|(at, _)| at).collect::<Vec<_>>(), [60, 20]);
     }
 
     #[test]

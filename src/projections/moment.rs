@@ -175,26 +175,40 @@ impl<'a> Moment<'a> {
         Ok(figures)
     }
 
-    /// Why the values are not to be trusted; None while they are.
+    /// Why the values are not to be trusted; None while they are. Whatever was said counts for a
+    /// while: whoever has ended, or was taken out of the settings, does not take it back.
     fn trouble(&self, watch: &Watch) -> Option<String> {
         let gathered = &self.inner.gathered;
-        let words = watch.source.map(|number| gathered.value(number)).unwrap_or_default();
-        let words = words.as_array().map(Vec::as_slice).unwrap_or_default();
-        if let Some(bad) = words.iter().find(|word| word["ok"] == false) {
-            let error = bad["error"].as_str().filter(|error| !error.is_empty());
-            return Some(error.unwrap_or("the source does not answer").to_owned());
+        let is_past = |at: Millis| self.now.saturating_sub(at) > watch.silent_after.millis();
+        let newest = |kept: &Kept| kept.received().next().map(|(at, _)| at);
+        let values = gathered.with(watch.values, |_, kept| newest(kept)).flatten();
+        let (told, error) = match &watch.source {
+            Some(source) => gathered.with(source.words, |_, kept| told(kept, is_past)),
+            None => None,
         }
-        let since = gathered.newest_received(watch.values);
-        match since {
-            None => Some(watch.nothing()),
-            // Whoever fetches the values says that they are still so.
-            Some(_) if words.iter().any(|word| word["ok"] == true) => None,
-            Some(since) if self.now.saturating_sub(since) > watch.silent_after.millis() => {
-                Some(format!("nothing has come on {} since {}", watch.name, rfc3339(since)))
-            }
-            Some(_) => None,
+        .unwrap_or_default();
+        if error.is_some() {
+            return error;
         }
+        let Some(values) = values else { return Some(watch.nothing()) };
+        // Whoever fetches the values says that they are still so.
+        let (since, silent) = match (told, &watch.source) {
+            (Some(told), Some(source)) if told > values => (told, &source.name),
+            _ => (values, &watch.name),
+        };
+        is_past(since).then(|| format!("nothing has come on {silent} since {}", rfc3339(since)))
     }
+}
+
+/// When it was last said that the values are well, and why they are not.
+fn told(kept: &Kept, is_past: impl Fn(Millis) -> bool) -> (Option<Millis>, Option<String>) {
+    let well = kept.received().find(|(_, word)| word["ok"] == true);
+    let bad = kept.received().find(|(at, word)| word["ok"] == false && !is_past(*at));
+    let error = bad.map(|(_, word)| {
+        let error = word["error"].as_str().filter(|error| !error.is_empty());
+        error.unwrap_or("the source does not answer").to_owned()
+    });
+    (well.map(|(at, _)| at), error)
 }
 
 impl Watch {

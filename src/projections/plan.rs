@@ -59,10 +59,20 @@ pub struct Projection {
 pub(super) struct Watch {
     /// The newest of the values.
     pub(super) values: usize,
-    /// The newest word of each of those who fetch them.
-    pub(super) source: Option<usize>,
+    /// Those who fetch them, if anybody tells of it.
+    pub(super) source: Option<Source>,
+    /// How long whatever was said counts.
     pub(super) silent_after: Span,
     /// The values' topics, for people.
+    pub(super) name: String,
+}
+
+/// Those who fetch values.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    /// The newest word of each.
+    pub(super) words: usize,
+    /// The topics of their words, for people.
     pub(super) name: String,
 }
 
@@ -248,9 +258,11 @@ impl Making {
             self.gather(Gathering { filter: filter.clone(), condition, keep, take })
         };
         let values = gather(&of.0, Keep::Newest);
-        let source = source.as_ref().map(|topics| gather(&topics.0, Keep::PerKey(SOURCES)));
-        let names: Vec<_> = of.0.patterns().iter().map(|pattern| pattern.as_str()).collect();
-        Watch { values, source, silent_after: *silent_after, name: names.join(", ") }
+        let source = source.as_ref().map(|topics| Source {
+            words: gather(&topics.0, Keep::PerKey(SOURCES)),
+            name: names(&topics.0),
+        });
+        Watch { values, source, silent_after: *silent_after, name: names(&of.0) }
     }
 
     /// The number of what is gathered, with which others may have to do as well.
@@ -278,6 +290,12 @@ impl Making {
         }
         Ok(())
     }
+}
+
+/// The topics, for people.
+fn names(topics: &TopicFilter) -> String {
+    let names: Vec<_> = topics.patterns().iter().map(|pattern| pattern.as_str()).collect();
+    names.join(", ")
 }
 
 /// What to do about two projections in one place.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     sample::{Labels, Name},
-    track::{Keep, TIERS},
+    track::{Keep, TIERS, Tier},
 };
 use crate::time::{Millis, Span};
 
@@ -95,6 +95,9 @@ pub struct Columns {
     pub series: Vec<Described>,
     /// How long a stretch is, in seconds.
     pub step: u64,
+    /// From when on samples are kept, in seconds since 1970. What is null before that nobody knows
+    /// any more; what is null later has no sample.
+    pub since: u64,
 }
 
 /// A series in an answer.
@@ -166,11 +169,22 @@ impl Grid {
         Self { tier, from, step: (now + AHEAD).saturating_sub(from).max(1), count: 1 }
     }
 
+    /// When a stretch begins.
+    pub(super) fn start(&self, index: usize) -> Millis {
+        self.from + self.step * index as Millis
+    }
+
     /// How many seconds of a stretch have gone by.
     pub(super) fn seconds(&self, index: usize, now: Millis) -> f64 {
-        let start = self.from + self.step * index as Millis;
-        let gone = now.saturating_sub(start).clamp(TIERS[self.tier].width, self.step);
+        let gone = now.saturating_sub(self.start(index)).clamp(TIERS[self.tier].width, self.step);
         gone as f64 / 1000.0
+    }
+
+    /// From when on every sample is there: chunks are kept as a whole.
+    pub(super) fn since(&self, keep: &Keep, now: Millis) -> Millis {
+        let Tier { width, buckets } = TIERS[self.tier];
+        let span = width * buckets;
+        now.saturating_sub(keep[self.tier]) / span * span
     }
 
     /// In which stretch a time lies.

@@ -107,7 +107,9 @@ impl Series {
         now: Millis,
         may: May<'_>,
     ) -> Result<Columns, QueryError> {
-        let grid = Grid::new(spec, &self.keep(), now);
+        let keep = self.keep();
+        let grid = Grid::new(spec, &keep, now);
+        let since = grid.since(&keep, now);
         let QuerySpec { name, labels, .. } = spec;
         let agg_of = |kind| match (spec.agg, kind) {
             (Some(agg), _) => agg,
@@ -120,7 +122,10 @@ impl Series {
             values: Vec::new(),
             series: Vec::new(),
             step: grid.step / 1000,
+            since: since / 1000,
         };
+        // Of a stretch that begins before samples are kept nobody knows all.
+        let is_known = |at: &usize| grid.start(*at) >= since;
         let mut rows = self.rows(name, labels, wanted, grid, may, MAX_SERIES).await?;
         rows.sort_by(|a, b| {
             (&a.identity.topic, &a.identity.labels).cmp(&(&b.identity.topic, &b.identity.labels))
@@ -129,8 +134,10 @@ impl Series {
         for Row { identity, stretches } in rows {
             let agg = agg_of(identity.kind);
             let figures = stretches.into_iter().enumerate();
-            let figures =
-                figures.map(|(at, mut part)| part.figure(identity.kind, agg, seconds(at)));
+            let figures = figures.map(|(at, mut part)| {
+                Some(at).filter(is_known)?;
+                part.figure(identity.kind, agg, seconds(at))
+            });
             columns.values.push(figures.collect());
             let Identity { topic, labels, unit, .. } = identity;
             columns.series.push(Described { topic: topic.to_string(), labels, agg, unit });
@@ -139,7 +146,10 @@ impl Series {
             let histograms = self.histograms(name, labels, wanted, grid, may, MAX_SERIES).await?;
             for ((topic, labels), (unit, stretches)) in histograms {
                 let figures = stretches.iter().enumerate();
-                let figures = figures.map(|(at, part)| part.figure(wanted, seconds(at)));
+                let figures = figures.map(|(at, part)| {
+                    Some(at).filter(is_known)?;
+                    part.figure(wanted, seconds(at))
+                });
                 columns.values.push(figures.collect());
                 // How many observations there were is not in the unit of what was observed.
                 let unit = unit.filter(|_| matches!(wanted, Agg::Avg | Agg::Sum | Agg::P95));

@@ -103,6 +103,35 @@ async fn what_is_too_old_leaves_memory_and_store() {
 }
 
 #[tokio::test]
+async fn a_stretch_of_which_not_all_is_kept_is_null() {
+    let hour = 3_600_000;
+    let mut bench = Bench::with(&[("series.keep", "1d".to_owned())]);
+    for n in 0..24 {
+        let time = NOW - (23 - n) * hour;
+        bench.add(Value::Total(n as f64), time, n + 1).unwrap();
+    }
+    // A day before lies at 4 o'clock, and the chunks of minutes begin at 3.
+    let now = NOW + 16 * hour;
+    bench.save(0, 24, now).await;
+    for agg in [Agg::Count, Agg::Sum, Agg::Increase, Agg::Rate, Agg::Max] {
+        let spec = QuerySpec {
+            name: name(),
+            labels: Labels::default(),
+            from: NOW - 24 * hour,
+            to: now,
+            step: Some(Span::seconds(6 * 3600)),
+            agg: Some(agg),
+        };
+        let columns = bench.series.query(&spec, now, &|_| true).await.unwrap();
+        assert_eq!(columns.since * 1000, NOW - 9 * hour);
+        assert_eq!(columns.times[0] * 1000, NOW - 12 * hour);
+        let known: Vec<_> = columns.values[0].iter().map(Option::is_some).collect();
+        // The hours until 9, 12 and 15 o'clock had samples, and nothing came later.
+        assert_eq!(known, [false, true, true, false, false], "{agg}");
+    }
+}
+
+#[tokio::test]
 async fn who_has_long_been_silent_makes_room_when_it_is_wanted() {
     let mut bench = Bench::with(&[("series.max_series", "1".to_owned())]);
     bench.add(Value::Gauge(1.0), NOW, 1).unwrap();

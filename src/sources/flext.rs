@@ -53,10 +53,13 @@ enum Ended {
 
 /// Between two attempts to take up the work.
 const AGAIN: Duration = Duration::from_secs(1);
-/// The longest that a daemon which does not answer is left alone, unless its interval is longer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long a daemon which does not answer may be left alone: whoever has just started it again
+/// looks whether the values are fresh.
+const SOON: Duration = Duration::from_secs(5);
 /// What comes of an execution is gathered for so long: a pipeline may say a thousand things a second.
 const GATHER: Duration = Duration::from_millis(500);
+/// How often it is looked at least whether there is something to publish, if only that all is well.
+const LOOK: Duration = Duration::from_secs(5);
 
 impl Flext {
     /// The daemon of `config`, for the node called `node`; no event has more than `event_bytes`.
@@ -113,25 +116,32 @@ impl Flext {
         let mut board = Board::read(&self.config, self.event_bytes, &self.broker).await?;
         let mut daemon: Option<Daemon> = None;
         let mut followed = Followed::default();
-        let mut failures = 0;
+        let mut failures = 0u32;
         let mut next = Instant::now();
-        let mut flush: Option<Instant> = None;
+        let mut flush = Instant::now() + LOOK;
         loop {
             tokio::select! {
                 () = sleep_until(next) => {
                     let started = Instant::now();
                     let has_answered = self.ask_once(&mut daemon, &mut followed, &mut board).await;
-                    failures = if has_answered { 0 } else { failures + 1 };
                     self.publish(&mut board, fence).await?;
-                    next = started + pause(self.config.interval.0, failures);
+                    flush = Instant::now() + LOOK;
+                    next = if has_answered {
+                        failures = 0;
+                        started + self.config.interval.0
+                    } else {
+                        failures = failures.saturating_add(1);
+                        // From now on: a daemon that is too slow to answer must have some rest.
+                        Instant::now() + pause(self.config.interval.0, failures)
+                    };
                 }
                 (id, update) = followed.next() => {
                     board.update(&id, update);
-                    flush.get_or_insert_with(|| Instant::now() + GATHER);
+                    flush = flush.min(Instant::now() + GATHER);
                 }
-                () = sleep_until(flush.unwrap_or(next)), if flush.is_some() => {
-                    flush = None;
+                () = sleep_until(flush) => {
                     self.publish(&mut board, fence).await?;
+                    flush = Instant::now() + LOOK;
                 }
             }
         }
@@ -183,14 +193,14 @@ impl Flext {
 
     /// Publishes what changed. What was not stored is still different next time.
     async fn publish(&self, board: &mut Board, fence: &Fence) -> Result<(), ConsumerError> {
-        let drafts = board.changed(&self.telemetry);
+        let now = self.clock.now();
+        let drafts = board.changed(now, &self.telemetry);
         if drafts.is_empty() {
             return Ok(());
         }
-        let now = self.clock.now();
         let events = drafts.iter().filter_map(|draft| board.event(draft, now)).collect();
         match self.broker.publish_fenced(events, fence).await {
-            Ok(_) => board.stored(drafts),
+            Ok(_) => board.stored(drafts, now),
             Err(PublishError::Fenced) => return Err(ConsumerError::Lost),
             // The broker logs when it begins to fail.
             Err(error) => tracing::debug!(%error, "what a source said was not stored"),
@@ -199,10 +209,11 @@ impl Flext {
     }
 }
 
-/// How long to wait after so many questions in a row that were not answered.
+/// How long to wait after so many questions in a row that were not answered: what is asked often is
+/// asked more and more seldom, though still often; what is asked seldom is asked sooner than that.
 fn pause(interval: Duration, failures: u32) -> Duration {
-    let backed_off = interval.saturating_mul(2u32.saturating_pow(failures));
-    backed_off.min(LONGEST_PAUSE.max(interval))
+    let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
+    interval.min(SOON).saturating_mul(doubled).min(interval.max(SOON))
 }
 
 #[cfg(test)]
@@ -210,11 +221,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_daemon_that_does_not_answer_is_asked_more_and_more_seldom() {
-        let second = Duration::from_secs(1);
-        let pauses = [0, 1, 2, 4, 5, 1000].map(|failures| pause(5 * second, failures) / 5);
-        assert_eq!(pauses, [1, 2, 4, 6, 6, 6].map(|fives| fives * second));
-        let hour = Duration::from_secs(3600);
-        assert_eq!(pause(hour, 3), hour, "never more often than it should be");
+    fn a_daemon_that_does_not_answer_is_soon_asked_again() {
+        let pauses = |interval| {
+            let interval = Duration::from_millis(interval);
+            [1, 2, 3, 4, 5, 1000].map(|failures| pause(interval, failures).as_millis())
+        };
+        assert_eq!(pauses(1000), [1000, 2000, 4000, 5000, 5000, 5000]);
+        assert_eq!(pauses(5000), [5000; 6], "as often as ever");
+        assert_eq!(pauses(3_600_000), [5000, 10_000, 20_000, 40_000, 80_000, 3_600_000]);
     }
 }

@@ -114,6 +114,42 @@ async fn values_that_nobody_fetches_are_stale_when_they_fall_silent() {
 }
 
 #[tokio::test]
+async fn a_source_that_is_gone_keeps_nothing_fresh_for_ever() {
+    let (mut hub, clock) = standing("").await;
+    hub.publish(json!([stats(3), source(true, json!(null))])).await;
+    stats_become(&hub, |value| value["stale"] == false).await;
+    // It goes on to say that they are still so, and they are, however old.
+    clock.set(NOW + 50_000);
+    hub.publish(json!([source(true, json!(null))])).await;
+    let told = pulsehub::time::rfc3339(NOW + 50_000);
+    clock.set(NOW + 110_000);
+    stats_become(&hub, |value| value["stale"] == false).await;
+    // Then nobody says anything any more: it was taken out of the settings, or its node has died.
+    clock.set(NOW + 110_001);
+    let gone = stats_become(&hub, |value| value["stale"] == true).await;
+    assert_eq!(gone["error"], format!("nothing has come on flext.source since {told}"));
+    assert_eq!(gone["stats"]["active_pipelines"], 3, "the last values stay");
+    hub.stop().await;
+    hub.start_again().await;
+    assert_eq!(stats_become(&hub, |_| true).await, gone);
+    hub.publish(json!([source(true, json!(null))])).await;
+    stats_become(&hub, |value| value["stale"] == false).await;
+}
+
+#[tokio::test]
+async fn the_last_words_of_a_source_that_is_gone_do_not_make_others_values_stale_for_ever() {
+    let (hub, clock) = standing("").await;
+    hub.publish(json!([source(false, json!("away")), stats(3)])).await;
+    stats_become(&hub, |value| value["error"] == "away").await;
+    clock.set(NOW + 60_001);
+    hub.publish(json!([stats(4)])).await;
+    stats_become(&hub, |value| {
+        value["error"] == json!(null) && value["stats"]["active_pipelines"] == 4
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_guides_commands_work_as_written() {
     let hub = TestHub::start().await;
     becomes(&hub, "/api/stats/", |_| true).await;

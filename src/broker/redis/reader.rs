@@ -233,7 +233,7 @@ impl Shared {
             .into_iter()
             .map(|topic| self.keys.of(&format!("latest:{topic}")))
             .collect();
-        let mut newest: Vec<(Offset, Block)> = Vec::new();
+        let mut newest: Vec<(Offset, Arc<Block>)> = Vec::new();
         for keys in keys.chunks(TOPICS_AT_ONCE) {
             let mut ask = pipe();
             for key in keys {
@@ -346,7 +346,7 @@ pub(super) fn kept(block: &Arc<Block>, topics: &Topics) -> Option<Arc<Block>> {
 }
 
 /// A newest value: its batch's first offset and time as text, then the record under its index.
-pub(super) fn read_newest(value: &Bytes) -> Option<(Offset, Block)> {
+pub(super) fn read_newest(value: &Bytes) -> Option<(Offset, Arc<Block>)> {
     let mut parts = value.splitn(3, |byte| *byte == b' ');
     let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse::<u64>().ok();
     let (first, received) = (number()?, number()?);

@@ -140,7 +140,7 @@ impl Entry {
             (block.last() == last && !block.is_empty()).then(|| Self {
                 epoch: Epoch::new(epoch),
                 before,
-                block: Arc::new(block),
+                block,
                 stored,
             })
         };

@@ -29,6 +29,8 @@ pub(super) struct Board {
     state: Option<Value>,
     /// As the log has it, by key where there is one.
     stored: HashMap<(What, Option<String>), Value>,
+    /// When the log got the state that it has.
+    told: Millis,
 }
 
 /// A kind of thing that is shown, each on a topic of its own.
@@ -47,6 +49,9 @@ pub(super) struct Draft {
     data: Value,
 }
 
+/// How often the state is told although nothing has changed: nobody else can tell that whoever
+/// asks has ended, and whoever reads it believes it for a while only.
+const REPEAT: Millis = 20_000;
 /// Values of the log that are compared with the daemon's first answers.
 const REMEMBERED: usize = 10 * LISTED;
 
@@ -103,6 +108,7 @@ impl Board {
             executions: BTreeMap::new(),
             state: None,
             stored: HashMap::new(),
+            told: 0,
         };
         let latest = broker.latest(&filter).await?;
         // The newest are those that the daemon may still list.
@@ -122,6 +128,9 @@ impl Board {
         }
         let key = record.key().and_then(|key| serde_json::from_slice::<String>(key).ok());
         let Ok(data) = serde_json::from_slice::<Value>(record.data()) else { return };
+        if what == What::Source && key.as_deref() == Some(&*self.name) {
+            self.told = record.received();
+        }
         self.stored.insert((what, key), data);
     }
 
@@ -201,8 +210,8 @@ impl Board {
         is_news
     }
 
-    /// What differs from what the log has.
-    pub(super) fn changed(&mut self, telemetry: &Telemetry) -> Vec<Draft> {
+    /// What differs from what the log has, and the state if that was told too long ago.
+    pub(super) fn changed(&mut self, now: Millis, telemetry: &Telemetry) -> Vec<Draft> {
         let limit = self.event_bytes;
         for execution in self.executions.values_mut() {
             if execution.update.is_some() && !fits(&json!(execution), limit) {
@@ -216,12 +225,14 @@ impl Board {
             .map(|(id, execution)| (What::Executions, Some(id.clone()), json!(execution)));
         let state = self.state.clone();
         let state = state.map(|state| (What::Source, Some(self.name.to_string()), state));
+        let is_due = now.abs_diff(self.told) >= REPEAT;
         let all = one(What::Stats, &self.stats).into_iter();
         let all = all.chain(one(What::Health, &self.health)).chain(executions).chain(state);
         all.filter_map(|(what, key, data)| {
             let slot = (what, key);
             let is_same = self.stored.get(&slot).is_some_and(|stored| is_same(what, stored, &data));
-            (!is_same).then_some(Draft { what, key: slot.1, data })
+            let is_news = !is_same || (what == What::Source && is_due);
+            is_news.then_some(Draft { what, key: slot.1, data })
         })
         .collect()
     }
@@ -233,7 +244,10 @@ impl Board {
     }
 
     /// The log has these now.
-    pub(super) fn stored(&mut self, drafts: Vec<Draft>) {
+    pub(super) fn stored(&mut self, drafts: Vec<Draft>, now: Millis) {
+        if drafts.iter().any(|draft| draft.what == What::Source) {
+            self.told = now;
+        }
         let drafts = drafts.into_iter().map(|draft| ((draft.what, draft.key), draft.data));
         self.stored.extend(drafts);
     }
@@ -278,6 +292,7 @@ mod tests {
             executions: BTreeMap::new(),
             state: None,
             stored: HashMap::new(),
+            told: 0,
         }
     }
 
@@ -292,13 +307,17 @@ mod tests {
 
     /// The topics' last words and keys of what changed, which is then in the log.
     fn published(board: &mut Board) -> Vec<String> {
-        let drafts = board.changed(&Telemetry::new());
+        published_at(board, 0)
+    }
+
+    fn published_at(board: &mut Board, now: Millis) -> Vec<String> {
+        let drafts = board.changed(now, &Telemetry::new());
         let names = drafts.iter().map(|draft| match &draft.key {
             Some(key) => format!("{} {key}", draft.what.name()),
             None => draft.what.name().to_owned(),
         });
         let names = names.collect();
-        board.stored(drafts);
+        board.stored(drafts, now);
         names
     }
 
@@ -334,6 +353,23 @@ mod tests {
         assert!(board.tell(None, 4000));
         assert_eq!(board.state.as_ref().unwrap()["since"], rfc3339(4000));
         assert_eq!(published(&mut board), ["source flext"]);
+    }
+
+    #[test]
+    fn how_the_source_is_is_told_again_though_nothing_has_changed() {
+        let mut board = board();
+        let at = 1_795_176_000_000;
+        board.tell(None, at);
+        assert_eq!(published_at(&mut board, at), ["source flext"]);
+        let since = board.state.clone();
+        for (after, told) in
+            [(1, 0), (REPEAT - 1, 0), (REPEAT, 1), (REPEAT + 1, 0), (2 * REPEAT, 1)]
+        {
+            assert!(!board.tell(None, at + after), "it is no news");
+            assert_eq!(published_at(&mut board, at + after).len(), told, "{after}");
+        }
+        assert_eq!(board.state, since);
+        assert_eq!(published_at(&mut board, at).len(), 1, "the clock was put back");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tonic::{
-    Code, Request, Response, Status, Streaming,
+    Request, Response, Status, Streaming,
     metadata::AsciiMetadataValue,
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
@@ -36,13 +36,13 @@ pub(super) const LISTED: usize = 100;
 const MAX_ANSWER: usize = 4 << 20;
 /// The most characters of what went wrong.
 const MAX_TROUBLE: usize = 300;
+const UNREACHABLE: &str = "the daemon cannot be reached";
 
 impl Daemon {
-    /// Makes the channel; it connects when something is asked.
+    /// Connects. When the connection breaks later, the channel makes it anew with the next question.
     pub(super) async fn connect(config: &Config) -> Result<Self, String> {
         let timeout = config.timeout.0;
-        let mut endpoint =
-            Endpoint::from(config.address.uri().clone()).connect_timeout(timeout).tcp_nodelay(true);
+        let mut endpoint = Endpoint::from(config.address.uri().clone()).tcp_nodelay(true);
         if config.address.is_secure() {
             let mut tls = ClientTlsConfig::new().with_native_roots();
             if let Some(path) = &config.ca_file {
@@ -53,7 +53,12 @@ impl Daemon {
             endpoint = endpoint.tls_config(tls).map_err(|error| cause(&error))?;
         }
         let credentials = Credentials(config.bearer().map_err(|error| error.to_string())?);
-        let client = FlextServiceClient::with_interceptor(endpoint.connect_lazy(), credentials)
+        let channel = tokio::time::timeout(timeout, endpoint.connect()).await;
+        let channel = channel
+            .map_err(|_| format!("no connection within {timeout:?}"))
+            .and_then(|connected| connected.map_err(|error| cause(&error).to_string()))
+            .map_err(|trouble| short(&format!("{UNREACHABLE}: {trouble}")))?;
+        let client = FlextServiceClient::with_interceptor(channel, credentials)
             .max_decoding_message_size(MAX_ANSWER);
         Ok(Self { client, timeout })
     }
@@ -79,10 +84,12 @@ impl Daemon {
         self.client.clone().stream_execution(request).await.map(Response::into_inner)
     }
 
-    /// A request that tells the daemon how long somebody waits for the answer.
+    /// A request that tells the daemon when at the latest nobody waits any more. That is later than
+    /// we wait, for whoever serves or sends such a request keeps that time too: what is said of a
+    /// daemon that is slow must not hang on which of three clocks was first.
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        request.set_timeout(self.timeout);
+        request.set_timeout(self.timeout.saturating_mul(2));
         request
     }
 
@@ -91,24 +98,25 @@ impl Daemon {
         call: &str,
         answer: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, String> {
-        let late = || Status::deadline_exceeded("");
-        let answer = tokio::time::timeout(self.timeout, answer).await;
-        match answer.unwrap_or_else(|_| Err(late())) {
-            Ok(response) => Ok(response.into_inner()),
-            Err(status) => Err(format!("{call}: {}", self.explain(&status))),
+        match tokio::time::timeout(self.timeout, answer).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(format!("{call}: {}", explain(&status))),
+            Err(_) => Err(format!("{call}: no answer within {:?}", self.timeout)),
         }
     }
+}
 
-    fn explain(&self, status: &Status) -> String {
-        if status.code() == Code::DeadlineExceeded {
-            return format!("no answer within {:?}", self.timeout);
-        }
-        let said = match std::error::Error::source(status) {
-            Some(error) => format!("the daemon cannot be reached: {}", cause(error)),
-            None => format!("{:?}: {}", status.code(), status.message()),
-        };
-        said.chars().take(MAX_TROUBLE).collect()
-    }
+/// What a daemon answered that was no answer, or what became of the connection.
+fn explain(status: &Status) -> String {
+    short(&match std::error::Error::source(status) {
+        Some(error) => format!("{UNREACHABLE}: {}", cause(error)),
+        None => format!("{:?}: {}", status.code(), status.message()),
+    })
+}
+
+/// As much of it as is told.
+fn short(text: &str) -> String {
+    text.chars().take(MAX_TROUBLE).collect()
 }
 
 impl Answers {
