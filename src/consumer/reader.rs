@@ -57,13 +57,19 @@ impl Reader {
         let mut tail = self.broker.tail();
         loop {
             let head = *tail.borrow_and_update();
-            if head <= self.at {
-                // A closed log sends no more, and nothing is left to wait for.
-                if tail.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-                continue;
+            if let Some(delivery) = self.next_up_to(head).await? {
+                return Ok(delivery);
             }
+            // A closed log sends no more, and nothing is left to wait for.
+            if tail.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// What comes next and lies no further than `head`, which is in the log; None if nothing does.
+    pub async fn next_up_to(&mut self, head: Offset) -> Result<Option<Delivery>, ReadError> {
+        while self.at < head {
             let chunk = self.broker.read(self.at, head, &self.filter, CHUNK).await?;
             // What is left beside what retention took is given all the same.
             if chunk.trimmed_through > self.told.max(self.at) {
@@ -80,9 +86,10 @@ impl Reader {
             };
             if self.has_gap || delivery.records().next().is_some() {
                 self.has_gap = false;
-                return Ok(delivery);
+                return Ok(Some(delivery));
             }
         }
+        Ok(None)
     }
 }
 
@@ -146,8 +153,8 @@ mod tests {
         let everything = TopicFilter::new([TopicPattern::parse("**").unwrap()]);
         let mut reader = Reader::new(everything, broker.clone(), 0);
         let (mut offsets, mut gaps) = (Vec::new(), 0);
-        while reader.reached() < broker.head().offset {
-            let delivery = reader.next().await.unwrap();
+        let head = broker.head().offset;
+        while let Some(delivery) = reader.next_up_to(head).await.unwrap() {
             gaps += u32::from(delivery.has_gap);
             offsets.extend(delivery.records().map(|record| record.offset()));
         }
