@@ -46,7 +46,7 @@ use self::{
 use crate::{
     broker::Broker,
     bytesize::ByteSize,
-    position::Offset,
+    position::{Offset, Position},
     store::{Store, StoreError},
     telemetry::Telemetry,
     time::{Clock, Span},
@@ -103,8 +103,8 @@ struct Inner {
     holder: String,
     clock: Clock,
     telemetry: Telemetry,
-    /// Where the log was when this began: what came since is in no series that was stored.
-    began: Offset,
+    /// Where the log was when this began.
+    began: Position,
     /// Held for as long as one delivery is added or one series is read, never while waiting.
     table: RwLock<Table>,
     changes: watch::Sender<u64>,
@@ -136,7 +136,7 @@ impl Series {
         telemetry: Telemetry,
     ) -> Self {
         let table = RwLock::new(Table::new(Bounds::new(&config), rules.clone(), telemetry.clone()));
-        let began = broker.head().offset;
+        let began = broker.head();
         Self(Arc::new(Inner {
             began,
             config,

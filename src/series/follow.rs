@@ -138,8 +138,7 @@ impl Series {
             None => (broker.position(0), false),
             Some(position) => match broker.resume(position).await? {
                 Resumption::From(offset) => (broker.position(offset), false),
-                // Where there is no common past the log goes on from its head, which may have moved.
-                Resumption::Lost(to) => (broker.position(to.offset.min(self.0.began)), true),
+                Resumption::Lost(to) => (self.0.behind_loss(to), true),
             },
         };
         let now = clock.now();

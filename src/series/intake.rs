@@ -15,7 +15,11 @@ use super::{
     tier::HEAD,
 };
 use crate::{
-    consumer::Delivery, position::Offset, store::StoreError, time::Millis, topic::TopicPattern,
+    consumer::Delivery,
+    position::{Offset, Position},
+    store::StoreError,
+    time::Millis,
+    topic::TopicPattern,
 };
 
 /// A sample on its way to its series.
@@ -69,6 +73,12 @@ impl Inner {
             dropped.extend(found.dropped);
         }
         (arrived, dropped)
+    }
+
+    /// Where to go on when what the store has lies beyond the log: at `to`, but not past anything of
+    /// that epoch that came while we run. Only a head that has moved meanwhile lies there.
+    pub(super) fn behind_loss(&self, to: Position) -> Position {
+        if self.began.epoch == to.epoch && self.began.offset < to.offset { self.began } else { to }
     }
 
     /// The producer's time where it can be true, else when the event came.
