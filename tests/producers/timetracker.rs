@@ -304,17 +304,25 @@ async fn data_without_the_grant_for_instances_are_stored_but_no_sign_of_life() {
 #[tokio::test]
 async fn points_whose_first_answer_from_redis_was_lost_are_told_as_stored() {
     let redis = RedisServer::start().await;
-    // Stored, but the hub cannot read that: it asks again, and hears that all is there already.
-    let (said, garbled) = (b"*3\r\n$2\r\nok\r\n", b"*3\r\n$2\r\nxx\r\n");
-    let proxy = Proxy::disguising(redis.port(), said, garbled).await;
-    let url = proxy.url();
+    let way = Proxy::to(redis.port()).await;
+    let url = way.url();
     let hub = TestHub::with(&[("redis", &url), ("cluster.timeout", "5s")]).await;
     let body = json!({"app_identifier": "tt", "instance_id": "i",
         "data": [{"key": "a"}, {"key": "a"}, {"key": "b", "timestamp": "2025-12-16T12:00:00"}]});
-    let (status, answer) = post(&hub, "data", &["tt.**"], body).await;
+    way.hold(b":latest:tt.usage.a");
+    let stored = async {
+        way.is_holding().await;
+        eventually("the points in Redis", async || {
+            let is_there: u64 = redis.ask(&["EXISTS", "{pulsehub}:latest:tt.usage.a"]).await;
+            (is_there == 1).then_some(())
+        })
+        .await;
+        way.lead_to(redis.port()); // which drops the connection, and the answer
+    };
+    let ((status, answer), ()) = tokio::join!(post(&hub, "data", &["tt.**"], body), stored);
     assert_eq!(status, 200, "{answer}");
-    // Whose the id is that was not made by the hub, nobody can tell any more.
-    assert_eq!((&answer["accepted"], &answer["duplicates"]), (&json!(2), &json!(1)), "{answer}");
+    assert_eq!((&answer["accepted"], &answer["duplicates"]), (&json!(3), &json!(0)), "{answer}");
+    way.release();
     assert_eq!(history(&hub, "tt.**").await.len(), 3);
     assert_eq!(history(&hub, "hub.instances.*").await.len(), 1);
 }
