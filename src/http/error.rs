@@ -91,6 +91,9 @@ kinds! {
 /// What a client waits that is told to come back and nothing better is known.
 const SOON: Duration = Duration::from_secs(1);
 
+/// Topics without room that an answer names, at most.
+const MOST_NAMED: usize = 20;
+
 /// RFC 6750 section 3.1.
 const CHALLENGE: &str = "Bearer realm=\"pulsehub\", error=\"invalid_token\"";
 
@@ -283,8 +286,9 @@ impl From<PublishError> for Problem {
                 Self::new(&OUTCOME_UNKNOWN, detail).with("ids", ids).after(retry_after)
             }
             PublishError::Fenced => Self::new(&UNAVAILABLE, detail),
-            PublishError::TooManyTopics { limit } => Self::new(&TOO_MANY_TOPICS, detail)
-                .with("limit", json!({"name": Limit::Topics.name(), "allowed": limit})),
+            PublishError::TooManyTopics { limit, topics } => Self::new(&TOO_MANY_TOPICS, detail)
+                .with("limit", json!({"name": Limit::Topics.name(), "allowed": limit}))
+                .with("topics", topics.into_iter().take(MOST_NAMED).collect::<Vec<_>>()),
             PublishError::Closed => Self::not_accepting(),
         }
     }
