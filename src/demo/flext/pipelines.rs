@@ -116,6 +116,7 @@ impl Pipelines {
     pub(super) fn stats(&mut self, moment: Moment) -> SystemStats {
         let active = i32::try_from(self.running().count()).unwrap_or(i32::MAX);
         let ended = (self.succeeded + self.failed).max(1) as f64;
+        let up_for = self.now().seconds - self.up_from.seconds;
         let mut around = |middle: f64| {
             ((middle + 2.0 * self.chance.normal()).clamp(1.0, 99.0) * 10.0).round() / 10.0
         };
@@ -123,7 +124,7 @@ impl Pipelines {
             active_pipelines: active,
             total_executions: i64::try_from(self.started).unwrap_or(i64::MAX),
             success_rate: (self.succeeded as f64 / ended * 1000.0).round() / 10.0,
-            uptime_seconds: 250_000 + self.now().seconds - self.up_from.seconds,
+            uptime_seconds: 250_000 + up_for,
             cpu_usage: around(10.0 + 4.0 * f64::from(active) + 30.0 * moment.incident),
             memory_usage: around(45.0 + 2.0 * f64::from(active)),
             active_connections: 3 + 2 * active,
