@@ -40,6 +40,8 @@ struct Inner {
     kept: Mutex<Vec<Kept>>,
     /// How often something was taken in; 0 until the log was read.
     changes: watch::Sender<u64>,
+    /// How far the log was followed.
+    reached: watch::Sender<Offset>,
 }
 
 /// Events of a list's topics that are looked through for it when the hub starts.
@@ -59,12 +61,18 @@ impl Gathered {
             said_full: AtomicBool::new(false),
             kept: Mutex::default(),
             changes: watch::Sender::new(0),
+            reached: watch::Sender::new(0),
         }))
     }
 
     /// Moves when something was taken in; 0 until the log was read.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
+    }
+
+    /// How far the log has been followed: everything up to there has been looked at.
+    pub(super) fn reached(&self) -> watch::Receiver<Offset> {
+        self.0.reached.subscribe()
     }
 
     /// What is gathered under this number, as JSON.
@@ -117,16 +125,20 @@ impl Gathered {
         let patterns = self.0.gatherings.iter().flat_map(|gathering| gathering.filter.patterns());
         let filter = TopicFilter::new(patterns.cloned());
         if filter.patterns().is_empty() {
+            self.0.reached.send_replace(Offset::MAX);
             return std::future::pending().await;
         }
+        self.0.reached.send_replace(head);
         let mut reader = Reader::new(filter, broker.clone(), head);
         loop {
-            let delivery = reader.next().await?;
+            let delivery = reader.advance().await?;
             if delivery.has_gap {
                 return Ok(());
             }
+            let mut has_changed = false;
             let mut kept = self.0.kept.lock();
             for record in delivery.records() {
+                has_changed = true;
                 let mut data = None;
                 for (gathering, kept) in self.0.gatherings.iter().zip(kept.iter_mut()) {
                     if gathering.filter.matches(record.topic()) {
@@ -136,7 +148,10 @@ impl Gathered {
                 }
             }
             drop(kept);
-            self.0.changes.send_modify(|changes| *changes += 1);
+            self.0.reached.send_replace(delivery.position.offset);
+            if has_changed {
+                self.0.changes.send_modify(|changes| *changes += 1);
+            }
         }
     }
 
