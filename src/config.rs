@@ -307,12 +307,17 @@ impl Config {
         let keep = keep.then(|| ("series.keep", format!("must be from {MINUTES} to {YEARS}")));
         let headers = !(16..=1000).contains(&limits.headers);
         let headers = headers.then(|| ("limits.headers", "must be from 16 to 1000".to_owned()));
-        count.or(span).or(size).or(hz).or(keep).or(headers)
+        let batch = limits.batch > LARGEST_BATCH;
+        let batch = batch.then(|| ("limits.batch", format!("must be at most {LARGEST_BATCH}")));
+        count.or(span).or(size).or(hz).or(keep).or(headers).or(batch)
     }
 }
 
 /// The least time that lets a packet come and go.
 const MOMENT: Span = Span(std::time::Duration::from_millis(10));
+
+/// A batch goes to Redis as one script, with at most eleven arguments an event, and Redis takes 1,048,576.
+const LARGEST_BATCH: usize = 50_000;
 
 /// The bounds of what series are kept for.
 const MINUTES: Span = Span::seconds(15 * 60);

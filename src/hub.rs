@@ -209,11 +209,10 @@ impl Hub {
                 || !guard.view.is_behind(beginning.position)
                 || !broker.has_lost(&filter, beginning.position).await?
         };
-        let start = SubscribedStart {
-            position: Position { epoch: committed.epoch, offset: beginning.position },
-            head: committed,
-            recovered,
-        };
+        // Read again: the beginning may lie in an epoch that was not known before.
+        let head = broker.head();
+        let position = Position { epoch: head.epoch, offset: beginning.position };
+        let start = SubscribedStart { position, head, recovered };
         Ok((guard.sit(beginning), start))
     }
 

@@ -7,6 +7,8 @@
 mod keys;
 mod record;
 mod registry;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
@@ -15,18 +17,18 @@ use parking_lot::RwLock;
 use serde::Deserialize;
 use tokio::sync::watch as channel;
 
-pub use self::keys::{KeyError, is_of_another};
+pub use self::keys::{KeyError, is_of_another, is_own};
 pub use self::record::{OwnKey, Pulse, Record, Registered, Sign, State, UnwritableRecord};
 use self::registry::Registry;
 use crate::{
     broker::{Broker, PublishError, Resumption},
-    consumer::ConsumerError,
+    consumer::{ConsumerError, Reader},
     event::Event,
     ingest::{AppName, InstanceId, timetracker::Registration},
     position::Offset,
     store::Store,
     telemetry::{Limit, Telemetry},
-    time::{Clock, Moment, Span},
+    time::{Clock, Millis, Moment, Span},
     topic::{TopicError, TopicFilter, TopicPattern},
 };
 
@@ -113,19 +115,23 @@ impl Instances {
 
     /// Reads what the log has. It is followed once [`run`](Self::run) runs.
     pub async fn load(&self) -> Result<(), ConsumerError> {
-        let Inner { broker, store, .. } = &*self.0;
-        let head = broker.head().offset;
-        // From where on a record may have been written from old knowledge, and not made whole yet.
+        let Inner { broker, store, filter, .. } = &*self.0;
+        let mut reader = self.read_newest().await?;
+        // From here on a record may have been written from old knowledge, and not been mended yet.
         let start = match store.load_cursor(NAME).await? {
-            None => head,
-            Some(position) => match broker.resume(position).await? {
-                Resumption::From(offset) => offset.min(head),
-                Resumption::Lost(_) => head,
-            },
+            None => Resumption::From(0),
+            Some(position) => broker.resume(position).await?,
         };
-        let newest = self.newest().await?;
-        *self.0.registry.write() = newest;
-        self.0.followed.send_replace(start);
+        if let Resumption::From(start) = start {
+            let mut before = Reader::new(filter.clone(), broker.clone(), start);
+            while let Some(delivery) = before.next_up_to(reader.reached()).await? {
+                if !self.take_in(&delivery) {
+                    reader = self.read_newest().await?;
+                    break;
+                }
+            }
+        }
+        self.0.followed.send_replace(reader.reached());
         Ok(())
     }
 
@@ -153,7 +159,7 @@ impl Instances {
         said: Registration,
     ) -> Result<(Record, bool), InstanceError> {
         let now = self.0.clock.now();
-        let (mut record, is_new) = self.known_or_new(app, id)?;
+        let (mut record, is_new) = self.known_or_new(app, id, now)?;
         let previous = record.hear(Sign::Registration, now);
         record.registration = Some(Registered { at: Moment(now), said });
         self.publish(vec![record.event("instance.registered", previous, now)?]).await?;
@@ -214,7 +220,7 @@ impl Instances {
         sign: Sign,
     ) -> Result<(Record, Event), InstanceError> {
         let now = self.0.clock.now();
-        let (mut record, _) = self.known_or_new(app, id)?;
+        let (mut record, _) = self.known_or_new(app, id, now)?;
         let previous = record.hear(sign, now);
         let kind = match sign {
             _ if previous.is_some() => "instance.up",
@@ -230,6 +236,7 @@ impl Instances {
         &self,
         app: &AppName,
         id: &InstanceId,
+        now: Millis,
     ) -> Result<(Record, bool), InstanceError> {
         let registry = self.0.registry.read();
         if let Some(record) = registry.get(app, id) {
@@ -241,7 +248,7 @@ impl Instances {
             return Err(InstanceError::Full { limit });
         }
         let interval_s = self.0.config.interval.millis() / 1000;
-        Ok((Record::new(app.clone(), id.clone(), interval_s, self.0.clock.now()), true))
+        Ok((Record::new(app.clone(), id.clone(), interval_s, now), true))
     }
 
     async fn publish(&self, events: Vec<Event>) -> Result<(), InstanceError> {

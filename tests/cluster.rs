@@ -2,6 +2,7 @@
 
 mod chaos;
 mod consumers;
+mod epochs;
 mod load;
 mod nodes;
 mod outside;

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use self::load::{Load, publish, subscribe};
 use crate::support::{
     DEADLINE,
-    checker::{Answer, Evidence, Seen, Step},
+    checker::{Answer, Evidence, Seen, offsets},
     dice::Dice,
     eventually, filter,
     process::Home,
@@ -84,7 +84,7 @@ async fn crash_rounds(settings: &str, rounds: u32, seed: u64) {
         evidence.seen.push(timeout(DEADLINE, reader).await.expect("a reader hangs").unwrap());
     }
     let log = export(&home);
-    evidence.kept = offsets(&log);
+    evidence.kept = offsets(&log.steps);
     evidence.seen.push(log);
     hub.kill();
     // As it was written, not as the hub had it in memory.
@@ -99,14 +99,6 @@ async fn crash_rounds(settings: &str, rounds: u32, seed: u64) {
 fn export(home: &Home) -> Seen {
     let steps: Vec<_> = home.export("load.**").iter().map(load::step).collect();
     Seen { name: "export".into(), filter: filter(&["load.**"]), after: 0, through: u64::MAX, steps }
-}
-
-fn offsets(seen: &Seen) -> BTreeSet<u64> {
-    let offset = |step: &Step| match step {
-        Step::Event { offset, .. } => Some(*offset),
-        Step::Gap { .. } => None,
-    };
-    seen.steps.iter().filter_map(offset).collect()
 }
 
 /// A run in which the crashes met nothing would prove nothing.

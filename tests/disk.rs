@@ -1,7 +1,6 @@
 //! A full disk: publishing is refused and says so, everything else goes on, and it heals by itself.
 
 use std::{
-    collections::BTreeSet,
     path::Path,
     process::{Command, Stdio},
 };
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     DEADLINE,
-    checker::{Answer, Evidence, Seen, Sent, Step},
+    checker::{Answer, Evidence, Seen, Sent, Step, offsets},
     dice::Dice,
     eventually, filter,
     hub::{Client, PROTOCOL},
@@ -169,7 +168,8 @@ impl Disk {
     }
 
     fn judge(self, seen: Vec<(&str, Vec<Step>)>) {
-        let export = self.home.export("disk.**").iter().map(step).collect();
+        let export: Vec<Step> = self.home.export("disk.**").iter().map(step).collect();
+        let kept = offsets(&export);
         self.hub.kill();
         let seen = seen.into_iter().chain([("export", export)]).map(|(name, steps)| Seen {
             name: name.into(),
@@ -178,8 +178,8 @@ impl Disk {
             through: u64::MAX,
             steps,
         });
-        let kept = BTreeSet::new(); // no gap is expected
-        let evidence = Evidence { sent: self.sent.into_inner(), seen: seen.collect(), kept };
+        let (sent, seen) = (self.sent.into_inner(), seen.collect());
+        let evidence = Evidence { sent, seen, kept, has_retention: false };
         assert_eq!(evidence.judge(), []);
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     eventually,
-    hub::{Client, TestHub},
+    hub::{Client, PROTOCOL, TestHub},
     redis::RedisServer,
 };
 
@@ -237,8 +237,19 @@ async fn a_key_of_its_own_speaks_for_one_instance_and_ends_with_the_next_or_with
     }
     let data = json!({"app_identifier": "tt", "instance_id": "one", "data": [{"key": "a"}]});
     assert_eq!(with(&key, "/api/v1/data", data).await, 200);
-    let elsewhere = json!({"topic": "tt.metrics"});
-    assert_eq!(with(&key, "/api/v1/publish", elsewhere).await, 403);
+    // Where one names the source and the key oneself, one could name another instance.
+    for topic in ["tt.metrics", "tt.usage.a", "tt.instances", "hub.instances.tt"] {
+        for name in ["one", "two"] {
+            let event = json!({"topic": topic, "source": name, "key": name});
+            assert_eq!(with(&key, "/api/v1/publish", event.clone()).await, 403, "{event}");
+        }
+    }
+    assert_eq!(with(&key, "/api/tt/events", json!({"event_type": "x", "data": {}})).await, 403);
+    let mut socket = hub.socket("/ws/real-time", &[PROTOCOL]).await;
+    socket.connect(&key).await;
+    let events = json!([{"topic": "tt.usage.a", "source": "two", "key": "two"}]);
+    socket.send(json!({"type": "publish", "id": 2, "events": events})).await;
+    socket.expect_error("forbidden").await;
 
     let next = rotate().await;
     assert_eq!((beats(&key, "one").await, beats(&next, "one").await), (401, 200));
@@ -256,6 +267,154 @@ async fn a_key_of_its_own_speaks_for_one_instance_and_ends_with_the_next_or_with
         let request = hub.http().request(method, hub.url(path)).bearer_auth(anybody);
         assert_eq!(request.send().await.unwrap().status(), 403);
     }
+}
+
+/// Rotates the key of one instance many times at once, through these nodes in turn.
+async fn rotate_at_once(hubs: &[&TestHub], rounds: usize) {
+    register(hubs[0], "one", "1").await;
+    for hub in hubs {
+        becomes(hub, "one", "pending").await;
+    }
+    let beats = async |key: &str| {
+        let request = hubs[0].http().post(hubs[0].url("/api/v1/heartbeat"));
+        let request = request.header("x-api-key", key).json(&json!({"instance_id": "one"}));
+        request.send().await.unwrap().status().as_u16()
+    };
+    for round in 0..rounds {
+        let path = "/api/v1/instances/tt/one/key";
+        let rotations = (0..8).map(|n| send(hubs[n % hubs.len()], Method::POST, path, Value::Null));
+        let (mut shown, mut good) = (Vec::new(), Vec::new());
+        for (status, answer) in futures_util::future::join_all(rotations).await {
+            match status.as_u16() {
+                201 => shown.push(answer["key"].as_str().unwrap().to_owned()),
+                409 => assert_eq!(answer["code"], "superseded"),
+                _ => panic!("{status}: {answer}"),
+            }
+        }
+        for key in &shown {
+            match beats(key).await {
+                200 => good.push(key),
+                401 => {}
+                status => panic!("{status}"),
+            }
+        }
+        assert_eq!(good.len(), 1, "round {round}: of {} keys that were shown", shown.len());
+        // And it is the one that the registry names, on every node.
+        let id = good[0].split('_').nth(1).unwrap();
+        for hub in hubs {
+            eventually("the registry names the good key", async || {
+                let known = list(hub, "?q=one").await["instances"][0]["key"]["id"].clone();
+                (known == id).then_some(())
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_many_keys_made_at_once_one_is_good_and_the_instance_is_not_left_without() {
+    let clock = Clock::manual(START); // which stands still, so that all are made at the same time
+    rotate_at_once(&[&TestHub::with_clock(&[], clock).await], 5).await;
+}
+
+#[tokio::test]
+async fn of_many_keys_made_at_once_on_two_nodes_one_is_good() {
+    let redis = RedisServer::start().await;
+    let url = redis.url();
+    let flags = [("redis", &*url)];
+    let (one, two) = (Clock::manual(START), Clock::manual(START - 5000));
+    let hubs = [TestHub::with_clock(&flags, one).await, TestHub::with_clock(&flags, two).await];
+    rotate_at_once(&[&hubs[0], &hubs[1]], 5).await;
+}
+
+#[tokio::test]
+async fn a_forgotten_instance_stays_away_whatever_was_under_way_and_comes_back_as_a_new_one() {
+    let clock = Clock::manual(START);
+    let mut hub = TestHub::with_clock(&[], clock.clone()).await;
+    forget_at_once(&[&hub], &clock).await;
+    let before = list(&hub, "").await["instances"].clone();
+    hub.stop().await;
+    hub.start_again().await;
+    assert_eq!(list(&hub, "").await["instances"], before);
+    come_back(&hub, &clock).await;
+}
+
+#[tokio::test]
+async fn an_instance_forgotten_on_one_node_stays_away_on_all() {
+    let redis = RedisServer::start().await;
+    let (url, clock) = (redis.url(), Clock::manual(START));
+    let flags = [("redis", &*url)];
+    let mut one = TestHub::with_clock(&flags, clock.clone()).await;
+    let two = TestHub::with_clock(&flags, clock.clone()).await;
+    forget_at_once(&[&one, &two], &clock).await;
+    let before = list(&two, "").await["instances"].clone();
+    eventually("both know the same", async || {
+        (list(&one, "").await["instances"] == before).then_some(())
+    })
+    .await;
+    one.stop().await;
+    one.start_again().await;
+    assert_eq!(list(&one, "").await["instances"], before);
+    come_back(&one, &clock).await;
+}
+
+/// Forgets instances while all sorts of things are written about them through these nodes.
+async fn forget_at_once(hubs: &[&TestHub], clock: &Clock) {
+    const COUNT: u64 = 12;
+    let key_of = |n: u64| format!("/api/v1/instances/tt/i{n}/key");
+    let node = |n: u64| hubs[n as usize % hubs.len()];
+    for n in 0..COUNT {
+        register(hubs[0], &format!("i{n}"), "1").await;
+        if n % 2 == 0 {
+            assert_eq!(send(hubs[0], Method::POST, &key_of(n), Value::Null).await.0, 201);
+        }
+    }
+    clock.set(START + 1000);
+    let (mut shown, mut forgotten) = (Vec::new(), Vec::new());
+    for n in 0..COUNT {
+        let (id, one, two) = (format!("i{n}"), node(n), node(n + 1));
+        let path = format!("/api/v1/instances/tt/{id}");
+        let (told, key, ..) = tokio::join!(
+            send(one, Method::DELETE, &path, Value::Null),
+            async {
+                if n % 3 == 0 {
+                    send(two, Method::POST, &key_of(n), Value::Null).await
+                } else {
+                    Default::default()
+                }
+            },
+            async { if n % 3 > 0 { beat(two, &id).await } else { Value::Null } },
+        );
+        assert_eq!(told.0, 204, "{}", told.1);
+        forgotten.push(id);
+        shown.extend(key.1["key"].as_str().map(str::to_owned));
+    }
+    for hub in hubs {
+        eventually("nothing is left of what was forgotten", async || {
+            let listed = list(hub, "").await;
+            let all = listed["instances"].as_array().unwrap();
+            let is_new = |one: &Value| one["first_seen"] == "2026-05-28T20:26:41.000Z";
+            (all.iter().all(|one| is_new(one) && one["key"].is_null())).then_some(())
+        })
+        .await;
+    }
+    for key in shown {
+        let request = hubs[0].http().post(hubs[0].url("/api/v1/heartbeat"));
+        let request = request.header("x-api-key", key).json(&json!({"instance_id": "i0"}));
+        assert_eq!(request.send().await.unwrap().status(), 401, "a key of nobody");
+    }
+}
+
+/// What was forgotten registers anew, long after.
+async fn come_back(hub: &TestHub, clock: &Clock) {
+    clock.set(START + 2 * 86_400_000);
+    let (_, answer) = send(hub, Method::DELETE, "/api/v1/instances/tt/i1", Value::Null).await;
+    assert!(answer.is_null() || answer["code"] == "unknown_instance", "{answer}");
+    let (status, answer) = register(hub, "i1", "2").await;
+    assert_eq!((status.as_u16(), &answer["state"]), (201, &json!("pending")), "{answer}");
+    let known = becomes(hub, "i1", "pending").await;
+    assert_eq!((&known["first_seen"], &known["key"]), (&known["last_seen"], &Value::Null));
+    assert_eq!(known["registration"]["version"], "2");
 }
 
 #[tokio::test]

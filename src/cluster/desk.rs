@@ -28,6 +28,14 @@ pub(super) struct Desk {
     room: Arc<Semaphore>,
 }
 
+/// Another node.
+struct Other {
+    /// What people call it.
+    name: String,
+    /// Whether its answer is worth waiting for.
+    is_prompt: bool,
+}
+
 /// What others answered.
 #[derive(Default)]
 pub(super) struct Heard {
@@ -53,10 +61,15 @@ struct Reply {
     answer: Value,
 }
 
+/// One whose last hello is so much older than the newest of all has died or hangs: it is told, but
+/// nobody waits for its answer. Each says hello once a second.
+const LATE: f64 = 3_000.0;
 /// How long others may take.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How many seconds questions, answers and names are kept for who never comes to get them.
+/// How many seconds questions and answers are kept for who never comes to get them.
 const KEPT: u64 = 10;
+/// How many seconds a name is kept: longer than a node counts after its last hello.
+const NAMED: u64 = 60;
 /// Questions that wait at one desk; the oldest go first.
 const LETTERS: isize = 32;
 /// Questions of this node that are under way at a time, each with a connection of its own.
@@ -80,7 +93,7 @@ impl Desk {
             .map_err(unreachable)?;
         let mut connection = self.server.connect(PATIENCE).await.map_err(unreachable)?;
         let mut waiting = self.others(&mut connection).await?;
-        waiting.retain(|_, other| name.is_none_or(|name| name == other));
+        waiting.retain(|_, other| name.is_none_or(|name| name == other.name));
         if waiting.is_empty() {
             return Ok(Heard::default());
         }
@@ -96,11 +109,11 @@ impl Desk {
         send_all(&mut connection, &letters).await?;
         let mut answers = Vec::new();
         let gather = async {
-            while !waiting.is_empty() {
+            while waiting.values().any(|other| other.is_prompt) {
                 let Some(text) = take(&mut connection, &reply).await? else { break };
                 match serde_json::from_str::<Reply>(&text) {
                     Ok(Reply { node, answer }) => {
-                        answers.extend(waiting.remove(&node).map(|name| (name, answer)));
+                        answers.extend(waiting.remove(&node).map(|other| (other.name, answer)));
                     }
                     // That node stays missing, which the answer tells.
                     Err(error) => tracing::warn!(%error, "an answer of another node is unreadable"),
@@ -113,28 +126,35 @@ impl Desk {
             Ok(gathered) => gathered?,
             Err(_) => tracing::debug!(missing = waiting.len(), "some nodes did not answer"),
         }
-        Ok(Heard { answers, missing: waiting.into_values().collect() })
+        let missing = waiting.into_values().map(|other| other.name).collect();
+        Ok(Heard { answers, missing })
     }
 
-    /// All other nodes that said hello lately, by what Redis calls them, each with its name.
+    /// All other nodes that said hello lately, by what Redis calls them.
     async fn others(
         &self,
         connection: &mut MultiplexedConnection,
-    ) -> Result<BTreeMap<String, String>, Failure> {
-        let mut ids: Vec<String> =
-            send(connection, cmd("ZRANGE").arg(self.keys.of("nodes")).arg(0).arg(-1)).await?;
-        ids.retain(|id| *id != self.id);
-        if ids.is_empty() {
+    ) -> Result<BTreeMap<String, Other>, Failure> {
+        let mut list = cmd("ZRANGE");
+        list.arg(self.keys.of("nodes")).arg(0).arg(-1).arg("WITHSCORES");
+        // In the order of their hellos.
+        let mut nodes: Vec<(String, f64)> = send(connection, &list).await?;
+        let newest = nodes.last().map_or(0.0, |(_, hello)| *hello);
+        nodes.retain(|(id, _)| *id != self.id);
+        if nodes.is_empty() {
             return Ok(BTreeMap::new());
         }
         let mut get = cmd("MGET");
-        ids.iter().for_each(|id| {
+        nodes.iter().for_each(|(id, _)| {
             get.arg(self.name_key(id));
         });
         let names: Vec<Option<String>> = send(connection, &get).await?;
-        // One that never came to its desk has no name yet.
-        let named = ids.into_iter().zip(names);
-        Ok(named.map(|(id, name)| (id.clone(), name.unwrap_or(id))).collect())
+        let named = nodes.into_iter().zip(names).map(|((id, hello), name)| {
+            // One that never came to its desk has no name yet.
+            let name = name.unwrap_or_else(|| id.clone());
+            (id, Other { name, is_prompt: newest - hello < LATE })
+        });
+        Ok(named.collect())
     }
 
     /// Answers others until `stop`.
@@ -176,7 +196,7 @@ impl Desk {
         answer: &impl Fn(&Question) -> Value,
     ) -> Result<(), Failure> {
         let mut name = cmd("SET");
-        name.arg(self.name_key(&self.id)).arg(&self.name).arg("EX").arg(KEPT);
+        name.arg(self.name_key(&self.id)).arg(&self.name).arg("EX").arg(NAMED);
         send::<()>(connection, &name).await?;
         let Some(letter) = take(connection, &self.desk(&self.id)).await? else { return Ok(()) };
         let Received { reply, question } = match serde_json::from_str(&letter) {

@@ -67,6 +67,8 @@ fn a_wrong_value_is_told_with_its_key_and_place() {
     assert!(text.starts_with("`limits.batch` (") && text.contains("own.toml line 2"), "{text}");
     let text = message(with_file("[limits]\nbatch = 0\n"));
     assert!(text.contains("line 2") && text.ends_with("must be at least 1"), "{text}");
+    let text = message(with_file("[limits]\nbatch = 50001\n"));
+    assert!(text.contains("line 2") && text.ends_with("must be at most 50000"), "{text}");
     let text = message(with_file("[[journal.retention]]\ntopics = [\"a..b\"]\n"));
     assert!(text.contains("journal.retention[0].topics[0]"), "{text}");
     let text = message(Config::load(None, variables(&[("PULSEHUB_LIMITS_BATCH", "x")]), &[]));

@@ -20,7 +20,7 @@ pub struct Reader {
     told: Offset,
 }
 
-/// What comes next: events, or word that some are missing.
+/// What comes next: at least one event, or word that some are missing.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     blocks: Vec<Arc<Block>>,
@@ -54,41 +54,42 @@ impl Reader {
 
     /// Waits for what comes next. When the wait is broken off, nothing is skipped.
     pub async fn next(&mut self) -> Result<Delivery, ReadError> {
-        loop {
-            let delivery = self.advance().await?;
-            if delivery.has_gap || delivery.records().next().is_some() {
-                return Ok(delivery);
-            }
-        }
-    }
-
-    /// Waits until the log goes on, and for what comes next of it, even if nothing of that matches.
-    pub async fn advance(&mut self) -> Result<Delivery, ReadError> {
         let mut tail = self.broker.tail();
-        let head = loop {
+        loop {
             let head = *tail.borrow_and_update();
-            if head > self.at {
-                break head;
+            if let Some(delivery) = self.next_up_to(head).await? {
+                return Ok(delivery);
             }
             // A closed log sends no more, and nothing is left to wait for.
             if tail.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
-        };
-        let chunk = self.broker.read(self.at, head, &self.filter, CHUNK).await?;
-        // What is left beside what retention took is given all the same.
-        if chunk.trimmed_through > self.told.max(self.at) {
-            self.has_gap = true;
-            self.told = chunk.trimmed_through;
         }
-        let after = std::mem::replace(&mut self.at, chunk.reached);
-        Ok(Delivery {
-            blocks: chunk.blocks,
-            filter: self.filter.clone(),
-            after,
-            has_gap: std::mem::take(&mut self.has_gap),
-            position: self.broker.position(self.at),
-        })
+    }
+
+    /// What comes next and lies no further than `head`, which is in the log; None if nothing does.
+    pub async fn next_up_to(&mut self, head: Offset) -> Result<Option<Delivery>, ReadError> {
+        while self.at < head {
+            let chunk = self.broker.read(self.at, head, &self.filter, CHUNK).await?;
+            // What is left beside what retention took is given all the same.
+            if chunk.trimmed_through > self.told.max(self.at) {
+                self.has_gap = true;
+                self.told = chunk.trimmed_through;
+            }
+            let after = std::mem::replace(&mut self.at, chunk.reached);
+            let delivery = Delivery {
+                blocks: chunk.blocks,
+                filter: self.filter.clone(),
+                after,
+                has_gap: self.has_gap,
+                position: self.broker.position(self.at),
+            };
+            if self.has_gap || delivery.records().next().is_some() {
+                self.has_gap = false;
+                return Ok(Some(delivery));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -152,8 +153,8 @@ mod tests {
         let everything = TopicFilter::new([TopicPattern::parse("**").unwrap()]);
         let mut reader = Reader::new(everything, broker.clone(), 0);
         let (mut offsets, mut gaps) = (Vec::new(), 0);
-        while reader.reached() < broker.head().offset {
-            let delivery = reader.next().await.unwrap();
+        let head = broker.head().offset;
+        while let Some(delivery) = reader.next_up_to(head).await.unwrap() {
             gaps += u32::from(delivery.has_gap);
             offsets.extend(delivery.records().map(|record| record.offset()));
         }

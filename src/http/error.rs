@@ -67,6 +67,7 @@ kinds! {
     UNKNOWN_INSTANCE = NOT_FOUND "unknown_instance" "There is no such instance";
     METHOD = METHOD_NOT_ALLOWED "method_not_allowed" "This is not for that method";
     BODY_TIMEOUT = REQUEST_TIMEOUT "body_timeout" "The body took too long", retryable;
+    SUPERSEDED = CONFLICT "superseded" "A newer one was made at the same time";
     EPOCH_CHANGED = GONE "epoch_changed" "The position belongs to another log";
     BODY_TOO_LARGE = PAYLOAD_TOO_LARGE "body_too_large" "The body is too large";
     BATCH_TOO_LARGE = PAYLOAD_TOO_LARGE "batch_too_large" "The batch has too many events";
@@ -298,6 +299,7 @@ impl From<KeyError> for Problem {
     fn from(error: KeyError) -> Self {
         match error {
             KeyError::Instance(error) => error.into(),
+            KeyError::Superseded => Self::new(&SUPERSEDED, error.to_string()),
             error => {
                 tracing::error!(%error, "the key of an instance cannot be made or taken back");
                 Self::unavailable("keys cannot be made or taken back at present")

@@ -12,7 +12,7 @@ use http::{HeaderValue, header, request::Parts};
 use super::{AppState, Caller, Problem, query};
 use crate::{
     auth::Principal,
-    broker::{ReplayStart, Resumption},
+    broker::{ReadError, ReplayStart, Resumption},
     position::{Offset, Position},
     protocol::Replay,
     telemetry::Limit,
@@ -23,6 +23,9 @@ const DEFAULT_LIMIT: usize = 100;
 
 /// History read from the log at a time, in bytes.
 const CHUNK: usize = 1 << 20;
+
+/// How often a page is begun.
+const ATTEMPTS: u32 = 4;
 
 /// What was asked for.
 struct Asked {
@@ -41,10 +44,17 @@ pub(super) async fn history(
     Caller(principal): Caller,
     parts: Parts,
 ) -> Result<Response, Problem> {
-    let asked = Asked::read(&parts, &principal, &state).await?;
-    let page = Page::gather(&asked, &state).await?;
-    let content_type = HeaderValue::from_static("application/json");
-    Ok(([(header::CONTENT_TYPE, content_type)], page.json()).into_response())
+    for _ in 0..ATTEMPTS {
+        let epoch = state.broker.epoch();
+        let asked = Asked::read(&parts, &principal, &state).await?;
+        let page = Page::gather(&asked, &state).await?;
+        // Where another epoch began meanwhile, some of this may be lost, and what was asked for as well.
+        if state.broker.epoch() == epoch {
+            let content_type = HeaderValue::from_static("application/json");
+            return Ok(([(header::CONTENT_TYPE, content_type)], page.json()).into_response());
+        }
+    }
+    Err(ReadError("it goes on in a new epoch again and again".to_owned()).into())
 }
 
 impl Asked {
@@ -106,7 +116,8 @@ async fn offset(name: &str, text: &str, state: &AppState) -> Result<Offset, Prob
     let expected = "an offset, or a position such as 3f9a:1842";
     let position: Position = query::value(name, text, expected)?;
     // A page may end before an offset that is not there yet.
-    if position.epoch == state.broker.epoch() {
+    let head = state.broker.head();
+    if position.epoch == head.epoch && position.offset > head.offset {
         return Ok(position.offset);
     }
     match state.broker.resume(position).await? {
@@ -117,8 +128,7 @@ async fn offset(name: &str, text: &str, state: &AppState) -> Result<Offset, Prob
 
 /// The events found, as their JSON.
 struct Page {
-    /// The log's when the page was begun. Its positions are of that epoch: another may begin
-    /// meanwhile without some of these events, and whoever asks for the next page is to be told.
+    /// The log's when the page was begun, and of the epoch that all its positions are of.
     head: Position,
     events: VecDeque<(Offset, Bytes)>,
     bytes: usize,

@@ -1,14 +1,16 @@
 //! An API key for one instance, good for nothing but its own affairs.
 
+use std::cmp::Ordering;
+
 use secrecy::SecretString;
 
-use super::{InstanceError, Instances, OwnKey, record};
+use super::{InstanceError, Instances, OwnKey, Record, record};
 use crate::{
-    auth::{ApiKey, MakeError, NewApiKey},
+    auth::{ApiKey, MakeError, NewApiKey, Principal},
     grants::Grants,
     ingest::{AppName, InstanceId},
-    store::StoreError,
-    time::Moment,
+    store::{StoreError, StoredKey},
+    time::{Millis, Moment},
     topic::TopicPattern,
 };
 
@@ -27,35 +29,61 @@ pub enum KeyError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A newer key was made at the same time.
+    #[error("somebody made a newer key for this instance at the same time: that one is good")]
+    Superseded,
+    /// What became of the key cannot be told, so that it was taken back.
+    #[error("this node does not follow the log at present")]
+    Behind,
 }
 
 impl Instances {
     /// Makes a key for an instance, which is shown this once; any key it had is good no longer.
     ///
-    /// It may publish the application's usage data and speak for this instance, and no other.
+    /// It speaks for this instance, and no other. Of several that are made at once the newest stays,
+    /// on whatever nodes: each is put into the store before it is asked which others are there, so
+    /// that of any two at least one sees the other.
     pub async fn rotate_key(
         &self,
         app: &AppName,
         id: &InstanceId,
     ) -> Result<SecretString, KeyError> {
-        let now = self.0.clock.now();
-        let mut record = self.get(app, id).ok_or(InstanceError::Unknown)?;
-        let publish = ["instances", "usage.**"].map(|place| format!("{app}.{place}"));
-        let publish = publish.iter().filter_map(|text| TopicPattern::parse(text).ok()).collect();
-        let grants = Grants { subscribe: Vec::new(), publish };
+        let known = self.get(app, id).ok_or(InstanceError::Unknown)?;
+        let grants =
+            Grants { subscribe: Vec::new(), publish: own_grant(app).into_iter().collect() };
         let new = NewApiKey { name: key_name(app, id), grants, role: None, expires: None };
-        let (key, stored) = ApiKey::make(new, now)?;
-        let key_id = stored.id.clone();
+        // Newer than those before it by whatever clock, so that who comes later is not refused.
+        let newest = self.keys_of(app, id).await?.iter().map(|key| key.created + 1).max();
+        let made = newest.unwrap_or(0).max(self.0.clock.now());
+        let (key, stored) = ApiKey::make(new, made)?;
+        let own = OwnKey { at: Moment(made), id: stored.id.clone() };
         self.0.store.put_key(stored).await?;
-        record.key = Some(OwnKey { at: Moment(now), id: key_id.clone() });
-        let told = record.event("instance.key", None, now).map_err(InstanceError::from)?;
-        if let Err(error) = self.publish(vec![told]).await {
+        if let Err(error) = self.tell_key(known, &own).await {
             // A key that nobody was shown must not stay.
-            self.0.store.revoke_key(&key_id).await?;
-            return Err(error.into());
+            self.0.store.revoke_key(&own.id).await?;
+            return Err(error);
         }
-        self.revoke_keys(app, id, Some(&key_id)).await?;
+        self.revoke_keys(app, id, |key| age(key) < (made, &own.id)).await?;
         Ok(key)
+    }
+
+    /// Tells of a key that is in the store, unless a newer one is there or the instance is gone.
+    async fn tell_key(&self, mut record: Record, own: &OwnKey) -> Result<(), KeyError> {
+        let (app, id) = (record.app.clone(), record.instance_id.clone());
+        let keys = self.keys_of(&app, &id).await?;
+        if keys.iter().any(|key| !key.revoked && age(key) > (own.at.0, &own.id)) {
+            return Err(KeyError::Superseded);
+        }
+        record.key = Some(own.clone());
+        let told = record.event("instance.key", None, self.0.clock.now());
+        self.publish(vec![told.map_err(InstanceError::from)?]).await?;
+        // One whose instance was forgotten meanwhile would be good for ever, and in no list.
+        let known = self.get(&app, &id).ok_or(InstanceError::Unknown)?;
+        match known.key.as_ref().cmp(&Some(own)) {
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => Err(KeyError::Superseded),
+            Ordering::Less => Err(KeyError::Behind),
+        }
     }
 
     /// Takes an instance and its key out of the registry. If it is heard from again, it is new.
@@ -63,11 +91,11 @@ impl Instances {
         if self.get(app, id).is_none() {
             return Err(InstanceError::Unknown.into());
         }
-        self.revoke_keys(app, id, None).await?;
+        self.revoke_keys(app, id, |_| true).await?;
         let removal = record::removal(app, id, self.0.clock.now()).map_err(InstanceError::from)?;
         self.publish(vec![removal]).await?;
-        // One that was made meanwhile would be good for ever, and in no list.
-        Ok(self.revoke_keys(app, id, None).await?)
+        // One that was made meanwhile.
+        Ok(self.revoke_keys(app, id, |_| true).await?)
     }
 
     /// By name, so that none is left over from an attempt that broke off.
@@ -75,23 +103,47 @@ impl Instances {
         &self,
         app: &AppName,
         id: &InstanceId,
-        but: Option<&str>,
+        which: impl Fn(&StoredKey) -> bool,
     ) -> Result<(), StoreError> {
-        let name = key_name(app, id);
-        for key in self.0.store.keys().await? {
-            if key.name == name && !key.revoked && but != Some(key.id.as_str()) {
+        for key in self.keys_of(app, id).await? {
+            if !key.revoked && which(&key) {
                 self.0.store.revoke_key(&key.id).await?;
             }
         }
         Ok(())
     }
+
+    /// All the keys an instance ever had.
+    async fn keys_of(&self, app: &AppName, id: &InstanceId) -> Result<Vec<StoredKey>, StoreError> {
+        let name = key_name(app, id);
+        let mut keys = self.0.store.keys().await?;
+        keys.retain(|key| key.name == name);
+        Ok(keys)
+    }
+}
+
+/// By what a key is newer than another.
+fn age(key: &StoredKey) -> (Millis, &String) {
+    (key.created, &key.id)
 }
 
 fn key_name(app: &AppName, id: &InstanceId) -> String {
     format!("{PREFIX}{app}/{id}")
 }
 
-/// Whether credentials of this name are the key of another instance than this.
-pub fn is_of_another(name: &str, app: &AppName, id: &InstanceId) -> bool {
-    name.starts_with(PREFIX) && name != key_name(app, id)
+/// What the key of an instance may: nothing but what asks for [`is_own`]. Nobody publishes on a topic
+/// of the hub's, so that no other door opens to it.
+fn own_grant(app: &AppName) -> Option<TopicPattern> {
+    Record::topic(app).ok().as_ref().map(TopicPattern::from)
+}
+
+/// Whether the caller shows the key that was made for this instance.
+pub fn is_own(caller: &Principal, app: &AppName, id: &InstanceId) -> bool {
+    let has_grant = own_grant(app).is_some_and(|grant| caller.grants.publish.contains(&grant));
+    has_grant && *caller.name == *key_name(app, id)
+}
+
+/// Whether the caller shows the key that was made for another instance than this.
+pub fn is_of_another(caller: &Principal, app: &AppName, id: &InstanceId) -> bool {
+    caller.name.starts_with(PREFIX) && *caller.name != *key_name(app, id)
 }

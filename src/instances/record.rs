@@ -74,8 +74,8 @@ pub struct Registered {
     pub said: Registration,
 }
 
-/// An API key that was made for one instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// An API key that was made for one instance; the newer one is the greater.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OwnKey {
     /// When it was made.
     pub at: Moment,
@@ -134,6 +134,12 @@ impl Record {
             gaps_s: Vec::new(),
         };
         Self { app, instance_id, first_seen: now, pulse, registration: None, key: None }
+    }
+
+    /// Whether this is the first that is told of it: whoever wrote it knew of nothing before.
+    pub fn is_first(&self) -> bool {
+        let Pulse { since, last_seen, .. } = self.pulse;
+        self.first_seen == since && since == last_seen && self.key.is_none()
     }
 
     /// The topic of the events about instances of `app`.
@@ -197,15 +203,13 @@ impl Record {
     pub fn merge(self, other: Self) -> Self {
         let age = |pulse: &Pulse| (pulse.last_seen, pulse.since, pulse.heartbeats);
         let registered = |of: &Option<Registered>| of.as_ref().map(|registered| registered.at);
-        let made = |of: &Option<OwnKey>| of.as_ref().map(|key| key.at);
         let newer_pulse = age(&other.pulse) >= age(&self.pulse);
         let newer_registration = registered(&other.registration) >= registered(&self.registration);
-        let newer_key = made(&other.key) >= made(&self.key);
         Self {
             first_seen: self.first_seen.min(other.first_seen),
             pulse: if newer_pulse { other.pulse } else { self.pulse },
             registration: if newer_registration { other.registration } else { self.registration },
-            key: if newer_key { other.key } else { self.key },
+            key: self.key.max(other.key),
             app: other.app,
             instance_id: other.instance_id,
         }

@@ -18,6 +18,8 @@ pub(super) struct Registry {
     len: usize,
     /// Those of which the log's newest event does not say all that is known.
     partial: HashSet<(AppName, InstanceId)>,
+    /// Forgotten ones of which something was written by who had not heard that yet.
+    astray: HashSet<(AppName, InstanceId)>,
 }
 
 /// What is to be told of an instance.
@@ -27,11 +29,24 @@ pub(super) enum Due {
     Silent(Record, State),
     /// All that is known of it.
     Whole(Record),
-    /// It has been silent for so long that it is forgotten.
-    Forgotten(Record),
+    /// It has been silent for so long that it is forgotten, or it was forgotten before.
+    Forgotten(AppName, InstanceId),
 }
 
 impl Registry {
+    /// What the newest event of each instance says.
+    pub(super) fn of<'a>(newest: impl Iterator<Item = event::Record<'a>>) -> Self {
+        let mut registry = Self::default();
+        for told in newest {
+            match read(told) {
+                Some(Told::Record(record)) => registry.insert(record),
+                Some(Told::Removal(..)) => {} // which the newest values leave out
+                None => complain(told),
+            }
+        }
+        registry
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -49,28 +64,26 @@ impl Registry {
         self.records.values().flatten()
     }
 
-    /// Takes in one event of the log.
+    /// Takes in one event of the log, which comes behind all before it.
     pub(super) fn apply(&mut self, told: event::Record<'_>) {
-        let read = if told.is_removal() { removed(told) } else { Some(Told::of(told)) };
-        match read {
+        match read(told) {
             Some(Told::Record(record)) => self.put(record),
-            Some(Told::Removal(app, id)) => self.remove(&app, &id),
-            Some(Told::Unreadable) | None => {
-                tracing::error!(
-                    topic = told.topic(),
-                    offset = told.offset(),
-                    "the record of an instance cannot be read"
-                );
-            }
+            Some(Told::Removal(app, id)) => self.remove(app, id),
+            None => complain(told),
         }
     }
 
     fn put(&mut self, told: Record) {
         let place = (told.app.clone(), told.instance_id.clone());
-        let same_name = self.records.entry(place.1.clone()).or_default();
-        let Some(known) = same_name.iter_mut().find(|record| record.app == place.0) else {
-            same_name.push(told);
-            self.len += 1;
+        let same_name = self.records.get_mut(&place.1);
+        let Some(known) = same_name.and_then(|all| all.iter_mut().find(|one| one.app == place.0))
+        else {
+            if told.is_first() {
+                self.astray.remove(&place);
+                self.insert(told);
+            } else {
+                self.astray.insert(place);
+            }
             return;
         };
         let merged = known.clone().merge(told.clone());
@@ -82,30 +95,38 @@ impl Registry {
         *known = merged;
     }
 
-    fn remove(&mut self, app: &AppName, id: &InstanceId) {
-        if let Some(same_name) = self.records.get_mut(id) {
+    fn insert(&mut self, record: Record) {
+        self.records.entry(record.instance_id.clone()).or_default().push(record);
+        self.len += 1;
+    }
+
+    fn remove(&mut self, app: AppName, id: InstanceId) {
+        if let Some(same_name) = self.records.get_mut(&id) {
             let before = same_name.len();
-            same_name.retain(|record| record.app != *app);
+            same_name.retain(|record| record.app != app);
             self.len -= before - same_name.len();
             if same_name.is_empty() {
-                self.records.remove(id);
+                self.records.remove(&id);
             }
         }
-        self.partial.remove(&(app.clone(), id.clone()));
+        let place = (app, id);
+        self.partial.remove(&place);
+        self.astray.remove(&place);
     }
 
     /// What is to be told at `now`, at most `most`; one with a key of its own is never forgotten.
     pub(super) fn due(&self, now: Millis, forget_after: Millis, most: usize) -> Vec<Due> {
         let partial = self.partial.iter().filter_map(|(app, id)| self.get(app, id));
         let partial = partial.map(|record| Due::Whole(record.clone()));
+        let astray = self.astray.iter().cloned().map(|(app, id)| Due::Forgotten(app, id));
         let silent = self.all().filter_map(|record| {
             let silence = now.saturating_sub(record.pulse.last_seen.0);
             if silence > forget_after && record.key.is_none() {
-                return Some(Due::Forgotten(record.clone()));
+                return Some(Due::Forgotten(record.app.clone(), record.instance_id.clone()));
             }
             record.overdue(now).map(|state| Due::Silent(record.clone(), state))
         });
-        partial.chain(silent).take(most).collect()
+        astray.chain(partial).chain(silent).take(most).collect()
     }
 
     /// Shows how many there are in each state.
@@ -123,19 +144,20 @@ impl Registry {
 enum Told {
     Record(Record),
     Removal(AppName, InstanceId),
-    Unreadable,
 }
 
-impl Told {
-    fn of(told: event::Record<'_>) -> Self {
-        serde_json::from_slice(told.data()).map_or(Self::Unreadable, Self::Record)
+fn read(told: event::Record<'_>) -> Option<Told> {
+    if !told.is_removal() {
+        return serde_json::from_slice(told.data()).ok().map(Told::Record);
     }
-}
-
-fn removed(told: event::Record<'_>) -> Option<Told> {
     let app = told.topic().strip_prefix(super::TOPICS)?.strip_prefix('.')?;
     let id = serde_json::from_slice(told.key()?).ok()?;
     Some(Told::Removal(AppName::parse(app).ok()?, id))
+}
+
+fn complain(told: event::Record<'_>) {
+    let (topic, offset) = (told.topic(), told.offset());
+    tracing::error!(topic, offset, "the record of an instance cannot be read");
 }
 
 #[cfg(test)]
@@ -202,10 +224,36 @@ mod tests {
         record.enter(State::Down, 3 * hour);
         apply(&mut registry, record.event("instance.down", None, 3 * hour).unwrap());
         assert_eq!(registry.due(4 * hour, day, 10), []);
-        assert!(matches!(&registry.due(2 * day, day, 10)[..], [Due::Forgotten(_)]));
+        assert_eq!(registry.due(2 * day, day, 10), [Due::Forgotten(app(), id("a"))]);
         record.key = Some(OwnKey { at: Moment(1), id: "k".into() });
         apply(&mut registry, record.event("x", None, 1).unwrap());
         assert_eq!(registry.due(2 * day, day, 10), [], "somebody made it a key of its own");
+    }
+
+    #[test]
+    fn who_had_not_heard_of_the_forgetting_brings_nobody_back() {
+        let mut registry = Registry::default();
+        let first = heard("a", 5);
+        let forget = |registry: &mut Registry, now| {
+            apply(registry, removal(&app(), &id("a"), now).unwrap());
+        };
+        apply(&mut registry, first.event("instance.up", None, 5).unwrap());
+        let (mut late, mut keyed, mut beat) = (first.clone(), first.clone(), first);
+        late.enter(State::Late, 90);
+        keyed.key = Some(OwnKey { at: Moment(91), id: "k".into() });
+        beat.hear(Sign::Heartbeat, 92);
+        for stale in [late, keyed, beat] {
+            forget(&mut registry, 89);
+            assert_eq!(registry.due(93, 1000, 10), []);
+            apply(&mut registry, stale.event("x", None, 93).unwrap());
+            assert_eq!(registry.len(), 0, "{stale:?}");
+            assert_eq!(registry.due(93, 1000, 10), [Due::Forgotten(app(), id("a"))]);
+        }
+        forget(&mut registry, 94);
+        assert_eq!(registry.due(94, 1000, 10), []);
+        apply(&mut registry, heard("a", 95).event("instance.up", None, 95).unwrap());
+        assert_eq!(registry.get(&app(), &id("a")).unwrap().first_seen, Moment(95));
+        assert_eq!(registry.due(95, 1000, 10), []);
     }
 
     #[test]

@@ -6,13 +6,13 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Instances, NAME,
+    Inner, Instances, NAME,
     record::{self, UnwritableRecord},
     registry::{Due, Registry},
 };
 use crate::{
     broker::{PublishError, ReadError},
-    consumer::{Consumer, ConsumerError, Holding, Reader},
+    consumer::{Consumer, ConsumerError, Delivery, Holding, Reader},
     event::Event,
     position::{Offset, Position},
 };
@@ -53,38 +53,47 @@ impl Instances {
     }
 
     /// Takes in what comes next. While nothing does, the place that was reached is noted.
-    async fn take_next(&self, reader: &mut Reader) -> Result<(), ReadError> {
-        if let Ok(delivery) = timeout(TICK, reader.next()).await {
-            let delivery = delivery?;
-            if delivery.has_gap {
-                // Retention went past; the newest record of each instance outlives it. What was
-                // delivered does not come again, so that this is tried until it is done.
-                let newest = loop {
-                    match self.newest().await {
-                        Ok(newest) => break newest,
-                        Err(error) => {
-                            tracing::warn!(%error, "the registry cannot be read; trying again");
-                            tokio::time::sleep(AGAIN).await;
-                        }
+    pub(super) async fn take_next(&self, reader: &mut Reader) -> Result<(), ReadError> {
+        if let Ok(delivery) = timeout(TICK, reader.next()).await
+            && !self.take_in(&delivery?)
+        {
+            // What was delivered does not come again, so that this is tried until it is done.
+            *reader = loop {
+                match self.read_newest().await {
+                    Ok(reader) => break reader,
+                    Err(error) => {
+                        tracing::warn!(%error, "the registry cannot be read; trying again");
+                        tokio::time::sleep(AGAIN).await;
                     }
-                };
-                *self.0.registry.write() = newest;
-            }
-            let mut registry = self.0.registry.write();
-            delivery.records().for_each(|record| registry.apply(record));
-            registry.count(&self.0.telemetry);
+                }
+            };
         }
         self.0.followed.send_replace(reader.reached());
         Ok(())
     }
 
-    /// The registry as the newest event about each instance has it.
-    pub(super) async fn newest(&self) -> Result<Registry, ReadError> {
-        let block = self.0.broker.latest(&self.0.filter).await?;
-        let mut registry = Registry::default();
-        block.records().for_each(|record| registry.apply(record));
+    /// Takes in what the log tells; false, and nothing is, if retention went past something.
+    pub(super) fn take_in(&self, delivery: &Delivery) -> bool {
+        if delivery.has_gap {
+            return false;
+        }
+        let mut registry = self.0.registry.write();
+        delivery.records().for_each(|record| registry.apply(record));
         registry.count(&self.0.telemetry);
-        Ok(registry)
+        true
+    }
+
+    /// Makes the registry what the newest event about each instance says, which outlives retention;
+    /// gives a reader of what comes behind. What came before is part of it, and taken in after it
+    /// would bring back who was forgotten.
+    pub(super) async fn read_newest(&self) -> Result<Reader, ReadError> {
+        let Inner { broker, filter, .. } = &*self.0;
+        let reader = Reader::new(filter.clone(), broker.clone(), broker.head().offset);
+        let block = broker.latest(filter).await?;
+        let newest = Registry::of(block.records());
+        newest.count(&self.0.telemetry);
+        *self.0.registry.write() = newest;
+        Ok(reader)
     }
 
     async fn watch(&self, stop: &CancellationToken) {
@@ -196,6 +205,6 @@ fn event(due: Due, now: u64) -> Result<Event, UnwritableRecord> {
             Ok(Event { id, id_is_ours: false, ..event })
         }
         Due::Whole(record) => record.event("instance.merged", None, now),
-        Due::Forgotten(record) => record::removal(&record.app, &record.instance_id, now),
+        Due::Forgotten(app, id) => record::removal(&app, &id, now),
     }
 }

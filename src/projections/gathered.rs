@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     broker::{Broker, ReadError, ReplayStart},
-    consumer::Reader,
+    consumer::{Delivery, Reader},
     event::Record,
     position::Offset,
     series::derive::payload,
@@ -128,31 +128,37 @@ impl Gathered {
             self.0.reached.send_replace(Offset::MAX);
             return std::future::pending().await;
         }
-        self.0.reached.send_replace(head);
         let mut reader = Reader::new(filter, broker.clone(), head);
+        let mut tail = broker.tail();
         loop {
-            let delivery = reader.advance().await?;
-            if delivery.has_gap {
-                return Ok(());
-            }
-            let mut has_changed = false;
-            let mut kept = self.0.kept.lock();
-            for record in delivery.records() {
-                has_changed = true;
-                let mut data = None;
-                for (gathering, kept) in self.0.gatherings.iter().zip(kept.iter_mut()) {
-                    if gathering.filter.matches(record.topic()) {
-                        let data = data.get_or_insert_with(|| payload(record));
-                        self.take_in(gathering, kept, record, data);
-                    }
+            let head = *tail.borrow_and_update();
+            while let Some(delivery) = reader.next_up_to(head).await? {
+                if delivery.has_gap {
+                    return Ok(());
                 }
+                self.take_in_all(&delivery);
             }
-            drop(kept);
-            self.0.reached.send_replace(delivery.position.offset);
-            if has_changed {
-                self.0.changes.send_modify(|changes| *changes += 1);
+            self.0.reached.send_replace(head);
+            // A closed log sends no more, and nothing is left to wait for.
+            if tail.changed().await.is_err() {
+                return std::future::pending().await;
             }
         }
+    }
+
+    fn take_in_all(&self, delivery: &Delivery) {
+        let mut kept = self.0.kept.lock();
+        for record in delivery.records() {
+            let mut data = None;
+            for (gathering, kept) in self.0.gatherings.iter().zip(kept.iter_mut()) {
+                if gathering.filter.matches(record.topic()) {
+                    let data = data.get_or_insert_with(|| payload(record));
+                    self.take_in(gathering, kept, record, data);
+                }
+            }
+        }
+        drop(kept);
+        self.0.changes.send_modify(|changes| *changes += 1);
     }
 
     /// What the log holds up to `head` for one of them.

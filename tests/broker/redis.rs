@@ -1,8 +1,12 @@
 //! What is special to the log in Redis.
 
-use pulsehub::broker::PublishError;
+use pulsehub::{
+    broker::{Broker, PublishError, Published},
+    telemetry::Telemetry,
+};
 
 use super::{Fixture, Place, numbered};
+use crate::support::{self, eventually, proxy::Proxy};
 
 #[tokio::test]
 async fn a_key_of_another_kind_refuses_the_batch_whole() {
@@ -37,4 +41,36 @@ async fn ids_are_known_through_one_change_of_generation_and_no_longer() {
     assert_eq!((both.offsets, both.accepted), ((5..=12).collect::<Vec<_>>(), 0));
     assert_eq!(publish(16..24).await.accepted, 8);
     assert_eq!(publish(0..8).await.accepted, 8, "the oldest are forgotten");
+}
+
+#[tokio::test]
+async fn what_was_stored_before_the_answer_was_lost_is_no_duplicate() {
+    let fixture = Fixture::redis().await;
+    let Place::Redis(redis) = &fixture.place else { unreachable!("it was made so") };
+    let way = Proxy::to(redis.port()).await;
+    let (server, clock) = (support::redis::server(&way.url()), fixture.clock.clone());
+    let broker = Broker::join(fixture.config.clone(), server, clock, Telemetry::new());
+    let broker = broker.await.unwrap();
+    broker.publish(numbered("before", 0..1)).await.unwrap();
+    way.hold(b":latest:lost");
+    let publishing = tokio::spawn({
+        let broker = broker.clone();
+        async move { broker.publish(numbered("lost", 0..3)).await }
+    });
+    way.is_holding().await;
+    let is_stored = async || {
+        let entries: u64 = redis.ask(&["XLEN", "{pulsehub}:log"]).await;
+        (entries == 2).then_some(())
+    };
+    eventually("the batch in Redis", is_stored).await;
+    way.lead_to(redis.port());
+    let Published { offsets, accepted, .. } = publishing.await.unwrap().unwrap();
+    assert_eq!((offsets, accepted), (vec![2, 3, 4], 3), "nobody but the hub sent it again");
+    way.release();
+    // Whoever does send it again is told so, and what is new beside it is stored.
+    let again = broker.publish(numbered("lost", 0..3)).await.unwrap();
+    assert_eq!((again.offsets, again.accepted), (vec![2, 3, 4], 0));
+    let some = broker.publish(numbered("lost", 2..5)).await.unwrap();
+    assert_eq!((some.offsets, some.accepted), (vec![4, 5, 6], 2));
+    broker.close().await;
 }

@@ -1,13 +1,13 @@
 //! Faults by chance, under load, on nodes that are processes of their own; judged by the checker.
 
-use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::timeout;
 
 use super::load::{Load, more_is_stored, publish, step, subscribe};
 use crate::support::{
     DEADLINE,
-    checker::{Answer, Evidence, Seen, Step},
+    checker::{Answer, Evidence, Seen, Step, offsets},
     dice::Dice,
     eventually, filter,
     process::{Home, Process},
@@ -170,11 +170,7 @@ async fn run(mut dice: Dice, faults: &[Fault], count: u64) -> String {
     let history = timeout(DEADLINE, cluster.load.history(&mut dice, stored)).await;
     let history = history.expect("the history never holds the last event");
     let steps: Vec<_> = history.iter().map(step).collect();
-    let offset = |step: &Step| match step {
-        Step::Event { offset, .. } => *offset,
-        Step::Gap { .. } => 0,
-    };
-    evidence.kept = steps.iter().map(offset).collect::<BTreeSet<_>>();
+    evidence.kept = offsets(&steps);
     let filter = filter(&["load.**"]);
     // What the log holds, as if it were a subscription that was promised nothing.
     evidence.seen.push(Seen { name: "history".into(), filter, after: 0, through: 0, steps });

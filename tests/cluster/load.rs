@@ -1,6 +1,7 @@
 //! Publishers and subscribers that go from node to node, whatever becomes of each.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::{
         Arc,
@@ -80,7 +81,8 @@ impl Load {
         }
     }
 
-    /// The events that are still in the log, up to `last`, as any client may ask for them.
+    /// The events that are still in the log, up to `last`, as any client may ask for them. Nothing may come
+    /// twice in one line of pages, even if a node that is behind then ends it.
     pub(super) async fn history(&self, dice: &mut Dice, last: u64) -> Vec<Value> {
         let mut events: Vec<Value> = Vec::new();
         let mut after = "0".to_owned();
@@ -103,6 +105,10 @@ impl Load {
                 _ => panic!("{status}: {page}"),
             }
             let is_end = page["next"] == page["position"];
+            let offsets: Vec<_> = events.iter().map(|event| event["offset"].as_u64()).collect();
+            assert!(offsets.is_sorted_by(|a, b| a < b), "out of order up to {page}");
+            let ids: BTreeSet<_> = events.iter().map(|event| event["id"].as_str()).collect();
+            assert_eq!(ids.len(), events.len(), "something came twice up to {page}");
             if is_end && status == 200 && offset(&page["position"]) >= last {
                 return events;
             }

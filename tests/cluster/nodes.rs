@@ -1,8 +1,12 @@
 //! What nodes ask each other: how each stands, who subscribes where, and sending clients elsewhere.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+};
 
 use super::{follower, next, node, publish};
 use crate::support::{
@@ -210,6 +214,52 @@ async fn a_node_that_does_not_answer_is_counted_and_named() {
     let silent = json!({"node": name, "answered": false});
     assert_eq!(answer, json!({"nodes": [silent], "missing_nodes": 1}));
     hung.thaw();
+}
+
+/// What Redis is asked while all nodes are asked how they stand, and the answer.
+async fn overheard(redis: &RedisServer, through: &TestHub) -> (String, Value) {
+    let stream = TcpStream::connect(("127.0.0.1", redis.port())).await.unwrap();
+    let mut lines = BufReader::new(stream);
+    lines.write_all(b"MONITOR\r\n").await.unwrap();
+    let answer = get(through, "/api/v1/nodes").await;
+    redis.ask::<()>(&["ECHO", "that was all"]).await;
+    let mut said = String::new();
+    while !said.contains("that was all") {
+        assert!(lines.read_line(&mut said).await.unwrap() > 0, "{said}");
+    }
+    (said, answer)
+}
+
+#[tokio::test]
+async fn a_node_that_died_is_told_and_named_but_not_waited_for() {
+    let redis = RedisServer::start().await;
+    let hub = node(&redis).await;
+    let home = home(&redis);
+    let dies = home.start().await;
+    let name = name_of(&hub, dies.address().port()).await;
+    let waits = |said: &str| {
+        said.lines().any(|line| line.contains("BLPOP") && line.contains("{pulsehub}:reply:"))
+    };
+    let (said, answer) = overheard(&redis, &hub).await;
+    assert!(waits(&said) && answer["missing_nodes"] == 0, "{answer} {said}");
+    let ids: BTreeSet<String> = redis.ask(&["ZRANGE", "{pulsehub}:nodes", "0", "-1"]).await;
+    dies.kill();
+    // As after a few hellos of the other: the list is in their order.
+    let alive = async || {
+        let newest: Vec<String> = redis.ask(&["ZRANGE", "{pulsehub}:nodes", "-1", "-1"]).await;
+        let dead = ids.iter().find(|id| **id != newest[0]).unwrap().clone();
+        let hello: f64 = redis.ask(&["ZSCORE", "{pulsehub}:nodes", &newest[0]]).await;
+        let last: f64 = redis.ask(&["ZSCORE", "{pulsehub}:nodes", &dead]).await;
+        (hello - last > 1000.0).then_some(dead)
+    };
+    let dead = eventually("a hello of the other", alive).await;
+    redis.ask::<()>(&["ZINCRBY", "{pulsehub}:nodes", "-5000", &dead]).await;
+    let (said, answer) = overheard(&redis, &hub).await;
+    let silent = json!({"node": name, "answered": false});
+    assert!(answer["missing_nodes"] == 1, "{answer}");
+    assert!(answer["nodes"].as_array().unwrap().contains(&silent), "{answer}");
+    assert!(said.contains(&format!("{{pulsehub}}:ask:{dead}")) && !waits(&said), "{said}");
+    assert_eq!(get(&hub, "/api/v1/connections").await["missing_nodes"], 1);
 }
 
 #[tokio::test]

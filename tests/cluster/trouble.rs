@@ -135,3 +135,44 @@ async fn without_a_configured_secret_all_nodes_make_one_together() {
     let secret: String = redis.ask(&["HGET", "{pulsehub}:store", "secret"]).await;
     assert!(secret.len() >= 32 && !log.contains(&secret), "{log}");
 }
+
+#[tokio::test]
+async fn the_largest_batch_is_stored_whole_or_refused_with_all_its_ids_and_a_larger_one_not_at_all()
+{
+    const MOST: usize = 10_000;
+    let redis = RedisServer::start().await;
+    let url = redis.url();
+    let patient = TestHub::with(&[("redis", &*url), ("cluster.timeout", "20s")]).await;
+    let hasty = node(&redis).await;
+    let ids: Vec<String> = (0..=MOST).map(|n| format!("e{n}")).collect();
+    let send = async |hub: &TestHub, ids: &[String]| {
+        // As many arguments for each as there can be.
+        let event =
+            |id: &String| json!({"topic": format!("t.{id}"), "id": id, "key": id, "data": 1});
+        let events: Vec<Value> = ids.iter().map(event).collect();
+        let request = hub.http().post(hub.url("/api/v1/publish"));
+        let request = request.bearer_auth(hub.token("p", &["**"])).json(&events);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    let topics = async || -> u64 {
+        let all: Vec<String> = redis.ask(&["HKEYS", "{pulsehub}:topics"]).await;
+        all.iter().filter(|topic| topic.starts_with("t.")).count() as u64
+    };
+    let (status, problem) = send(&patient, &ids).await;
+    assert_eq!((status, &problem["code"]), (413, &json!("batch_too_large")), "{problem}");
+    assert_eq!(topics().await, 0);
+    redis.freeze();
+    let (status, problem) = send(&hasty, &ids[..MOST]).await;
+    assert_eq!((status, &problem["code"]), (503, &json!("outcome_unknown")));
+    assert_eq!(problem["ids"], json!(ids[..MOST]));
+    redis.thaw();
+    let (status, answer) = send(&patient, &ids[..MOST]).await;
+    assert_eq!(status, 200, "{answer}");
+    let number = |name: &str| answer[name].as_u64().unwrap();
+    assert_eq!(number("accepted") + number("duplicates"), MOST as u64);
+    let offsets = answer["offsets"].as_array().unwrap().iter();
+    let offsets: Vec<u64> = offsets.map(|offset| offset.as_u64().unwrap()).collect();
+    let whole = (offsets[0]..).take(MOST).collect::<Vec<_>>();
+    assert!(offsets == whole && topics().await == MOST as u64, "{} offsets", offsets.len());
+}

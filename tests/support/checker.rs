@@ -14,6 +14,8 @@ pub(crate) struct Evidence {
     pub(crate) seen: Vec<Seen>,
     /// The offsets that the log still holds at the end.
     pub(crate) kept: BTreeSet<Offset>,
+    /// Whether retention took some of the others; if not, they were lost.
+    pub(crate) has_retention: bool,
 }
 
 /// An event that was sent, and what the publisher learned; an event sent twice stands here twice.
@@ -51,6 +53,15 @@ pub(crate) enum Step {
     Gap { from: Offset, to: Offset, reason: String },
 }
 
+/// The offsets of all events among these.
+pub(crate) fn offsets(steps: &[Step]) -> BTreeSet<Offset> {
+    let offset = |step: &Step| match step {
+        Step::Event { offset, .. } => Some(*offset),
+        Step::Gap { .. } => None,
+    };
+    steps.iter().filter_map(offset).collect()
+}
+
 /// A broken promise. `by` names the subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -69,6 +80,12 @@ pub(crate) enum Fault {
     Repeated {
         by: String,
         offset: Offset,
+    },
+    /// It was lost after it had been seen, and no gap said so afterwards.
+    Untold {
+        by: String,
+        offset: Offset,
+        id: String,
     },
     /// It came to a subscription that it does not match.
     Unasked {
@@ -172,6 +189,16 @@ impl Evidence {
                 }
             }
         }
+        let told = seen.steps.iter().rposition(|step| matches!(step, Step::Gap { .. }));
+        for step in seen.steps.iter().skip(told.unwrap_or(0)) {
+            if let Step::Event { offset, id } = step
+                && !self.has_retention
+                && !self.kept.contains(offset)
+            {
+                let (offset, id) = (*offset, id.clone());
+                faults.push(Fault::Untold { by: by(), offset, id });
+            }
+        }
         for (offset, id) in known.events(seen.after + 1, seen.through) {
             if known.matches(id, &seen.filter)
                 && !got.contains(&offset)
@@ -247,6 +274,7 @@ mod tests {
             sent: (1..=6).map(sent).collect(),
             seen: vec![seen("all", 0, &[1, 2, 3, 4, 5, 6]), seen("late", 2, &[3, 5])],
             kept: (1..=6).collect(),
+            has_retention: false,
         }
     }
 
@@ -278,7 +306,7 @@ mod tests {
         evidence.seen[1].steps.remove(0);
         let lost = Fault::Lost { by: late(), offset: 3, id: "e3".into() };
         assert_eq!(evidence.judge(), [lost]);
-        evidence.kept.remove(&3);
+        (evidence.has_retention, _) = (true, evidence.kept.remove(&3));
         evidence.seen[1].steps.insert(0, gap(3, 4));
         assert_eq!(evidence.judge(), []);
     }
@@ -337,7 +365,7 @@ mod tests {
     #[test]
     fn a_needless_gap_is_found() {
         let mut evidence = good();
-        evidence.kept.remove(&4); // lost, but not to this one
+        (evidence.has_retention, _) = (true, evidence.kept.remove(&4)); // gone, but not to this one
         evidence.seen[1].steps.insert(1, gap(4, 4));
         let reason = "retention".to_owned();
         let needless = Fault::NeedlessGap { by: late(), from: 4, to: 4, reason };
@@ -345,12 +373,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_again_after_it_was_lost_is_not_doubled() {
+    fn what_is_stored_again_after_it_was_lost_is_not_doubled_if_its_readers_were_told() {
         let mut evidence = good();
         let again = Sent { answer: Answer::Stored(9), ..evidence.sent[0].clone() };
         evidence.sent.push(again);
         evidence.kept.remove(&1);
         evidence.kept.insert(9);
+        let untold = Fault::Untold { by: "all".into(), offset: 1, id: "e1".into() };
+        assert_eq!(evidence.judge(), [untold]);
+        evidence.seen[0].steps.push(Step::Gap { from: 1, to: 8, reason: "epoch".into() });
+        evidence.seen[0].steps.push(Step::Event { offset: 9, id: "e1".into() });
         assert_eq!(evidence.judge(), []);
     }
 

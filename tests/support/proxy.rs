@@ -1,10 +1,10 @@
-//! A way to Redis that can be cut, and led elsewhere.
+//! A way to Redis that can be cut, led elsewhere, and on which one answer can be held back.
 
 use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU16, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU16, Ordering},
     },
 };
 
@@ -13,7 +13,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinHandle,
+    time::timeout,
 };
+
+use super::DEADLINE;
 
 /// Passes on what comes in to a port of this machine; ends when dropped.
 pub(crate) struct Proxy {
@@ -28,8 +31,19 @@ struct Way {
     left: AtomicI64,
     /// Changes when every connection is to break.
     lives: watch::Sender<u64>,
+    gate: watch::Sender<Gate>,
     /// What is said instead of what, in as many bytes.
     disguise: Option<(&'static [u8], &'static [u8])>,
+}
+
+/// What becomes of answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    Open,
+    /// It shuts behind the first question that contains this.
+    WaitsFor(&'static [u8]),
+    /// Whoever asked that gets no answer yet; everybody else does.
+    Shut,
 }
 
 impl Proxy {
@@ -50,6 +64,7 @@ impl Proxy {
             target: AtomicU16::new(port),
             left: AtomicI64::new(-1),
             lives: watch::Sender::new(0),
+            gate: watch::Sender::new(Gate::Open),
             disguise,
         });
         let shared = way.clone();
@@ -68,6 +83,23 @@ impl Proxy {
     /// Breaks the connection that carries the byte after so many, in the middle of whatever it says.
     pub(crate) fn cut_after(&self, bytes: i64) {
         self.way.left.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Holds back all answers of the connection on which next is asked what contains `question`.
+    pub(crate) fn hold(&self, question: &'static [u8]) {
+        self.way.gate.send_replace(Gate::WaitsFor(question));
+    }
+
+    /// Waits until that was asked.
+    pub(crate) async fn is_holding(&self) {
+        let mut gate = self.way.gate.subscribe();
+        let shut = gate.wait_for(|gate| *gate == Gate::Shut);
+        timeout(DEADLINE, shut).await.expect("nobody asked").unwrap();
+    }
+
+    /// Lets what was held back go on.
+    pub(crate) fn release(&self) {
+        self.way.gate.send_replace(Gate::Open);
     }
 
     /// Leads elsewhere; who is connected has to come again.
@@ -95,11 +127,18 @@ async fn pass(near: TcpStream, way: Arc<Way>) {
     }
     let (near_in, near_out) = near.into_split();
     let (far_in, far_out) = far.into_split();
+    let is_held = AtomicBool::new(false);
     tokio::select! {
-        () = copy(near_in, far_out, &way) => {}
-        () = copy(far_in, near_out, &way) => {}
+        () = copy(near_in, far_out, &way, Side::Questions, &is_held) => {}
+        () = copy(far_in, near_out, &way, Side::Answers, &is_held) => {}
         _ = lives.changed() => {}
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Questions,
+    Answers,
 }
 
 /// Copies until either side ends or the bytes are used up.
@@ -107,10 +146,33 @@ async fn copy(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
     way: &Way,
+    side: Side,
+    is_held: &AtomicBool,
 ) {
     let mut buffer = vec![0; 16 << 10];
     loop {
         let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
+        match side {
+            Side::Questions => {
+                way.gate.send_if_modified(|gate| {
+                    let shuts =
+                        matches!(*gate, Gate::WaitsFor(what) if contains(&buffer[..count], what));
+                    if shuts {
+                        is_held.store(true, Ordering::SeqCst);
+                        *gate = Gate::Shut;
+                    }
+                    shuts
+                });
+            }
+            Side::Answers if is_held.load(Ordering::SeqCst) => {
+                let mut gate = way.gate.subscribe();
+                if gate.wait_for(|gate| *gate != Gate::Shut).await.is_err() {
+                    return;
+                }
+                is_held.store(false, Ordering::SeqCst);
+            }
+            Side::Answers => {}
+        }
         if let Some((what, instead)) = way.disguise {
             let found = buffer[..count].windows(what.len()).position(|window| window == what);
             if let Some(at) = found {
@@ -127,4 +189,8 @@ async fn copy(
             return;
         }
     }
+}
+
+fn contains(bytes: &[u8], what: &[u8]) -> bool {
+    bytes.windows(what.len()).any(|window| window == what)
 }

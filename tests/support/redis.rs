@@ -1,6 +1,7 @@
 //! A Redis of the test's own, which can be frozen, killed and started again on its folder.
 
 use std::{
+    ffi::OsString,
     net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
@@ -14,6 +15,11 @@ use pulsehub::{
 use tempfile::TempDir;
 
 use super::eventually;
+
+/// The server program; `REDIS_SERVER` names another, such as a Valkey's.
+pub(super) fn program() -> OsString {
+    std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
+}
 
 /// A running Redis; killed when dropped.
 pub(crate) struct RedisServer {
@@ -73,12 +79,12 @@ impl RedisServer {
     }
 
     fn launch(&mut self, port: u16) {
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(program());
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
         command.args(["--logfile", "redis.log"]);
         command.arg("--dir").arg(self.folder.path()).args(&self.arguments);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        self.child = Some(child.expect("redis-server is installed (tools/setup)"));
+        self.child = Some(child.expect("a Redis is installed (tools/setup, or REDIS_SERVER)"));
     }
 
     /// What it wrote about itself since it began on its folder.

@@ -7,7 +7,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{eventually, redis::RedisServer};
+use super::{
+    eventually,
+    redis::{RedisServer, program},
+};
 
 /// What the sentinel calls the master.
 pub(crate) const MASTER: &str = "hub";
@@ -34,11 +37,11 @@ impl Sentinel {
             master.port()
         );
         std::fs::write(&settings, text).unwrap();
-        // What Debian calls redis-sentinel is the same program.
-        let mut command = Command::new("redis-server");
+        // What Debian calls redis-sentinel or valkey-sentinel is the same program.
+        let mut command = Command::new(program());
         command.arg(&settings).arg("--sentinel").arg("--dir").arg(folder.path());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        let child = child.expect("redis-server is installed (tools/setup)");
+        let child = child.expect("a Redis is installed (tools/setup, or REDIS_SERVER)");
         let sentinel = Self { port, child, _folder: folder };
         let url = format!("redis://127.0.0.1:{port}");
         eventually("a sentinel that knows the replica", || async {

@@ -30,8 +30,6 @@ pub(super) struct Group {
 
 struct Item {
     hash: IdHash,
-    /// Whether nobody else can have sent its id.
-    is_ours: bool,
     offset: Option<Offset>,
     /// Whether it was new.
     is_fresh: bool,
@@ -57,12 +55,7 @@ pub(super) enum Said {
 impl Group {
     pub(super) fn new(batches: Vec<Batch>) -> Self {
         let events = batches.iter().flat_map(|batch| &batch.events);
-        let items = events.map(|event| Item {
-            hash: hash(event),
-            is_ours: event.id_is_ours,
-            offset: None,
-            is_fresh: false,
-        });
+        let items = events.map(|event| Item { hash: hash(event), offset: None, is_fresh: false });
         Self { items: items.collect(), batches, last: 0 }
     }
 
@@ -73,11 +66,12 @@ impl Group {
         open.filter(|(_, item)| seen.insert(item.hash)).map(|(number, _)| number).collect()
     }
 
-    /// The call that stores the events numbered `open`.
+    /// The call that stores the events numbered `open`; `name` is the same for what is one call sent again.
     pub(super) fn call<'a>(
         &self,
         shared: &'a Shared,
         open: &[usize],
+        name: &str,
         compressor: &mut Compressor,
     ) -> std::io::Result<ScriptInvocation<'a>> {
         let events: Vec<&Event> = self.batches.iter().flat_map(|batch| &batch.events).collect();
@@ -98,7 +92,7 @@ impl Group {
         call.arg(config.max_topics).arg(config.latest_keys);
         let fence = self.batches.iter().find_map(|batch| batch.fence.as_ref());
         call.arg(fence.map_or(String::new(), |fence| shared.keys.of(&fence.key())));
-        call.arg(fence.map_or(0, Fence::token));
+        call.arg(fence.map_or(0, Fence::token)).arg(name);
         call.arg(pack(&block, compressor)?).arg(open.len());
         for item in open.iter().filter_map(|number| self.items.get(*number)) {
             call.arg(&item.hash[..]);
@@ -125,8 +119,7 @@ impl Group {
         for (index, offset) in duplicates {
             let number = index.checked_sub(1).and_then(|index| open.get(index));
             if let Some(item) = number.and_then(|number| self.items.get_mut(*number)) {
-                // One that we made is known from a call whose answer did not come.
-                (item.offset, item.is_fresh) = (Some(*offset), item.is_ours);
+                item.offset = Some(*offset);
             }
         }
         self.spread();

@@ -56,10 +56,20 @@ impl Lineage {
         self.0.last().map_or(Epoch::new(0), |line| line.epoch)
     }
 
-    /// The epoch in which an offset was given out.
+    /// The epoch in which an offset was given out, or that began there.
     pub(super) fn epoch_of(&self, offset: Offset) -> Epoch {
-        let line = self.0.iter().rev().find(|line| line.base < offset).or(self.0.first());
+        let line = self.0.iter().rev().find(|line| line.base <= offset).or(self.0.first());
         line.map_or(Epoch::new(0), |line| line.epoch)
+    }
+
+    /// Whether `epoch` may have given out `offset`.
+    pub(super) fn holds(&self, epoch: Epoch, offset: Offset) -> bool {
+        !self.remembers(offset) || self.epoch_of(offset) == epoch
+    }
+
+    /// Whether it is known which epoch `offset` is of: those before the first were cut off, not lost.
+    pub(super) fn remembers(&self, offset: Offset) -> bool {
+        self.0.first().is_some_and(|first| first.base <= offset)
     }
 
     /// Where one who is at `head` in `epoch` goes on, if the epoch has ended there or before.
@@ -98,13 +108,16 @@ impl Lineage {
 
     /// Where a reader with a position of any epoch goes on: an offset, or behind a loss.
     pub(super) fn resume(&self, position: Position) -> Option<Result<Offset, Position>> {
-        let at = self.index(position.epoch)?;
-        match self.0.get(at + 1) {
-            Some(next) if position.offset > next.shared => {
-                Some(Err(Position { epoch: next.epoch, offset: next.base }))
-            }
-            _ => Some(Ok(position.offset)),
-        }
+        let (at, offset) = (self.index(position.epoch)?, position.offset);
+        // Its own epoch never had what lies between an earlier one's end and its own beginning: such a
+        // position was told by a node that heard of the epoch while it looked at what that had lost.
+        let mut until_its_own = self.0.iter().take(at + 1);
+        let lost = until_its_own.find(|line| line.shared < offset && offset < line.base);
+        let next = self.0.get(at + 1).filter(|next| offset > next.shared);
+        Some(match lost.or(next) {
+            Some(line) => Err(Position { epoch: line.epoch, offset: line.base }),
+            None => Ok(offset),
+        })
     }
 
     /// Whether nothing lies between `at` and `before`, the offset before an entry's first.
@@ -147,7 +160,8 @@ mod tests {
     #[test]
     fn a_restart_that_lost_nothing_is_crossed_without_a_word() {
         let log = lineage("a 0 0 0;b 50 1000 0");
-        assert_eq!((log.newest(), log.epoch_of(50), log.epoch_of(1001)), (B, A, B));
+        assert_eq!((log.newest(), log.epoch_of(50)), (B, A));
+        assert_eq!((log.epoch_of(1000), log.epoch_of(1001)), (B, B));
         assert_eq!(log.crossing(A, 49), None);
         assert_eq!(log.crossing(A, 50), Some(Crossing { to: at(B, 1000), is_lossy: false }));
         assert_eq!(log.crossing(B, 1000), None);
@@ -175,6 +189,24 @@ mod tests {
         );
         assert_eq!(log.loss_above(70), loss(51));
         assert_eq!((log.loss_above(1000), log.loss_above(1010)), (None, None));
+    }
+
+    #[test]
+    fn a_position_put_together_from_two_epochs_is_lost_with_the_first() {
+        let log = lineage("a 0 0 0;b 50 1000 51;c 1010 2000 0");
+        for epoch in [B, C] {
+            assert_eq!(log.resume(at(epoch, 50)), Some(Ok(50)));
+            assert_eq!(log.resume(at(epoch, 51)), Some(Err(at(B, 1000))));
+            assert_eq!(log.resume(at(epoch, 1000)), Some(Ok(1000)));
+        }
+        assert_eq!(log.resume(at(C, 1999)), Some(Err(at(C, 2000))));
+    }
+
+    #[test]
+    fn what_epochs_gave_out_that_were_cut_off_is_still_theirs() {
+        let log = lineage("b 50 1000 0;c 1010 2000 0");
+        assert!(log.holds(A, 50) && log.holds(B, 1001) && log.holds(C, 2001));
+        assert!(!log.holds(A, 1001) && !log.holds(C, 1001) && !log.holds(A, 2001));
     }
 
     #[test]

@@ -37,6 +37,10 @@ pub async fn export<E>(
         for raw in raw {
             let entry = Entry::read(raw).map_err(|failure| log.refuse(&failure))?;
             at = entry.block.last();
+            if !log.lineage.holds(entry.epoch, at) {
+                let begun = "the log went on in a new epoch meanwhile, and some of this may be lost: do it again";
+                return Err(log.refuse(&Failure::Refused(begun.to_owned())));
+            }
             if let Some(block) = reader::kept(&entry.block, &topics)
                 && let Err(stop) = each(&block)
             {
@@ -71,11 +75,14 @@ async fn examine(log: &Log) -> Result<Report, Failure> {
                 Err(failure) => report.faults.push(failure.to_string()),
                 Ok(entry) => {
                     report.events += entry.block.len() as u64;
-                    if before.is_some_and(|before| !log.lineage.joins(before, entry.before)) {
+                    let is_hole = |before| {
+                        log.lineage.remembers(before) && !log.lineage.joins(before, entry.before)
+                    };
+                    if before.is_some_and(is_hole) {
                         let fault = "does not begin where the one before ends";
                         report.faults.push(format!("the entry {id} of the log {fault}"));
                     }
-                    if log.lineage.epoch_of(at) != entry.epoch {
+                    if !log.lineage.holds(entry.epoch, at) {
                         report.faults.push(format!("the entry {id} is of another epoch"));
                     }
                 }

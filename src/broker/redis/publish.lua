@@ -3,10 +3,10 @@
 -- KEYS[4…] the newest values of each topic, in the order of the topics below.
 -- ARGV[2] the epoch the caller follows, ARGV[3] the beginning of the keys with the ids, ARGV[4] the
 -- dedupe window in milliseconds, ARGV[5] the most ids, ARGV[6] the most topics, ARGV[7] the most keys
--- of a topic, ARGV[8] a lease's key or '', ARGV[9] its token, ARGV[10] the block, ARGV[11] the number
--- of events, then the hash of each one's id; the number of topics, and for each: its name, 1 if it is
--- the hub's own, events, bytes, the last one's index, the number of newest values, for each its key
--- and record, and the number of removals, for each its key.
+-- of a topic, ARGV[8] a lease's key or '', ARGV[9] its token, ARGV[10] the call's name, ARGV[11] the
+-- block, ARGV[12] the number of events, then the hash of each one's id; the number of topics, and for
+-- each: its name, 1 if it is the hub's own, events, bytes, the last one's index, the number of newest
+-- values, for each its key and record, and the number of removals, for each its key.
 --
 -- Most of the time goes into Lua's texts: each is hashed byte by byte when it is made, and freed. So
 -- what there is many of goes on as it came, from ARGV, and no number is formatted for each event.
@@ -26,8 +26,8 @@ local function in_pieces(list, from, to, call)
   end
 end
 
-local window, most_ids, count = number(ARGV[4]), number(ARGV[5]), number(ARGV[11])
-local first_id, last_id = 12, 11 + count
+local window, most_ids, count = number(ARGV[4]), number(ARGV[5]), number(ARGV[12])
+local first_id, last_id = 13, 12 + count
 
 -- An id's value: an offset, when it was received, and a byte that is added to the offset.
 local stored_generation = redis.call('HMGET', meta, 'generation', 'generation_from')
@@ -52,6 +52,18 @@ end
 if #originals > 0 then
   -- A write of this caller, for it to wait until the replicas have that and all before.
   redis.call('HSET', meta, 'received', text(received))
+  -- All of them, under this call's name: it ran before, and its answer was lost.
+  if #originals == 2 * count then
+    local last = number(originals[#originals])
+    local id = text(last) .. '-0'
+    local entry = redis.call('XRANGE', log, id, id)[1]
+    local fields = entry and entry[2] or {}
+    for at = 1, #fields, 2 do
+      if fields[at] == 'c' and fields[at + 1] == ARGV[10] then
+        return { 'ok', text(last - count + 1), {} }
+      end
+    end
+  end
   return { 'duplicates', originals }
 end
 
@@ -92,9 +104,9 @@ end
 -- From here on everything is written. The first write fails alone if Redis takes none.
 local before, at = head, text(received)
 redis.call('XADD', log, text(before + count) .. '-0', 'e', epoch, 'p', text(before), 'r', at, 'b',
-  ARGV[10])
+  ARGV[11], 'c', ARGV[10])
 head = before + count
-bytes = bytes + #ARGV[10]
+bytes = bytes + #ARGV[11]
 local ids_key = ARGV[3] .. text(generation)
 local is_old = received - generation_from >= window
 if is_old or redis.call('HLEN', ids_key) + count > most_ids / 2 then

@@ -102,7 +102,7 @@ impl Shared {
                     at = until;
                     break;
                 }
-                if self.log.lock().lineage.epoch_of(entry.block.last()) != entry.epoch {
+                if !self.log.lock().lineage.holds(entry.epoch, entry.block.last()) {
                     return Err(ReadError("Redis holds another history of the log".to_owned()));
                 }
                 at = entry.block.last();

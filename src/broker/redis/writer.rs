@@ -1,7 +1,8 @@
 //! The writer: what is queued goes to Redis in groups, one script at a time.
 //!
 //! A script whose answer does not come may have run, or may run yet. So the same ids are sent again
-//! until the publisher must be answered: Redis knows them if they are stored.
+//! until the publisher must be answered: Redis knows them if they are stored, and by the call's name
+//! whether that same call did it.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -74,6 +75,8 @@ struct Writer {
     shared: Arc<Shared>,
     link: Link,
     compressor: Compressor,
+    /// Groups so far, which names their calls.
+    groups: u64,
     /// Whether the last group failed; said once, and once when it is over.
     failing: bool,
 }
@@ -81,7 +84,7 @@ struct Writer {
 impl Writer {
     fn new(shared: Arc<Shared>) -> std::io::Result<Self> {
         let link = Link::new(shared.server.clone());
-        Ok(Self { shared, link, compressor: Compressor::new()?, failing: false })
+        Ok(Self { shared, link, compressor: Compressor::new()?, groups: 0, failing: false })
     }
 
     async fn store(&mut self, batches: Vec<Batch>) {
@@ -122,6 +125,8 @@ impl Writer {
         group: &mut Group,
         deadline: Instant,
     ) -> Result<(), PublishError> {
+        self.groups += 1;
+        let name = format!("{}-{}", self.shared.node, self.groups);
         let mut maybe_stored = false;
         let mut failures = 0;
         loop {
@@ -129,7 +134,7 @@ impl Writer {
             if open.is_empty() {
                 return Ok(());
             }
-            let failure = match self.ask(group, &open, deadline).await {
+            let failure = match self.ask(group, &open, &name, deadline).await {
                 Ok(Said::Stored { first, full }) => {
                     group.stored(&open, first);
                     self.shared.given.fetch_max(group.last, Ordering::AcqRel);
@@ -174,10 +179,11 @@ impl Writer {
         &mut self,
         group: &Group,
         open: &[usize],
+        name: &str,
         deadline: Instant,
     ) -> Result<Said, Failure> {
         let refused = |error: std::io::Error| Failure::Refused(error.to_string());
-        let call = group.call(&self.shared, open, &mut self.compressor).map_err(refused)?;
+        let call = group.call(&self.shared, open, name, &mut self.compressor).map_err(refused)?;
         let asked = self.link.script::<Vec<Value>>(&call);
         match timeout_at(deadline.into(), asked).await {
             Ok(answer) => {

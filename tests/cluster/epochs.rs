@@ -1,0 +1,199 @@
+//! One node in the old epoch while another is in the new one: nobody is led across a loss unawares.
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use pulsehub::{
+    broker::{Broker, Resumption},
+    bytesize::ByteSize,
+    hub::{self, Bell, Form, Hub, Start, Subscription},
+    position::Position,
+    protocol::Mode,
+    redis::{Config, Server},
+    telemetry::Telemetry,
+    time::{Clock, Span},
+};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use super::{follower, journal, next, node};
+use crate::support::{
+    event, eventually, filter,
+    hub::{TestHub, offset},
+    proxy::Proxy,
+    redis::RedisServer,
+};
+
+const IDS: [&str; 3] = ["one", "two", "three"];
+
+/// Stores one, alone and too large to be kept in memory with others; false if it is refused.
+async fn is_stored(hub: &TestHub, id: &str) -> bool {
+    let event = json!({"topic": "t.a", "id": id, "data": "x".repeat(900)});
+    let request = hub.http().post(hub.url("/api/v1/publish"));
+    let answer = request.bearer_auth(hub.token("p", &["**"])).json(&event).send().await.unwrap();
+    answer.status() == 200
+}
+
+async fn history(hub: &TestHub, after: &str) -> (StatusCode, Value) {
+    let url = hub.url(&format!("/api/v1/history?topics=t.*&after={after}"));
+    let answer = hub.http().get(url).bearer_auth(hub.token("r", &["**"])).send().await.unwrap();
+    (answer.status(), answer.json().await.unwrap())
+}
+
+fn ids(page: &Value) -> Vec<String> {
+    let events = page["events"].as_array().unwrap().iter();
+    events.map(|event| event["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_page_read_while_redis_lost_it_leads_nobody_across_the_loss() {
+    let redis = RedisServer::start().await;
+    let way = Proxy::to(redis.port()).await;
+    let url = way.url();
+    // Patient, for an answer is held back; and what is asked for is not in memory.
+    let flags = [("redis", &*url), ("cluster.timeout", "20s"), ("journal.recent_bytes", "1 KiB")];
+    let (late, other) = (TestHub::with(&flags).await, node(&redis).await);
+    let mut client = follower(&late).await;
+    for id in IDS {
+        assert!(is_stored(&late, id).await);
+    }
+    let (mut lost, mut count) = (Value::Null, 0);
+    while count < IDS.len() {
+        let frame = next(&mut client, &["events", "gap"]).await;
+        count += ids(&frame).len();
+        lost = frame["position"].clone();
+    }
+    way.hold(b"(0-0");
+    let asked = history(&late, "0");
+    let happens = async {
+        way.is_holding().await;
+        redis.ask::<()>(&["FLUSHALL"]).await;
+        // Whoever published them does so again.
+        for id in IDS {
+            eventually("a publish", async || is_stored(&other, id).await.then_some(())).await;
+        }
+        // The node whose page is under way has heard of all that.
+        let gap = next(&mut client, &["events", "gap"]).await;
+        assert_eq!(gap["reason"], "epoch", "{gap}");
+        let again = next(&mut client, &["events", "gap"]).await;
+        assert!(offset(&again["position"]) > offset(&lost), "{again}");
+        way.release();
+        again["position"].clone()
+    };
+    let ((status, mut page), new) = tokio::join!(asked, happens);
+    assert_eq!(status, 200, "{page}");
+    // As any client reads on, on any node.
+    let mut seen = ids(&page);
+    let mut is_end = false;
+    while !is_end {
+        let (status, more) = history(&other, page["next"].as_str().unwrap()).await;
+        if status == 410 {
+            seen.clear();
+            (_, page) = history(&other, "0").await;
+        } else {
+            page = more;
+        }
+        seen.extend(ids(&page));
+        is_end = page["next"] == page["position"];
+    }
+    assert_eq!(seen, IDS, "each once");
+    // Not even a position that was put together from both epochs leads across.
+    let (epoch, _) = new.as_str().unwrap().split_once(':').unwrap();
+    for position in [lost.as_str().unwrap(), &format!("{epoch}:{}", offset(&lost))] {
+        let (status, page) = history(&other, position).await;
+        assert_eq!((status.as_u16(), &page["code"]), (410, &json!("epoch_changed")), "{position}");
+    }
+}
+
+/// A node whose way to Redis can be held, and one with its own.
+async fn two(redis: &RedisServer, way: &Proxy) -> (Broker, Broker) {
+    let config = Config { prefix: "pulsehub".into(), timeout: Span::seconds(20), replicas: 0 };
+    let held = Server::new(&way.url().into(), config).unwrap();
+    let join = async |server| {
+        Broker::join(journal(), server, Clock::system(), Telemetry::new()).await.unwrap()
+    };
+    (join(held).await, join(redis.server()).await)
+}
+
+async fn publish(broker: &Broker, id: &str) -> Position {
+    broker.publish(vec![event("t.a", "s", id, None, "1")]).await.unwrap().position
+}
+
+/// The next thing stored begins an epoch, as after a restart that lost nothing.
+async fn change_identity(redis: &RedisServer, name: &str) {
+    redis.ask::<()>(&["HSET", "{pulsehub}:meta", "identity", name]).await;
+}
+
+#[tokio::test]
+async fn who_resumes_from_an_epoch_that_the_node_then_hears_of_is_told_a_position_of_it() {
+    let redis = RedisServer::start().await;
+    let way = Proxy::to(redis.port()).await;
+    let (late, other) = two(&redis, &way).await;
+    publish(&other, "one").await;
+    eventually("the first", async || (late.head().offset == 1).then_some(())).await;
+    way.hold(b"XREAD");
+    way.is_holding().await;
+    change_identity(&redis, "restarted").await;
+    let position = publish(&other, "two").await;
+    assert_ne!(position.epoch, late.epoch(), "then this test shows nothing");
+    let config = hub::Config {
+        tail_bytes: ByteSize(1 << 20),
+        chunk_bytes: ByteSize(1 << 20),
+        latest_keys: 10,
+        latest_bytes: ByteSize(1 << 20),
+        max_hz: 10.0,
+    };
+    let hub = Hub::new(late.clone(), config, Telemetry::new());
+    let subscription = Subscription {
+        form: Form::Events,
+        filter: filter(&["t.*"]),
+        mode: Mode::All,
+        max_hz: None,
+        start: Start::Resume(position),
+    };
+    let mut subscribing = pin!(hub.subscribe(subscription, Arc::new(Bell::default())));
+    let first = subscribing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(first, Poll::Pending), "it asks Redis what epoch that is");
+    way.release();
+    let (_cursor, start) = subscribing.await.unwrap();
+    assert_eq!(
+        (start.position, start.head.epoch, start.recovered),
+        (position, position.epoch, true)
+    );
+    assert_eq!(other.resume(start.position).await.unwrap(), Resumption::From(position.offset));
+}
+
+#[tokio::test]
+async fn history_is_read_across_more_epochs_than_are_remembered() {
+    let redis = RedisServer::start().await;
+    let join = async || {
+        let mut config = journal();
+        config.recent_bytes = ByteSize(1);
+        Broker::join(config, redis.server(), Clock::system(), Telemetry::new()).await.unwrap()
+    };
+    let broker = join().await;
+    publish(&broker, "one").await;
+    broker.close().await;
+    for restart in 0..70 {
+        change_identity(&redis, &format!("restarted {restart}")).await;
+        let broker = join().await;
+        if restart % 20 == 0 {
+            publish(&broker, &format!("after {restart}")).await;
+        }
+        broker.close().await;
+    }
+    let broker = join().await;
+    let (mut at, until, mut found) = (0, broker.head().offset, 0);
+    while at < until {
+        let chunk = broker.read(at, until, &filter(&["t.*"]), 1 << 20).await.unwrap();
+        found += chunk.blocks.iter().map(|block| block.len()).sum::<usize>();
+        at = chunk.reached;
+    }
+    assert_eq!(found, 5);
+    let report = pulsehub::broker::redis::check(redis.server()).await.unwrap();
+    assert_eq!(report.faults, Vec::<String>::new());
+    broker.close().await;
+}
