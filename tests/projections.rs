@@ -317,13 +317,16 @@ async fn every_op_is_what_it_says_and_a_window_slides_by_itself() {
 async fn whoever_has_published_finds_it_in_the_lists_too() {
     let shape = "shape = [{ newest = \"a.**\" }, { list = \"a.**\", limit = 3 }]";
     let file = format!("[[projection]]\ntopic = \"all.a\"\npath = \"/a\"\n{shape}\n");
-    let hub = TestHub::with_file(&file).await;
-    becomes(&hub, "/a", |_| true).await;
-    for n in 1..=50 {
-        // What nobody shows must not be waited for.
-        hub.publish(json!([{"topic": "a.a", "data": n}, {"topic": "b.b", "data": n}])).await;
-        let all = get(&hub, "/a", &["**"]).await.1;
-        assert_eq!((&all[0], &all[1][0]), (&json!(n), &json!(n)));
+    let redis = RedisServer::start().await;
+    for settings in [file.clone(), format!("redis = \"{}\"\n{file}", redis.url())] {
+        let hub = TestHub::with_file(&settings).await;
+        becomes(&hub, "/a", |_| true).await;
+        for n in 1..=50 {
+            // What nobody shows must not be waited for.
+            hub.publish(json!([{"topic": "a.a", "data": n}, {"topic": "b.b", "data": n}])).await;
+            let all = get(&hub, "/a", &["**"]).await.1;
+            assert_eq!((&all[0], &all[1][0]), (&json!(n), &json!(n)), "{settings}");
+        }
     }
 }
 
