@@ -7,6 +7,7 @@ mod layers;
 mod reference;
 
 use std::{
+    collections::HashSet,
     ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -31,6 +32,7 @@ use crate::{
     series::{self, derive},
     session, sources,
     time::Span,
+    topic::{OwnTopics, Topic},
 };
 
 /// The commented file with every key and its default.
@@ -174,7 +176,9 @@ impl Config {
         if let Some((key, message)) = config.nonsense() {
             return Err(refuse(key, message));
         }
-        config.plan().map_err(|Fault { key, message }| refuse(&key, message))?;
+        let plan = config.plan();
+        plan.and_then(|plan| config.own_topics(&plan))
+            .map_err(|Fault { key, message }| refuse(&key, message))?;
         Ok(config)
     }
 
@@ -198,6 +202,23 @@ impl Config {
             return Err(Fault { key, message });
         }
         Plan::new(&self.projections, &self.derive, &self.projection)
+    }
+
+    /// Where the hub alone publishes, because the settings have it publish there.
+    pub fn own_topics(&self, plan: &Plan) -> Result<OwnTopics, Fault> {
+        let projected = plan.projections().iter().map(|projection| projection.topic.clone());
+        let mut own: HashSet<Topic> = projected.collect();
+        for (index, source) in self.sources.iter().enumerate() {
+            let fault = |message| Fault { key: format!("source[{index}].topic"), message };
+            for topic in source.topics().map_err(|error| fault(error.to_string()))? {
+                if own.contains(&topic) {
+                    let message = format!("{topic} is where something else is published already");
+                    return Err(fault(message));
+                }
+                own.insert(topic);
+            }
+        }
+        Ok(own.into_iter().collect())
     }
 
     /// The Redis that many nodes share, if there is one.
@@ -270,6 +291,7 @@ impl Config {
             ("limits.replay", limits.replay),
             ("limits.connections", limits.connections),
             ("limits.connections_per_principal", limits.connections_per_principal),
+            ("limits.questions", limits.questions),
             ("limits.messages_per_second", limits.messages_per_second as usize),
         ];
         let count = counts.into_iter().find(|(_, count)| *count == 0);
@@ -293,6 +315,7 @@ impl Config {
         let sizes = [
             ("journal.max_bytes", journal.max_bytes, ByteSize(1 << 20)),
             ("journal.queue_bytes", journal.queue_bytes, limits.body),
+            ("series.save_bytes", series.save_bytes, ByteSize(1 << 20)),
             ("hub.chunk_bytes", self.hub.chunk_bytes, ByteSize(1 << 10)),
             ("hub.tail_bytes", self.hub.tail_bytes, self.hub.chunk_bytes),
             ("limits.event", limits.event, ByteSize(1 << 10)),

@@ -1,6 +1,6 @@
 //! Refusals as problem details (RFC 9457). No other file of the HTTP side knows a failure's status.
 
-use std::{any::Any, time::Duration};
+use std::{any::Any, collections::BTreeSet, time::Duration};
 
 use axum::{
     extract::{Request, State},
@@ -19,6 +19,7 @@ use crate::{
     redis,
     series::QueryError,
     telemetry::{Limit, Telemetry},
+    topic::Topic,
 };
 
 /// A refusal on its way to the client.
@@ -61,6 +62,7 @@ kinds! {
     UNAUTHORIZED = UNAUTHORIZED "unauthorized" "Credentials are missing or not valid";
     TOKEN_EXPIRED = UNAUTHORIZED "token_expired" "The credentials have expired";
     FORBIDDEN = FORBIDDEN "forbidden" "A grant is missing";
+    RESERVED_TOPIC = FORBIDDEN "reserved_topic" "Nobody but the hub publishes there";
     CROSS_ORIGIN = FORBIDDEN "cross_origin" "The session is for this hub's own pages";
     FOREIGN_ORIGIN = FORBIDDEN "foreign_origin" "Pages of this origin may not use the hub";
     NOT_FOUND = NOT_FOUND "not_found" "There is nothing here";
@@ -80,6 +82,7 @@ kinds! {
     TOO_MANY_INSTANCES = UNPROCESSABLE_ENTITY "too_many_instances" "The registry holds no more instances";
     UPGRADE = UPGRADE_REQUIRED "upgrade_required" "This is for a WebSocket";
     TOO_MANY_CONNECTIONS = TOO_MANY_REQUESTS "too_many_connections" "Too many connections", retryable;
+    TOO_MANY_QUESTIONS = TOO_MANY_REQUESTS "too_many_questions" "Too many questions", retryable;
     INTERNAL = INTERNAL_SERVER_ERROR "internal" "The hub made a mistake";
     UNAVAILABLE = SERVICE_UNAVAILABLE "unavailable" "The hub cannot do it now", retryable;
     OUTCOME_UNKNOWN = SERVICE_UNAVAILABLE "outcome_unknown" "Stored or not", retryable;
@@ -132,6 +135,13 @@ impl Problem {
         Self::new(&FORBIDDEN, detail).with("missing", missing)
     }
 
+    /// Events for topics on which the hub alone publishes; no grant would help.
+    pub fn reserved_topics(topics: &BTreeSet<&Topic>) -> Self {
+        let names: Vec<_> = topics.iter().map(|topic| topic.as_str()).collect();
+        let detail = format!("nobody but the hub publishes to {}", names.join(", "));
+        Self::new(&RESERVED_TOPIC, detail).with("topics", names)
+    }
+
     /// A plain request where a WebSocket begins (RFC 9110 section 15.5.22).
     pub fn upgrade_required() -> Self {
         let detail = "connect with a WebSocket client: Upgrade: websocket, version 13";
@@ -145,6 +155,13 @@ impl Problem {
     /// One principal has as many connections as they may.
     pub fn too_many_connections() -> Self {
         Self::new(&TOO_MANY_CONNECTIONS, "close some of this user's connections first")
+    }
+
+    /// One user asks too much at a time.
+    pub fn too_many_questions(most: usize) -> Self {
+        let detail = format!("{most} questions of this user are under way: wait for their answers");
+        Self::new(&TOO_MANY_QUESTIONS, detail)
+            .with("limit", json!({"name": Limit::Questions.name(), "allowed": most}))
     }
 
     /// A page of an origin that is not allowed.

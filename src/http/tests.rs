@@ -20,7 +20,7 @@ use crate::{
     config,
     drain::Drain,
     store::Store,
-    topic::TopicPattern,
+    topic::{OwnTopics, TopicPattern},
 };
 use tokio_util::task::TaskTracker;
 
@@ -75,6 +75,7 @@ impl Server {
             config: config.socket,
             limits: config.limits,
             telemetry: telemetry.clone(),
+            own_topics: OwnTopics::default(),
         });
         let series = Series::new(
             config.series,
@@ -117,6 +118,7 @@ impl Server {
             broker,
             cluster: Cluster::alone(node),
             access: Access::new(authenticator, store, clock.clone()),
+            questions: Questions::new(config.limits.questions, telemetry.clone()),
             telemetry,
             clock,
             readiness,
