@@ -58,7 +58,7 @@ impl Daemon {
         let channel = tokio::time::timeout(timeout, endpoint.connect()).await;
         let channel = channel
             .map_err(|_| format!("no connection within {timeout:?}"))
-            .and_then(|connected| connected.map_err(|error| cause(&error).to_string()))
+            .and_then(|connected| connected.map_err(|error| cause(&error)))
             .map_err(|trouble| short(&format!("{UNREACHABLE}: {trouble}")))?;
         let client = FlextServiceClient::with_interceptor(channel, credentials)
             .max_decoding_message_size(MAX_ANSWER);
