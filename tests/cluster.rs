@@ -3,7 +3,6 @@
 mod chaos;
 mod consumers;
 mod epochs;
-mod load;
 mod nodes;
 mod outside;
 mod servers;
