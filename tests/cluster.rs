@@ -3,6 +3,7 @@
 mod chaos;
 mod consumers;
 mod epochs;
+mod history;
 mod nodes;
 mod outside;
 mod servers;
