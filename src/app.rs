@@ -18,7 +18,7 @@ use crate::{
     demo,
     drain::Drain,
     grants::Grants,
-    http::{self, Services, Settings, server},
+    http::{self, Questions, Services, Settings, server},
     hub::Hub,
     id,
     instances::Instances,
@@ -145,6 +145,7 @@ impl App {
             telemetry: telemetry.clone(),
             clock: clock.clone(),
             readiness: readiness.clone(),
+            questions: Questions::new(config.limits.questions, telemetry.clone()),
             settings: Settings {
                 http: config.http.clone(),
                 limits: config.limits,

@@ -8,7 +8,7 @@ pub mod journal;
 pub mod redis;
 mod ring;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -78,6 +78,8 @@ pub enum PublishError {
     TooManyTopics {
         /// `journal.max_topics`.
         limit: usize,
+        /// Those of the batch for which there is no room; without them it would have been stored.
+        topics: HashSet<Topic>,
     },
     /// The log is closing; nothing of the batch was taken.
     #[error("the hub is shutting down")]

@@ -270,6 +270,7 @@ impl Config {
             ("limits.replay", limits.replay),
             ("limits.connections", limits.connections),
             ("limits.connections_per_principal", limits.connections_per_principal),
+            ("limits.questions", limits.questions),
             ("limits.messages_per_second", limits.messages_per_second as usize),
         ];
         let count = counts.into_iter().find(|(_, count)| *count == 0);
@@ -293,6 +294,7 @@ impl Config {
         let sizes = [
             ("journal.max_bytes", journal.max_bytes, ByteSize(1 << 20)),
             ("journal.queue_bytes", journal.queue_bytes, limits.body),
+            ("series.save_bytes", series.save_bytes, ByteSize(1 << 20)),
             ("hub.chunk_bytes", self.hub.chunk_bytes, ByteSize(1 << 10)),
             ("hub.tail_bytes", self.hub.tail_bytes, self.hub.chunk_bytes),
             ("limits.event", limits.event, ByteSize(1 << 10)),

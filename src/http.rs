@@ -17,6 +17,7 @@ mod page;
 mod projections;
 mod publish;
 mod query;
+mod questions;
 mod series;
 pub mod server;
 mod sessions;
@@ -54,6 +55,7 @@ pub use self::{
     credentials::{Caller, GatherError},
     error::Problem,
     projections::owner,
+    questions::Questions,
 };
 use crate::{
     access::Access,
@@ -93,6 +95,8 @@ pub struct Services {
     pub clock: Clock,
     /// Whether the hub works.
     pub readiness: Readiness,
+    /// What is asked that costs.
+    pub questions: Questions,
     /// What can be set.
     pub settings: Settings,
     /// What all sockets go by.

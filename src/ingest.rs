@@ -109,6 +109,9 @@ pub enum Fault {
     /// A field without which nothing can be made of the rest.
     #[error("is needed")]
     Missing,
+    /// An application that was left out where several could be meant, or none.
+    #[error("is needed: it is not clear of which application the instance is")]
+    Unclear,
     /// A known field with a value of the wrong kind.
     #[error("must be {wanted}, not {found}")]
     WrongKind {

@@ -27,6 +27,8 @@ pub struct Limits {
     pub connections: usize,
     /// Sockets of one principal.
     pub connections_per_principal: usize,
+    /// Questions about series of one principal under way at a time.
+    pub questions: usize,
     /// Messages a second from one client.
     pub messages_per_second: u32,
     /// Header lines of a request.

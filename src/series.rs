@@ -9,6 +9,8 @@ pub mod derive;
 pub mod extract;
 mod figure;
 mod follow;
+mod intake;
+mod lane;
 mod pack;
 mod query;
 mod read;
@@ -16,9 +18,10 @@ pub mod sample;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tier;
 mod track;
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::{RwLock, RwLockReadGuard};
@@ -38,11 +41,11 @@ pub use self::{
 use self::{
     pack::PackError,
     table::{Bounds, Table},
-    track::Keep,
+    tier::Keep,
 };
 use crate::{
     broker::Broker,
-    consumer::Delivery,
+    bytesize::ByteSize,
     position::{Offset, Position},
     store::{Store, StoreError},
     telemetry::Telemetry,
@@ -61,6 +64,8 @@ pub struct Config {
     pub keep: Span,
     /// How often what changed is written to the store.
     pub save_every: Span,
+    /// By how much series may grow in memory before it is written sooner.
+    pub save_bytes: ByteSize,
 }
 
 /// Why a question has no answer.
@@ -98,6 +103,8 @@ struct Inner {
     holder: String,
     clock: Clock,
     telemetry: Telemetry,
+    /// Where the log was when this began.
+    began: Position,
     /// Held for as long as one delivery is added or one series is read, never while waiting.
     table: RwLock<Table>,
     changes: watch::Sender<u64>,
@@ -129,7 +136,9 @@ impl Series {
         telemetry: Telemetry,
     ) -> Self {
         let table = RwLock::new(Table::new(Bounds::new(&config), rules.clone(), telemetry.clone()));
+        let began = broker.head();
         Self(Arc::new(Inner {
+            began,
             config,
             rules,
             broker,
@@ -159,7 +168,7 @@ impl Series {
         let found = table.all().filter(|track| filter(&track.identity));
         let listed = |track: &track::Track| Listed {
             identity: track.identity.clone(),
-            newest: track.newest,
+            newest: track.newest(),
         };
         let mut found: Vec<_> = found.map(listed).collect();
         found.sort_by(|a, b| a.identity.order().cmp(&b.identity.order()));
@@ -184,11 +193,7 @@ impl Series {
         *self.table().keep()
     }
 
-    async fn stored(
-        &self,
-        row: &str,
-        columns: Range<u64>,
-    ) -> Result<Vec<(u64, Bytes)>, StoreError> {
+    async fn stored(&self, row: &str, columns: Vec<u64>) -> Result<Vec<(u64, Bytes)>, StoreError> {
         self.0.store.parts(NAME, row, columns).await
     }
 }
@@ -206,12 +211,10 @@ impl Inner {
         }
     }
 
-    /// Says that events are missing; not where we begin with a log that retention has been at.
-    fn note_gap(&self, from: Option<Position>, delivery: &Delivery) {
-        if delivery.has_gap && from.is_some() {
-            self.telemetry.series_gaps.inc();
-            tracing::warn!("events are missing in the log: series lack what was in them");
-        }
+    /// Says that events are missing.
+    fn note_gap(&self) {
+        self.telemetry.series_gaps.inc();
+        tracing::warn!("events are missing in the log: series lack what was in them");
     }
 }
 

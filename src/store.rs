@@ -5,7 +5,7 @@ mod passes;
 mod secret;
 mod shared;
 
-use std::{ops::Range, path::Path};
+use std::path::Path;
 
 use bytes::Bytes;
 use secrecy::SecretString;
@@ -93,7 +93,7 @@ pub struct Part {
     pub bytes: Option<Bytes>,
 }
 
-/// Columns are numbers below this, which a script in Redis can still tell apart.
+/// Columns are numbers below this.
 pub const COLUMNS: u64 = 1 << 53;
 
 /// What a pass is for.
@@ -270,14 +270,17 @@ impl Store {
         }
     }
 
-    /// What the durable consumer `name` keeps in a row, ordered by column; all of one save.
+    /// What the durable consumer `name` keeps in columns of a row, in their order, without those
+    /// that hold nothing; all of one save.
     pub async fn parts(
         &self,
         name: &str,
         row: &str,
-        columns: Range<u64>,
+        columns: Vec<u64>,
     ) -> Result<Vec<(u64, Bytes)>, StoreError> {
-        let columns = columns.start.min(COLUMNS)..columns.end.min(COLUMNS);
+        if columns.is_empty() {
+            return Ok(Vec::new());
+        }
         match self {
             Self::Local(local) => local.parts(name, row, columns).await,
             Self::Shared(shared) => shared.parts(name, row, columns).await,

@@ -98,6 +98,8 @@ pub enum Limit {
     Connections,
     /// Connections of one principal.
     ConnectionsPerPrincipal,
+    /// Questions of one principal at a time.
+    Questions,
     /// Messages from one client in a second.
     MessagesPerSecond,
     /// Header lines or bytes of a request.
@@ -129,6 +131,7 @@ impl Limit {
             Limit::Replay => "replay",
             Limit::Connections => "connections",
             Limit::ConnectionsPerPrincipal => "connections_per_principal",
+            Limit::Questions => "questions",
             Limit::MessagesPerSecond => "messages_per_second",
             Limit::Headers => "headers",
             Limit::BodyTimeout => "body_timeout",

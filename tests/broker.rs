@@ -15,7 +15,7 @@ use pulsehub::{
     position::Offset,
     telemetry::Telemetry,
     time::{Clock, Span},
-    topic::{TopicFilter, TopicPattern},
+    topic::{Topic, TopicFilter, TopicPattern},
 };
 
 use crate::support::{event, filter, redis::RedisServer};
@@ -98,6 +98,7 @@ contract!(
     a_reader_that_follows_sees_each_event_of_many_publishers_once_and_in_order,
     too_many_topics_refuse_the_batch_whole,
     the_newest_values_of_the_hubs_own_topics_outlive_the_limit_of_topics,
+    the_hubs_own_topics_take_no_room_and_go_when_they_hold_nothing,
     a_full_queue_says_so,
     a_closed_broker_refuses_and_holds_what_it_took,
 );
@@ -443,7 +444,11 @@ async fn too_many_topics_refuse_the_batch_whole(mut fixture: Fixture) {
         event("d", "s", "1", None, "1"),
     ];
     let refused = broker.publish(batch).await;
-    assert_eq!(refused, Err(PublishError::TooManyTopics { limit: 3 }));
+    let Err(PublishError::TooManyTopics { limit: 3, topics }) = refused else {
+        panic!("{refused:?}")
+    };
+    // For two of the three there is room, whichever.
+    assert!(topics.len() == 1 && ["b", "c", "d"].contains(&topics.iter().next().unwrap().as_str()));
     assert_eq!(broker.head().offset, 1);
     let fits = vec![event("b", "s", "1", None, "1"), event("c", "s", "1", None, "1")];
     assert_eq!(broker.publish(fits).await.unwrap().offsets, [2, 3]);
@@ -457,7 +462,7 @@ async fn too_many_topics_refuse_the_batch_whole(mut fixture: Fixture) {
 async fn the_newest_values_of_the_hubs_own_topics_outlive_the_limit_of_topics(
     mut fixture: Fixture,
 ) {
-    fixture.config.max_topics = 2;
+    fixture.config.max_topics = 1;
     let broker = fixture.open().await;
     let known =
         vec![event("hub.x", "s", "1", Some("k"), "1"), event("a", "s", "1", Some("k"), "1")];
@@ -468,6 +473,35 @@ async fn the_newest_values_of_the_hubs_own_topics_outlive_the_limit_of_topics(
     let latest = broker.latest(&filter(&["hub.*", "*"])).await.unwrap();
     let topics: Vec<_> = latest.records().map(|record| record.topic().to_owned()).collect();
     assert_eq!(topics, ["hub.x", "b"]);
+}
+
+async fn the_hubs_own_topics_take_no_room_and_go_when_they_hold_nothing(mut fixture: Fixture) {
+    fixture.config.max_topics = 2;
+    let broker = fixture.open().await;
+    let own = |topic, data| event(topic, "s", data, Some("k"), data);
+    let many = ["hub.i.a", "hub.i.b", "hub.i.c"].map(|topic| own(topic, "1"));
+    broker.publish(many.into()).await.unwrap();
+    broker.publish(vec![own("hub.i.a", "null"), event("x", "s", "1", None, "1")]).await.unwrap();
+    broker.publish(vec![event("y", "s", "1", None, "1")]).await.unwrap();
+    let refused = broker.publish(vec![event("z", "s", "1", None, "1")]).await;
+    let z = std::iter::once(Topic::parse("z").unwrap()).collect();
+    assert_eq!(refused, Err(PublishError::TooManyTopics { limit: 2, topics: z }));
+    let names = async || {
+        let mut names: Vec<String> =
+            broker.topics().await.unwrap().iter().map(|info| info.topic.to_string()).collect();
+        names.sort();
+        names
+    };
+    broker.maintain().await;
+    assert_eq!(names().await.len(), 5, "they hold events");
+    fixture.clock.set(START + 3_601_000);
+    broker.maintain().await;
+    assert_eq!(names().await, ["hub.i.b", "hub.i.c"], "newest values outlive retention");
+    for topic in ["hub.i.d", "x", "z"] {
+        broker.publish(vec![event(topic, "s", "2", None, "1")]).await.unwrap();
+    }
+    let refused = broker.publish(vec![event("y", "s", "2", None, "1")]).await;
+    assert!(matches!(refused, Err(PublishError::TooManyTopics { .. })), "{refused:?}");
 }
 
 async fn a_full_queue_says_so(mut fixture: Fixture) {

@@ -1,6 +1,7 @@
 //! Series, through the wire: what becomes one, who may read it, and what a restart leaves of it.
 
 mod cost;
+mod late;
 mod restart;
 
 use serde_json::{Value, json};
@@ -250,6 +251,11 @@ async fn counters_and_histograms_are_counted_from_their_samples() {
         let path = format!("/api/v1/series/query?name=took&agg={agg}&from={}", now / 1000);
         let columns = get(&hub, &["web.*"], &path).await;
         assert_eq!(columns["series"][0]["unit"], unit, "{agg}");
+    }
+    let list = get(&hub, &["web.*"], "/api/v1/series?prefix=took_").await;
+    for series in list["series"].as_array().unwrap() {
+        let unit = if series["name"] == "took_sum" { json!("s") } else { json!(null) };
+        assert_eq!(series["unit"], unit, "how many there were is not in seconds: {series}");
     }
     // What was a counter cannot become a gauge.
     let other = json!({"samples": [{"name": "jobs", "type": "gauge", "value": 1}, {"name": "seen", "value": 1}]});

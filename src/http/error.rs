@@ -80,6 +80,7 @@ kinds! {
     TOO_MANY_INSTANCES = UNPROCESSABLE_ENTITY "too_many_instances" "The registry holds no more instances";
     UPGRADE = UPGRADE_REQUIRED "upgrade_required" "This is for a WebSocket";
     TOO_MANY_CONNECTIONS = TOO_MANY_REQUESTS "too_many_connections" "Too many connections", retryable;
+    TOO_MANY_QUESTIONS = TOO_MANY_REQUESTS "too_many_questions" "Too many questions", retryable;
     INTERNAL = INTERNAL_SERVER_ERROR "internal" "The hub made a mistake";
     UNAVAILABLE = SERVICE_UNAVAILABLE "unavailable" "The hub cannot do it now", retryable;
     OUTCOME_UNKNOWN = SERVICE_UNAVAILABLE "outcome_unknown" "Stored or not", retryable;
@@ -89,6 +90,9 @@ kinds! {
 
 /// What a client waits that is told to come back and nothing better is known.
 const SOON: Duration = Duration::from_secs(1);
+
+/// Topics without room that an answer names, at most.
+const MOST_NAMED: usize = 20;
 
 /// RFC 6750 section 3.1.
 const CHALLENGE: &str = "Bearer realm=\"pulsehub\", error=\"invalid_token\"";
@@ -142,6 +146,13 @@ impl Problem {
     /// One principal has as many connections as they may.
     pub fn too_many_connections() -> Self {
         Self::new(&TOO_MANY_CONNECTIONS, "close some of this user's connections first")
+    }
+
+    /// One user asks too much at a time.
+    pub fn too_many_questions(most: usize) -> Self {
+        let detail = format!("{most} questions of this user are under way: wait for their answers");
+        Self::new(&TOO_MANY_QUESTIONS, detail)
+            .with("limit", json!({"name": Limit::Questions.name(), "allowed": most}))
     }
 
     /// A page of an origin that is not allowed.
@@ -275,8 +286,9 @@ impl From<PublishError> for Problem {
                 Self::new(&OUTCOME_UNKNOWN, detail).with("ids", ids).after(retry_after)
             }
             PublishError::Fenced => Self::new(&UNAVAILABLE, detail),
-            PublishError::TooManyTopics { limit } => Self::new(&TOO_MANY_TOPICS, detail)
-                .with("limit", json!({"name": Limit::Topics.name(), "allowed": limit})),
+            PublishError::TooManyTopics { limit, topics } => Self::new(&TOO_MANY_TOPICS, detail)
+                .with("limit", json!({"name": Limit::Topics.name(), "allowed": limit}))
+                .with("topics", topics.into_iter().take(MOST_NAMED).collect::<Vec<_>>()),
             PublishError::Closed => Self::not_accepting(),
         }
     }

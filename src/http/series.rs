@@ -55,6 +55,7 @@ pub(super) async fn list(
     Caller(principal): Caller,
     parts: Parts,
 ) -> Result<Json<Answer>, Problem> {
+    let _asking = state.questions.ask(&principal).await?;
     let (mut prefix, mut topic, mut after) = (String::new(), None, None);
     let mut limit = DEFAULT_LIMIT;
     for (name, value) in query::pairs(&parts) {
@@ -131,6 +132,7 @@ pub(super) async fn query(
     }
     let spec = QuerySpec { name, labels, from, to, step, agg };
     let may = |topic: &str| may_read(&principal, topic);
+    let _asking = state.questions.ask(&principal).await?;
     Ok(Json(state.series.query(&spec, now, &may).await?))
 }
 

@@ -117,6 +117,7 @@ impl Server {
             broker,
             cluster: Cluster::alone(node),
             access: Access::new(authenticator, store, clock.clone()),
+            questions: Questions::new(config.limits.questions, telemetry.clone()),
             telemetry,
             clock,
             readiness,

@@ -91,6 +91,12 @@ impl<'a> Message<'a> {
         self.app()?.ok_or_else(|| refuse(Some("app_identifier"), Fault::Missing))
     }
 
+    /// The application; where none is named, the `only` one there can be.
+    pub fn app_or(&self, only: impl FnOnce() -> Option<AppName>) -> Result<AppName, Refusal> {
+        let app = self.app()?.or_else(only);
+        app.ok_or_else(|| refuse(Some("app_identifier"), Fault::Unclear))
+    }
+
     /// The instance, if it is named.
     pub fn instance(&self) -> Result<Option<InstanceId>, Refusal> {
         let parse = |text: Cow<'_, str>| InstanceId::parse(&text).map_err(Fault::from);

@@ -1,7 +1,10 @@
 //! A chunk: the rollups of one series over a stretch of time, a column for each figure.
 
-use super::pack::{PackError, Packer};
-use crate::position::Offset;
+use super::{
+    pack::{PackError, Packer},
+    tier::TIERS,
+};
+use crate::time::Millis;
 
 /// What is known of one bucket of time.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,14 +15,18 @@ pub(super) struct Bucket {
     pub(super) max: f64,
     /// Of a gauge the sum of the values, of a counter how much it counted.
     pub(super) sum: f64,
-    /// The value that came last.
+    /// The newest value: the one of the greatest time, of equal times the one that came last.
     pub(super) last: f64,
     /// How many samples.
     pub(super) count: f64,
+    /// When `last` was. In a chunk it counts from where the bucket begins.
+    pub(super) last_at: Millis,
 }
 
 /// The most buckets of a chunk.
 pub(super) const BUCKETS: usize = 300;
+const _: () = assert!(TIERS[0].buckets <= BUCKETS as u64 && TIERS[1].buckets <= BUCKETS as u64);
+const _: () = assert!(TIERS[2].buckets <= BUCKETS as u64);
 const WORDS: usize = BUCKETS.div_ceil(64);
 
 /// Buckets side by side, in columns. A column that holds nothing of its own takes no room.
@@ -27,13 +34,12 @@ const WORDS: usize = BUCKETS.div_ceil(64);
 pub(super) struct Chunk {
     /// Which buckets there are.
     present: [u64; WORDS],
-    /// Everything up to here is in it.
-    pub(super) through: Offset,
     last: Column,
     min: Column,
     max: Column,
     sum: Column,
     count: Column,
+    last_at: Column,
 }
 
 /// One figure of all buckets there are, in order.
@@ -50,26 +56,27 @@ pub(super) enum Column {
 
 impl Bucket {
     /// The bucket of one sample, which adds `sum`.
-    pub(super) fn of(value: f64, sum: f64) -> Self {
-        Self { min: value, max: value, sum, last: value, count: 1.0 }
+    pub(super) fn of(value: f64, sum: f64, time: Millis) -> Self {
+        Self { min: value, max: value, sum, last: value, count: 1.0, last_at: time }
     }
 
-    /// This and what came after it, as one.
-    pub(super) fn and(self, later: Self) -> Self {
+    /// This and what came after it, be that newer or older, as one.
+    pub(super) fn and(self, next: Self) -> Self {
+        let newest = if next.last_at >= self.last_at { next } else { self };
         Self {
-            min: self.min.min(later.min),
-            max: self.max.max(later.max),
-            sum: self.sum + later.sum,
-            last: later.last,
-            count: self.count + later.count,
+            min: self.min.min(next.min),
+            max: self.max.max(next.max),
+            sum: self.sum + next.sum,
+            last: newest.last,
+            count: self.count + next.count,
+            last_at: newest.last_at,
         }
     }
 }
 
 impl Chunk {
     /// Adds to the bucket at `index`, which is below [`BUCKETS`].
-    pub(super) fn add(&mut self, index: usize, bucket: Bucket, offset: Offset) {
-        self.through = self.through.max(offset);
+    pub(super) fn add(&mut self, index: usize, bucket: Bucket) {
         let (rank, len) = (self.rank(index), self.len());
         let (bucket, place) = if self.has(index) {
             (self.at(rank).and(bucket), Place::There(rank))
@@ -82,20 +89,12 @@ impl Chunk {
             (&mut self.max, bucket.max),
             (&mut self.sum, bucket.sum),
             (&mut self.count, bucket.count),
+            (&mut self.last_at, bucket.last_at as f64),
         ] {
             column.put(place, value, Some(bucket.last), &self.last, len);
         }
         // Itself last, for the others look at what it was.
         self.last.put(place, bucket.last, None, &Column::Same, len);
-    }
-
-    /// Puts what came before into the same buckets.
-    pub(super) fn add_before(&mut self, before: &Chunk) {
-        let mut merged = before.clone();
-        for (index, bucket) in self.buckets() {
-            merged.add(index, bucket, self.through);
-        }
-        *self = merged;
     }
 
     /// The buckets there are, each with its index.
@@ -109,19 +108,22 @@ impl Chunk {
         self.present.iter().map(|word| word.count_ones() as usize).sum()
     }
 
+    /// How much memory it takes, in bytes.
+    pub(super) fn size(&self) -> usize {
+        let columns = [&self.last, &self.min, &self.max, &self.sum, &self.count, &self.last_at];
+        size_of::<Self>() + columns.map(Column::size).into_iter().sum::<usize>()
+    }
+
     /// The form in which it is kept.
     pub(super) fn pack(&self, packer: &mut Packer) -> Result<bytes::Bytes, PackError> {
-        let columns = [&self.last, &self.min, &self.max, &self.sum, &self.count];
-        packer.pack(self.through, &self.present, self.len(), columns)
+        let columns = [&self.last, &self.min, &self.max, &self.sum, &self.count, &self.last_at];
+        packer.pack(&self.present, self.len(), columns)
     }
 
     /// Reads it again.
     pub(super) fn unpack(packed: &[u8]) -> Result<Self, PackError> {
-        let mut chunk = Self::default();
-        let [last, min, max, sum, count];
-        (chunk.through, chunk.present, [last, min, max, sum, count]) = super::pack::unpack(packed)?;
-        (chunk.last, chunk.min, chunk.max, chunk.sum, chunk.count) = (last, min, max, sum, count);
-        Ok(chunk)
+        let (present, [last, min, max, sum, count, last_at]) = super::pack::unpack(packed)?;
+        Ok(Self { present, last, min, max, sum, count, last_at })
     }
 
     fn has(&self, index: usize) -> bool {
@@ -143,6 +145,7 @@ impl Chunk {
             max: self.max.get(rank, last),
             sum: self.sum.get(rank, last),
             count: self.count.get(rank, last),
+            last_at: self.last_at.get(rank, last) as Millis,
         }
     }
 }
@@ -158,6 +161,14 @@ enum Place {
 const GROWTH: usize = 32;
 
 impl Column {
+    /// What it takes beside itself, in bytes.
+    fn size(&self) -> usize {
+        match self {
+            Self::Same | Self::Constant(_) => 0,
+            Self::Own(values) => values.capacity() * size_of::<f64>(),
+        }
+    }
+
     /// The figure at `rank`, where `last` is the newest value there.
     pub(super) fn get(&self, rank: usize, last: f64) -> f64 {
         match self {

@@ -290,6 +290,7 @@ impl Typed<'_> {
         };
         let time = self.time.map(time).transpose()?;
         let labels = self.labels(event)?;
+        let unit: Option<Box<str>> = self.unit.as_ref().map(|unit| unit.chars().take(32).collect());
         let mut samples = Vec::with_capacity(values.len());
         // All of a histogram or nothing.
         for (suffix, bound, value) in values {
@@ -301,7 +302,8 @@ impl Typed<'_> {
                     Some(bound) => labels.with("le", &bound)?,
                     None => labels.clone(),
                 },
-                unit: self.unit.as_ref().map(|unit| unit.chars().take(32).collect()),
+                // How many observations there were has none.
+                unit: unit.clone().filter(|_| !matches!(suffix, "_count" | "_bucket")),
                 value,
                 time,
             });

@@ -1,15 +1,12 @@
 //! Figures made of buckets: what a stretch of time comes to.
 
 use super::{chunk::Bucket, query::Agg, sample::Kind};
-use crate::time::Millis;
 
 /// What is known of a stretch of time.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stretch {
     /// All its buckets as one.
     bucket: Option<Bucket>,
-    /// When `last` was.
-    last_at: Millis,
     /// What was added in it; None where that cannot be told.
     increase: Option<f64>,
     /// The mean and the weight of each bucket, where a percentile is wanted.
@@ -36,7 +33,7 @@ impl Folder {
     }
 
     /// Adds a bucket to the stretch it lies in.
-    pub(super) fn add(&mut self, stretch: &mut Stretch, time: Millis, bucket: Bucket) {
+    pub(super) fn add(&mut self, stretch: &mut Stretch, bucket: Bucket) {
         let before = self.before.replace(bucket.last);
         let increase = match (self.kind, before) {
             (Kind::Counter, _) => Some(bucket.sum),
@@ -46,7 +43,6 @@ impl Folder {
             (Kind::Gauge, None) => None,
         };
         stretch.increase = sum(stretch.increase, increase);
-        stretch.last_at = time;
         if self.wants_points {
             stretch.points.push((bucket.sum / bucket.count, bucket.count));
         }
@@ -75,12 +71,7 @@ impl Stretch {
     /// The same stretch of another series beside it.
     pub(super) fn join(&mut self, other: Self) {
         let Some(theirs) = other.bucket else { return };
-        self.bucket = Some(match self.bucket {
-            None => theirs,
-            Some(ours) if other.last_at < self.last_at => theirs.and(ours),
-            Some(ours) => ours.and(theirs),
-        });
-        self.last_at = self.last_at.max(other.last_at);
+        self.bucket = Some(self.bucket.map_or(theirs, |ours| ours.and(theirs)));
         self.increase = sum(self.increase, other.increase);
         self.points.extend(other.points);
     }

@@ -4,18 +4,21 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use parking_lot::RwLock;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Inner, NAME, Series,
+    intake::fetch,
     pack::{PackError, Packer},
     table::Table,
-    track::{Track, hot_columns},
+    tier::hot_columns,
+    track::Track,
 };
 use crate::{
     broker::{ReadError, Resumption},
-    consumer::Reader,
+    consumer::{Delivery, Reader},
     lease::{Fence, LEASE},
     position::{Offset, Position},
     store::{Part, StoreError},
@@ -34,8 +37,8 @@ const SAVE_BYTES: usize = 1 << 20;
 const SAVE_HEADS: usize = 1000;
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How many series are read from the store side by side.
-const READERS: usize = 16;
+/// How many rows are read from the store side by side.
+pub(super) const READERS: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FollowError {
@@ -48,25 +51,35 @@ pub(super) enum FollowError {
 }
 
 /// What keeps the series up, from one reading of the store to the next.
-struct Follower<'a> {
-    series: &'a Series,
-    reader: Reader,
+pub(super) struct Follower {
+    pub(super) series: Series,
+    pub(super) reader: Reader,
     /// Everything up to here is in the store.
-    clean: Position,
+    pub(super) clean: Position,
     /// The lease, if it is ours, and when it was renewed.
     holding: Option<(Fence, Instant)>,
-    round: Round,
+    /// What was read from the store, until it has caught up with the log.
+    fresh: Option<Fresh>,
+    pub(super) round: Round,
     packer: Packer,
 }
 
+/// A table that takes the place of the one that is asked when it has come as far as the log was.
+struct Fresh {
+    table: RwLock<Table>,
+    head: Offset,
+    /// Whether there was nothing in the store.
+    is_first: bool,
+}
+
 /// One round through all series.
-struct Round {
+pub(super) struct Round {
     /// Everything up to here is in the store when it is over.
     through: Offset,
     /// Those that are still to come.
-    places: Vec<usize>,
+    pub(super) places: Vec<usize>,
     /// How many are looked after at a time.
-    slice: usize,
+    pub(super) slice: usize,
     began: Instant,
 }
 
@@ -94,22 +107,15 @@ impl Series {
     /// begins to write begins with what is written.
     async fn follow(&self, stop: &CancellationToken) -> Result<(), FollowError> {
         let fence = self.0.store.lease(NAME, &self.0.holder).await?;
-        let began = tokio::select! {
-            began = self.begin(fence.as_ref()) => began?,
+        let follower = tokio::select! {
+            began = self.begin(fence.clone()) => began?,
             lost = self.renew(fence.as_ref()) => return lost,
             () = stop.cancelled() => {
                 let Some(fence) = fence else { return Ok(()) };
                 return Ok(self.0.store.release(&fence).await?);
             }
         };
-        let (table, clean, reader) = began;
-        let packer = Packer::new()?;
-        let reached = table.applied;
-        self.0.table.write().become_new(table);
-        self.0.tell(reached, true);
-        let holding = fence.map(|fence| (fence, Instant::now()));
-        let round = Round::over(clean.offset);
-        Follower { series: self, reader, clean, holding, round, packer }.run(stop).await
+        follower.run(stop).await
     }
 
     /// Keeps a lease; ends when it is lost.
@@ -123,11 +129,8 @@ impl Series {
         }
     }
 
-    /// Reads the store, and the log from there up to its head. `fence` is the lease, if it is ours.
-    pub(super) async fn begin(
-        &self,
-        fence: Option<&Fence>,
-    ) -> Result<(Table, Position, Reader), FollowError> {
+    /// Reads the store. `fence` is the lease, if it is ours.
+    pub(super) async fn begin(&self, fence: Option<Fence>) -> Result<Follower, FollowError> {
         let Inner { store, broker, clock, .. } = &*self.0;
         // The position first: what is read after it is at least as new, and says how new.
         let cursor = store.load_cursor(NAME).await?;
@@ -135,14 +138,14 @@ impl Series {
             None => (broker.position(0), false),
             Some(position) => match broker.resume(position).await? {
                 Resumption::From(offset) => (broker.position(offset), false),
-                Resumption::Lost(to) => (to, true),
+                Resumption::Lost(to) => (self.0.behind_loss(to), true),
             },
         };
         let now = clock.now();
         let rows = stream::iter(store.rows(NAME).await?).map(|row| async move {
             let parts = store.parts(NAME, &row, hot_columns(now)).await?;
             // One that is broken must not cost the others.
-            let track = Track::restore(&row, parts, now).unwrap_or_else(|error| {
+            let track = Track::restore(&row, parts).unwrap_or_else(|error| {
                 tracing::error!(row, %error, "a series begins anew");
                 None
             });
@@ -158,7 +161,7 @@ impl Series {
             }
             table.restore(track);
         }
-        if let Some(fence) = fence
+        if let Some(fence) = &fence
             && let Some(cursor) = cursor
             && is_lost
         {
@@ -175,22 +178,26 @@ impl Series {
             reader = reader.behind_gap();
         }
         let head = broker.head().offset;
-        while table.applied < head {
-            let delivery = reader.next().await?;
-            self.0.note_gap(cursor, &delivery);
-            table.apply(&delivery, clock.now());
-            tokio::task::yield_now().await; // there may be much of it
-        }
-        Ok((table, clean, reader))
+        let is_first = cursor.is_none();
+        let holding = fence.map(|fence| (fence, Instant::now()));
+        Ok(Follower {
+            series: self.clone(),
+            reader,
+            clean,
+            holding,
+            fresh: Some(Fresh { table: RwLock::new(table), head, is_first }),
+            round: Round::over(clean.offset),
+            packer: Packer::new()?,
+        })
     }
 }
 
-impl Follower<'_> {
+impl Follower {
     async fn run(mut self, stop: &CancellationToken) -> Result<(), FollowError> {
-        let inner = self.series.0.clone();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.catch_up();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.end().await,
@@ -203,13 +210,65 @@ impl Follower<'_> {
                 }
                 delivery = self.reader.next() => {
                     let delivery = delivery?;
-                    inner.note_gap(Some(self.clean), &delivery);
-                    let now = inner.clock.now();
-                    let changed = inner.table.write().apply(&delivery, now);
-                    inner.tell(delivery.position.offset, changed);
+                    self.take_in(&delivery).await?;
                 }
             }
         }
+    }
+
+    /// Shows the series when all is in that there was when we began.
+    pub(super) fn catch_up(&mut self) {
+        let Some(fresh) = self.fresh.take() else { return };
+        if fresh.table.read().applied < fresh.head {
+            self.fresh = Some(fresh);
+            return;
+        }
+        let table = fresh.table.into_inner();
+        let reached = table.applied;
+        self.series.0.table.write().become_new(table);
+        self.series.0.tell(reached, true);
+    }
+
+    /// Adds what was delivered. Chunks that are only in the store are read from there first, so that
+    /// what memory has of a chunk is all of it.
+    pub(super) async fn take_in(&mut self, delivery: &Delivery) -> Result<(), FollowError> {
+        let inner = self.series.0.clone();
+        if delivery.has_gap && self.fresh.as_ref().is_none_or(|fresh| !fresh.is_first) {
+            inner.note_gap();
+        }
+        let (arrived, dropped) = inner.take_apart(delivery);
+        let (is_shown, has_changed) = (self.fresh.is_none(), !arrived.is_empty());
+        let mut rest = &arrived[..];
+        loop {
+            let lacking = self.table().write().take(&mut rest);
+            if !lacking.is_empty() {
+                let fetched = fetch(&self.series, lacking).await?;
+                let mut table = self.table().write();
+                for (lacking, parts) in fetched {
+                    table.fill(&lacking, parts)?;
+                }
+                continue;
+            }
+            self.renew().await?; // there may be much of it
+            if self.table().read().is_full() {
+                self.look_after().await?;
+            }
+            if rest.is_empty() {
+                break;
+            }
+        }
+        let mut table = self.table().write();
+        dropped.into_iter().for_each(|reason| table.leave_out(reason));
+        table.applied = table.applied.max(delivery.position.offset);
+        drop(table);
+        if is_shown {
+            inner.tell(delivery.position.offset, has_changed);
+        }
+        Ok(())
+    }
+
+    fn table(&self) -> &RwLock<Table> {
+        self.fresh.as_ref().map_or(&self.series.0.table, |fresh| &fresh.table)
     }
 
     /// Writes everything and gives the lease back.
@@ -217,7 +276,7 @@ impl Follower<'_> {
         if self.holding.is_none() {
             return Ok(());
         }
-        self.round = self.new_round();
+        self.begin_round().await?;
         self.round.slice = usize::MAX;
         self.slice().await?;
         if let Some((fence, _)) = self.holding {
@@ -244,43 +303,54 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Begins a round when it is time, and does a piece of it.
+    /// Begins a round when it is time, and does a piece of it; all of it if memory must be given back.
     async fn look_after(&mut self) -> Result<(), FollowError> {
-        let inner = &*self.series.0;
+        let is_full = self.table().read().is_full();
         if self.round.places.is_empty() {
-            if self.round.began.elapsed() < inner.config.save_every.0 {
+            let save_every = self.series.0.config.save_every.0;
+            if self.round.began.elapsed() < save_every && !is_full {
                 return Ok(());
             }
-            if self.holding.is_none()
-                && let Some(position) = inner.store.load_cursor(NAME).await?
-            {
-                self.clean = position;
-            }
-            self.round = self.new_round();
+            self.begin_round().await?;
+        }
+        if is_full {
+            self.round.slice = usize::MAX;
         }
         self.slice().await
     }
 
-    fn new_round(&self) -> Round {
-        let Inner { table, config, .. } = &*self.series.0;
-        let table = table.read();
-        let places = table.places();
+    /// Begins a round through all series, by what the store has now.
+    pub(super) async fn begin_round(&mut self) -> Result<(), FollowError> {
+        let Inner { store, config, .. } = &*self.series.0;
+        if self.holding.is_none()
+            && let Some(position) = store.load_cursor(NAME).await?
+        {
+            self.clean = position;
+        }
         let ticks = config.save_every.0.as_secs() / TICK.as_secs() / 2;
+        let mut table = self.table().write();
+        let places = table.begin_round();
         let slice = places.len() / usize::try_from(ticks.max(1)).unwrap_or(usize::MAX);
-        let began = Instant::now();
-        Round { through: table.applied, places, slice: slice.max(SLICE), began }
+        let (through, began) = (table.applied, Instant::now());
+        drop(table);
+        self.round = Round { through, places, slice: slice.max(SLICE), began };
+        Ok(())
     }
 
     /// Looks after the next few series; after the last ones the position is noted.
-    async fn slice(&mut self) -> Result<(), FollowError> {
+    pub(super) async fn slice(&mut self) -> Result<(), FollowError> {
         let left = self.round.places.len().saturating_sub(self.round.slice);
         let mut parts = Vec::new();
         for place in self.round.places.split_off(left) {
-            self.renew().await?; // there may be much to read
-            parts.append(&mut self.tend(place).await?);
+            let now = self.series.0.clock.now();
+            let table = self.fresh.as_ref().map_or(&self.series.0.table, |fresh| &fresh.table);
+            let clean = self.clean.offset;
+            parts.append(&mut table.write().tend(place, clean, now, &mut self.packer)?);
             if parts.iter().map(size).sum::<usize>() >= SAVE_BYTES {
+                self.renew().await?; // there may be much to write
                 self.save(self.clean, std::mem::take(&mut parts)).await?;
             }
+            tokio::task::yield_now().await;
         }
         if left > 0 {
             return self.save(self.clean, parts).await;
@@ -290,28 +360,6 @@ impl Follower<'_> {
             self.save(through, parts).await?;
         }
         Ok(())
-    }
-
-    async fn tend(&mut self, place: usize) -> Result<Vec<Part>, FollowError> {
-        let inner = &*self.series.0;
-        if self.holding.is_some() {
-            let wanting = inner
-                .table
-                .read()
-                .track(place)
-                .map(|track| (track.row.clone(), track.wanting(self.clean.offset)));
-            let (row, columns) = wanting.unwrap_or_default();
-            for column in columns {
-                let stored = self.series.stored(&row, column..column + 1).await?;
-                let stored = stored.first().map(|(_, bytes)| &bytes[..]);
-                if let Some(track) = inner.table.write().track_mut(place) {
-                    track.fill(column, stored)?;
-                }
-            }
-        }
-        let now = inner.clock.now();
-        let mut table = inner.table.write();
-        Ok(table.tend(place, self.clean.offset, now, &mut self.packer)?)
     }
 
     async fn save(&mut self, position: Position, parts: Vec<Part>) -> Result<(), FollowError> {

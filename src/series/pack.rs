@@ -4,7 +4,6 @@
 use bytes::Bytes;
 
 use super::chunk::{BUCKETS, Column};
-use crate::position::Offset;
 
 /// Packs chunks; keeps the compressor's memory between them.
 pub(super) struct Packer(zstd::bulk::Compressor<'static>);
@@ -20,7 +19,9 @@ pub(super) enum PackError {
     Unreadable,
 }
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// As hubs wrote before they knew the time of a bucket's last value.
+const TIMELESS: u8 = 1;
 const LEVEL: i32 = 1;
 /// More than the longest chunk there can be.
 const MAX_BYTES: usize = 64 << 10;
@@ -34,6 +35,9 @@ const CONSTANT: u8 = 1;
 const DECIMAL: u8 = 2;
 const RAW: u8 = 3;
 
+/// The figures of a bucket.
+const COLUMNS: usize = 6;
+
 /// Which buckets there are, one bit each.
 pub(super) type Present = [u64; BUCKETS.div_ceil(64)];
 
@@ -46,13 +50,11 @@ impl Packer {
     /// The columns are `last` and then those that may be the same as it.
     pub(super) fn pack(
         &mut self,
-        through: Offset,
         present: &Present,
         len: usize,
-        columns: [&Column; 5],
+        columns: [&Column; COLUMNS],
     ) -> Result<Bytes, PackError> {
         let mut out = Vec::with_capacity(512);
-        put_varint(&mut out, through);
         present.iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
         let last: Vec<f64> = (0..len).map(|rank| columns[0].get(rank, 0.0)).collect();
         put_column(&mut out, &last, None);
@@ -68,29 +70,32 @@ impl Packer {
 }
 
 /// What [`Packer::pack`] was given.
-pub(super) fn unpack(packed: &[u8]) -> Result<(Offset, Present, [Column; 5]), PackError> {
-    let (VERSION, compressed) =
-        packed.split_first().map(|(v, rest)| (*v, rest)).unwrap_or((0, &[]))
-    else {
-        return Err(PackError::Unreadable);
-    };
+pub(super) fn unpack(packed: &[u8]) -> Result<(Present, [Column; COLUMNS]), PackError> {
+    let (version, compressed) = packed.split_first().ok_or(PackError::Unreadable)?;
     let plain = zstd::bulk::decompress(compressed, MAX_BYTES).map_err(|_| PackError::Unreadable)?;
-    read(&mut Bytes::from(plain).as_ref()).ok_or(PackError::Unreadable)
+    let mut rest = &plain[..];
+    let read = match *version {
+        VERSION => read(&mut rest, COLUMNS),
+        // Before the columns, up to which offset samples were in it: the head says that.
+        TIMELESS => take_varint(&mut rest).and_then(|_| read(&mut rest, COLUMNS - 1)),
+        _ => None,
+    };
+    read.ok_or(PackError::Unreadable)
 }
 
-fn read(rest: &mut &[u8]) -> Option<(Offset, Present, [Column; 5])> {
-    let through = take_varint(rest)?;
+/// Columns that were not written yet are 0.
+fn read(rest: &mut &[u8], written: usize) -> Option<(Present, [Column; COLUMNS])> {
     let mut present = Present::default();
     for word in &mut present {
         *word = u64::from_le_bytes(take(rest)?);
     }
     let len: u32 = present.iter().map(|word| word.count_ones()).sum();
-    let mut columns = [const { Column::Same }; 5];
-    for column in &mut columns {
+    let mut columns = [const { Column::Constant(0.0) }; COLUMNS];
+    for column in columns.iter_mut().take(written) {
         *column = take_column(rest, len as usize)?;
     }
     let is_sound = rest.is_empty() && present[BUCKETS / 64] >> (BUCKETS % 64) == 0;
-    is_sound.then_some((through, present, columns))
+    is_sound.then_some((present, columns))
 }
 
 fn put_column(out: &mut Vec<u8>, values: &[f64], last: Option<&[f64]>) {
@@ -223,25 +228,39 @@ mod tests {
     proptest! {
         #[test]
         fn a_chunk_comes_back_as_it_was(
-            samples in proptest::collection::vec((0..BUCKETS, figure(), figure()), 0..200),
-            through in any::<u64>(),
+            samples in proptest::collection::vec((0..BUCKETS, figure(), figure(), 0..60_000u64), 0..200),
         ) {
             let mut chunk = Chunk::default();
-            for (index, value, sum) in samples {
-                chunk.add(index, Bucket::of(value, sum), through);
+            for (index, value, sum, time) in samples {
+                chunk.add(index, Bucket::of(value, sum, time));
             }
             let packed = chunk.pack(&mut Packer::new().unwrap()).unwrap();
             let again = Chunk::unpack(&packed).unwrap();
-            prop_assert_eq!(again.through, chunk.through);
             prop_assert!(again.buckets().eq(chunk.buckets()));
         }
 
         #[test]
         fn other_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let framed = [&[VERSION], &*zstd::bulk::compress(&bytes, 1).unwrap()].concat();
             prop_assert!(Chunk::unpack(&bytes).is_err());
-            let _ = Chunk::unpack(&framed).map(|chunk| chunk.buckets().count());
+            for version in [VERSION, TIMELESS] {
+                let framed = [&[version], &*zstd::bulk::compress(&bytes, 1).unwrap()].concat();
+                let _ = Chunk::unpack(&framed).map(|chunk| chunk.buckets().count());
+            }
         }
+    }
+
+    #[test]
+    fn a_chunk_of_before_the_times_of_last_values_is_read() {
+        let mut present = Present::default();
+        present[0] = 0b101;
+        let mut plain = vec![7]; // the offset
+        present.iter().for_each(|word| plain.extend_from_slice(&word.to_le_bytes()));
+        put_column(&mut plain, &[3.0, 4.5], None);
+        plain.extend_from_slice(&[SAME, SAME, SAME]);
+        put_column(&mut plain, &[1.0, 1.0], Some(&[3.0, 4.5]));
+        let packed = [&[TIMELESS], &*zstd::bulk::compress(&plain, 1).unwrap()].concat();
+        let buckets: Vec<_> = Chunk::unpack(&packed).unwrap().buckets().collect();
+        assert_eq!(buckets, [(0, Bucket::of(3.0, 3.0, 0)), (2, Bucket::of(4.5, 4.5, 0))]);
     }
 
     #[test]
@@ -249,7 +268,7 @@ mod tests {
         let packed = |value: &dyn Fn(usize) -> f64| {
             let mut chunk = Chunk::default();
             for index in 0..BUCKETS {
-                chunk.add(index, Bucket::of(value(index), value(index)), 1);
+                chunk.add(index, Bucket::of(value(index), value(index), 0));
             }
             chunk.pack(&mut Packer::new().unwrap()).unwrap().len()
         };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     sample::{Labels, Name},
-    track::{Keep, TIERS, Tier},
+    tier::{Keep, TIERS},
 };
 use crate::time::{Millis, Span};
 
@@ -182,8 +182,7 @@ impl Grid {
 
     /// From when on every sample is there: chunks are kept as a whole.
     pub(super) fn since(&self, keep: &Keep, now: Millis) -> Millis {
-        let Tier { width, buckets } = TIERS[self.tier];
-        let span = width * buckets;
+        let span = TIERS[self.tier].span();
         now.saturating_sub(keep[self.tier]) / span * span
     }
 

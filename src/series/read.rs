@@ -1,6 +1,6 @@
 //! Reading series: memory first, and the store for what is no longer there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::{
     QueryError, Series,
@@ -8,7 +8,7 @@ use super::{
     figure::{Folder, Stretch, histogram_percentile},
     query::{Agg, Columns, Described, Grid, LOOKBACK, MAX_SERIES, MAX_VALUES, QuerySpec},
     sample::{Kind, Labels, Name},
-    track::{Identity, Missing, Point},
+    track::{Identity, Point, Track, read_stored},
 };
 use crate::time::{Millis, Span};
 
@@ -21,13 +21,25 @@ struct Row {
     stretches: Vec<Stretch>,
 }
 
+/// What is asked of the series of a name.
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    /// Only of those that have all of these.
+    labels: &'a Labels,
+    agg: Agg,
+    grid: Grid,
+    may: May<'a>,
+    /// The most series there may be.
+    most: usize,
+}
+
 /// What was copied of a series while the lock was held.
 struct Copied {
     identity: Identity,
     row: Box<str>,
     buckets: Vec<(Millis, Bucket)>,
-    /// What is wanted besides from the store.
-    missing: Vec<Missing>,
+    /// The columns of the chunks that only the store has.
+    missing: Vec<u64>,
 }
 
 /// Units and parts of histograms, by topic and labels without the bound.
@@ -51,15 +63,17 @@ impl Series {
         let Some(window) = window else { return Ok(self.ever(name, labels, agg, may)) };
         let grid = Grid::window(window, &self.keep(), now);
         let seconds = window.0.as_secs_f64().max(1.0);
-        let rows = self.rows(name, labels, agg, grid, may, usize::MAX).await?;
-        if !rows.is_empty() {
-            let kind = rows[0].identity.kind;
-            let mut whole = Stretch::default();
-            rows.into_iter().flat_map(|row| row.stretches).for_each(|part| whole.join(part));
+        let mut found: Option<(Kind, Stretch)> = None;
+        let join = |Row { identity, stretches }| {
+            let (_, whole) = found.get_or_insert((identity.kind, Stretch::default()));
+            stretches.into_iter().for_each(|part| whole.join(part));
+        };
+        let question = Question { labels, agg, grid, may, most: usize::MAX };
+        self.rows(name, question, join).await?;
+        if let Some((kind, mut whole)) = found {
             return Ok(whole.figure(kind, agg, seconds));
         }
-        let histograms =
-            self.histograms(name, labels, agg, grid, may, usize::MAX).await?.into_values();
+        let histograms = self.histograms(name, question).await?.into_values();
         let whole = histograms.map(|(_, stretches)| stretches).reduce(|mut a, b| {
             a.iter_mut().zip(b).for_each(|(a, b)| a.join(b));
             a
@@ -74,10 +88,9 @@ impl Series {
             let tracks = table.find(name, labels).map(|(_, track)| track);
             let tracks = tracks.filter(|track| may(&track.identity.topic));
             let mut tracks: Vec<_> = tracks.collect();
-            tracks.sort_by_key(|track| track.newest.time);
-            let last = tracks.last()?;
+            tracks.sort_by_key(|track| track.identity.order());
             let whole = tracks.iter().map(|track| track.ever).reduce(Bucket::and)?;
-            Some((last.identity.kind, Bucket { last: last.newest.value, ..whole }))
+            Some((tracks.first()?.identity.kind, whole))
         };
         if let Some((kind, bucket)) = whole(name) {
             return match (kind, agg) {
@@ -126,12 +139,8 @@ impl Series {
         };
         // Of a stretch that begins before samples are kept nobody knows all.
         let is_known = |at: &usize| grid.start(*at) >= since;
-        let mut rows = self.rows(name, labels, wanted, grid, may, MAX_SERIES).await?;
-        rows.sort_by(|a, b| {
-            (&a.identity.topic, &a.identity.labels).cmp(&(&b.identity.topic, &b.identity.labels))
-        });
         let seconds = |at| grid.seconds(at, now);
-        for Row { identity, stretches } in rows {
+        let show = |Row { identity, stretches }| {
             let agg = agg_of(identity.kind);
             let figures = stretches.into_iter().enumerate();
             let figures = figures.map(|(at, mut part)| {
@@ -141,9 +150,11 @@ impl Series {
             columns.values.push(figures.collect());
             let Identity { topic, labels, unit, .. } = identity;
             columns.series.push(Described { topic: topic.to_string(), labels, agg, unit });
-        }
+        };
+        let question = Question { labels, agg: wanted, grid, may, most: MAX_SERIES };
+        self.rows(name, question, show).await?;
         if columns.series.is_empty() {
-            let histograms = self.histograms(name, labels, wanted, grid, may, MAX_SERIES).await?;
+            let histograms = self.histograms(name, question).await?;
             for ((topic, labels), (unit, stretches)) in histograms {
                 let figures = stretches.iter().enumerate();
                 let figures = figures.map(|(at, part)| {
@@ -162,19 +173,18 @@ impl Series {
     /// The newest value of all series of the name that have the labels.
     pub fn newest(&self, name: &Name, labels: &Labels) -> Option<Point> {
         let table = self.table();
-        table.find(name, labels).map(|(_, track)| track.newest).max_by_key(|point| point.time)
+        let found = table.find(name, labels).map(|(_, track)| track);
+        let newest = found.max_by_key(|track| (track.newest().time, track.identity.order()));
+        newest.map(Track::newest)
     }
 
     /// What there is of the histograms called `name`.
     async fn histograms(
         &self,
         name: &Name,
-        labels: &Labels,
-        agg: Agg,
-        grid: Grid,
-        may: May<'_>,
-        most: usize,
+        question: Question<'_>,
     ) -> Result<Histograms, QueryError> {
+        let Question { labels, agg, grid, most, .. } = question;
         let suffixes: &[&str] = match agg {
             Agg::Avg => &["_sum", "_count"],
             Agg::Sum => &["_sum"],
@@ -183,20 +193,24 @@ impl Series {
             Agg::Min | Agg::Max | Agg::Last => &[],
         };
         let mut found = Histograms::new();
+        let units = self.units(name, labels);
         for suffix in suffixes {
             let Some(name) = part(name, suffix) else { continue };
             // A histogram has a series for each bound, and one for what lies above.
             let most = most.saturating_mul(super::extract::MAX_BOUNDS + 1);
-            for row in self.rows(&name, labels, agg, grid, may, most).await? {
-                let Identity { topic, labels, unit, .. } = row.identity;
-                let key = (topic.to_string(), labels.without("le"));
+            let question = Question { most, ..question };
+            let take = |Row { identity: Identity { topic, labels, .. }, stretches }| {
                 let bound = labels.get("le").and_then(|bound| bound.parse::<f64>().ok());
-                let new = || (unit, vec![Histogram::default(); grid.count]);
-                let (_, histogram) = found.entry(key).or_insert_with(new);
-                for (whole, part) in histogram.iter_mut().zip(row.stretches) {
+                let key = (topic.to_string(), labels.without("le"));
+                let new = |key: &_| {
+                    (units.get(key).cloned().flatten(), vec![Histogram::default(); grid.count])
+                };
+                let (_, histogram) = found.entry(key).or_insert_with_key(new);
+                for (whole, part) in histogram.iter_mut().zip(stretches) {
                     whole.take(suffix, bound, part.increase());
                 }
-            }
+            };
+            self.rows(&name, question, take).await?;
         }
         if found.len() > most {
             return Err(QueryError::TooMany { found: found.len(), most });
@@ -204,33 +218,42 @@ impl Series {
         Ok(found)
     }
 
+    /// The units of the histograms called `name`, which are those of their sums.
+    fn units(&self, name: &Name, labels: &Labels) -> BTreeMap<(String, Labels), Option<Box<str>>> {
+        let Some(name) = part(name, "_sum") else { return BTreeMap::new() };
+        let table = self.table();
+        let sums = table.find(&name, labels).map(|(_, track)| &track.identity);
+        let unit = |sum: &Identity| ((sum.topic.to_string(), sum.labels.clone()), sum.unit.clone());
+        sums.map(unit).collect()
+    }
+
+    /// Reads the series of a name one after the other, ordered by topic and labels: what there is of
+    /// all of them at once may be more than memory has room for.
     async fn rows(
         &self,
         name: &Name,
-        labels: &Labels,
-        agg: Agg,
-        grid: Grid,
-        may: May<'_>,
-        most: usize,
-    ) -> Result<Vec<Row>, QueryError> {
+        Question { labels, agg, grid, may, most }: Question<'_>,
+        mut take: impl FnMut(Row) + Send,
+    ) -> Result<(), QueryError> {
         let found: Vec<(usize, Box<str>)> = {
             let table = self.table();
             let found = table.find(name, labels);
             let found = found.filter(|(_, track)| may(&track.identity.topic));
-            found.map(|(place, track)| (place, track.row.clone())).collect()
+            let mut found: Vec<_> = found.collect();
+            // Nodes hear of series in different orders, and all are to answer the same.
+            found.sort_by_key(|(_, track)| track.identity.order());
+            found.into_iter().map(|(place, track)| (place, track.row.clone())).collect()
         };
         let most = most.min(MAX_VALUES / grid.count.max(1));
         if found.len() > most {
             return Err(QueryError::TooMany { found: found.len(), most });
         }
-        let mut rows = Vec::with_capacity(found.len());
         for (place, row) in found {
-            // One after the other: the buckets of all at once may be more than memory has room for.
             let Some(series) = self.copy(place, row, grid) else { continue };
-            rows.push(self.complete(series, agg, grid).await?);
+            take(self.complete(series, agg, grid).await?);
             tokio::task::yield_now().await; // there may be many of them
         }
-        Ok(rows)
+        Ok(())
     }
 
     /// What memory has of one series; None if it is gone.
@@ -245,28 +268,15 @@ impl Series {
     /// Reads what memory lacks from the store, and puts all of it into stretches.
     async fn complete(&self, series: Copied, agg: Agg, grid: Grid) -> Result<Row, QueryError> {
         let Copied { identity, row, mut buckets, missing } = series;
-        let ends = missing.first().zip(missing.last());
-        if let Some(columns) = ends.map(|(first, last)| first.column..last.column + 1) {
-            let stored: HashMap<_, _> = self.stored(&row, columns).await?.into_iter().collect();
-            for chunk in missing {
-                let stored = stored.get(&chunk.column).map(|bytes| &bytes[..]);
-                chunk.read(stored, range(grid), &mut buckets)?;
-            }
+        for (column, bytes) in self.stored(&row, missing).await? {
+            read_stored(column, &bytes, range(grid), &mut buckets)?;
         }
-        // Of equal times what is stored comes first, and what came late behind it.
         buckets.sort_by_key(|(time, _)| *time);
-        buckets.dedup_by(|(later, next), (time, bucket)| {
-            let is_same = later == time;
-            if is_same {
-                *bucket = bucket.and(*next);
-            }
-            is_same
-        });
         let mut folder = Folder::new(identity.kind, agg);
         let mut stretches = vec![Stretch::default(); grid.count];
         for (time, bucket) in buckets {
             match grid.index(time) {
-                Some(at) => folder.add(&mut stretches[at], time, bucket),
+                Some(at) => folder.add(&mut stretches[at], bucket),
                 None => folder.skip(bucket),
             }
         }

@@ -1,24 +1,23 @@
 //! All series of this node, and how events get into them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
+use bytes::Bytes;
 use slab::Slab;
 
 use super::{
     Config,
-    extract::{Rules, extract},
+    extract::Rules,
+    intake::{Arrived, Lacking},
     pack::{PackError, Packer},
-    query::AHEAD,
-    sample::{Dropped, Labels, Name, Sample},
-    track::{Identity, Keep, TIERS, Track, row_of},
+    sample::{Dropped, Labels, Name},
+    tier::{Keep, TIERS},
+    track::{Identity, Track, row_of},
 };
-use crate::{
-    consumer::Delivery, position::Offset, store::Part, telemetry::Telemetry, time::Millis,
-    topic::TopicPattern,
-};
+use crate::{position::Offset, store::Part, telemetry::Telemetry, time::Millis};
 
 /// How many series there may be and how long they are kept.
 #[derive(Debug, Clone, Copy)]
@@ -26,11 +25,15 @@ pub(super) struct Bounds {
     pub(super) max_series: usize,
     pub(super) max_per_topic: usize,
     pub(super) keep: Keep,
+    /// By how many bytes chunks may grow in memory before a round must not wait.
+    pub(super) growth: usize,
 }
 
 /// How long the seconds and the ten seconds are kept.
 const SHORT: Millis = 15 * 60_000;
 const MIDDLE: Millis = 6 * 3_600_000;
+/// The most chunks that are read from the store at once, beyond those of one event.
+const LACKING: usize = 256;
 
 /// All series of this node.
 pub(super) struct Table {
@@ -44,6 +47,8 @@ pub(super) struct Table {
     dropped: BTreeMap<&'static str, u64>,
     /// Everything up to here is in.
     pub(super) applied: Offset,
+    /// By how many bytes the chunks have grown since the last [round](Self::begin_round).
+    grown: usize,
     /// Reused for every look-up.
     key: String,
 }
@@ -55,6 +60,7 @@ impl Bounds {
             max_series: config.max_series,
             max_per_topic: config.max_per_topic,
             keep: [SHORT.min(long), MIDDLE.min(long), long],
+            growth: config.save_bytes.as_usize(),
         }
     }
 }
@@ -71,53 +77,92 @@ impl Table {
             by_topic: HashMap::new(),
             dropped: BTreeMap::new(),
             applied: 0,
+            grown: 0,
             key: String::new(),
         }
     }
 
-    /// Takes in what was delivered; whether that changed any series.
-    pub(super) fn apply(&mut self, delivery: &Delivery, now: Millis) -> bool {
-        let rules = self.rules.clone();
-        let mut changed = false;
-        for record in delivery.records() {
-            let Some((time, found)) = extract(record, &rules) else { continue };
-            let received = record.received();
-            changed |= !found.samples.is_empty();
-            for sample in found.samples {
-                let time = self.plausible(sample.time.unwrap_or(time), received);
-                let of_many = sample.topic.clone();
-                let topic = of_many.as_ref().map_or(record.topic(), TopicPattern::as_str);
-                let added = self.add(topic, sample, time, record.offset(), now.max(received));
-                if let Err(reason) = added {
-                    self.drop(reason);
+    /// Adds samples, one event after the other, until the table [is full](Self::is_full) or an event
+    /// needs chunks that are only in the store: then gives these, and what those behind it need.
+    pub(super) fn take(&mut self, arrived: &mut &[Arrived<'_>]) -> Vec<Lacking> {
+        while let Some(first) = arrived.first() {
+            let is_other = |next: &Arrived<'_>| next.offset != first.offset;
+            let (event, behind) =
+                arrived.split_at(arrived.iter().position(is_other).unwrap_or(arrived.len()));
+            if !self.lacking(event).is_empty() {
+                return self.lacking(arrived);
+            }
+            for sample in event {
+                if let Err(reason) = self.add(sample) {
+                    self.leave_out(reason);
                 }
             }
-            found.dropped.into_iter().for_each(|reason| self.drop(reason));
+            self.applied = self.applied.max(first.offset);
+            *arrived = behind;
+            if self.is_full() {
+                break;
+            }
         }
-        self.applied = self.applied.max(delivery.position.offset);
-        changed
+        Vec::new()
+    }
+
+    /// The chunks that are only in the store and that the samples belong into; all of the first
+    /// event's, and about [`LACKING`] of those behind it.
+    fn lacking(&mut self, arrived: &[Arrived<'_>]) -> Vec<Lacking> {
+        let mut lacking = HashMap::new();
+        let mut count = 0;
+        for sample in arrived {
+            let is_first = arrived.first().is_some_and(|first| first.offset == sample.offset);
+            if count >= LACKING && !is_first {
+                break;
+            }
+            let Some((place, track)) = self.place(sample).map(|at| (at, &self.tracks[at])) else {
+                continue;
+            };
+            let keep = &self.bounds.keep;
+            for column in track.lacking(sample.time, sample.offset, keep, sample.now) {
+                let new = || Lacking { place, row: track.row.clone(), columns: BTreeSet::new() };
+                let of_track = lacking.entry(place).or_insert_with(new);
+                count += usize::from(of_track.columns.insert(column));
+            }
+        }
+        lacking.into_values().collect()
+    }
+
+    /// Puts in what the store has of chunks that were lacking, and of the head.
+    pub(super) fn fill(
+        &mut self,
+        lacking: &Lacking,
+        parts: Vec<(u64, Bytes)>,
+    ) -> Result<(), PackError> {
+        if let Some(track) = self.tracks.get_mut(lacking.place) {
+            self.grown += track.fill(&lacking.columns, parts)?;
+        }
+        Ok(())
     }
 
     /// Adds one sample to its series, which is made when it is new.
-    pub(super) fn add(
-        &mut self,
-        topic: &str,
-        sample: Sample,
-        time: Millis,
-        offset: Offset,
-        now: Millis,
-    ) -> Result<(), Dropped> {
+    pub(super) fn add(&mut self, arrived: &Arrived<'_>) -> Result<(), Dropped> {
+        let Arrived { sample, time, offset, now, .. } = arrived;
         sample.value.checked()?;
-        let mut key = std::mem::take(&mut self.key);
-        write_key(&mut key, topic, &sample.name, &sample.labels);
-        let found = self.by_key.get(key.as_str()).copied();
-        let at = found.map_or_else(|| self.insert(&key, topic, &sample), Ok);
-        self.key = key;
+        let place = self.place(arrived);
+        let at = place.map_or_else(|| self.insert(arrived), Ok);
         self.telemetry.series_samples.inc();
-        self.tracks[at?].add(sample.value, time, offset, &self.bounds.keep, now)
+        let track = &mut self.tracks[at?];
+        self.grown += track.add(sample.value, *time, *offset, &self.bounds.keep, *now)?;
+        Ok(())
     }
 
-    fn insert(&mut self, key: &str, topic: &str, sample: &Sample) -> Result<usize, Dropped> {
+    /// Where the series of a sample is; leaves its key behind.
+    fn place(&mut self, arrived: &Arrived<'_>) -> Option<usize> {
+        let sample = &arrived.sample;
+        write_key(&mut self.key, arrived.topic(), &sample.name, &sample.labels);
+        self.by_key.get(self.key.as_str()).copied()
+    }
+
+    /// Makes the series of the sample whose key was written.
+    fn insert(&mut self, arrived: &Arrived<'_>) -> Result<usize, Dropped> {
+        let (topic, sample) = (arrived.topic(), &arrived.sample);
         let of_topic = self.by_topic.get(topic).copied().unwrap_or(0);
         let is_full = self.tracks.len() >= self.bounds.max_series;
         // Derived series are as many as the configuration says, and nobody's flood is to cost them.
@@ -133,7 +178,10 @@ impl Table {
             kind: sample.value.kind(),
             unit: sample.unit.clone(),
         };
-        Ok(self.put(key, Track::new(identity, row_of(key))))
+        let key = std::mem::take(&mut self.key);
+        let at = self.put(&key, Track::new(identity, row_of(&key)));
+        self.key = key;
+        Ok(at)
     }
 
     /// Puts a series in that was read from the store.
@@ -156,18 +204,8 @@ impl Table {
         at
     }
 
-    /// The producer's time where it can be true, else when the event came.
-    fn plausible(&self, time: Millis, received: Millis) -> Millis {
-        let longest = self.bounds.keep[TIERS.len() - 1];
-        let is_plausible = time <= received + AHEAD && time + longest >= received;
-        if is_plausible {
-            return time;
-        }
-        self.telemetry.series_retimed.inc();
-        received
-    }
-
-    fn drop(&mut self, reason: Dropped) {
+    /// Counts a sample that was left out.
+    pub(super) fn leave_out(&mut self, reason: Dropped) {
         self.telemetry.series_dropped(reason.name());
         *self.dropped.entry(reason.name()).or_default() += 1;
     }
@@ -211,19 +249,21 @@ impl Table {
         &self.bounds.keep
     }
 
-    /// The places of all series, to be looked after one after the other.
-    pub(super) fn places(&self) -> Vec<usize> {
+    /// The places of all series, to be looked after one after the other. From here on it counts how
+    /// much memory grows.
+    pub(super) fn begin_round(&mut self) -> Vec<usize> {
+        self.grown = 0;
         self.tracks.iter().map(|(at, _)| at).collect()
+    }
+
+    /// Whether so much has come since the last round that the next must not wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.grown >= self.bounds.growth
     }
 
     /// One series, if it is still there.
     pub(super) fn track(&self, at: usize) -> Option<&Track> {
         self.tracks.get(at)
-    }
-
-    /// The same, to be changed.
-    pub(super) fn track_mut(&mut self, at: usize) -> Option<&mut Track> {
-        self.tracks.get_mut(at)
     }
 
     /// Looks after one series: see [`Track::tend`]. When others want its place and it has been
@@ -235,11 +275,11 @@ impl Table {
         now: Millis,
         packer: &mut Packer,
     ) -> Result<Vec<Part>, PackError> {
-        let Bounds { max_series, max_per_topic, keep } = self.bounds;
+        let Bounds { max_series, max_per_topic, keep, .. } = self.bounds;
         let Some(track) = self.tracks.get_mut(at) else { return Ok(Vec::new()) };
         let of_topic = self.by_topic.get(&track.identity.topic).copied().unwrap_or(0);
         let is_full = self.by_key.len() >= max_series || of_topic >= max_per_topic;
-        let is_silent = track.newest.time + keep[TIERS.len() - 1] <= now;
+        let is_silent = track.newest().time + keep[TIERS.len() - 1] <= now;
         // What is derived took nobody's place, and is what it ever was.
         let Identity { topic, name, .. } = &track.identity;
         let is_derived = self

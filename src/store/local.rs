@@ -1,7 +1,6 @@
 //! The store of one node: `store.db`, which the command line may open while a hub runs.
 
 use std::{
-    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -205,23 +204,27 @@ impl Local {
         .await
     }
 
-    /// What a durable consumer keeps in a row, ordered by column.
+    /// What a durable consumer keeps in columns of a row.
     pub async fn parts(
         &self,
         name: &str,
         row: &str,
-        columns: Range<u64>,
+        columns: Vec<u64>,
     ) -> Result<Vec<(u64, Bytes)>, StoreError> {
         let (name, row) = (name.to_owned(), row.to_owned());
         self.run(move |connection| {
-            let mut select = connection.prepare_cached(
-                "SELECT column, bytes FROM parts
-                 WHERE consumer = ? AND row = ? AND column >= ? AND column < ? ORDER BY column",
+            let mut found = Vec::new();
+            // One transaction, for another process may write between two statements.
+            let transaction = connection.transaction()?;
+            let mut select = transaction.prepare_cached(
+                "SELECT bytes FROM parts WHERE consumer = ? AND row = ? AND column = ?",
             )?;
-            let read =
-                |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?.into()));
-            let found = select.query_map(params![name, row, columns.start, columns.end], read)?;
-            Ok(found.collect::<Result<_, _>>()?)
+            for column in columns {
+                let read = |found: &rusqlite::Row<'_>| found.get::<_, Vec<u8>>(0);
+                let bytes = select.query_row(params![name, row, column], read).optional()?;
+                found.extend(bytes.map(|bytes| (column, bytes.into())));
+            }
+            Ok(found)
         })
         .await
     }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -48,7 +47,6 @@ struct Scripts {
     lease: Script,
     release: Script,
     save: Script,
-    parts: Script,
 }
 
 /// Keys: the passes, and their order by when they expire. ARGV: now, the most, name, value, expires.
@@ -113,18 +111,6 @@ for at = 4, #ARGV, 5 do
 end
 return 1";
 
-/// Keys: a row. ARGV: the first column and the one behind the last. One call, so that all parts
-/// are of one save.
-const PARTS: &str = "
-local from, to, found = tonumber(ARGV[1]), tonumber(ARGV[2]), {}
-for _, column in ipairs(redis.call('HKEYS', KEYS[1])) do
-  local number = tonumber(column)
-  if number >= from and number < to then
-    found[#found + 1] = {column, redis.call('HGET', KEYS[1], column)}
-  end
-end
-return found";
-
 impl Shared {
     /// Joins the store, and makes the secret if there is none.
     pub(super) async fn join(server: Server, clock: Clock) -> Result<Self, StoreError> {
@@ -154,7 +140,6 @@ impl Shared {
                 lease: Script::new(TAKE_LEASE),
                 release: Script::new(RELEASE),
                 save: Script::new(SAVE),
-                parts: Script::new(PARTS),
             },
         })))
     }
@@ -311,13 +296,17 @@ impl Shared {
         &self,
         name: &str,
         row: &str,
-        columns: Range<u64>,
+        columns: Vec<u64>,
     ) -> Result<Vec<(u64, Bytes)>, StoreError> {
-        let mut call = self.0.scripts.parts.key(self.row_key(name, row));
-        call.arg(columns.start).arg(columns.end);
-        let mut found: Vec<(u64, Bytes)> = self.0.link.script(&call).await?;
-        found.sort_unstable_by_key(|(column, _)| *column);
-        Ok(found)
+        // One command, so that all parts are of one save.
+        let mut read = cmd("HMGET");
+        read.arg(self.row_key(name, row)).arg(&columns);
+        let found: Vec<Option<Bytes>> = self.0.link.run(&read).await?;
+        Ok(columns
+            .into_iter()
+            .zip(found)
+            .filter_map(|(column, bytes)| Some((column, bytes?)))
+            .collect())
     }
 
     pub(super) async fn rows(&self, name: &str) -> Result<Vec<String>, StoreError> {

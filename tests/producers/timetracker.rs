@@ -164,6 +164,74 @@ async fn equal_points_are_one_within_the_window_and_another_instances_are_others
 }
 
 #[tokio::test]
+async fn points_without_room_for_their_topics_cost_no_others_and_are_told() {
+    keep_what_fits(TestHub::with(&[("journal.max_topics", "2")]).await).await;
+}
+
+#[tokio::test]
+async fn points_without_room_for_their_topics_cost_no_others_in_redis_either() {
+    let redis = RedisServer::start().await;
+    let url = redis.url();
+    keep_what_fits(TestHub::with(&[("journal.max_topics", "2"), ("redis", &url)]).await).await;
+}
+
+/// Sends points to a hub that has room for two topics.
+async fn keep_what_fits(hub: TestHub) {
+    let send = async |app: &str, keys: &[&str]| {
+        let points: Vec<Value> = keys.iter().map(|key| json!({"key": key, "value": key})).collect();
+        let body = json!({"app_identifier": app, "instance_id": "i", "data": points});
+        post(&hub, "data", &["**"], body).await
+    };
+    // That instances of many applications are known takes no room from what they send.
+    for n in 0..5 {
+        let body = json!({"app_identifier": format!("app{n}"), "instance_id": "i"});
+        assert_eq!(post(&hub, "register", &["**"], body).await.0, 201);
+    }
+    let (status, answer) = send("tt", &["a"]).await;
+    assert_eq!((status.as_u16(), answer.get("dropped")), (200, None), "{answer}");
+    let (status, answer) = send("tt", &["a", "b", "b", "c", "d", "a"]).await;
+    assert_eq!(status, 200, "{answer}");
+    let (accepted, dropped) =
+        (answer["accepted"].as_u64().unwrap(), answer["dropped"]["point"].as_u64().unwrap());
+    assert!((3..=4).contains(&accepted) && accepted + dropped == 6, "{answer}");
+    assert_eq!(answer["duplicates"], 0);
+    assert!(answer["dropped"]["reasons"][0].as_str().unwrap().contains("2 topics"), "{answer}");
+    hub.metric_becomes("pulsehub_dropped_total{code=\"point\"}", dropped as f64).await;
+    assert_eq!(history(&hub, "tt.**").await.len() as u64, 1 + accepted);
+    // With nothing to keep it is refused, and the client keeps it.
+    let (status, problem) = send("tt", &["e", "f"]).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("too_many_topics")));
+    assert_eq!(problem["topics"].as_array().unwrap().len(), 2, "{problem}");
+}
+
+#[tokio::test]
+async fn data_without_an_application_are_taken_where_there_is_one_and_never_guessed() {
+    let hub = TestHub::start().await;
+    let body = json!({"instance_id": "i", "data": [{"key": "a"}]});
+    let register = async |app: &str| {
+        let body = json!({"app_identifier": app, "instance_id": "i"});
+        assert_eq!(post(&hub, "register", &["**"], body).await.0, 201);
+    };
+    let unclear = async |patterns: &[&str]| {
+        let (status, problem) = post(&hub, "data", patterns, body.clone()).await;
+        assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("invalid_event")));
+        assert_eq!(problem["items"][0]["field"], "app_identifier");
+        let message = problem["items"][0]["message"].as_str().unwrap();
+        assert!(message.contains("not clear of which application"), "{problem}");
+    };
+    unclear(&["**"]).await;
+    unclear(&["one.**", "two.**"]).await;
+    register("one").await;
+    assert_eq!(post(&hub, "data", &["**"], body.clone()).await.0, 200);
+    register("two").await;
+    unclear(&["**"]).await;
+    assert_eq!(post(&hub, "data", &["two.**"], body.clone()).await.0, 200);
+    let events = history(&hub, "*.usage.*").await;
+    let topics: Vec<_> = events.iter().map(|event| event["topic"].as_str().unwrap()).collect();
+    assert_eq!(topics, ["one.usage.a", "two.usage.a"]);
+}
+
+#[tokio::test]
 async fn who_may_speak_for_an_instance_and_what_is_refused() {
     let hub = TestHub::start().await;
     let register = json!({"app_identifier": "tt", "instance_id": "i"});
@@ -236,17 +304,25 @@ async fn data_without_the_grant_for_instances_are_stored_but_no_sign_of_life() {
 #[tokio::test]
 async fn points_whose_first_answer_from_redis_was_lost_are_told_as_stored() {
     let redis = RedisServer::start().await;
-    // Stored, but the hub cannot read that: it asks again, and hears that all is there already.
-    let (said, garbled) = (b"*3\r\n$2\r\nok\r\n", b"*3\r\n$2\r\nxx\r\n");
-    let proxy = Proxy::disguising(redis.port(), said, garbled).await;
-    let url = proxy.url();
+    let way = Proxy::to(redis.port()).await;
+    let url = way.url();
     let hub = TestHub::with(&[("redis", &url), ("cluster.timeout", "5s")]).await;
     let body = json!({"app_identifier": "tt", "instance_id": "i",
         "data": [{"key": "a"}, {"key": "a"}, {"key": "b", "timestamp": "2025-12-16T12:00:00"}]});
-    let (status, answer) = post(&hub, "data", &["tt.**"], body).await;
+    way.hold(b":latest:tt.usage.a");
+    let stored = async {
+        way.is_holding().await;
+        eventually("the points in Redis", async || {
+            let is_there: u64 = redis.ask(&["EXISTS", "{pulsehub}:latest:tt.usage.a"]).await;
+            (is_there == 1).then_some(())
+        })
+        .await;
+        way.lead_to(redis.port()); // which drops the connection, and the answer
+    };
+    let ((status, answer), ()) = tokio::join!(post(&hub, "data", &["tt.**"], body), stored);
     assert_eq!(status, 200, "{answer}");
-    // Whose the id is that was not made by the hub, nobody can tell any more.
-    assert_eq!((&answer["accepted"], &answer["duplicates"]), (&json!(2), &json!(1)), "{answer}");
+    assert_eq!((&answer["accepted"], &answer["duplicates"]), (&json!(3), &json!(0)), "{answer}");
+    way.release();
     assert_eq!(history(&hub, "tt.**").await.len(), 3);
     assert_eq!(history(&hub, "hub.instances.*").await.len(), 1);
 }

@@ -1,7 +1,7 @@
 //! One commit: a group of batches becomes blocks, index rows, ids and newest values.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::Instant,
 };
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     broker::{PublishError, Published},
-    event::{Block, BlockBuilder},
+    event::{Block, BlockBuilder, Event},
     position::{Offset, Position},
     telemetry::Limit,
     time::Millis,
@@ -34,6 +34,8 @@ struct Group {
     ids: Vec<(IdHash, Offset)>,
     fresh: HashMap<IdHash, Offset>,
     new_topics: HashMap<Topic, TopicId>,
+    /// How many of them count towards the limit.
+    new_counted: usize,
     answers: Vec<Result<Outcome, PublishError>>,
 }
 
@@ -80,6 +82,7 @@ impl Writer {
             ids: Vec::new(),
             fresh: HashMap::new(),
             new_topics: HashMap::new(),
+            new_counted: 0,
             answers: Vec::with_capacity(batches.len()),
         };
         let shared = self.shared.clone();
@@ -106,25 +109,31 @@ impl Writer {
         batch: &Batch,
     ) -> Result<(), PublishError> {
         let limit = self.shared.config.max_topics;
-        let before = group.new_topics.len();
-        for event in &batch.events {
-            if topics.id(event.topic.as_str()).is_some() {
+        let (before, counted) = (group.new_topics.len(), group.new_counted);
+        let mut without_room = HashSet::new();
+        for Event { topic, .. } in &batch.events {
+            if topics.id(topic.as_str()).is_some() || group.new_topics.contains_key(topic) {
                 continue;
             }
-            let count = group.new_topics.len();
-            let id = topics.next_id() + count as TopicId;
-            if let Entry::Vacant(vacant) = group.new_topics.entry(event.topic.clone()) {
-                // The hub's own topics always have room: they tell of the limit.
-                if topics.len() + count >= limit && !event.topic.is_reserved() {
-                    let first_new = topics.next_id() + before as TopicId;
-                    group.new_topics.retain(|_, id| *id < first_new);
-                    self.shared.telemetry.hit(Limit::Topics);
-                    return Err(PublishError::TooManyTopics { limit });
+            // The hub's own topics are not counted: what they are about has limits of its own.
+            if !topic.is_reserved() {
+                if topics.len() - topics.reserved() + group.new_counted >= limit {
+                    without_room.insert(topic.clone());
+                    continue;
                 }
-                vacant.insert(id);
+                group.new_counted += 1;
             }
+            let id = topics.next_id() + group.new_topics.len() as TopicId;
+            group.new_topics.insert(topic.clone(), id);
         }
-        Ok(())
+        if without_room.is_empty() {
+            return Ok(());
+        }
+        let first_new = topics.next_id() + before as TopicId;
+        group.new_topics.retain(|_, id| *id < first_new);
+        group.new_counted = counted;
+        self.shared.telemetry.hit(Limit::Topics);
+        Err(PublishError::TooManyTopics { limit, topics: without_room })
     }
 
     fn take_in(&self, group: &mut Group, batch: &Batch) -> Outcome {

@@ -258,21 +258,39 @@ impl Writer {
         Ok(dropped == IDS_STEP)
     }
 
-    /// At the limit of topics, those that hold nothing any more make room. The hub's own stay: their
-    /// newest values, such as the registry of instances, outlive retention.
+    /// At the limit of topics, those that hold nothing any more make room. So do the hub's own when
+    /// there are as many; but newest values of theirs, such as the registry of instances, outlive
+    /// retention.
     fn forget_topics(&mut self, _: Millis) -> rusqlite::Result<bool> {
         let shared = self.shared.clone();
-        let empty: HashMap<TopicId, Offset> = {
+        let mut empty: HashMap<TopicId, Offset> = HashMap::new();
+        let mut own = Vec::new();
+        {
             let topics = shared.topics.read();
-            if topics.len() < shared.config.max_topics {
+            let limit = shared.config.max_topics;
+            let is_full = [topics.len() - topics.reserved() >= limit, topics.reserved() >= limit];
+            if is_full == [false, false] {
                 return Ok(false);
             }
-            let is_empty = |(id, state): (TopicId, &super::topics::TopicState)| {
-                let is_empty = state.info.events == 0 && !state.info.topic.is_reserved();
-                is_empty.then_some((id, state.info.trimmed_through))
-            };
-            topics.iter().filter_map(is_empty).collect()
-        };
+            for (id, state) in topics.iter().filter(|(_, state)| state.info.events == 0) {
+                match (state.info.topic.is_reserved(), is_full) {
+                    (true, [_, true]) => own.push((id, state.info.trimmed_through)),
+                    (false, [true, _]) => {
+                        empty.insert(id, state.info.trimmed_through);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        for (id, through) in own {
+            let is_kept: bool = self
+                .connection
+                .prepare_cached("SELECT EXISTS(SELECT 1 FROM latest WHERE topic_id = ?)")?
+                .query_row([id], |row| row.get(0))?;
+            if !is_kept {
+                empty.insert(id, through);
+            }
+        }
         let Some(through) = empty.values().copied().max() else { return Ok(false) };
         let mut topics = shared.topics.write();
         let through = through.max(topics.forgotten_through());

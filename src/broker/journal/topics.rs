@@ -18,6 +18,8 @@ pub(super) struct Topics {
     by_name: HashMap<Topic, TopicId>,
     by_id: HashMap<TopicId, TopicState>,
     next_id: TopicId,
+    /// How many of them are the hub's own.
+    reserved: usize,
     /// The highest `trimmed_through` of all.
     trimmed_max: Offset,
     /// Topics up to here may have been forgotten together with what they had lost.
@@ -59,6 +61,11 @@ impl Topics {
         self.by_id.len()
     }
 
+    /// How many of them are the hub's own.
+    pub(super) fn reserved(&self) -> usize {
+        self.reserved
+    }
+
     pub(super) fn next_id(&self) -> TopicId {
         self.next_id
     }
@@ -74,6 +81,7 @@ impl Topics {
 
     pub(super) fn insert(&mut self, id: TopicId, topic: Topic, trimmed: Offset, rules: &Rules) {
         let rule = rules.of(topic.as_str());
+        self.reserved += usize::from(topic.is_reserved());
         self.by_name.insert(topic.clone(), id);
         self.next_id = self.next_id.max(id + 1);
         self.trimmed_max = self.trimmed_max.max(trimmed);
@@ -121,6 +129,7 @@ impl Topics {
     pub(super) fn forget(&mut self, id: TopicId) {
         if let Some(state) = self.by_id.remove(&id) {
             self.by_name.remove(&state.info.topic);
+            self.reserved -= usize::from(state.info.topic.is_reserved());
         }
     }
 

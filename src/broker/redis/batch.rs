@@ -44,8 +44,8 @@ pub(super) enum Said {
     Stored { first: Offset, full: Vec<String> },
     /// Some are stored already: their numbers within the call, and offsets. Nothing was stored.
     Duplicates(Vec<(usize, Offset)>),
-    /// There would be too many topics. Nothing was stored.
-    TooManyTopics,
+    /// There would be too many topics, by these. Nothing was stored.
+    TooManyTopics(Vec<String>),
     /// The log is not the one we follow. Nothing was stored.
     Moved,
     /// The lease is another's. Nothing was stored.
@@ -166,7 +166,7 @@ impl Said {
                 };
                 Some(Self::Duplicates(pairs.iter().map(pair).collect::<Option<_>>()?))
             }
-            ("topics", _) => Some(Self::TooManyTopics),
+            ("topics", [_, topics]) => Some(Self::TooManyTopics(texts(topics)?)),
             ("moved", _) => Some(Self::Moved),
             ("fenced", _) => Some(Self::Fenced),
             _ => None,

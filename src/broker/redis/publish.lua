@@ -2,11 +2,12 @@
 --
 -- KEYS[4…] the newest values of each topic, in the order of the topics below.
 -- ARGV[2] the epoch the caller follows, ARGV[3] the beginning of the keys with the ids, ARGV[4] the
--- dedupe window in milliseconds, ARGV[5] the most ids, ARGV[6] the most topics, ARGV[7] the most keys
--- of a topic, ARGV[8] a lease's key or '', ARGV[9] its token, ARGV[10] the call's name, ARGV[11] the
--- block, ARGV[12] the number of events, then the hash of each one's id; the number of topics, and for
--- each: its name, 1 if it is the hub's own, events, bytes, the last one's index, the number of newest
--- values, for each its key and record, and the number of removals, for each its key.
+-- dedupe window in milliseconds, ARGV[5] the most ids, ARGV[6] the most topics beside the hub's own,
+-- which are as many as `own_topics` says, ARGV[7] the most keys of a topic, ARGV[8] a lease's key or '',
+-- ARGV[9] its token, ARGV[10] the call's name, ARGV[11] the block, ARGV[12] the number of events, then
+-- the hash of each one's id; the number of topics, and for each: its name, 1 if it is the hub's own,
+-- events, bytes, the last one's index, the number of newest values, for each its key and record, and
+-- the number of removals, for each its key.
 --
 -- Most of the time goes into Lua's texts: each is hashed byte by byte when it is made, and freed. So
 -- what there is many of goes on as it came, from ARGV, and no number is formatted for each event.
@@ -30,8 +31,8 @@ local window, most_ids, count = number(ARGV[4]), number(ARGV[5]), number(ARGV[12
 local first_id, last_id = 13, 12 + count
 
 -- An id's value: an offset, when it was received, and a byte that is added to the offset.
-local stored_generation = redis.call('HMGET', meta, 'generation', 'generation_from')
-local generation, generation_from = number(stored_generation[1]), number(stored_generation[2])
+local numbers_of = redis.call('HMGET', meta, 'generation', 'generation_from', 'own_topics')
+local generation, generation_from = number(numbers_of[1]), number(numbers_of[2])
 local originals = {}
 for which = generation - 1, generation do
   local key = ARGV[3] .. text(which)
@@ -85,20 +86,33 @@ for index = 1, number(take()) do
   changes[index] = change
   names[index] = change.name
 end
-local known, fresh = {}, 0
+local known, fresh, fresh_own = {}, {}, 0
 in_pieces(names, 1, #names, function(before, ...)
   local found = redis.call('HMGET', topics, ...)
   for index = 1, #found do known[before + index] = found[index] end
 end)
 for index, change in ipairs(changes) do
-  if not known[index] and not change.ours then fresh = fresh + 1 end
+  if not known[index] then
+    if change.ours then fresh_own = fresh_own + 1 else fresh[#fresh + 1] = change.name end
+  end
   change.keys = redis.pcall('HLEN', KEYS[3 + index])
   if type(change.keys) ~= 'number' then
     return redis.error_reply('FOREIGN ' .. KEYS[3 + index] .. ' is not the hash of a hub')
   end
 end
-if fresh > 0 and redis.call('HLEN', topics) + fresh > number(ARGV[6]) then
-  return { 'topics' }
+local own_topics = tonumber(numbers_of[3] or '')
+if not own_topics then
+  -- A log of an earlier version, or a new one.
+  own_topics = 0
+  for _, name in ipairs(redis.call('HKEYS', topics)) do
+    if name == 'hub' or name:sub(1, 4) == 'hub.' then own_topics = own_topics + 1 end
+  end
+end
+if #fresh > 0 then
+  local room = math.max(0, number(ARGV[6]) + own_topics - redis.call('HLEN', topics))
+  local without_room = {}
+  for index = room + 1, #fresh do without_room[index - room] = fresh[index] end
+  if #without_room > 0 then return { 'topics', without_room } end
 end
 
 -- From here on everything is written. The first write fails alone if Redis takes none.
@@ -124,7 +138,8 @@ end
 in_pieces(ids, 1, #ids, function(_, ...) redis.call('HSET', ids_key, ...) end)
 redis.call('PEXPIRE', ids_key, text(window * 3 + 1000))
 redis.call('HSET', meta, 'head', text(head), 'received', at, 'bytes', text(bytes),
-  'generation', text(generation), 'generation_from', text(generation_from))
+  'generation', text(generation), 'generation_from', text(generation_from), 'own_topics',
+  text(own_topics + fresh_own))
 
 -- A newest value: the batch's first offset, when it was received, and the record under its index.
 local full, numbers = {}, {}

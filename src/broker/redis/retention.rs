@@ -96,9 +96,7 @@ async fn step(shared: &Shared) -> Result<bool, Failure> {
     let mut cut = Cut::default();
     cut_oldest(shared, &topics, &mut cut).await?;
     cut_short(shared, &topics, &mut cut).await?;
-    if topics.len() >= shared.config.max_topics {
-        cut.forget.extend(topics.empty().cloned());
-    }
+    cut.forget.extend(topics.empty(shared.config.max_topics).cloned());
     if cut.through.is_none() && cut.marks.is_empty() && cut.forget.is_empty() {
         return Ok(false);
     }

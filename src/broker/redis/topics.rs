@@ -54,15 +54,13 @@ impl Topics {
         self.by_name.iter().map(info).collect()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.by_name.len()
-    }
-
-    /// Topics that hold nothing any more.
-    pub(super) fn empty(&self) -> impl Iterator<Item = &Topic> {
-        let all = self.by_name.iter();
-        all.filter(|(topic, numbers)| numbers.events == 0 && !topic.is_reserved())
-            .map(|(topic, _)| topic)
+    /// Topics without events, if there are `limit` or more of their kind: of the hub's own, or of
+    /// all others.
+    pub(super) fn empty(&self, limit: usize) -> impl Iterator<Item = &Topic> {
+        let own = self.by_name.keys().filter(|topic| topic.is_reserved()).count();
+        let is_full = [self.by_name.len() - own, own].map(|count| count >= limit);
+        let empty = self.by_name.iter().filter(|(_, numbers)| numbers.events == 0);
+        empty.map(|(topic, _)| topic).filter(move |topic| is_full[usize::from(topic.is_reserved())])
     }
 
     pub(super) fn matching(&self, filter: &TopicFilter) -> Vec<&Topic> {

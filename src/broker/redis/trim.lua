@@ -3,7 +3,8 @@
 -- ARGV[2] how often retention had taken something when the caller looked, ARGV[3] the last offset to
 -- leave the stream or '', ARGV[4] the bytes that leave it; the number of marks, for each its name and
 -- offset; the number of topics, for each: its name, events, bytes and the last offset that leave; the
--- number of topics to forget if they hold nothing, for each its name and the key of its newest values.
+-- number of topics to forget if they hold nothing, for each its name and the key of its newest values,
+-- which keep a topic of the hub's own.
 
 if text(trims) ~= ARGV[2] or stored[1] ~= identity then return 0 end
 local next_argument = 4
@@ -35,8 +36,11 @@ local forgotten = number(redis.call('HGET', meta, 'forgotten_through'))
 for _ = 1, number(take()) do
   local name, key = take(), take()
   local events, _, _, _, lost = numbers(name)
-  if events == 0 then
-    redis.call('HDEL', topics, name)
+  local is_own = name == 'hub' or name:sub(1, 4) == 'hub.'
+  if events == 0 and not (is_own and redis.call('EXISTS', key) == 1) then
+    if redis.call('HDEL', topics, name) == 1 and is_own and redis.call('HEXISTS', meta, 'own_topics') == 1 then
+      redis.call('HINCRBY', meta, 'own_topics', -1)
+    end
     redis.call('UNLINK', key)
     forgotten = math.max(forgotten, lost)
   end

@@ -146,10 +146,11 @@ impl Writer {
                     group.found(&open, &found);
                     continue;
                 }
-                Ok(Said::TooManyTopics) => {
+                Ok(Said::TooManyTopics(topics)) => {
                     self.shared.telemetry.hit(Limit::Topics);
                     let limit = self.shared.config.max_topics;
-                    return Err(PublishError::TooManyTopics { limit });
+                    let topics = topics.iter().filter_map(|topic| Topic::parse(topic).ok());
+                    return Err(PublishError::TooManyTopics { limit, topics: topics.collect() });
                 }
                 Ok(Said::Fenced) => return Err(PublishError::Fenced),
                 Ok(Said::Moved) => {

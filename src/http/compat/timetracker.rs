@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use super::count;
 use crate::{
     auth::Principal,
+    broker::{PublishError, Published},
+    event::Event,
     http::{AppState, Caller, Problem, body, publish},
     ingest::{self, AppName, InstanceId, Losses, lenient, timetracker::Message},
     instances::{InstanceError, is_of_another, is_own},
@@ -114,12 +116,11 @@ pub(in crate::http) async fn data(
     let read = take(&state, &headers, body, move |message, losses, state| {
         let refused = |refusal| publish::refused(refusal, state);
         let id = message.needed_instance().map_err(refused)?;
-        let app = match message.app().map_err(refused)? {
-            Some(app) => app,
-            None => {
-                apps_of(state, &caller, &id)?.into_iter().next().ok_or(InstanceError::Unknown)?
-            }
+        let only = || match &apps_of(state, &caller, &id).ok()?[..] {
+            [app] => Some(app.clone()),
+            _ => None,
         };
+        let app = message.app_or(only).map_err(refused)?;
         let (now, bounds) = (state.clock.now(), publish::bounds(state));
         let events = message.usage(&app, &id, now, &bounds, losses).map_err(refused)?;
         Ok((app, id, events))
@@ -129,32 +130,64 @@ pub(in crate::http) async fn data(
     if !is_own(&principal, &app, &id) {
         publish::check_grants(&principal, &events)?;
     }
-    let points = events.len();
     let mut answer = json!({"status": "ok", "accepted": 0, "duplicates": 0});
-    if points > 0 {
+    if !events.is_empty() {
         // With the points in one batch: what proves that an instance lives is what was stored.
-        match check_may_speak(&principal, &app, &id) {
-            Ok(()) => match state.instances.sent_data(&app, &id) {
-                Ok(sign) => events.extend(sign),
-                Err(error) => dropped.note(Dropped::Instance, || error.to_string()),
-            },
-            Err(_) => dropped.note(Dropped::Instance, || {
-                format!("without the grant to publish {app}.instances data are no sign of life")
+        let sign = match check_may_speak(&principal, &app, &id) {
+            Ok(()) => state.instances.sent_data(&app, &id).unwrap_or_else(|error| {
+                dropped.note(Dropped::Instance, || error.to_string());
+                None
             }),
-        }
-        let signs = events.len() - points;
-        let published = state.broker.publish(events).await?;
+            Err(_) => {
+                dropped.note(Dropped::Instance, || {
+                    format!("without the grant to publish {app}.instances data are no sign of life")
+                });
+                None
+            }
+        };
+        let signs = usize::from(sign.is_some());
+        events.extend(sign);
+        let published = publish_what_fits(&state, events, signs, &mut dropped).await?;
         if signs > 0 {
             state.instances.followed(published.position.offset).await;
         }
-        let accepted = published.accepted - signs;
-        answer["accepted"] = accepted.into();
-        answer["duplicates"] = (points - accepted).into();
+        answer["accepted"] = (published.accepted - signs).into();
+        answer["duplicates"] = (published.offsets.len() - published.accepted).into();
         answer["position"] = published.position.to_string().into();
     }
     count(&dropped, &state);
     tell(&mut answer, &dropped);
     Ok(Json(answer))
+}
+
+/// Stores `events`, points and behind them `signs` of the hub's own, but for the points whose topics
+/// the log has no room for. It is refused if there is room for none of them: then the client keeps
+/// them, and nothing else has to wait for them.
+async fn publish_what_fits(
+    state: &AppState,
+    mut events: Vec<Event>,
+    signs: usize,
+    dropped: &mut Losses,
+) -> Result<Published, Problem> {
+    loop {
+        let refusal = match state.broker.publish(events.clone()).await {
+            Err(PublishError::TooManyTopics { limit, topics }) => (limit, topics),
+            published => return Ok(published?),
+        };
+        let (limit, topics) = refusal;
+        let fits = |event: &Event| !topics.contains(&event.topic);
+        if events.iter().filter(|event| fits(event)).count() <= signs {
+            return Err(PublishError::TooManyTopics { limit, topics }.into());
+        }
+        events.retain(|event| {
+            if !fits(event) {
+                dropped.note(Dropped::Point, || {
+                    format!("{}: the log already holds {limit} topics, its limit", event.topic)
+                });
+            }
+            fits(event)
+        });
+    }
 }
 
 /// `GET /api/v1/status`: whether the next request would be taken.

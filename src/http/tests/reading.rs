@@ -1,6 +1,7 @@
 //! Reading the past: history and topics.
 
 use super::*;
+use crate::auth::Principal;
 
 #[tokio::test]
 async fn history_pages_both_ways() {
@@ -44,6 +45,34 @@ async fn history_pages_both_ways() {
     assert_eq!(numbers(&page("since=2m&before=3").await), [0, 1]);
     let both = server.get("/api/v1/history?topics=a.b&topics=a.other,a.x&limit=100").await.json();
     assert_eq!(both["events"].as_array().unwrap().len(), 13);
+}
+
+#[tokio::test]
+async fn one_user_cannot_keep_all_others_from_asking() {
+    let server = Server::with(&[("limits.questions", "4")]);
+    let ask = async |name: &str| {
+        let principal = Principal { name: name.into(), ..Principal::hub() };
+        server.state.questions.ask(&principal).await
+    };
+    let mut asking = Vec::new();
+    for _ in 0..4 {
+        asking.push(ask("ada").await.unwrap());
+    }
+    let path = "/api/v1/series/query?name=a";
+    let refused = server.get(path).await;
+    assert_eq!(refused.assert_problem(429, "too_many_questions")["limit"]["allowed"], 4);
+    assert_eq!(refused.headers["retry-after"], "1");
+    let text = server.state.telemetry.openmetrics().unwrap();
+    assert!(text.contains("pulsehub_limit_hits_total{limit=\"questions\"} 1"), "{text}");
+    // Another waits until one is answered.
+    let authorization = format!("Bearer {}", token("bob", &["a.**"], None, 3600));
+    let request = Request::builder().uri(path).header("authorization", authorization);
+    let other = server.send(request.body(Body::empty()).unwrap());
+    let mut other = std::pin::pin!(other);
+    assert!(futures_util::poll!(&mut other).is_pending());
+    asking.pop();
+    assert_eq!(other.await.status, 200);
+    assert!(ask("ada").await.is_ok(), "what was answered no longer counts");
 }
 
 #[tokio::test]

@@ -1,0 +1,107 @@
+//! What a delivery brings for the series, taken apart before any lock is held, and the stored chunks
+//! that have to be in memory before it goes into them.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{
+    Inner, Series,
+    extract::extract,
+    follow::READERS,
+    query::AHEAD,
+    sample::{Dropped, Sample},
+    tier::HEAD,
+};
+use crate::{
+    consumer::Delivery,
+    position::{Offset, Position},
+    store::StoreError,
+    time::Millis,
+    topic::TopicPattern,
+};
+
+/// A sample on its way to its series.
+#[derive(Debug, Clone)]
+pub(super) struct Arrived<'a> {
+    /// The topic of its event.
+    pub(super) topic: &'a str,
+    pub(super) sample: Sample,
+    /// When it counts.
+    pub(super) time: Millis,
+    /// Of its event.
+    pub(super) offset: Offset,
+    /// What time it is.
+    pub(super) now: Millis,
+}
+
+/// Chunks of a series that have to be read from the store before samples are added to them.
+pub(super) struct Lacking {
+    /// Where the series is.
+    pub(super) place: usize,
+    /// Its row in the store.
+    pub(super) row: Box<str>,
+    /// The chunks' columns.
+    pub(super) columns: BTreeSet<u64>,
+}
+
+impl Arrived<'_> {
+    /// Whose series it is for.
+    pub(super) fn topic(&self) -> &str {
+        self.sample.topic.as_ref().map_or(self.topic, TopicPattern::as_str)
+    }
+}
+
+impl Inner {
+    /// The samples in a delivery, in order, and why others were left out.
+    pub(super) fn take_apart<'a>(
+        &self,
+        delivery: &'a Delivery,
+    ) -> (Vec<Arrived<'a>>, Vec<Dropped>) {
+        let now = self.clock.now();
+        let (mut arrived, mut dropped) = (Vec::new(), Vec::new());
+        for record in delivery.records() {
+            let Some((time, found)) = extract(record, &self.rules) else { continue };
+            let received = record.received();
+            let now = now.max(received);
+            let (topic, offset) = (record.topic(), record.offset());
+            arrived.extend(found.samples.into_iter().map(|sample| {
+                let time = self.plausible(sample.time.unwrap_or(time), received);
+                Arrived { topic, sample, time, offset, now }
+            }));
+            dropped.extend(found.dropped);
+        }
+        (arrived, dropped)
+    }
+
+    /// Where to go on when what the store has lies beyond the log: at `to`, but not past anything of
+    /// that epoch that came while we run. Only a head that has moved meanwhile lies there.
+    pub(super) fn behind_loss(&self, to: Position) -> Position {
+        if self.began.epoch == to.epoch && self.began.offset < to.offset { self.began } else { to }
+    }
+
+    /// The producer's time where it can be true, else when the event came.
+    fn plausible(&self, time: Millis, received: Millis) -> Millis {
+        let longest = self.config.keep.millis();
+        let is_plausible = time <= received + AHEAD && time + longest >= received;
+        if is_plausible {
+            return time;
+        }
+        self.telemetry.series_retimed.inc();
+        received
+    }
+}
+
+/// Reads chunks, each with the head of its series, from the store.
+pub(super) async fn fetch(
+    series: &Series,
+    lacking: Vec<Lacking>,
+) -> Result<Vec<(Lacking, Vec<(u64, Bytes)>)>, StoreError> {
+    let fetched = stream::iter(lacking).map(|lacking| async move {
+        let columns = lacking.columns.iter().copied().chain([HEAD]).collect();
+        let parts = series.stored(&lacking.row, columns).await?;
+        Ok((lacking, parts))
+    });
+    fetched.buffer_unordered(READERS).try_collect().await
+}

@@ -1,0 +1,78 @@
+//! How wide the buckets of rollups are, how long they are kept, and where their chunks are stored.
+
+use super::query::AHEAD;
+use crate::{store::COLUMNS, time::Millis};
+
+/// How wide the buckets of a rollup are and how many of them a chunk has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tier {
+    /// A bucket's width, in milliseconds.
+    pub(super) width: Millis,
+    /// Buckets in a chunk.
+    pub(super) buckets: u64,
+}
+
+/// From the finest to the coarsest. The newest chunks are not packed: longer ones would cost memory,
+/// shorter ones room in the store.
+pub(super) const TIERS: [Tier; 3] = [
+    Tier { width: 1000, buckets: 300 },
+    Tier { width: 10_000, buckets: 180 },
+    Tier { width: 60_000, buckets: 180 },
+];
+
+/// How long each tier is kept, in milliseconds.
+pub(super) type Keep = [Millis; TIERS.len()];
+
+/// How long a chunk that is over stays in memory, for samples that come late.
+const LINGER: Millis = 15 * 60_000;
+
+/// The column of a series' head, above all chunks.
+pub(super) const HEAD: u64 = COLUMNS - 1;
+
+impl Tier {
+    /// How long a chunk is, in milliseconds.
+    pub(super) const fn span(self) -> Millis {
+        self.width * self.buckets
+    }
+
+    /// The chunk, counted since 1970, and the bucket of it in which a time lies.
+    pub(super) fn place(self, time: Millis) -> (u64, usize) {
+        (time / self.span(), (time % self.span() / self.width) as usize)
+    }
+
+    /// When a bucket begins.
+    pub(super) fn start(self, number: u64, index: usize) -> Millis {
+        number * self.span() + index as Millis * self.width
+    }
+
+    /// Whether any of a chunk is kept at `now`.
+    pub(super) fn is_kept(self, number: u64, keep: Millis, now: Millis) -> bool {
+        (number + 1) * self.span() + keep > now
+    }
+
+    /// Whether a chunk is to be in memory at `now`.
+    pub(super) fn lingers(self, number: u64, now: Millis) -> bool {
+        self.is_kept(number, LINGER, now)
+    }
+}
+
+/// The column of a chunk: those of one time stand together, whatever their tier.
+pub(super) fn column(tier: usize, number: u64) -> u64 {
+    ((number * TIERS[tier].span() / 1000) << 2) | tier as u64
+}
+
+/// The tier and number of a chunk's column.
+pub(super) fn chunk_of(column: u64) -> Option<(usize, u64)> {
+    let tier = (column & 3) as usize;
+    let span = TIERS.get(tier)?.span();
+    (column != HEAD).then(|| (tier, (column >> 2) / (span / 1000)))
+}
+
+/// The columns of a series in which what is of use in memory at `now` lies, the head among them.
+pub(super) fn hot_columns(now: Millis) -> Vec<u64> {
+    let of_tier = |(at, tier): (usize, &Tier)| {
+        let numbers = now.saturating_sub(LINGER) / tier.span()..=(now + AHEAD) / tier.span();
+        numbers.map(move |number| column(at, number))
+    };
+    TIERS.iter().enumerate().flat_map(of_tier).chain([HEAD]).collect()
+}
