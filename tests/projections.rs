@@ -128,6 +128,37 @@ async fn whoever_may_subscribe_to_its_topic_may_read_a_projection_and_nobody_els
 }
 
 #[tokio::test]
+async fn nobody_but_the_hub_publishes_where_a_projection_is_published() {
+    let hub = TestHub::with_file(&fifth_customer()).await;
+    hub.publish(json!([order(json!(1))])).await;
+    eventually("the projection", async || {
+        (!published(&hub, "shop.dashboard").await.is_empty()).then_some(())
+    })
+    .await;
+    let forged = json!({"topic": "shop.dashboard", "data": {"orders": 1_000_000}});
+    let token = hub.token_for("root", &["**"], Some("admin"), 3600);
+    for path in ["/api/v1/publish", "/api/v1/publish?ack=accepted"] {
+        let batch = json!([order(json!(1)), forged]);
+        let request = hub.http().post(hub.url(path)).bearer_auth(&token).json(&batch);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 403, "{path}");
+        let problem: Value = answer.json().await.unwrap();
+        assert_eq!(problem["code"], "reserved_topic");
+        assert_eq!(problem["topics"], json!(["shop.dashboard"]));
+        assert_eq!(problem["detail"], "nobody but the hub publishes to shop.dashboard");
+    }
+    let mut client = hub.client("root", &["**"]).await;
+    client.send(json!({"type": "publish", "id": 1, "events": [forged]})).await;
+    let error = client.expect("error").await;
+    assert_eq!(error["code"], "forbidden");
+    assert_eq!(error["message"], "nobody but the hub publishes to shop.dashboard");
+    // What a batch holds beside it is not stored either; and beside the topic is free.
+    assert_eq!(becomes(&hub, "/api/shop/summary", |_| true).await["orders"], 1);
+    hub.publish(json!([{"topic": "shop.dashboard.more"}, {"topic": "shop"}])).await;
+    assert!(published(&hub, "shop.dashboard").await.iter().all(|value| value["orders"] == 1));
+}
+
+#[tokio::test]
 async fn what_has_not_changed_is_not_published_again_by_the_clock_or_a_restart() {
     let mut hub = TestHub::with_file(&fifth_customer()).await;
     hub.publish(json!([order(json!(1))])).await;
@@ -311,6 +342,23 @@ async fn every_op_is_what_it_says_and_a_window_slides_by_itself() {
     hub.stop().await;
     hub.start_again().await;
     becomes(&hub, "/ops", is_later).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_has_published_finds_it_in_the_lists_too() {
+    let shape = "shape = [{ newest = \"a.**\" }, { list = \"a.**\", limit = 3 }]";
+    let file = format!("[[projection]]\ntopic = \"all.a\"\npath = \"/a\"\n{shape}\n");
+    let redis = RedisServer::start().await;
+    for settings in [file.clone(), format!("redis = \"{}\"\n{file}", redis.url())] {
+        let hub = TestHub::with_file(&settings).await;
+        becomes(&hub, "/a", |_| true).await;
+        for n in 1..=50 {
+            // What nobody shows must not be waited for.
+            hub.publish(json!([{"topic": "a.a", "data": n}, {"topic": "b.b", "data": n}])).await;
+            let all = get(&hub, "/a", &["**"]).await.1;
+            assert_eq!((&all[0], &all[1][0]), (&json!(n), &json!(n)), "{settings}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -99,6 +99,23 @@ async fn what_a_daemon_says_is_published_when_it_changes() {
 }
 
 #[tokio::test]
+async fn nobody_else_publishes_where_a_source_does() {
+    let daemon = FakeDaemon::start();
+    let hub = TestHub::with_file(&settings(&daemon.url())).await;
+    let free = TestHub::start().await;
+    for topic in ["flext.stats", "flext.health", "flext.executions", "flext.source"] {
+        let events = json!([{"topic": topic, "key": "main", "data": {"ok": true}}]);
+        let request = hub.http().post(hub.url("/api/v1/publish")).json(&events);
+        let answer = request.bearer_auth(hub.token("flext", &["**"])).send().await.unwrap();
+        assert_eq!(answer.status(), 403, "{topic}");
+        assert_eq!(answer.json::<Value>().await.unwrap()["code"], "reserved_topic");
+        free.publish(events).await;
+    }
+    hub.publish(json!([{"topic": "flext.stat"}])).await;
+    newest(&hub, "flext.stats", |data| data["metrics"]["active_pipelines"] == 3).await;
+}
+
+#[tokio::test]
 async fn a_daemon_that_is_killed_leaves_its_last_values_and_a_reason() {
     let mut daemon = FakeDaemon::start();
     let hub = TestHub::with_file(&settings(&daemon.url())).await;

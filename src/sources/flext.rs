@@ -11,6 +11,7 @@ use std::{convert::Infallible, time::Duration};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::board::own_topics;
 use self::{
     board::{Board, BoardError},
     daemon::Daemon,

@@ -138,6 +138,24 @@ async fn the_volume_of_calls_is_told_for_as_many_hours_as_are_asked_for() {
 }
 
 #[tokio::test]
+async fn hours_that_are_not_kept_any_more_had_no_known_number_of_calls() {
+    let (hub, _) = standing("[series]\nkeep = \"1d\"\n").await;
+    // The series is there, and none of it is so old.
+    for calls in [0, 1] {
+        let path = "/api/dashboard/call-volume?hours=168";
+        let volume = becomes(&hub, path, |volume| volume[6]["calls"] == calls).await;
+        let known: Vec<_> = (0..7).map(|row| volume[row]["calls"].is_number()).collect();
+        assert_eq!(known, [false, false, false, false, false, false, true], "{volume}");
+        if calls == 0 {
+            let time = pulsehub::time::rfc3339(NOW);
+            let mut call = call(4.0, "success");
+            call["time"] = json!(time);
+            hub.publish(json!([call])).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_socket_sends_what_it_is_now_and_then_each_change() {
     let hub = TestHub::start().await;
     hub.publish(json!([call(4.0, "success"), metrics(72.0, json!({}))])).await;

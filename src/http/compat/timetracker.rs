@@ -127,8 +127,10 @@ pub(in crate::http) async fn data(
     });
     let ((app, id, mut events), mut dropped) = read.await?;
     check_is_not_of_another(&principal, &app, &id)?;
-    if !is_own(&principal, &app, &id) {
-        publish::check_grants(&principal, &events)?;
+    if is_own(&principal, &app, &id) {
+        publish::check_topics(&events, &state)?;
+    } else {
+        publish::check_grants(&principal, &events, &state)?;
     }
     let mut answer = json!({"status": "ok", "accepted": 0, "duplicates": 0});
     if !events.is_empty() {

@@ -79,6 +79,18 @@ impl What {
     }
 }
 
+/// Where each of them is published.
+fn topics(config: &Config) -> Result<BTreeMap<What, Topic>, TopicError> {
+    ALL.into_iter().map(|what| Ok((what, config.topic_of(what.name())?))).collect()
+}
+
+/// Where the source of `config` publishes.
+pub(in crate::sources) fn own_topics(
+    config: &Config,
+) -> Result<impl Iterator<Item = Topic> + use<>, TopicError> {
+    Ok(topics(config)?.into_values())
+}
+
 /// Why there is no board.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BoardError {
@@ -95,8 +107,7 @@ impl Board {
         event_bytes: usize,
         broker: &Broker,
     ) -> Result<Self, BoardError> {
-        let topics = ALL.map(|what| config.topic_of(what.name()).map(|topic| (what, topic)));
-        let topics = topics.into_iter().collect::<Result<BTreeMap<_, _>, _>>()?;
+        let topics = topics(config)?;
         let patterns = topics.values().map(|topic| TopicPattern::parse(topic.as_str()));
         let filter = TopicFilter::new(patterns.collect::<Result<Vec<_>, _>>()?);
         let mut board = Self {
