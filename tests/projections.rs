@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::support::{
     eventually,
-    hub::{PROTOCOL, TestHub},
+    hub::{PROTOCOL, SECRET, TestHub},
+    process::Home,
     redis::RedisServer,
 };
 
@@ -458,6 +459,38 @@ async fn two_nodes_answer_alike_publish_once_and_one_goes_on_when_the_other_ends
     assert_eq!(counts, [1, 2, 3, 4, 5], "each once, in order");
     nodes[0].start_again().await;
     becomes(&nodes[0], "/api/shop/summary", |value| value["orders"] == 5).await;
+}
+
+#[tokio::test]
+async fn when_the_node_that_publishes_is_killed_another_goes_on_and_nothing_is_published_twice() {
+    let redis = RedisServer::start().await;
+    let file = format!("redis = \"{}\"\n{}", redis.url(), fifth_customer());
+    let publisher = Home::new(&file).with_variable("PULSEHUB_SECRET", SECRET).start().await;
+    let lease = ["HGET", "{pulsehub}:lease:projections", "token"];
+    let first: u64 =
+        eventually("the publisher's lease", async || redis.ask::<Option<u64>>(&lease).await).await;
+    let hub = TestHub::with_file(&file).await;
+    let mut counts = hub.client("counts", &["shop.dashboard"]).await;
+    counts.subscribe(json!({"sub": "s", "topics": ["shop.dashboard"]})).await;
+    counts.expect("live").await;
+    for _ in 0..3 {
+        hub.publish(json!([order(json!(1))])).await;
+        counts.events("s", 1).await;
+    }
+    publisher.kill();
+    // It changes while nobody publishes it, and for the last time.
+    for _ in 0..5 {
+        hub.publish(json!([order(json!(1))])).await;
+    }
+    let all = eventually("what it has become", async || {
+        let all = published(&hub, "shop.dashboard").await;
+        (all.last()?["orders"] == 8).then_some(all)
+    })
+    .await;
+    assert!(redis.ask::<u64>(&lease).await > first, "another has the lease");
+    let counts: Vec<_> = all.iter().map(|value| value["orders"].as_u64().unwrap()).collect();
+    assert!(counts.is_sorted_by(|before, after| before < after), "none twice: {counts:?}");
+    assert_eq!(counts[..3], [1, 2, 3]);
 }
 
 #[tokio::test]

@@ -247,6 +247,27 @@ async fn a_running_execution_is_followed_between_two_questions() {
 }
 
 #[tokio::test]
+async fn what_a_running_execution_says_at_too_great_length_is_left_out_and_counted() {
+    let daemon = FakeDaemon::start();
+    daemon.state().executions = vec![execution("e1", Status::Running)];
+    let hub = TestHub::with_file(&settings(&daemon.url())).await;
+    let follows = async |times| (daemon.state().followed.len() >= times).then_some(());
+    eventually("a follower", || follows(1)).await;
+    let say = |message: String| {
+        let id = "e1".to_owned();
+        let update = ExecutionUpdate { execution_id: id, message, ..ExecutionUpdate::default() };
+        daemon.state().updates.send(update).unwrap();
+    };
+    say("x".repeat(300 << 10));
+    hub.metric_becomes("pulsehub_source_left_out_total{source=\"main\"}", 1.0).await;
+    // It is followed again, and goes on.
+    eventually("a follower", || follows(2)).await;
+    say("done soon".to_owned());
+    let update = newest(&hub, "flext.executions", |data| data["update"] != json!(null)).await;
+    assert_eq!(update["data"]["update"]["message"], "done soon");
+}
+
+#[tokio::test]
 async fn a_hub_that_starts_again_repeats_nothing() {
     let daemon = FakeDaemon::start();
     daemon.state().executions = vec![execution("e1", Status::Success)];

@@ -115,6 +115,22 @@ async fn the_systems_health_follows_the_thresholds_of_its_alert_rules() {
     }
 }
 
+#[test]
+fn its_two_words_for_health_go_by_the_same_thresholds() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/voicehive.toml");
+    let file: toml::Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
+    let shape = |path: &str| {
+        let mut projections = file["projection"].as_array().unwrap().iter();
+        let is_there = |projection: &&toml::Value| {
+            projection.get("path").and_then(toml::Value::as_str) == Some(path)
+        };
+        projections.find(is_there).unwrap()["shape"].clone()
+    };
+    let (metrics, health) = (shape("/api/dashboard/metrics"), shape("/api/dashboard/health"));
+    assert_eq!(metrics["system_health"]["words"].as_array().unwrap().len(), 7);
+    assert_eq!(metrics["system_health"], health["status"]);
+}
+
 #[tokio::test]
 async fn the_volume_of_calls_is_told_for_as_many_hours_as_are_asked_for() {
     let hub = TestHub::start().await;
