@@ -3,7 +3,7 @@
 CARGO_FLAGS := --locked
 CARGO_DENY := 0.20.2
 
-.PHONY: run demo page test bench soak setup fmt lint deny
+.PHONY: run demo page test bench soak valkey setup fmt lint deny
 
 # Builds the page and the release binary, and starts a hub on 127.0.0.1:8080 with its data in ./data.
 run: page
@@ -35,6 +35,10 @@ soak:
 	SOAK_SCHEDULES=100 cargo test $(CARGO_FLAGS) --test hub soak -- --nocapture --test-threads 1 \
 		> tests/cluster/soak.txt || { tail -40 tests/cluster/soak.txt; exit 1; }
 	cat tests/cluster/soak.txt
+
+# The tests of many nodes with a Valkey in the place of Redis. Apart from `test`, because older Debians have none.
+valkey:
+	./tools/valkey
 
 # Every load scenario, or those that SCENARIOS names, beside the floor and the peers that are installed; results in a dated
 # folder of load-tests/results.

@@ -81,10 +81,12 @@ impl App {
         let readiness = Readiness::default();
         let (accepting, serving) = (CancellationToken::new(), CancellationToken::new());
         let (tasks, background) = (TaskTracker::new(), TaskTracker::new());
+        let plan = config.plan()?;
         let terms = Arc::new(Terms {
             config: config.socket,
             limits: config.limits,
             telemetry: telemetry.clone(),
+            own_topics: config.own_topics(&plan)?,
         });
         let drain_time = config.http.drain.0;
         let drain = Drain::new(connections.clone(), readiness.clone(), drain_time);
@@ -102,7 +104,6 @@ impl App {
                 drain.clone(),
             )),
         };
-        let plan = config.plan()?;
         // Not the node's name, which the node has again when it comes back.
         let holder = id::short()?;
         let series = Series::new(

@@ -186,7 +186,8 @@ impl Principal {
         self.grants.subscribe.iter().any(|granted| granted.contains(pattern))
     }
 
-    /// Whether one granted pattern matches `topic`; the hub's own topics are nobody else's.
+    /// Whether one granted pattern matches `topic`; what begins with `hub` is nobody else's. Where else
+    /// the hub alone publishes is in [`OwnTopics`](crate::topic::OwnTopics).
     pub fn may_publish(&self, topic: &Topic) -> bool {
         !topic.is_reserved()
             && self.grants.publish.iter().any(|granted| granted.matches(topic.as_str()))

@@ -114,6 +114,15 @@ pub enum Resumption {
     Lost(Position),
 }
 
+/// A stretch of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// The offset before its first.
+    pub after: Offset,
+    /// Its last.
+    pub until: Offset,
+}
+
 /// Where a replay begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplayStart {
@@ -265,6 +274,25 @@ impl Broker {
         match self {
             Self::Journal(journal) => journal.locate(filter, start, until).await,
             Self::Redis(redis) => redis.locate(filter, start, until).await,
+        }
+    }
+
+    /// Where the last `count` that match and are not above `until` lie; fewer of them where about
+    /// `budget` bytes were looked through before. What lies above it, up to `until`, does not match.
+    pub async fn newest(
+        &self,
+        filter: &TopicFilter,
+        count: usize,
+        until: Offset,
+        budget: usize,
+    ) -> Result<Stretch, ReadError> {
+        match self {
+            // It knows which block holds which topic, and needs not look through others.
+            Self::Journal(journal) => {
+                let after = journal.locate(filter, ReplayStart::Last(count), until).await?;
+                Ok(Stretch { after, until })
+            }
+            Self::Redis(redis) => redis.newest(filter, count, until, budget).await,
         }
     }
 

@@ -7,6 +7,7 @@ mod layers;
 mod reference;
 
 use std::{
+    collections::HashSet,
     ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -31,6 +32,7 @@ use crate::{
     series::{self, derive},
     session, sources,
     time::Span,
+    topic::{OwnTopics, Topic},
 };
 
 /// The commented file with every key and its default.
@@ -174,7 +176,9 @@ impl Config {
         if let Some((key, message)) = config.nonsense() {
             return Err(refuse(key, message));
         }
-        config.plan().map_err(|Fault { key, message }| refuse(&key, message))?;
+        let plan = config.plan();
+        plan.and_then(|plan| config.own_topics(&plan))
+            .map_err(|Fault { key, message }| refuse(&key, message))?;
         Ok(config)
     }
 
@@ -198,6 +202,23 @@ impl Config {
             return Err(Fault { key, message });
         }
         Plan::new(&self.projections, &self.derive, &self.projection)
+    }
+
+    /// Where the hub alone publishes, because the settings have it publish there.
+    pub fn own_topics(&self, plan: &Plan) -> Result<OwnTopics, Fault> {
+        let projected = plan.projections().iter().map(|projection| projection.topic.clone());
+        let mut own: HashSet<Topic> = projected.collect();
+        for (index, source) in self.sources.iter().enumerate() {
+            let fault = |message| Fault { key: format!("source[{index}].topic"), message };
+            for topic in source.topics().map_err(|error| fault(error.to_string()))? {
+                if own.contains(&topic) {
+                    let message = format!("{topic} is where something else is published already");
+                    return Err(fault(message));
+                }
+                own.insert(topic);
+            }
+        }
+        Ok(own.into_iter().collect())
     }
 
     /// The Redis that many nodes share, if there is one.

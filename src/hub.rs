@@ -209,9 +209,9 @@ impl Hub {
                 || !guard.view.is_behind(beginning.position)
                 || !broker.has_lost(&filter, beginning.position).await?
         };
-        // Read again: the beginning may lie in an epoch that was not known before.
-        let head = broker.head();
-        let position = Position { epoch: head.epoch, offset: beginning.position };
+        // The beginning may lie in an epoch, and beyond a head, that were not known before.
+        let position = Position { epoch: self.epoch(), offset: beginning.position };
+        let head = Position { offset: committed.offset.max(position.offset), ..position };
         let start = SubscribedStart { position, head, recovered };
         Ok((guard.sit(beginning), start))
     }

@@ -76,8 +76,8 @@ pub enum ProjectionError {
 
 /// How long a request waits for a hub that is starting.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long it waits for the series to come up with the log; then it gets what there is.
-const CATCH_UP: Duration = Duration::from_millis(100);
+/// How long it waits for what a projection shows to come up with the log; then it gets what there is.
+const CATCH_UP: Duration = Duration::from_millis(500);
 
 impl Projections {
     /// The projections of `plan`, which are followed once [`run`](Self::run) does.
@@ -106,10 +106,7 @@ impl Projections {
         hours: Option<Hours>,
     ) -> Result<Value, ProjectionError> {
         timeout(PATIENCE, self.ready()).await.map_err(|_| ProjectionError::Starting)?;
-        // So that whoever has published and was answered finds it counted.
-        let head = self.0.broker.head().offset;
-        let mut reached = self.0.series.reached();
-        let _ = timeout(CATCH_UP, reached.wait_for(|reached| *reached >= head)).await;
+        let _ = timeout(CATCH_UP, self.caught_up(projection)).await;
         let moment = Moment::take(&self.0, [projection], hours).await?;
         Ok(moment.render(projection, &moment.clock()))
     }
@@ -126,6 +123,18 @@ impl Projections {
         tokio::select! {
             () = publish => {}
             () = self.0.gathered.run(&self.0.broker) => {}
+        }
+    }
+
+    /// Waits until whoever has published and was answered finds it in what `projection` shows.
+    async fn caught_up(&self, projection: &Projection) {
+        let head = self.0.broker.head().offset;
+        let mut gathered = self.0.gathered.reached();
+        let _ = gathered.wait_for(|reached| *reached >= head).await;
+        let (derives, charts) = projection.shows();
+        if !derives.is_empty() || !charts.is_empty() {
+            let mut series = self.0.series.reached();
+            let _ = series.wait_for(|reached| *reached >= head).await;
         }
     }
 

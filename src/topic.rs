@@ -2,7 +2,7 @@
 //!
 //! Grammar and matching are those of docs/protocol.md, "Topics".
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{collections::HashSet, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize, de};
 
@@ -53,9 +53,27 @@ impl Topic {
         &self.0
     }
 
-    /// Whether the topic belongs to the hub itself, so that nobody else publishes there.
+    /// Whether the topic is the hub's by its name, so that nobody else publishes there.
     pub fn is_reserved(&self) -> bool {
         self.0.split('.').next() == Some(HUB)
+    }
+}
+
+/// The topics on which the hub alone publishes: those that begin with `hub`, and whatever else the
+/// configuration has it publish. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct OwnTopics(Arc<HashSet<Topic>>);
+
+impl OwnTopics {
+    /// Whether nobody but the hub publishes there.
+    pub fn hold(&self, topic: &Topic) -> bool {
+        topic.is_reserved() || self.0.contains(topic)
+    }
+}
+
+impl FromIterator<Topic> for OwnTopics {
+    fn from_iter<I: IntoIterator<Item = Topic>>(topics: I) -> Self {
+        Self(Arc::new(topics.into_iter().collect()))
     }
 }
 

@@ -90,6 +90,7 @@ contract!(
     a_batch_of_thousands_keeps_every_offset_id_and_newest_value,
     history_beyond_memory_is_read_back,
     a_replay_since_a_time_begins_before_the_first_event_received_then,
+    the_newest_are_found_piece_by_piece_however_rare_they_are,
     latest_is_the_newest_of_each_key_with_removal_and_a_cap,
     retention_by_age_trims_and_says_exactly_what_is_lost_to_whom,
     memory_forgets_what_retention_took,
@@ -257,6 +258,45 @@ async fn a_replay_since_a_time_begins_before_the_first_event_received_then(fixtu
     assert_eq!(broker.locate(&all, since(START + 1001), 10).await.unwrap(), 4);
     assert_eq!(broker.locate(&all, since(START + 2000), 10).await.unwrap(), 4);
     assert_eq!(broker.locate(&all, since(START + 4001), 10).await.unwrap(), 10);
+}
+
+async fn the_newest_are_found_piece_by_piece_however_rare_they_are(mut fixture: Fixture) {
+    fixture.config.recent_bytes = ByteSize(1);
+    let broker = fixture.open().await;
+    for round in 0..3 {
+        broker.publish(numbered("rare", round..round + 1)).await.unwrap(); // 1, 102, 203
+        for n in 0..100 {
+            let n = round * 100 + n;
+            broker.publish(numbered("common", n..n + 1)).await.unwrap();
+        }
+    }
+    let rare = filter(&["rare"]);
+    let head = broker.head().offset;
+    let first = broker.newest(&rare, 1, head, 1).await.unwrap();
+    assert_eq!(first.after, 202, "however little is looked through");
+    assert!((203..=head).contains(&first.until), "{first:?}");
+    for budget in [1, 3000, usize::MAX] {
+        let (mut until, mut found, mut stretches) = (head, Vec::new(), 0);
+        while until > 0 {
+            let stretch = broker.newest(&rare, 5, until, budget).await.unwrap();
+            assert!(stretch.after < until, "it gets on: {stretch:?}");
+            let mut at = stretch.after;
+            while at < stretch.until {
+                let chunk = broker.read(at, stretch.until, &rare, 1 << 20).await.unwrap();
+                let records = chunk.blocks.iter().flat_map(|block| block.records_after(at));
+                let records = records.take_while(|record| record.offset() <= chunk.reached);
+                let rare = records.filter(|record| record.topic() == "rare");
+                found.extend(rare.map(|record| record.offset()));
+                at = chunk.reached;
+            }
+            (until, stretches) = (stretch.after, stretches + 1);
+        }
+        found.sort_unstable();
+        assert_eq!(found, [1, 102, 203]);
+        let is_in_pieces = stretches > 1;
+        let is_redis = matches!(fixture.place, Place::Redis(_));
+        assert_eq!(is_in_pieces, is_redis && budget < usize::MAX, "{stretches} with {budget}");
+    }
 }
 
 async fn latest_is_the_newest_of_each_key_with_removal_and_a_cap(fixture: Fixture) {

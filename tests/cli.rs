@@ -148,7 +148,7 @@ fn commands_work_beside_a_running_hub() {
     assert_fails(&["serve", "--data", path(other.path()), "--listen", busy], 1, "cannot listen");
     assert_fails(&["demo", "--data", data], 2, "something else than a demo");
     assert_fails(&["publish", "a", "1", "--url", &url, "--token", "no"], 4, "401");
-    assert_fails(&[&["publish", "hub.a", "1"], &to[..]].concat(), 4, "publish hub.a");
+    assert_fails(&[&["publish", "hub.a", "1"], &to[..]].concat(), 4, "nobody but the hub");
 }
 
 #[test]

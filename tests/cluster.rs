@@ -3,7 +3,7 @@
 mod chaos;
 mod consumers;
 mod epochs;
-mod load;
+mod history;
 mod nodes;
 mod outside;
 mod servers;

@@ -1,17 +1,15 @@
 //! Kill -9 under load, again and again: what was answered is there, once, and everyone sees it once.
 
-mod load;
-
 use std::{collections::BTreeSet, sync::atomic::Ordering, time::Instant};
 
 use tokio::time::timeout;
 
-use self::load::{Load, publish, subscribe};
 use crate::support::{
     DEADLINE,
     checker::{Answer, Evidence, Seen, offsets},
     dice::Dice,
     eventually, filter,
+    load::{Kind, Load, more_is_stored, publish, step, subscribe},
     process::Home,
 };
 
@@ -46,7 +44,8 @@ async fn crash_rounds(settings: &str, rounds: u32, seed: u64) {
     let mut dice = Dice::new(seed);
     let home = Home::new(settings);
     let mut hub = home.start().await;
-    let load = Load::new(hub.address(), home.token("load", "load.**"));
+    let load = Load::new(home.token("load", "load.**"), Kind::Journal);
+    load.move_to(vec![Some(hub.address())]);
     let readers: Vec<_> = PATTERNS
         .iter()
         .enumerate()
@@ -62,13 +61,12 @@ async fn crash_rounds(settings: &str, rounds: u32, seed: u64) {
         .map(|n| tokio::spawn(publish(load.clone(), format!("p{n}"), dice.split())))
         .collect();
     for round in 0..rounds {
-        let answered = load.answered.load(Ordering::SeqCst);
-        let enough = answered + dice.within(0..60);
-        let many = async || (load.answered.load(Ordering::SeqCst) >= enough).then_some(());
-        eventually(&format!("answers in round {round}"), many).await;
+        more_is_stored(&load, dice.within(0..60), &format!("answers in round {round}")).await;
+        // Nobody asks a hub that is known to be gone: what is unknown then was under way.
+        load.move_to(vec![None]);
         hub.kill();
         hub = home.start().await;
-        load.moved_to(hub.address());
+        load.move_to(vec![Some(hub.address())]);
     }
     load.stop_publishing();
     let mut evidence = Evidence::default();
@@ -77,9 +75,7 @@ async fn crash_rounds(settings: &str, rounds: u32, seed: u64) {
             .sent
             .extend(timeout(DEADLINE, publisher).await.expect("a publisher hangs").unwrap());
     }
-    let last = load.publish_the_last().await;
-    evidence.sent.extend(last.iter().cloned());
-    load.end_with(last);
+    evidence.sent.extend(load.publish_the_last(&mut dice).await);
     for reader in readers {
         evidence.seen.push(timeout(DEADLINE, reader).await.expect("a reader hangs").unwrap());
     }
@@ -97,7 +93,7 @@ async fn crash_rounds(settings: &str, rounds: u32, seed: u64) {
 
 /// The whole log as if it were a subscription; a fault in it carries this name.
 fn export(home: &Home) -> Seen {
-    let steps: Vec<_> = home.export("load.**").iter().map(load::step).collect();
+    let steps: Vec<_> = home.export("load.**").iter().map(step).collect();
     Seen { name: "export".into(), filter: filter(&["load.**"]), after: 0, through: u64::MAX, steps }
 }
 

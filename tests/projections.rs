@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::support::{
     eventually,
-    hub::{PROTOCOL, TestHub},
+    hub::{PROTOCOL, SECRET, TestHub},
+    process::Home,
     redis::RedisServer,
 };
 
@@ -125,6 +126,37 @@ async fn whoever_may_subscribe_to_its_topic_may_read_a_projection_and_nobody_els
     open.publish(json!([order(json!(1))])).await;
     let mut socket = open.socket("/api/shop/live", &[]).await;
     assert_eq!(socket.next_json().await["orders"], 1);
+}
+
+#[tokio::test]
+async fn nobody_but_the_hub_publishes_where_a_projection_is_published() {
+    let hub = TestHub::with_file(&fifth_customer()).await;
+    hub.publish(json!([order(json!(1))])).await;
+    eventually("the projection", async || {
+        (!published(&hub, "shop.dashboard").await.is_empty()).then_some(())
+    })
+    .await;
+    let forged = json!({"topic": "shop.dashboard", "data": {"orders": 1_000_000}});
+    let token = hub.token_for("root", &["**"], Some("admin"), 3600);
+    for path in ["/api/v1/publish", "/api/v1/publish?ack=accepted"] {
+        let batch = json!([order(json!(1)), forged]);
+        let request = hub.http().post(hub.url(path)).bearer_auth(&token).json(&batch);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 403, "{path}");
+        let problem: Value = answer.json().await.unwrap();
+        assert_eq!(problem["code"], "reserved_topic");
+        assert_eq!(problem["topics"], json!(["shop.dashboard"]));
+        assert_eq!(problem["detail"], "nobody but the hub publishes to shop.dashboard");
+    }
+    let mut client = hub.client("root", &["**"]).await;
+    client.send(json!({"type": "publish", "id": 1, "events": [forged]})).await;
+    let error = client.expect("error").await;
+    assert_eq!(error["code"], "forbidden");
+    assert_eq!(error["message"], "nobody but the hub publishes to shop.dashboard");
+    // What a batch holds beside it is not stored either; and beside the topic is free.
+    assert_eq!(becomes(&hub, "/api/shop/summary", |_| true).await["orders"], 1);
+    hub.publish(json!([{"topic": "shop.dashboard.more"}, {"topic": "shop"}])).await;
+    assert!(published(&hub, "shop.dashboard").await.iter().all(|value| value["orders"] == 1));
 }
 
 #[tokio::test]
@@ -313,6 +345,23 @@ async fn every_op_is_what_it_says_and_a_window_slides_by_itself() {
     becomes(&hub, "/ops", is_later).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_has_published_finds_it_in_the_lists_too() {
+    let shape = "shape = [{ newest = \"a.**\" }, { list = \"a.**\", limit = 3 }]";
+    let file = format!("[[projection]]\ntopic = \"all.a\"\npath = \"/a\"\n{shape}\n");
+    let redis = RedisServer::start().await;
+    for settings in [file.clone(), format!("redis = \"{}\"\n{file}", redis.url())] {
+        let hub = TestHub::with_file(&settings).await;
+        becomes(&hub, "/a", |_| true).await;
+        for n in 1..=50 {
+            // What nobody shows must not be waited for.
+            hub.publish(json!([{"topic": "a.a", "data": n}, {"topic": "b.b", "data": n}])).await;
+            let all = get(&hub, "/a", &["**"]).await.1;
+            assert_eq!((&all[0], &all[1][0]), (&json!(n), &json!(n)), "{settings}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_hostile_event_costs_itself_and_nothing_else() {
     let (hub, _) = standing(ALL_OPS).await;
@@ -410,6 +459,38 @@ async fn two_nodes_answer_alike_publish_once_and_one_goes_on_when_the_other_ends
     assert_eq!(counts, [1, 2, 3, 4, 5], "each once, in order");
     nodes[0].start_again().await;
     becomes(&nodes[0], "/api/shop/summary", |value| value["orders"] == 5).await;
+}
+
+#[tokio::test]
+async fn when_the_node_that_publishes_is_killed_another_goes_on_and_nothing_is_published_twice() {
+    let redis = RedisServer::start().await;
+    let file = format!("redis = \"{}\"\n{}", redis.url(), fifth_customer());
+    let publisher = Home::new(&file).with_variable("PULSEHUB_SECRET", SECRET).start().await;
+    let lease = ["HGET", "{pulsehub}:lease:projections", "token"];
+    let first: u64 =
+        eventually("the publisher's lease", async || redis.ask::<Option<u64>>(&lease).await).await;
+    let hub = TestHub::with_file(&file).await;
+    let mut counts = hub.client("counts", &["shop.dashboard"]).await;
+    counts.subscribe(json!({"sub": "s", "topics": ["shop.dashboard"]})).await;
+    counts.expect("live").await;
+    for _ in 0..3 {
+        hub.publish(json!([order(json!(1))])).await;
+        counts.events("s", 1).await;
+    }
+    publisher.kill();
+    // It changes while nobody publishes it, and for the last time.
+    for _ in 0..5 {
+        hub.publish(json!([order(json!(1))])).await;
+    }
+    let all = eventually("what it has become", async || {
+        let all = published(&hub, "shop.dashboard").await;
+        (all.last()?["orders"] == 8).then_some(all)
+    })
+    .await;
+    assert!(redis.ask::<u64>(&lease).await > first, "another has the lease");
+    let counts: Vec<_> = all.iter().map(|value| value["orders"].as_u64().unwrap()).collect();
+    assert!(counts.is_sorted_by(|before, after| before < after), "none twice: {counts:?}");
+    assert_eq!(counts[..3], [1, 2, 3]);
 }
 
 #[tokio::test]

@@ -90,7 +90,7 @@ async fn one_run(seed: u64, trimming: bool) -> usize {
         }
     };
     let (began, last, ()) = tokio::join!(readers, published, trimmed);
-    let mut evidence = Evidence { sent, ..Evidence::default() };
+    let mut evidence = Evidence { sent, has_retention: trimming, ..Evidence::default() };
     let topics = stored(&evidence.sent);
     let mut gaps = 0;
     for mut began in began {

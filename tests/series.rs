@@ -252,6 +252,11 @@ async fn counters_and_histograms_are_counted_from_their_samples() {
         let columns = get(&hub, &["web.*"], &path).await;
         assert_eq!(columns["series"][0]["unit"], unit, "{agg}");
     }
+    for (agg, unit) in [("increase", json!("requests")), ("count", json!(null))] {
+        let path = "/api/v1/series/query?name=http_requests_total";
+        let columns = get(&hub, &["web.*"], &format!("{path}&agg={agg}&from={}", now / 1000)).await;
+        assert_eq!(columns["series"][0]["unit"], unit, "{agg}");
+    }
     let list = get(&hub, &["web.*"], "/api/v1/series?prefix=took_").await;
     for series in list["series"].as_array().unwrap() {
         let unit = if series["name"] == "took_sum" { json!("s") } else { json!(null) };

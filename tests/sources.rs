@@ -99,6 +99,23 @@ async fn what_a_daemon_says_is_published_when_it_changes() {
 }
 
 #[tokio::test]
+async fn nobody_else_publishes_where_a_source_does() {
+    let daemon = FakeDaemon::start();
+    let hub = TestHub::with_file(&settings(&daemon.url())).await;
+    let free = TestHub::start().await;
+    for topic in ["flext.stats", "flext.health", "flext.executions", "flext.source"] {
+        let events = json!([{"topic": topic, "key": "main", "data": {"ok": true}}]);
+        let request = hub.http().post(hub.url("/api/v1/publish")).json(&events);
+        let answer = request.bearer_auth(hub.token("flext", &["**"])).send().await.unwrap();
+        assert_eq!(answer.status(), 403, "{topic}");
+        assert_eq!(answer.json::<Value>().await.unwrap()["code"], "reserved_topic");
+        free.publish(events).await;
+    }
+    hub.publish(json!([{"topic": "flext.stat"}])).await;
+    newest(&hub, "flext.stats", |data| data["metrics"]["active_pipelines"] == 3).await;
+}
+
+#[tokio::test]
 async fn a_daemon_that_is_killed_leaves_its_last_values_and_a_reason() {
     let mut daemon = FakeDaemon::start();
     let hub = TestHub::with_file(&settings(&daemon.url())).await;
@@ -227,6 +244,27 @@ async fn a_running_execution_is_followed_between_two_questions() {
     newest(&hub, "flext.executions", |data| data["status"] == "success").await;
     let count = events(&hub, "flext.executions").await.len();
     assert!(count < 10, "{count} events for 21 updates");
+}
+
+#[tokio::test]
+async fn what_a_running_execution_says_at_too_great_length_is_left_out_and_counted() {
+    let daemon = FakeDaemon::start();
+    daemon.state().executions = vec![execution("e1", Status::Running)];
+    let hub = TestHub::with_file(&settings(&daemon.url())).await;
+    let follows = async |times| (daemon.state().followed.len() >= times).then_some(());
+    eventually("a follower", || follows(1)).await;
+    let say = |message: String| {
+        let id = "e1".to_owned();
+        let update = ExecutionUpdate { execution_id: id, message, ..ExecutionUpdate::default() };
+        daemon.state().updates.send(update).unwrap();
+    };
+    say("x".repeat(300 << 10));
+    hub.metric_becomes("pulsehub_source_left_out_total{source=\"main\"}", 1.0).await;
+    // It is followed again, and goes on.
+    eventually("a follower", || follows(2)).await;
+    say("done soon".to_owned());
+    let update = newest(&hub, "flext.executions", |data| data["update"] != json!(null)).await;
+    assert_eq!(update["data"]["update"]["message"], "done soon");
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::outside::{check, export};
 use self::{lineage::Lineage, scripts::Scripts, topics::Topics};
 use super::{
-    Chunk, PublishError, Published, ReadError, ReplayStart, Resumption, TopicInfo,
+    Chunk, PublishError, Published, ReadError, ReplayStart, Resumption, Stretch, TopicInfo,
     journal::{Config, Rules},
     ring::Ring,
 };
@@ -318,6 +318,18 @@ impl Redis {
         until: Offset,
     ) -> Result<Offset, ReadError> {
         self.0.shared.locate(filter, start, until).await
+    }
+
+    /// Where the last `count` that match and are not above `until` lie, or as many of them as about
+    /// `budget` bytes of history hold.
+    pub async fn newest(
+        &self,
+        filter: &TopicFilter,
+        count: usize,
+        until: Offset,
+        budget: usize,
+    ) -> Result<Stretch, ReadError> {
+        self.0.shared.newest(filter, count, until, budget).await
     }
 
     /// The newest record of each matching (topic, key), in the order of their offsets.

@@ -62,6 +62,7 @@ impl Answer {
         let mut silent = Vec::new();
         for Entry { node, state, connections } in &self.nodes {
             match (state, connections) {
+                (Some(state), Some(1)) => println!("{node}\t{state}\t1 connection"),
                 (Some(state), Some(count)) => println!("{node}\t{state}\t{count} connections"),
                 _ => {
                     println!("{node}\tno answer");

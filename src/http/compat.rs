@@ -74,7 +74,7 @@ async fn take(
         locanext::read(&app, kind, body, &defaults, &bounds)
     });
     let (event, dropped) = read.await?.map_err(|refusal| publish::refused(refusal, state))?;
-    publish::check_grants(principal, std::slice::from_ref(&event))?;
+    publish::check_grants(principal, std::slice::from_ref(&event), state)?;
     let topic = event.topic.to_string();
     let published = state.broker.publish(vec![event]).await?;
     count(&dropped, state);

@@ -1,6 +1,6 @@
 //! Refusals as problem details (RFC 9457). No other file of the HTTP side knows a failure's status.
 
-use std::{any::Any, time::Duration};
+use std::{any::Any, collections::BTreeSet, time::Duration};
 
 use axum::{
     extract::{Request, State},
@@ -19,6 +19,7 @@ use crate::{
     redis,
     series::QueryError,
     telemetry::{Limit, Telemetry},
+    topic::Topic,
 };
 
 /// A refusal on its way to the client.
@@ -61,6 +62,7 @@ kinds! {
     UNAUTHORIZED = UNAUTHORIZED "unauthorized" "Credentials are missing or not valid";
     TOKEN_EXPIRED = UNAUTHORIZED "token_expired" "The credentials have expired";
     FORBIDDEN = FORBIDDEN "forbidden" "A grant is missing";
+    RESERVED_TOPIC = FORBIDDEN "reserved_topic" "Nobody but the hub publishes there";
     CROSS_ORIGIN = FORBIDDEN "cross_origin" "The session is for this hub's own pages";
     FOREIGN_ORIGIN = FORBIDDEN "foreign_origin" "Pages of this origin may not use the hub";
     NOT_FOUND = NOT_FOUND "not_found" "There is nothing here";
@@ -131,6 +133,13 @@ impl Problem {
     pub fn forbidden(missing: &[String]) -> Self {
         let detail = format!("these credentials lack the grant: {}", missing.join(", "));
         Self::new(&FORBIDDEN, detail).with("missing", missing)
+    }
+
+    /// Events for topics on which the hub alone publishes; no grant would help.
+    pub fn reserved_topics(topics: &BTreeSet<&Topic>) -> Self {
+        let names: Vec<_> = topics.iter().map(|topic| topic.as_str()).collect();
+        let detail = format!("nobody but the hub publishes to {}", names.join(", "));
+        Self::new(&RESERVED_TOPIC, detail).with("topics", names)
     }
 
     /// A plain request where a WebSocket begins (RFC 9110 section 15.5.22).

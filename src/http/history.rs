@@ -24,6 +24,9 @@ const DEFAULT_LIMIT: usize = 100;
 /// History read from the log at a time, in bytes.
 const CHUNK: usize = 1 << 20;
 
+/// History looked through for one page, in bytes; a page that has less than it might tells where to go on.
+const SEARCHED: usize = 16 << 20;
+
 /// How often a page is begun.
 const ATTEMPTS: u32 = 4;
 
@@ -151,12 +154,15 @@ impl Page {
             Some(Replay::SinceTime(time)) => Some(time),
         };
         let is_forward = asked.after.is_some() || since.is_some();
-        let start = match since {
+        let (start, end) = match since {
             _ if !is_forward => {
-                broker.locate(&asked.filter, ReplayStart::Last(asked.limit), until).await?
+                let newest = broker.newest(&asked.filter, asked.limit, until, SEARCHED).await?;
+                (newest.after, newest.until)
             }
-            Some(time) => broker.locate(&asked.filter, ReplayStart::Since(time), until).await?,
-            None => 0,
+            Some(time) => {
+                (broker.locate(&asked.filter, ReplayStart::Since(time), until).await?, until)
+            }
+            None => (0, until),
         };
         let start = start.max(asked.after.unwrap_or(0)).min(until);
         let most = state.settings.limits.body.as_usize();
@@ -168,12 +174,17 @@ impl Page {
             reached: start,
             trimmed_through: 0,
         };
-        while page.reached < until {
-            let chunk = broker.read(page.reached, until, &asked.filter, CHUNK).await?;
+        let mut searched = 0;
+        while page.reached < end {
+            if is_forward && searched >= SEARCHED {
+                return Ok(page);
+            }
+            let chunk = broker.read(page.reached, end, &asked.filter, CHUNK).await?;
             page.trimmed_through = page.trimmed_through.max(chunk.trimmed_through);
-            let (after, through) = (page.reached, chunk.reached.min(until));
+            searched += CHUNK; // of which retention may have left nothing
+            let (after, through) = (page.reached, chunk.reached.min(end));
             if through <= after {
-                break; // the log ends sooner than its head said
+                return Ok(page); // the log ends sooner than its head said
             }
             let records = chunk.blocks.iter().flat_map(|block| block.records_after(after));
             let matching = records
@@ -196,6 +207,7 @@ impl Page {
             }
             page.reached = through;
         }
+        page.reached = until;
         Ok(page)
     }
 
@@ -206,11 +218,12 @@ impl Page {
         }
     }
 
-    /// `first` is for `before`, the page before this one; `next` for `after`, the page behind it.
+    /// `first` is for `before`, the page before this one; `next` for `after`, the page behind it. All that
+    /// matches between the two is in this one.
     fn json(&self) -> String {
         let head = self.head;
         let position = |offset| Position { offset, ..head };
-        let first = self.events.front().map_or(self.after.saturating_add(1), |(offset, _)| *offset);
+        let first = self.after.saturating_add(1);
         let mut out = String::with_capacity(self.bytes + self.events.len() + 200);
         out.push_str("{\"events\":[");
         for (index, (_, json)) in self.events.iter().enumerate() {

@@ -20,6 +20,7 @@ use crate::{
         native::{self, Format},
     },
     position::{Offset, Position},
+    topic::Topic,
 };
 
 /// The answer once all is stored.
@@ -56,7 +57,7 @@ pub(super) async fn publish(
     let format = format(&headers)?;
     let body = body::read(&headers, body, &state).await?;
     let events = read(body, format, &principal, &state).await?;
-    check_grants(&principal, &events)?;
+    check_grants(&principal, &events, &state)?;
     let count = events.len();
     if !waits {
         state.broker.enqueue(events).await?;
@@ -107,19 +108,37 @@ pub(super) fn refused(refusal: Refusal, state: &AppState) -> Problem {
     Problem::from(refusal)
 }
 
-/// Missing grants named in one answer, at most.
+/// Topics or missing grants named in one answer, at most.
 const MOST_NAMED: usize = 20;
 
 /// Refuses who may not publish some of these.
-pub(super) fn check_grants(principal: &Principal, events: &[Event]) -> Result<(), Problem> {
-    let mut missing = BTreeSet::new();
-    for event in events {
-        if !principal.may_publish(&event.topic) && missing.len() < MOST_NAMED {
-            missing.insert(format!("publish {}", event.topic));
-        }
-    }
+pub(super) fn check_grants(
+    principal: &Principal,
+    events: &[Event],
+    state: &AppState,
+) -> Result<(), Problem> {
+    check_topics(events, state)?;
+    let missing = topics(events, |topic| !principal.may_publish(topic));
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Problem::forbidden(&missing.into_iter().collect::<Vec<_>>()))
+    let missing: Vec<_> = missing.iter().map(|topic| format!("publish {topic}")).collect();
+    Err(Problem::forbidden(&missing))
+}
+
+/// Refuses events for topics on which nobody but the hub publishes.
+pub(super) fn check_topics(events: &[Event], state: &AppState) -> Result<(), Problem> {
+    let own = topics(events, |topic| state.terms.own_topics.hold(topic));
+    if own.is_empty() { Ok(()) } else { Err(Problem::reserved_topics(&own)) }
+}
+
+/// The topics that are so, as many as are named.
+fn topics(events: &[Event], is_so: impl Fn(&Topic) -> bool) -> BTreeSet<&Topic> {
+    let mut found = BTreeSet::new();
+    for event in events {
+        if found.len() < MOST_NAMED && is_so(&event.topic) {
+            found.insert(&event.topic);
+        }
+    }
+    found
 }

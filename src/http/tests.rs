@@ -20,7 +20,7 @@ use crate::{
     config,
     drain::Drain,
     store::Store,
-    topic::TopicPattern,
+    topic::{OwnTopics, TopicPattern},
 };
 use tokio_util::task::TaskTracker;
 
@@ -75,6 +75,7 @@ impl Server {
             config: config.socket,
             limits: config.limits,
             telemetry: telemetry.clone(),
+            own_topics: OwnTopics::default(),
         });
         let series = Series::new(
             config.series,

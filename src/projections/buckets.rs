@@ -66,11 +66,18 @@ impl Hours {
     }
 }
 
+impl Steps {
+    /// When a step begins.
+    pub(super) fn start(self, index: usize) -> Millis {
+        self.from + index as Millis * self.step
+    }
+}
+
 impl Buckets {
     /// A row for each step; the time of day in UTC, with the day where there is more than one.
     pub(super) fn rows(&self, hours: Hours, steps: Steps, values: &[Value]) -> Value {
         let row = |(index, value): (usize, &Value)| {
-            let at = steps.from + index as Millis * steps.step;
+            let at = steps.start(index);
             let row = [
                 ("time".to_owned(), json!(label(at, hours.0 > 24))),
                 (self.name.clone(), value.clone()),

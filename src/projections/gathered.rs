@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     broker::{Broker, ReadError, ReplayStart},
-    consumer::Reader,
+    consumer::{Delivery, Reader},
     event::Record,
     position::Offset,
     series::derive::payload,
@@ -40,6 +40,8 @@ struct Inner {
     kept: Mutex<Vec<Kept>>,
     /// How often something was taken in; 0 until the log was read.
     changes: watch::Sender<u64>,
+    /// How far the log was followed.
+    reached: watch::Sender<Offset>,
 }
 
 /// Events of a list's topics that are looked through for it when the hub starts.
@@ -59,12 +61,18 @@ impl Gathered {
             said_full: AtomicBool::new(false),
             kept: Mutex::default(),
             changes: watch::Sender::new(0),
+            reached: watch::Sender::new(0),
         }))
     }
 
     /// Moves when something was taken in; 0 until the log was read.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
+    }
+
+    /// How far the log has been followed: everything up to there has been looked at.
+    pub(super) fn reached(&self) -> watch::Receiver<Offset> {
+        self.0.reached.subscribe()
     }
 
     /// What is gathered under this number, as JSON.
@@ -117,27 +125,40 @@ impl Gathered {
         let patterns = self.0.gatherings.iter().flat_map(|gathering| gathering.filter.patterns());
         let filter = TopicFilter::new(patterns.cloned());
         if filter.patterns().is_empty() {
+            self.0.reached.send_replace(Offset::MAX);
             return std::future::pending().await;
         }
         let mut reader = Reader::new(filter, broker.clone(), head);
+        let mut tail = broker.tail();
         loop {
-            let delivery = reader.next().await?;
-            if delivery.has_gap {
-                return Ok(());
+            let head = *tail.borrow_and_update();
+            while let Some(delivery) = reader.next_up_to(head).await? {
+                if delivery.has_gap {
+                    return Ok(());
+                }
+                self.take_in_all(&delivery);
             }
-            let mut kept = self.0.kept.lock();
-            for record in delivery.records() {
-                let mut data = None;
-                for (gathering, kept) in self.0.gatherings.iter().zip(kept.iter_mut()) {
-                    if gathering.filter.matches(record.topic()) {
-                        let data = data.get_or_insert_with(|| payload(record));
-                        self.take_in(gathering, kept, record, data);
-                    }
+            self.0.reached.send_replace(head);
+            // A closed log sends no more, and nothing is left to wait for.
+            if tail.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    fn take_in_all(&self, delivery: &Delivery) {
+        let mut kept = self.0.kept.lock();
+        for record in delivery.records() {
+            let mut data = None;
+            for (gathering, kept) in self.0.gatherings.iter().zip(kept.iter_mut()) {
+                if gathering.filter.matches(record.topic()) {
+                    let data = data.get_or_insert_with(|| payload(record));
+                    self.take_in(gathering, kept, record, data);
                 }
             }
-            drop(kept);
-            self.0.changes.send_modify(|changes| *changes += 1);
         }
+        drop(kept);
+        self.0.changes.send_modify(|changes| *changes += 1);
     }
 
     /// What the log holds up to `head` for one of them.

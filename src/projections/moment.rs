@@ -22,8 +22,15 @@ pub(super) struct Moment<'a> {
     now: Millis,
     /// The derived values that are known, by number.
     values: HashMap<usize, f64>,
-    /// The charts with their rows.
-    charts: Vec<(&'a Buckets, Value)>,
+    charts: Vec<Chart<'a>>,
+}
+
+/// A chart as it is at one moment.
+struct Chart<'a> {
+    buckets: &'a Buckets,
+    rows: Value,
+    /// From when on samples are kept.
+    since: Millis,
 }
 
 /// The figures of a chart, and when they hold.
@@ -32,7 +39,15 @@ pub(super) struct Drawn {
     /// How many samples there had been.
     samples: Option<f64>,
     steps: Steps,
+    column: Column,
+}
+
+/// What the series answered for each step.
+#[derive(Clone)]
+struct Column {
     values: Vec<Option<f64>>,
+    /// From when on samples are kept: what was before that nobody knows any more.
+    since: Millis,
 }
 
 impl<'a> Moment<'a> {
@@ -55,8 +70,9 @@ impl<'a> Moment<'a> {
                 }
             }
             for chart in charts {
-                let rows = moment.rows(chart, hours.unwrap_or(chart.hours)).await?;
-                moment.charts.push((chart, rows));
+                if let Some(chart) = moment.chart(chart, hours.unwrap_or(chart.hours)).await? {
+                    moment.charts.push(chart);
+                }
             }
         }
         Ok(moment)
@@ -68,10 +84,7 @@ impl<'a> Moment<'a> {
         projection.shape.render(&Inputs {
             value: &|number| self.values.get(&number).copied(),
             gathered: &|number| self.inner.gathered.value(number),
-            rows: &|buckets| {
-                let found = self.charts.iter().find(|(chart, _)| *chart == buckets);
-                found.map_or(Value::Null, |(_, rows)| rows.clone())
-            },
+            rows: &|buckets| self.drawn(buckets).map_or(Value::Null, |chart| chart.rows.clone()),
             error: error.as_deref(),
             clock,
         })
@@ -91,12 +104,14 @@ impl<'a> Moment<'a> {
                 let gathering = plan.gatherings.get(number);
                 gathering.map_or(Value::Null, |gathering| gathering.value(&Kept::default()))
             },
-            rows: &|chart| {
-                let steps = chart.hours.steps(self.now);
-                let derive = plan.derives.get(chart.derive);
-                let rows = derive
-                    .map(|derive| derive.draw(chart, chart.hours, steps, vec![None; steps.count]));
-                rows.unwrap_or_default()
+            rows: &|buckets| {
+                let steps = buckets.hours.steps(self.now);
+                let since = self.drawn(buckets).map_or(0, |chart| chart.since);
+                let nothing = Column { values: vec![None; steps.count], since };
+                let derive = plan.derives.get(buckets.derive);
+                derive.map_or(Value::Null, |derive| {
+                    derive.draw(buckets, buckets.hours, steps, &nothing)
+                })
             },
             error: error.as_deref(),
             clock: "",
@@ -119,25 +134,32 @@ impl<'a> Moment<'a> {
         Ok(derive.figure(found, derive.window))
     }
 
-    /// The rows of a chart; those drawn before where neither a sample nor a step was added.
-    async fn rows(&self, chart: &'a Buckets, hours: Hours) -> Result<Value, QueryError> {
-        let Some(derive) = self.inner.plan.derives.get(chart.derive) else {
-            return Ok(Value::Null);
-        };
+    fn drawn(&self, buckets: &Buckets) -> Option<&Chart<'a>> {
+        self.charts.iter().find(|chart| chart.buckets == buckets)
+    }
+
+    /// A chart; as it was drawn before where neither a sample nor a step was added.
+    async fn chart(
+        &self,
+        buckets: &'a Buckets,
+        hours: Hours,
+    ) -> Result<Option<Chart<'a>>, QueryError> {
+        let Some(derive) = self.inner.plan.derives.get(buckets.derive) else { return Ok(None) };
         let steps = hours.steps(self.now);
         // Before the rows are: what comes meanwhile has them drawn again.
         let samples = self.ask(derive, Agg::Count, None).await?;
-        let drawn = self.inner.drawn.lock().get(&(chart.derive, hours)).cloned();
-        let (before, values) = match drawn {
-            Some(drawn) if drawn.samples == samples && drawn.steps == steps => (true, drawn.values),
+        let drawn = self.inner.drawn.lock().get(&(buckets.derive, hours)).cloned();
+        let (before, column) = match drawn {
+            Some(drawn) if drawn.samples == samples && drawn.steps == steps => (true, drawn.column),
             _ => (false, self.column(derive, steps).await?),
         };
         // Only those that everybody is shown: requests may ask for many others.
-        if !before && hours == chart.hours {
-            let drawn = Drawn { samples, steps, values: values.clone() };
-            self.inner.drawn.lock().insert((chart.derive, hours), drawn);
+        if !before && hours == buckets.hours {
+            let drawn = Drawn { samples, steps, column: column.clone() };
+            self.inner.drawn.lock().insert((buckets.derive, hours), drawn);
         }
-        Ok(derive.draw(chart, hours, steps, values))
+        let rows = derive.draw(buckets, hours, steps, &column);
+        Ok(Some(Chart { buckets, rows, since: column.since }))
     }
 
     async fn ask(
@@ -152,7 +174,7 @@ impl<'a> Moment<'a> {
     }
 
     /// One figure for each step.
-    async fn column(&self, derive: &Derive, steps: Steps) -> Result<Vec<Option<f64>>, QueryError> {
+    async fn column(&self, derive: &Derive, steps: Steps) -> Result<Column, QueryError> {
         let spec = QuerySpec {
             name: derive.name.clone(),
             labels: Labels::default(),
@@ -164,6 +186,7 @@ impl<'a> Moment<'a> {
         let is_ours = |topic: &str| topic == derive.topic.as_str();
         let columns = self.inner.series.query(&spec, self.now, &is_ours).await?;
         let mut figures = vec![None; steps.count];
+        let since = columns.since * 1000;
         let values = columns.values.into_iter().flatten();
         for (at, value) in columns.times.iter().zip(values) {
             let index = (at * 1000).checked_sub(steps.from).map(|after| after / steps.step);
@@ -172,7 +195,7 @@ impl<'a> Moment<'a> {
                 *figure = value;
             }
         }
-        Ok(figures)
+        Ok(Column { values: figures, since })
     }
 
     /// Why the values are not to be trusted; None while they are. Whatever was said counts for a
@@ -231,10 +254,14 @@ impl Derive {
     }
 
     /// The rows of a chart, out of what its series answered for each step.
-    fn draw(&self, chart: &Buckets, hours: Hours, steps: Steps, values: Vec<Option<f64>>) -> Value {
+    fn draw(&self, chart: &Buckets, hours: Hours, steps: Steps, column: &Column) -> Value {
         let step = Span(Duration::from_millis(steps.step));
-        let value = |value| self.figure(value, Some(step)).map_or(Value::Null, plain);
-        let values: Vec<Value> = values.into_iter().map(value).collect();
+        let row = |(index, value): (usize, &Option<f64>)| {
+            let is_kept = steps.start(index) >= column.since;
+            let figure = if is_kept { self.figure(*value, Some(step)) } else { None };
+            figure.map_or(Value::Null, plain)
+        };
+        let values: Vec<Value> = column.values.iter().enumerate().map(row).collect();
         chart.rows(hours, steps, &values)
     }
 

@@ -149,6 +149,7 @@ impl Series {
             });
             columns.values.push(figures.collect());
             let Identity { topic, labels, unit, .. } = identity;
+            let unit = unit.filter(|_| agg != Agg::Count);
             columns.series.push(Described { topic: topic.to_string(), labels, agg, unit });
         };
         let question = Question { labels, agg: wanted, grid, may, most: MAX_SERIES };

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::{Action, Now, Session, State, permitted};
 use crate::{
     auth::{AuthError, Principal},
+    event::Event,
     hub::{Form, Start, Subscription},
     ingest::{self, Bounds, Defaults, native},
     protocol::{ClientMessage, ErrorCode, MessageId, Publish, Replay, ServerMessage, Subscribe},
     telemetry::Limit,
-    topic::TopicFilter,
+    topic::{Topic, TopicFilter},
 };
 
 impl Session {
@@ -93,13 +94,13 @@ impl Session {
         let bounds = Bounds { event: limits.event.as_usize(), batch: limits.batch };
         let body = publish.events.get().as_bytes();
         match native::read(body, native::Format::Json, &defaults, &bounds) {
-            Ok(events) => match events.iter().find(|event| !principal.may_publish(&event.topic)) {
-                Some(event) => {
-                    let message = format!("no grant to publish to {}", event.topic);
-                    vec![self.error(Some(&id), ErrorCode::Forbidden, &message)]
+            Ok(events) => {
+                let check = |event: &Event| self.check_publish(&principal, &event.topic);
+                match events.iter().try_for_each(check) {
+                    Ok(()) => vec![Action::Publish(id, events)],
+                    Err(message) => vec![self.error(Some(&id), ErrorCode::Forbidden, &message)],
                 }
-                None => vec![Action::Publish(id, events)],
-            },
+            }
             Err(refusal) => {
                 if let Some(limit) = refusal.limit() {
                     self.terms.telemetry.hit(limit);
@@ -107,6 +108,16 @@ impl Session {
                 let message = refusal.to_string();
                 vec![self.error(Some(&id), ErrorCode::InvalidEvent, &message)]
             }
+        }
+    }
+
+    fn check_publish(&self, principal: &Principal, topic: &Topic) -> Result<(), String> {
+        if self.terms.own_topics.hold(topic) {
+            Err(format!("nobody but the hub publishes to {topic}"))
+        } else if !principal.may_publish(topic) {
+            Err(format!("no grant to publish to {topic}"))
+        } else {
+            Ok(())
         }
     }
 

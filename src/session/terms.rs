@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::{limits::Limits, telemetry::Telemetry, time::Span};
+use crate::{limits::Limits, telemetry::Telemetry, time::Span, topic::OwnTopics};
 
 /// The `[socket]` section of the configuration.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -27,4 +27,6 @@ pub struct Terms {
     pub limits: Limits,
     /// Where limits and refusals are counted.
     pub telemetry: Telemetry,
+    /// Where nobody but the hub publishes.
+    pub own_topics: OwnTopics,
 }

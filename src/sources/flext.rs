@@ -11,6 +11,7 @@ use std::{convert::Infallible, time::Duration};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::board::own_topics;
 use self::{
     board::{Board, BoardError},
     daemon::Daemon,
@@ -135,10 +136,13 @@ impl Flext {
                         Instant::now() + pause(self.config.interval.0, failures)
                     };
                 }
-                (id, update) = followed.next() => {
-                    board.update(&id, update);
-                    flush = flush.min(Instant::now() + GATHER);
-                }
+                update = followed.next() => match update {
+                    Some((id, update)) => {
+                        board.update(&id, update);
+                        flush = flush.min(Instant::now() + GATHER);
+                    }
+                    None => self.telemetry.source_left_out(self.config.name.as_str(), 1),
+                },
                 () = sleep_until(flush) => {
                     self.publish(&mut board, fence).await?;
                     flush = Instant::now() + LOOK;

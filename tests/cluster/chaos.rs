@@ -4,12 +4,12 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::timeout;
 
-use super::load::{Load, more_is_stored, publish, step, subscribe};
 use crate::support::{
     DEADLINE,
     checker::{Answer, Evidence, Seen, Step, offsets},
     dice::Dice,
     eventually, filter,
+    load::{Kind, Load, more_is_stored, publish, step, subscribe},
     process::{Home, Process},
     proxy::Proxy,
     redis::RedisServer,
@@ -120,7 +120,7 @@ async fn run(mut dice: Dice, faults: &[Fault], count: u64) -> String {
     for _ in 0..NODES {
         nodes.push(Some(home.start().await));
     }
-    let load = Load::new(home.token("load", "load.**"));
+    let load = Load::new(home.token("load", "load.**"), Kind::Redis);
     let mut cluster = Cluster { redis, proxy, home, nodes, load };
     cluster.tell();
     let readers: Vec<_> = PATTERNS

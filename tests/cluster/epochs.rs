@@ -1,13 +1,14 @@
 //! One node in the old epoch while another is in the new one: nobody is led across a loss unawares.
 
 use std::{
+    convert::Infallible,
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use pulsehub::{
-    broker::{Broker, Resumption},
+    broker::{Broker, Resumption, redis as redis_log},
     bytesize::ByteSize,
     hub::{self, Bell, Form, Hub, Start, Subscription},
     position::Position,
@@ -85,6 +86,8 @@ async fn a_page_read_while_redis_lost_it_leads_nobody_across_the_loss() {
     };
     let ((status, mut page), new) = tokio::join!(asked, happens);
     assert_eq!(status, 200, "{page}");
+    let epoch = |position: &Value| position.as_str().unwrap().split_once(':').unwrap().0.to_owned();
+    assert_eq!(epoch(&page["next"]), epoch(&new), "it was done again in the new epoch");
     // As any client reads on, on any node.
     let mut seen = ids(&page);
     let mut is_end = false;
@@ -101,21 +104,20 @@ async fn a_page_read_while_redis_lost_it_leads_nobody_across_the_loss() {
     }
     assert_eq!(seen, IDS, "each once");
     // Not even a position that was put together from both epochs leads across.
-    let (epoch, _) = new.as_str().unwrap().split_once(':').unwrap();
-    for position in [lost.as_str().unwrap(), &format!("{epoch}:{}", offset(&lost))] {
+    for position in [lost.as_str().unwrap(), &format!("{}:{}", epoch(&new), offset(&lost))] {
         let (status, page) = history(&other, position).await;
         assert_eq!((status.as_u16(), &page["code"]), (410, &json!("epoch_changed")), "{position}");
     }
 }
 
-/// A node whose way to Redis can be held, and one with its own.
-async fn two(redis: &RedisServer, way: &Proxy) -> (Broker, Broker) {
+/// Redis behind `way`, for somebody patient.
+fn patient(way: &Proxy) -> Server {
     let config = Config { prefix: "pulsehub".into(), timeout: Span::seconds(20), replicas: 0 };
-    let held = Server::new(&way.url().into(), config).unwrap();
-    let join = async |server| {
-        Broker::join(journal(), server, Clock::system(), Telemetry::new()).await.unwrap()
-    };
-    (join(held).await, join(redis.server()).await)
+    Server::new(&way.url().into(), config).unwrap()
+}
+
+async fn join(server: Server) -> Broker {
+    Broker::join(journal(), server, Clock::system(), Telemetry::new()).await.unwrap()
 }
 
 async fn publish(broker: &Broker, id: &str) -> Position {
@@ -131,7 +133,7 @@ async fn change_identity(redis: &RedisServer, name: &str) {
 async fn who_resumes_from_an_epoch_that_the_node_then_hears_of_is_told_a_position_of_it() {
     let redis = RedisServer::start().await;
     let way = Proxy::to(redis.port()).await;
-    let (late, other) = two(&redis, &way).await;
+    let (late, other) = (join(patient(&way)).await, join(redis.server()).await);
     publish(&other, "one").await;
     eventually("the first", async || (late.head().offset == 1).then_some(())).await;
     way.hold(b"XREAD");
@@ -167,25 +169,48 @@ async fn who_resumes_from_an_epoch_that_the_node_then_hears_of_is_told_a_positio
 }
 
 #[tokio::test]
+async fn an_export_does_not_go_on_in_another_epoch() {
+    let redis = RedisServer::start().await;
+    let way = Proxy::to(redis.port()).await;
+    let broker = join(redis.server()).await;
+    for n in 0..64 {
+        publish(&broker, &n.to_string()).await;
+    }
+    way.hold(b"XRANGE");
+    let mut blocks = 0;
+    let export = redis_log::export(patient(&way), 0, |_| {
+        blocks += 1;
+        Ok::<(), Infallible>(())
+    });
+    let happens = async {
+        way.is_holding().await;
+        change_identity(&redis, "restarted").await;
+        publish(&broker, "more").await;
+        way.release();
+    };
+    let (exported, ()) = tokio::join!(export, happens);
+    let error = exported.unwrap_err().to_string();
+    assert!(blocks == 64 && error.contains("a new epoch"), "{blocks} {error}");
+    redis_log::export(redis.server(), 0, |_| Ok::<(), Infallible>(())).await.unwrap().unwrap();
+    broker.close().await;
+}
+
+#[tokio::test]
 async fn history_is_read_across_more_epochs_than_are_remembered() {
     let redis = RedisServer::start().await;
-    let join = async || {
-        let mut config = journal();
-        config.recent_bytes = ByteSize(1);
-        Broker::join(config, redis.server(), Clock::system(), Telemetry::new()).await.unwrap()
-    };
-    let broker = join().await;
+    let broker = join(redis.server()).await;
     publish(&broker, "one").await;
     broker.close().await;
     for restart in 0..70 {
         change_identity(&redis, &format!("restarted {restart}")).await;
-        let broker = join().await;
+        let broker = join(redis.server()).await;
         if restart % 20 == 0 {
             publish(&broker, &format!("after {restart}")).await;
         }
         broker.close().await;
     }
-    let broker = join().await;
+    // It has nothing of that in memory.
+    let broker = join(redis.server()).await;
     let (mut at, until, mut found) = (0, broker.head().offset, 0);
     while at < until {
         let chunk = broker.read(at, until, &filter(&["t.*"]), 1 << 20).await.unwrap();
@@ -193,7 +218,7 @@ async fn history_is_read_across_more_epochs_than_are_remembered() {
         at = chunk.reached;
     }
     assert_eq!(found, 5);
-    let report = pulsehub::broker::redis::check(redis.server()).await.unwrap();
+    let report = redis_log::check(redis.server()).await.unwrap();
     assert_eq!(report.faults, Vec::<String>::new());
     broker.close().await;
 }

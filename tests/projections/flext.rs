@@ -1,7 +1,13 @@
 //! FLEXT's `/api/stats/`: made of what is published on its topics, by a source or by itself.
 
+use pulsehub::sources::flext_proto;
+
 use super::*;
-use crate::support::program::{guide, variables};
+use crate::support::{
+    DEADLINE,
+    flext::FakeDaemon,
+    program::{guide, variables},
+};
 
 fn stats(active: u64) -> Value {
     let metrics = json!({"active_pipelines": active, "total_executions": 1520, "success_rate": 97.5,
@@ -147,6 +153,66 @@ async fn the_last_words_of_a_source_that_is_gone_do_not_make_others_values_stale
         value["error"] == json!(null) && value["stats"]["active_pipelines"] == 4
     })
     .await;
+}
+
+#[tokio::test]
+async fn from_a_daemon_that_speaks_grpc_to_its_page_and_to_whoever_subscribes() {
+    let mut daemon = FakeDaemon::start();
+    let executions = ["e1", "e2"].map(|id| flext_proto::Execution {
+        id: id.into(),
+        pipeline_id: "crm-to-lake".into(),
+        status: flext_proto::Status::Running.into(),
+        ..Default::default()
+    });
+    daemon.state().executions = executions.to_vec();
+    let hub = TestHub::with_file(&format!(
+        "[[source]]\nname = \"flext\"\nkind = \"flext-grpc\"\naddress = \"{}\"\n\
+         interval = \"100ms\"\ntimeout = \"1s\"\n",
+        daemon.url()
+    ))
+    .await;
+    let page = stats_become(&hub, |value| {
+        value["stale"] == false && value["recent_executions"][1] != json!(null)
+    })
+    .await;
+    assert_eq!(page["stats"]["active_pipelines"], 3);
+    assert_eq!((&page["stats"]["success_rate"], &page["error"]), (&json!(98.5), &json!(null)));
+    assert_eq!(page["health"]["healthy"], true);
+    let row = json!({"pipeline_name": "crm-to-lake", "status": "running", "started_at": null,
+                     "duration": null});
+    for execution in page["recent_executions"].as_array().unwrap() {
+        let mut row = row.clone();
+        row["id"] = execution["id"].clone();
+        assert_eq!(*execution, row);
+    }
+
+    let topics = "topics=flext.dashboard&latest=1&format=data";
+    let path = format!("/ws/real-time?{topics}&ticket={}", ticket(&hub, &["flext.*"]).await);
+    let mut socket = hub.socket(&path, &[]).await;
+    let mut comes = async |what: &str, is_so: &dyn Fn(&Value) -> bool| {
+        let next = async {
+            loop {
+                let value = socket.next_json().await;
+                if is_so(&value) {
+                    return value;
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, next).await.unwrap_or_else(|_| panic!("no {what}"))
+    };
+    comes("newest", &|value| value["stats"]["active_pipelines"] == 3).await;
+    daemon.state().stats.active_pipelines = 4;
+    comes("change", &|value| value["stats"]["active_pipelines"] == 4).await;
+    daemon.kill();
+    let away = comes("reason", &|value| value["stale"] == true).await;
+    assert!(away["error"].is_string(), "{away}");
+    assert_eq!(away["stats"]["active_pipelines"], 4, "the last values stay");
+    stats_become(&hub, |value| value["stale"] == true && value["stats"] == away["stats"]).await;
+    daemon.state().stats.active_pipelines = 5;
+    daemon.start_again().await;
+    let back = |value: &Value| value["stale"] == false && value["stats"]["active_pipelines"] == 5;
+    comes("fresh value", &back).await;
+    stats_become(&hub, back).await;
 }
 
 #[tokio::test]

@@ -115,6 +115,22 @@ async fn the_systems_health_follows_the_thresholds_of_its_alert_rules() {
     }
 }
 
+#[test]
+fn its_two_words_for_health_go_by_the_same_thresholds() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/voicehive.toml");
+    let file: toml::Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
+    let shape = |path: &str| {
+        let mut projections = file["projection"].as_array().unwrap().iter();
+        let is_there = |projection: &&toml::Value| {
+            projection.get("path").and_then(toml::Value::as_str) == Some(path)
+        };
+        projections.find(is_there).unwrap()["shape"].clone()
+    };
+    let (metrics, health) = (shape("/api/dashboard/metrics"), shape("/api/dashboard/health"));
+    assert_eq!(metrics["system_health"]["words"].as_array().unwrap().len(), 7);
+    assert_eq!(metrics["system_health"], health["status"]);
+}
+
 #[tokio::test]
 async fn the_volume_of_calls_is_told_for_as_many_hours_as_are_asked_for() {
     let hub = TestHub::start().await;
@@ -134,6 +150,24 @@ async fn the_volume_of_calls_is_told_for_as_many_hours_as_are_asked_for() {
             get(&hub, &format!("/api/dashboard/call-volume?hours={bad}"), &["**"]).await;
         assert_eq!((status.as_u16(), &problem["code"]), (400, &json!("bad_request")), "{bad}");
         assert!(problem["detail"].as_str().unwrap().contains("from 1 to 720"), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn hours_that_are_not_kept_any_more_had_no_known_number_of_calls() {
+    let (hub, _) = standing("[series]\nkeep = \"1d\"\n").await;
+    // The series is there, and none of it is so old.
+    for calls in [0, 1] {
+        let path = "/api/dashboard/call-volume?hours=168";
+        let volume = becomes(&hub, path, |volume| volume[6]["calls"] == calls).await;
+        let known: Vec<_> = (0..7).map(|row| volume[row]["calls"].is_number()).collect();
+        assert_eq!(known, [false, false, false, false, false, false, true], "{volume}");
+        if calls == 0 {
+            let time = pulsehub::time::rfc3339(NOW);
+            let mut call = call(4.0, "success");
+            call["time"] = json!(time);
+            hub.publish(json!([call])).await;
+        }
     }
 }
 

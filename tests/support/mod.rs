@@ -4,6 +4,7 @@ pub(crate) mod checker;
 pub(crate) mod dice;
 pub(crate) mod flext;
 pub(crate) mod hub;
+pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod proxy;

@@ -39,6 +39,22 @@ test("an empty feed says what to do, and curl fills it within a second", async (
   expect(await texts("topic")).toEqual(["demo.third", "demo.second", "demo.first"]);
 });
 
+test("what the hub makes of events itself is left out until it is asked for", async () => {
+  await toActivity();
+  await it.hub.publish({ topic: "voicehive.calls", data: { duration: 12, status: "success", agent: "ada" } });
+  await rows(it.page, "ada").waitFor(SOON);
+  expect(await texts("topic")).toEqual(["voicehive.calls"]);
+  await it.page.getByLabel("Projections").check();
+  await rows(it.page, "voicehive.dashboard.summary").first().waitFor(SOON);
+  expect(await barriers(it.page)).toEqual([]);
+  await it.page.reload();
+  await rows(it.page, "voicehive.dashboard.summary").first().waitFor(LATER);
+  await it.page.getByLabel("Projections").uncheck();
+  await expect.poll(() => texts("topic")).toEqual(["voicehive.calls"]);
+  await it.page.goto(`${it.hub.url}/activity?topics=voicehive.dashboard.summary`);
+  await rows(it.page, "voicehive.dashboard.summary").first().waitFor(LATER);
+});
+
 test("after the hub was killed the page goes on with nothing missing and nothing twice", async () => {
   await toActivity();
   await it.hub.publish({ topic: "demo.before", data: "before the crash" });

@@ -263,31 +263,22 @@ impl Writer {
     /// retention.
     fn forget_topics(&mut self, _: Millis) -> rusqlite::Result<bool> {
         let shared = self.shared.clone();
-        let mut empty: HashMap<TopicId, Offset> = HashMap::new();
-        let mut own = Vec::new();
-        {
+        let due: Vec<(TopicId, Offset, bool)> = {
             let topics = shared.topics.read();
-            let limit = shared.config.max_topics;
-            let is_full = [topics.len() - topics.reserved() >= limit, topics.reserved() >= limit];
-            if is_full == [false, false] {
+            let (limit, own) = (shared.config.max_topics, topics.reserved());
+            let (is_full, is_own_full) = (topics.len() - own >= limit, own >= limit);
+            if !is_full && !is_own_full {
                 return Ok(false);
             }
-            for (id, state) in topics.iter().filter(|(_, state)| state.info.events == 0) {
-                match (state.info.topic.is_reserved(), is_full) {
-                    (true, [_, true]) => own.push((id, state.info.trimmed_through)),
-                    (false, [true, _]) => {
-                        empty.insert(id, state.info.trimmed_through);
-                    }
-                    _ => {}
-                }
-            }
-        }
-        for (id, through) in own {
-            let is_kept: bool = self
-                .connection
-                .prepare_cached("SELECT EXISTS(SELECT 1 FROM latest WHERE topic_id = ?)")?
-                .query_row([id], |row| row.get(0))?;
-            if !is_kept {
+            let empty = topics.iter().filter(|(_, state)| state.info.events == 0);
+            let due = empty.map(|(id, state)| {
+                (id, state.info.trimmed_through, state.info.topic.is_reserved())
+            });
+            due.filter(|(.., is_own)| if *is_own { is_own_full } else { is_full }).collect()
+        };
+        let mut empty: HashMap<TopicId, Offset> = HashMap::new();
+        for (id, through, is_own) in due {
+            if !is_own || !self.has_newest(id)? {
                 empty.insert(id, through);
             }
         }
@@ -305,6 +296,12 @@ impl Writer {
         transaction.commit()?;
         empty.keys().for_each(|id| topics.forget(*id));
         Ok(false)
+    }
+
+    fn has_newest(&self, topic: TopicId) -> rusqlite::Result<bool> {
+        self.connection
+            .prepare_cached("SELECT EXISTS(SELECT 1 FROM latest WHERE topic_id = ?)")?
+            .query_row([topic], |row| row.get(0))
     }
 
     /// Gives the pages of what was trimmed back to the file system.

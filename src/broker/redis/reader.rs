@@ -11,7 +11,7 @@ use super::{
     topics::Topics,
 };
 use crate::{
-    broker::{Chunk, ReadError, ReplayStart, Resumption},
+    broker::{Chunk, ReadError, ReplayStart, Resumption, Stretch},
     event::{Block, BlockBuilder},
     position::{Offset, Position},
     redis::Failure,
@@ -22,6 +22,8 @@ use crate::{
 /// Entries of one answer: few at first, for they may be large, then more while they are small.
 const FIRST_COUNT: usize = 16;
 const MOST_COUNT: usize = 512;
+/// Bytes of an answer above which the next is not to have more entries.
+const ANSWER: usize = 1 << 20;
 /// Topics whose newest values are asked for at once.
 const TOPICS_AT_ONCE: usize = 64;
 
@@ -145,20 +147,43 @@ impl Shared {
         until: Offset,
     ) -> Result<Offset, ReadError> {
         let located = match start {
-            ReplayStart::Last(count) => self.locate_last(filter, count, until).await?,
+            ReplayStart::Last(count) => {
+                return Ok(self.newest(filter, count, until, usize::MAX).await?.after);
+            }
             ReplayStart::Since(time) => self.locate_since(time, until).await?,
         };
-        // A replay gives what is kept: it does not begin inside what is gone.
+        self.kept_after(located, filter, until).await
+    }
+
+    /// A replay gives what is kept: it does not begin inside what is gone.
+    async fn kept_after(
+        &self,
+        located: Offset,
+        filter: &TopicFilter,
+        until: Offset,
+    ) -> Result<Offset, ReadError> {
         let trimmed = self.known_topics().await?.trimmed_through(filter);
         Ok(located.max(trimmed).min(until))
     }
 
-    async fn locate_last(
+    pub(super) async fn newest(
         &self,
         filter: &TopicFilter,
         count: usize,
         until: Offset,
-    ) -> Result<Offset, ReadError> {
+        budget: usize,
+    ) -> Result<Stretch, ReadError> {
+        let found = self.look_back(filter, count, until, budget).await?;
+        Ok(Stretch { after: self.kept_after(found.after, filter, until).await?, ..found })
+    }
+
+    async fn look_back(
+        &self,
+        filter: &TopicFilter,
+        count: usize,
+        until: Offset,
+        budget: usize,
+    ) -> Result<Stretch, ReadError> {
         let mut left = count as u64;
         let back = |block: &Block, left: &mut u64| {
             let matching = block
@@ -178,35 +203,53 @@ impl Shared {
             (log.ring.backwards().cloned().collect::<Vec<_>>(), log.ring.from())
         };
         for block in blocks {
-            if let Some(found) = back(&block, &mut left) {
-                return Ok(found);
+            if let Some(after) = back(&block, &mut left) {
+                return Ok(Stretch { after, until });
             }
         }
+        let topics = self.load_topics().await?;
+        // Of topics that have been quiet, everything lies before their newest event.
+        let until = until.min(topics.last_offset(filter));
+        let mut oldest = from.min(until);
+        let mut end = format!("{oldest}-0");
+        if oldest < from {
+            // An entry may hold it and later ones.
+            let holds = self.entries(&end, 1).await?;
+            holds.iter().for_each(|entry| end = format!("{}-0", entry.block.last()));
+        }
         // Of topics with few events, all are found long before the log's beginning.
-        let mut kept = self.load_topics().await?.events(filter);
-        kept = kept.saturating_sub(count as u64 - left);
-        let (mut end, mut pages) = (format!("{from}-0"), FIRST_COUNT);
-        let mut oldest = from;
-        while kept > 0 {
+        let mut kept = topics.events(filter).saturating_sub(count as u64 - left);
+        let (mut bytes, mut pages) = (0, FIRST_COUNT);
+        while kept > 0 && bytes < budget {
             let mut command = cmd("XREVRANGE");
             command.arg(&self.scripts.log).arg(&end).arg("-");
             let entries = self.range(&mut command, pages).await?;
             if entries.is_empty() {
+                oldest = 0;
                 break;
             }
+            let mut answer = 0;
             for entry in entries {
                 let before = left;
-                if let Some(found) = back(&entry.block, &mut left) {
-                    return Ok(found);
+                if let Some(after) = back(&entry.block, &mut left) {
+                    return Ok(Stretch { after, until });
                 }
                 kept = kept.saturating_sub(before - left);
-                oldest = entry.before;
+                answer += entry.block.bytes();
+                // The first may lie beyond a hole, and then nothing was looked through yet.
+                if entry.before < oldest {
+                    bytes += entry.block.bytes();
+                    oldest = entry.before;
+                }
+                if kept == 0 || bytes >= budget {
+                    break;
+                }
                 end = format!("({}-0", entry.block.last());
             }
-            pages = (pages * 4).min(MOST_COUNT);
+            pages = if answer < ANSWER { (pages * 4).min(MOST_COUNT) } else { FIRST_COUNT };
         }
-        // All there is comes: from the beginning, or from the first of them.
-        Ok(if kept == 0 { oldest.min(from) } else { 0 })
+        // All there is comes, from the first of them, or what is behind where the search ended.
+        Ok(Stretch { after: oldest, until })
     }
 
     /// By halving: ids are offsets, and what was received later has a higher one.

@@ -67,6 +67,13 @@ impl Topics {
         self.by_name.keys().filter(|topic| filter.matches(topic.as_str())).collect()
     }
 
+    /// The newest event that matches, kept or not; 0 if there was none.
+    pub(super) fn last_offset(&self, filter: &TopicFilter) -> Offset {
+        let matching = |(topic, _): &(&Topic, &Numbers)| filter.matches(topic.as_str());
+        let last = self.by_name.iter().filter(matching).map(|(_, numbers)| numbers.last_offset);
+        last.max().unwrap_or(0)
+    }
+
     /// How many events are kept that match.
     pub(super) fn events(&self, filter: &TopicFilter) -> u64 {
         let matching = |(topic, _): &(&Topic, &Numbers)| filter.matches(topic.as_str());

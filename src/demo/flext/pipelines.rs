@@ -22,6 +22,7 @@ pub(super) struct Pipelines {
     /// The oldest first.
     runs: VecDeque<Run>,
     at: Option<f64>,
+    up_from: Timestamp,
     started: u64,
     succeeded: u64,
     failed: u64,
@@ -52,7 +53,8 @@ const REMEMBERED: usize = 100;
 impl Pipelines {
     pub(super) fn new(chance: Chance, clock: Clock) -> Self {
         let (started, succeeded, failed) = (18_240, 17_901, 339);
-        Self { chance, clock, runs: VecDeque::new(), at: None, started, succeeded, failed }
+        let (runs, up_from) = (VecDeque::new(), timestamp(&clock));
+        Self { chance, clock, runs, at: None, up_from, started, succeeded, failed }
     }
 
     /// Lets everything happen that happened until now.
@@ -69,7 +71,9 @@ impl Pipelines {
             }
             let execution = &mut run.execution;
             execution.finished_at = Some(now);
-            execution.duration_seconds = (run.ends - run.began).round() as i64;
+            // Not the day's seconds: it is what lies between the two times beside it.
+            execution.duration_seconds =
+                execution.started_at.map_or(0, |at| now.seconds - at.seconds);
             if run.fails {
                 self.failed += 1;
                 execution.set_status(Status::Failed);
@@ -102,9 +106,7 @@ impl Pipelines {
     }
 
     fn now(&self) -> Timestamp {
-        let since = Duration::from_millis(self.clock.now());
-        let nanos = i32::try_from(since.subsec_nanos()).unwrap_or(0);
-        Timestamp { seconds: i64::try_from(since.as_secs()).unwrap_or(0), nanos }
+        timestamp(&self.clock)
     }
 
     fn running(&self) -> impl Iterator<Item = &Run> {
@@ -114,6 +116,7 @@ impl Pipelines {
     pub(super) fn stats(&mut self, moment: Moment) -> SystemStats {
         let active = i32::try_from(self.running().count()).unwrap_or(i32::MAX);
         let ended = (self.succeeded + self.failed).max(1) as f64;
+        let up_for = self.now().seconds - self.up_from.seconds;
         let mut around = |middle: f64| {
             ((middle + 2.0 * self.chance.normal()).clamp(1.0, 99.0) * 10.0).round() / 10.0
         };
@@ -121,7 +124,7 @@ impl Pipelines {
             active_pipelines: active,
             total_executions: i64::try_from(self.started).unwrap_or(i64::MAX),
             success_rate: (self.succeeded as f64 / ended * 1000.0).round() / 10.0,
-            uptime_seconds: 250_000 + moment.seconds as i64,
+            uptime_seconds: 250_000 + up_for,
             cpu_usage: around(10.0 + 4.0 * f64::from(active) + 30.0 * moment.incident),
             memory_usage: around(45.0 + 2.0 * f64::from(active)),
             active_connections: 3 + 2 * active,
@@ -169,6 +172,12 @@ impl Pipelines {
     }
 }
 
+fn timestamp(clock: &Clock) -> Timestamp {
+    let since = Duration::from_millis(clock.now());
+    let nanos = i32::try_from(since.subsec_nanos()).unwrap_or(0);
+    Timestamp { seconds: i64::try_from(since.as_secs()).unwrap_or(0), nanos }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,11 +185,13 @@ mod tests {
 
     #[test]
     fn executions_begin_last_and_end_and_some_fail() {
-        let day = Day::new(8.0, 3600.0, 21);
-        let mut pipelines = Pipelines::new(Chance::new(21, 4), Clock::manual(1_800_000_000_000));
+        const START: u64 = 1_800_000_000_000;
+        let (day, clock) = (Day::new(8.0, 60.0, 21), Clock::manual(START));
+        let mut pipelines = Pipelines::new(Chance::new(21, 4), clock.clone());
         let mut most = 0;
         for minute in 0..8 * 60 {
-            let moment = day.at(Duration::from_millis(minute * 1000 / 60));
+            let moment = day.at(Duration::from_secs(minute));
+            clock.set(START + minute * 1000);
             pipelines.go_on(moment);
             most = most.max(pipelines.stats(moment).active_pipelines);
         }
@@ -190,8 +201,11 @@ mod tests {
         let count = |status: Status| newest.iter().filter(|run| run.status() == status).count();
         assert!(count(Status::Success) > 70 && count(Status::Failed) < 25);
         let done = newest.iter().find(|run| run.status() == Status::Success).unwrap();
-        assert!((20..=3600).contains(&done.duration_seconds));
-        let update = pipelines.update(&done.id, day.at(Duration::from_secs(8))).unwrap();
+        let [started, finished] = [done.started_at, done.finished_at].map(Option::unwrap);
+        assert_eq!(done.duration_seconds, finished.seconds - started.seconds);
+        let longest = newest.iter().map(|run| run.duration_seconds).max();
+        assert!((10..=61).contains(&longest.unwrap()), "an hour of the day takes a minute");
+        let update = pipelines.update(&done.id, day.at(Duration::from_secs(480))).unwrap();
         assert_eq!((&*update.r#type, update.progress), ("complete", 100.0));
         assert!(pipelines.update("nobody", day.at(Duration::ZERO)).is_none());
     }

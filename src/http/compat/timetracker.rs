@@ -127,8 +127,10 @@ pub(in crate::http) async fn data(
     });
     let ((app, id, mut events), mut dropped) = read.await?;
     check_is_not_of_another(&principal, &app, &id)?;
-    if !is_own(&principal, &app, &id) {
-        publish::check_grants(&principal, &events)?;
+    if is_own(&principal, &app, &id) {
+        publish::check_topics(&events, &state)?;
+    } else {
+        publish::check_grants(&principal, &events, &state)?;
     }
     let mut answer = json!({"status": "ok", "accepted": 0, "duplicates": 0});
     if !events.is_empty() {
@@ -151,7 +153,7 @@ pub(in crate::http) async fn data(
         if signs > 0 {
             state.instances.followed(published.position.offset).await;
         }
-        answer["accepted"] = (published.accepted - signs).into();
+        answer["accepted"] = published.accepted.saturating_sub(signs).into();
         answer["duplicates"] = (published.offsets.len() - published.accepted).into();
         answer["position"] = published.position.to_string().into();
     }
@@ -170,23 +172,22 @@ async fn publish_what_fits(
     dropped: &mut Losses,
 ) -> Result<Published, Problem> {
     loop {
-        let refusal = match state.broker.publish(events.clone()).await {
+        let (limit, topics) = match state.broker.publish(events.clone()).await {
             Err(PublishError::TooManyTopics { limit, topics }) => (limit, topics),
             published => return Ok(published?),
         };
-        let (limit, topics) = refusal;
-        let fits = |event: &Event| !topics.contains(&event.topic);
-        if events.iter().filter(|event| fits(event)).count() <= signs {
+        let sent = events.len();
+        let (kept, lost): (Vec<_>, Vec<_>) =
+            events.into_iter().partition(|event| !topics.contains(&event.topic));
+        if kept.len() <= signs || kept.len() == sent {
             return Err(PublishError::TooManyTopics { limit, topics }.into());
         }
-        events.retain(|event| {
-            if !fits(event) {
-                dropped.note(Dropped::Point, || {
-                    format!("{}: the log already holds {limit} topics, its limit", event.topic)
-                });
-            }
-            fits(event)
-        });
+        for Event { topic, .. } in lost {
+            dropped.note(Dropped::Point, || {
+                format!("{topic}: the log already holds {limit} topics, its limit")
+            });
+        }
+        events = kept;
     }
 }
 

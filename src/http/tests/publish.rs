@@ -65,9 +65,12 @@ async fn what_cannot_be_taken_is_named() {
     let items = problem["items"].as_array().unwrap();
     assert_eq!((items.len(), &items[0]["index"], &items[0]["field"]), (2, &json!(1), &json!("id")));
     assert_eq!(server.state.broker.head().offset, 0, "a batch is atomic");
-    let problem = server.publish(r#"[{"topic":"b"},{"topic":"hub.x"}]"#).await;
+    let problem = server.publish(r#"[{"topic":"c"},{"topic":"b"},{"topic":"c"}]"#).await;
     let problem = problem.assert_problem(403, "forbidden");
-    assert_eq!(problem["missing"], json!(["publish b", "publish hub.x"]));
+    assert_eq!(problem["missing"], json!(["publish b", "publish c"]));
+    let problem = server.publish(r#"[{"topic":"b"},{"topic":"hub.x"}]"#).await;
+    let problem = problem.assert_problem(403, "reserved_topic");
+    assert_eq!(problem["topics"], json!(["hub.x"]));
     assert!(server.refusals("invalid_event") && server.refusals("forbidden"));
     assert!(!server.refusals("unauthorized"));
 }

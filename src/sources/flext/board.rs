@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    daemon::{Answers, LISTED},
+    daemon::{Answers, LISTED, MAX_ANSWER},
     proto::ExecutionUpdate,
     record::{self, Execution},
 };
@@ -54,6 +55,8 @@ pub(super) struct Draft {
 const REPEAT: Millis = 20_000;
 /// Values of the log that are compared with the daemon's first answers.
 const REMEMBERED: usize = 10 * LISTED;
+/// The most bytes that the executions have together, as JSON: those shown, and those of the log.
+const ROOM: usize = MAX_ANSWER;
 
 const ALL: [What; 4] = [What::Stats, What::Health, What::Executions, What::Source];
 
@@ -79,6 +82,18 @@ impl What {
     }
 }
 
+/// Where each of them is published.
+fn topics(config: &Config) -> Result<BTreeMap<What, Topic>, TopicError> {
+    ALL.into_iter().map(|what| Ok((what, config.topic_of(what.name())?))).collect()
+}
+
+/// Where the source of `config` publishes.
+pub(in crate::sources) fn own_topics(
+    config: &Config,
+) -> Result<impl Iterator<Item = Topic> + use<>, TopicError> {
+    Ok(topics(config)?.into_values())
+}
+
 /// Why there is no board.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BoardError {
@@ -95,8 +110,7 @@ impl Board {
         event_bytes: usize,
         broker: &Broker,
     ) -> Result<Self, BoardError> {
-        let topics = ALL.map(|what| config.topic_of(what.name()).map(|topic| (what, topic)));
-        let topics = topics.into_iter().collect::<Result<BTreeMap<_, _>, _>>()?;
+        let topics = topics(config)?;
         let patterns = topics.values().map(|topic| TopicPattern::parse(topic.as_str()));
         let filter = TopicFilter::new(patterns.collect::<Result<Vec<_>, _>>()?);
         let mut board = Self {
@@ -112,7 +126,8 @@ impl Board {
         };
         let latest = broker.latest(&filter).await?;
         // The newest are those that the daemon may still list.
-        latest.records().rev().for_each(|record| board.remember(record));
+        let mut room = ROOM;
+        latest.records().rev().for_each(|record| board.remember(record, &mut room));
         let state = board.stored.get(&(What::Source, Some(board.name.to_string())));
         // Anybody who may publish on the topic can have written there.
         board.state = state.filter(|state| state["since"].as_str().is_some_and(is_time)).cloned();
@@ -120,11 +135,13 @@ impl Board {
     }
 
     /// What somebody else published on these topics is passed over if it is of another shape.
-    fn remember(&mut self, record: Record<'_>) {
+    fn remember(&mut self, record: Record<'_>, room: &mut usize) {
         let found = self.topics.iter().find(|(_, topic)| topic.as_str() == record.topic());
         let Some((&what, _)) = found else { return };
-        if what == What::Executions && self.stored.len() >= REMEMBERED {
-            return;
+        if what == What::Executions {
+            let left = room.checked_sub(record.data().len());
+            let Some(left) = left.filter(|_| self.stored.len() < REMEMBERED) else { return };
+            *room = left;
         }
         let key = record.key().and_then(|key| serde_json::from_slice::<String>(key).ok());
         let Ok(data) = serde_json::from_slice::<Value>(record.data()) else { return };
@@ -153,6 +170,7 @@ impl Board {
         match answers.executions {
             Ok(listed) => {
                 let before = std::mem::take(&mut self.executions);
+                let mut room = ROOM;
                 for listed in listed {
                     let known = before.get(&listed.id).cloned().or_else(|| {
                         let stored =
@@ -161,7 +179,9 @@ impl Board {
                     });
                     let execution = Execution::new(listed, known.as_ref());
                     let has_id = (1..=MAX_ATTRIBUTE_BYTES).contains(&execution.id.len());
-                    if has_id && fits(&json!(execution), limit) {
+                    let left = room.checked_sub(length(&execution));
+                    if let Some(left) = left.filter(|_| has_id && fits(&execution, limit)) {
+                        room = left;
                         self.executions.insert(execution.id.clone(), execution);
                     } else {
                         left_out += 1;
@@ -179,7 +199,7 @@ impl Board {
         if left_out > 0 {
             telemetry.source_left_out(&self.name, left_out);
             troubles.push(format!(
-                "{left_out} of the daemon's answers were left out: larger than limits.event, or without an id"
+                "{left_out} of the daemon's answers were left out: larger than limits.event or, together, than 4 MiB, or without an id"
             ));
         }
         // One reason is enough, and whoever cannot be reached gives the same for all.
@@ -214,7 +234,7 @@ impl Board {
     pub(super) fn changed(&mut self, now: Millis, telemetry: &Telemetry) -> Vec<Draft> {
         let limit = self.event_bytes;
         for execution in self.executions.values_mut() {
-            if execution.update.is_some() && !fits(&json!(execution), limit) {
+            if execution.update.is_some() && !fits(execution, limit) {
                 execution.update = None;
                 telemetry.source_left_out(&self.name, 1);
             }
@@ -271,8 +291,13 @@ fn is_same(what: What, one: &Value, other: &Value) -> bool {
 }
 
 /// Whether an event may be as large as that, with something to spare for its attributes.
-fn fits(value: &Value, limit: usize) -> bool {
-    value.to_string().len() + 4 * MAX_ATTRIBUTE_BYTES <= limit
+fn fits(value: &impl Serialize, limit: usize) -> bool {
+    length(value).saturating_add(4 * MAX_ATTRIBUTE_BYTES) <= limit
+}
+
+/// How long it is as JSON.
+fn length(value: &impl Serialize) -> usize {
+    json!(value).to_string().len()
 }
 
 #[cfg(test)]
@@ -353,6 +378,21 @@ mod tests {
         assert!(board.tell(None, 4000));
         assert_eq!(board.state.as_ref().unwrap()["since"], rfc3339(4000));
         assert_eq!(published(&mut board), ["source flext"]);
+    }
+
+    #[test]
+    fn executions_that_are_too_much_together_are_left_out() {
+        let (mut board, telemetry) = (board(), Telemetry::new());
+        board.event_bytes = 256 << 10;
+        let long = "x".repeat(200 << 10);
+        let listed = (0..LISTED).map(|n| execution(&format!("e{n:02}"), &long)).collect();
+        let trouble = board.take(answers(listed), &telemetry).unwrap();
+        assert!(trouble.starts_with("80 of the daemon's answers"), "{trouble}");
+        assert_eq!(board.executions.keys().next_back().unwrap(), "e19", "the newest are shown");
+        // They have ended when the next are listed, which have as much room.
+        let listed = (20..30).map(|n| execution(&format!("e{n}"), &long)).collect();
+        assert_eq!(board.take(answers(listed), &telemetry), None);
+        assert_eq!(board.executions.len(), 10);
     }
 
     #[test]

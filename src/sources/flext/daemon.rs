@@ -33,7 +33,9 @@ pub(super) struct Answers {
 /// How many executions are asked for.
 pub(super) const LISTED: usize = 100;
 /// The most bytes of one answer.
-const MAX_ANSWER: usize = 4 << 20;
+pub(super) const MAX_ANSWER: usize = 4 << 20;
+/// The most bytes of what an execution says of itself.
+const MAX_UPDATE: usize = 256 << 10;
 /// The most characters of what went wrong.
 const MAX_TROUBLE: usize = 300;
 const UNREACHABLE: &str = "the daemon cannot be reached";
@@ -56,7 +58,7 @@ impl Daemon {
         let channel = tokio::time::timeout(timeout, endpoint.connect()).await;
         let channel = channel
             .map_err(|_| format!("no connection within {timeout:?}"))
-            .and_then(|connected| connected.map_err(|error| cause(&error).to_string()))
+            .and_then(|connected| connected.map_err(|error| cause(&error)))
             .map_err(|trouble| short(&format!("{UNREACHABLE}: {trouble}")))?;
         let client = FlextServiceClient::with_interceptor(channel, credentials)
             .max_decoding_message_size(MAX_ANSWER);
@@ -81,7 +83,9 @@ impl Daemon {
     /// What comes of a running execution, for as long as it comes.
     pub(super) async fn follow(&self, id: &str) -> Result<Streaming<ExecutionUpdate>, Status> {
         let request = StreamExecutionRequest { execution_id: id.to_owned() };
-        self.client.clone().stream_execution(request).await.map(Response::into_inner)
+        let client = self.client.clone();
+        let mut client = client.max_decoding_message_size(MAX_UPDATE);
+        client.stream_execution(request).await.map(Response::into_inner)
     }
 
     /// A request that tells the daemon when at the latest nobody waits any more. That is later than

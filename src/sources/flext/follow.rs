@@ -23,8 +23,9 @@ pub(super) struct Followed {
 
 /// The most streams at a time; further executions are seen when the daemon is asked.
 const MOST: usize = 16;
-/// Updates that wait; when it is full, the daemon is left to wait.
-const WAITING: usize = 64;
+/// Updates that wait; when it is full, the daemon is left to wait. With one in the hands of each
+/// stream, all of them together have no more than 6 MiB on the wire.
+const WAITING: usize = 8;
 
 impl Default for Followed {
     fn default() -> Self {
@@ -54,30 +55,37 @@ impl Followed {
         }
     }
 
-    /// The next update of an execution, with its id. Nothing is lost when the wait is broken off.
-    pub(super) async fn next(&mut self) -> (String, ExecutionUpdate) {
+    /// The next update of an execution, with its id; None for one that was too large to be taken.
+    /// Nothing is lost when the wait is broken off.
+    pub(super) async fn next(&mut self) -> Option<(String, ExecutionUpdate)> {
         loop {
             tokio::select! {
-                Some(update) = self.updates.recv() => return update,
-                Some(ended) = self.streams.join_next_with_id() => self.forget(ended),
+                Some(update) = self.updates.recv() => return Some(update),
+                Some(ended) = self.streams.join_next_with_id() => {
+                    if self.forget(ended) == Some(Code::OutOfRange) {
+                        return None;
+                    }
+                }
                 // Nothing is followed: whoever waits will have something else to do.
                 else => std::future::pending().await,
             }
         }
     }
 
-    /// An execution that still runs is followed again when the daemon was asked next.
-    fn forget(&mut self, ended: Result<(Id, Result<(), Status>), JoinError>) {
+    /// An execution that still runs is followed again when the daemon was asked next. Gives why the
+    /// stream broke off, if it did.
+    fn forget(&mut self, ended: Result<(Id, Result<(), Status>), JoinError>) -> Option<Code> {
         let (task, ended) = match ended {
             Ok((task, ended)) => (task, ended),
             Err(error) => (error.id(), Ok(())),
         };
         let followed = self.ids.remove(&task);
-        let (Some((id, _)), Err(status)) = (followed, ended) else { return };
+        let (Some((id, _)), Err(status)) = (followed, ended) else { return None };
         tracing::debug!(execution = id, %status, "an execution is not followed any more");
         if status.code() == Code::Unimplemented {
             self.is_offered = false;
         }
+        Some(status.code())
     }
 }
 

@@ -5,6 +5,9 @@ import type { HubEvent } from "./client";
 /** Whether an event is wanted. */
 export type Matcher = (event: HubEvent) => boolean;
 
+/** Not what the hub itself made of other events: a feed of everything would show all of it again and again. */
+export const notDerived: Matcher = (event) => event.type !== "projection" || event.source !== "hub";
+
 const TERM = /(-?)(?:([\w.-]+):)?(?:"([^"]*)"|(\S+))/g;
 const FIELDS = new Set(["topic", "type", "source", "key", "id"]);
 
