@@ -309,6 +309,7 @@ async fn points_whose_first_answer_from_redis_was_lost_are_told_as_stored() {
     let hub = TestHub::with(&[("redis", &url), ("cluster.timeout", "5s")]).await;
     let body = json!({"app_identifier": "tt", "instance_id": "i",
         "data": [{"key": "a"}, {"key": "a"}, {"key": "b", "timestamp": "2025-12-16T12:00:00"}]});
+    hub.publish(json!({"topic": "before"})).await; // so that Redis knows the script
     way.hold(b":latest:tt.usage.a");
     let stored = async {
         way.is_holding().await;
