@@ -272,10 +272,10 @@ async fn a_node_told_to_stop_ends_when_everybody_was_told() {
     let name = home.run_at(&stays, "nodes", &[]).await;
     let suffix = format!(":{}\t", leaving.address().port());
     let line = name.lines().find(|line| line.contains(&suffix)).unwrap();
-    assert!(line.ends_with("\tserving\t1 connections"), "{line}");
+    assert!(line.ends_with("\tserving\t1 connection"), "{line}");
     let name = line.split('\t').next().unwrap();
     let said = home.run_at(&stays, "drain", &["--node", name, "--stop"]).await;
-    assert_eq!(said.trim(), format!("{name}\tstopping\t1 connections"));
+    assert_eq!(said.trim(), format!("{name}\tstopping\t1 connection"));
     next(&mut client, &["reconnect"]).await;
     assert_eq!(client.expect_close().await.0, 1012);
     assert_eq!(leaving.ends().await, Some(0), "{}", leaving.log());
