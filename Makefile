@@ -32,7 +32,7 @@ test: setup lint page
 
 # A hundred random fault schedules over Redis and real outages of 45 s, reported in tests/cluster/soak.txt.
 soak:
-	SOAK_SCHEDULES=100 cargo test $(CARGO_FLAGS) --test hub soak -- --nocapture --test-threads 1 \
+	SOAK_SCHEDULES=100 cargo test --workspace $(CARGO_FLAGS) --test hub soak -- --nocapture --test-threads 1 \
 		> tests/cluster/soak.txt || { tail -40 tests/cluster/soak.txt; exit 1; }
 	cat tests/cluster/soak.txt
 
