@@ -39,7 +39,6 @@ pub use self::{
     track::{Identity, Point},
 };
 use self::{
-    pack::PackError,
     table::{Bounds, Table},
     tier::Keep,
 };
@@ -85,9 +84,6 @@ pub enum QueryError {
     /// What is no longer in memory could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What was read makes no sense.
-    #[error("the store holds a chunk that cannot be read")]
-    Unreadable,
 }
 
 /// All series. Cheap to clone.
@@ -215,11 +211,5 @@ impl Inner {
     fn note_gap(&self) {
         self.telemetry.series_gaps.inc();
         tracing::warn!("events are missing in the log: series lack what was in them");
-    }
-}
-
-impl From<PackError> for QueryError {
-    fn from(_: PackError) -> Self {
-        Self::Unreadable
     }
 }

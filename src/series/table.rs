@@ -281,11 +281,8 @@ impl Table {
         let is_full = self.by_key.len() >= max_series || of_topic >= max_per_topic;
         let is_silent = track.newest().time + keep[TIERS.len() - 1] <= now;
         // What is derived took nobody's place, and is what it ever was.
-        let Identity { topic, name, .. } = &track.identity;
-        let is_derived = self
-            .rules
-            .iter()
-            .any(|rule| rule.name() == name.as_str() && rule.topic().as_str() == &**topic);
+        let Identity { topic, name, labels, .. } = &track.identity;
+        let is_derived = labels.is_empty() && self.rules.iter().any(|rule| rule.feeds(topic, name));
         if !(is_full && is_silent) || is_derived {
             return track.tend(clean, &keep, now, packer);
         }
