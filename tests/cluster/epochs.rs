@@ -243,6 +243,29 @@ async fn an_export_does_not_go_on_in_another_epoch() {
 }
 
 #[tokio::test]
+async fn a_check_calls_no_log_damaged_that_goes_on_in_another_epoch() {
+    let redis = RedisServer::start().await;
+    let way = Proxy::to(redis.port()).await;
+    let broker = join(redis.server()).await;
+    for n in 0..64 {
+        publish(&broker, &n.to_string()).await;
+    }
+    way.hold(b"XRANGE");
+    let happens = async {
+        way.is_holding().await;
+        change_identity(&redis, "restarted").await;
+        publish(&broker, "more").await;
+        way.release();
+    };
+    let (checked, ()) = tokio::join!(redis_log::check(patient(&way)), happens);
+    let error = checked.map(|report| report.faults).unwrap_err().to_string();
+    assert!(error.contains("a new epoch"), "{error}");
+    let report = redis_log::check(redis.server()).await.unwrap();
+    assert!(report.faults.is_empty() && report.events == 65, "{:?}", report.faults);
+    broker.close().await;
+}
+
+#[tokio::test]
 async fn history_is_read_across_more_epochs_than_are_remembered() {
     let redis = RedisServer::start().await;
     let broker = join(redis.server()).await;
