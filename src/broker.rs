@@ -312,11 +312,7 @@ impl Broker {
         budget: usize,
     ) -> Result<Stretch, ReadError> {
         match self {
-            // It knows which block holds which topic, and needs not look through others.
-            Self::Journal(journal) => {
-                let after = journal.locate(filter, ReplayStart::Last(count), until).await?;
-                Ok(Stretch { after, until })
-            }
+            Self::Journal(journal) => journal.newest(filter, count, until, budget).await,
             Self::Redis(redis) => redis.newest(filter, count, until, budget).await,
         }
     }

@@ -22,7 +22,8 @@ pub struct Cluster {
 pub struct Answers<T> {
     /// The name of each node that answered, and what, by name.
     pub given: Vec<(String, T)>,
-    /// The names of those that did not answer in time, or nothing that can be read.
+    /// The names of those that did not answer in time, or nothing that can be read. One that was
+    /// started again answers for what is left of it from before.
     pub missing: Vec<String>,
 }
 
@@ -67,6 +68,8 @@ impl Cluster {
                 }
             }
         }
+        let Answers { given, missing } = &mut answers;
+        missing.retain(|missing| given.iter().all(|(name, _)| name != missing));
         answers.given.sort_by(|(a, _), (b, _)| a.cmp(b));
         answers.missing.sort();
         Ok(answers)

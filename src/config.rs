@@ -332,7 +332,9 @@ impl Config {
         let headers = headers.then(|| ("limits.headers", "must be from 16 to 1000".to_owned()));
         let batch = limits.batch > LARGEST_BATCH;
         let batch = batch.then(|| ("limits.batch", format!("must be at most {LARGEST_BATCH}")));
-        count.or(span).or(size).or(hz).or(keep).or(headers).or(batch)
+        let body = limits.body > LARGEST_BODY;
+        let body = body.then(|| ("limits.body", format!("must be at most {LARGEST_BODY}")));
+        count.or(span).or(body).or(size).or(hz).or(keep).or(headers).or(batch)
     }
 }
 
@@ -341,6 +343,9 @@ const MOMENT: Span = Span(std::time::Duration::from_millis(10));
 
 /// A batch goes to Redis as one script, with at most eleven arguments an event, and Redis takes 1,048,576.
 const LARGEST_BATCH: usize = 50_000;
+
+/// A batch in Redis is one block, of which 64 MiB can be read back: a body and what the hub adds to its events.
+const LARGEST_BODY: ByteSize = ByteSize::mib(32);
 
 /// The bounds of what series are kept for.
 const MINUTES: Span = Span::seconds(15 * 60);

@@ -210,8 +210,8 @@ impl Hub {
                 || !broker.has_lost(&filter, beginning.position).await?
         };
         // The beginning may lie in an epoch, and beyond a head, that were not known before.
-        let position = Position { epoch: self.epoch(), offset: beginning.position };
-        let head = Position { offset: committed.offset.max(position.offset), ..position };
+        let position = self.position(beginning.position);
+        let head = self.position(committed.offset.max(position.offset));
         let start = SubscribedStart { position, head, recovered };
         Ok((guard.sit(beginning), start))
     }
@@ -296,6 +296,17 @@ impl Hub {
 
     fn epoch(&self) -> Epoch {
         self.0.broker.epoch()
+    }
+
+    /// The position of an offset: of the epoch that this node is in, or if it lies beyond its head, of the one
+    /// that gave it out.
+    fn position(&self, offset: Offset) -> Position {
+        let head = self.head();
+        if offset <= head.offset {
+            Position { offset, ..head }
+        } else {
+            self.0.broker.position(offset)
+        }
     }
 
     fn broker(&self) -> &Broker {

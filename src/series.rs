@@ -16,6 +16,7 @@ mod query;
 mod read;
 pub mod sample;
 mod table;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod tier;
@@ -24,7 +25,7 @@ mod track;
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use serde::Deserialize;
 use tokio::sync::watch;
 
@@ -40,6 +41,7 @@ pub use self::{
 };
 use self::{
     table::{Bounds, Table},
+    tally::Tally,
     tier::Keep,
 };
 use crate::{
@@ -103,6 +105,7 @@ struct Inner {
     began: Position,
     /// Held for as long as one delivery is added or one series is read, never while waiting.
     table: RwLock<Table>,
+    tally: Mutex<Tally>,
     changes: watch::Sender<u64>,
     reached: watch::Sender<Offset>,
 }
@@ -143,6 +146,7 @@ impl Series {
             clock,
             telemetry,
             table,
+            tally: Mutex::default(),
             changes: watch::Sender::new(0),
             reached: watch::Sender::new(0),
         }))
@@ -178,7 +182,7 @@ impl Series {
 
     /// How many samples this node has left out since it started, by reason.
     pub fn dropped(&self) -> BTreeMap<&'static str, u64> {
-        self.table().dropped().clone()
+        self.0.tally.lock().dropped.clone()
     }
 
     fn table(&self) -> RwLockReadGuard<'_, Table> {

@@ -30,7 +30,9 @@ pub use self::{
     config::{Config, RetentionRule, Sync},
 };
 use self::{reader::Readers, topics::Topics};
-use super::{Chunk, PublishError, Published, ReadError, ReplayStart, TopicInfo, ring::Ring};
+use super::{
+    Chunk, PublishError, Published, ReadError, ReplayStart, Stretch, TopicInfo, ring::Ring,
+};
 use crate::{
     event::{Block, Event},
     position::{Epoch, Offset, Position},
@@ -199,13 +201,30 @@ impl Journal {
         start: ReplayStart,
         until: Offset,
     ) -> Result<Offset, ReadError> {
-        if let ReplayStart::Last(count) = start
-            && let Some(offset) = self.0.shared.last_in_ring(filter, count, until)
-        {
-            return Ok(offset);
+        match start {
+            ReplayStart::Last(count) => {
+                Ok(self.newest(filter, count, until, usize::MAX).await?.after)
+            }
+            ReplayStart::Since(time) => {
+                let filter = filter.clone();
+                self.blocking(move |readers| readers.locate_since(&filter, time, until)).await
+            }
+        }
+    }
+
+    /// Where the last `count` lie; fewer of them where about `budget` bytes were looked through before.
+    pub async fn newest(
+        &self,
+        filter: &TopicFilter,
+        count: usize,
+        until: Offset,
+        budget: usize,
+    ) -> Result<Stretch, ReadError> {
+        if let Some(after) = self.0.shared.last_in_ring(filter, count, until) {
+            return Ok(Stretch { after, until });
         }
         let filter = filter.clone();
-        self.blocking(move |readers| readers.locate(&filter, start, until)).await
+        self.blocking(move |readers| readers.newest(&filter, count, until, budget)).await
     }
 
     /// The newest record of each matching (topic, key), in the order of their offsets.

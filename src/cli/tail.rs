@@ -183,9 +183,13 @@ impl Tail {
                     }
                     self.resume = Some(position);
                 }
-                Heard::Subscribed { position } | Heard::Live { position } => {
-                    self.resume = Some(position);
+                // A gap, or the newest values, may lie before it and are still to come.
+                Heard::Subscribed { position } => {
+                    if self.resume.is_none() && !self.latest {
+                        self.resume = Some(position);
+                    }
                 }
+                Heard::Live { position } => self.resume = Some(position),
                 Heard::Gap { from, to, reason, position } => {
                     eprintln!("pulsehub: gap: {from} to {to} are missing ({reason})");
                     self.resume = Some(position);

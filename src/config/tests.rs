@@ -69,6 +69,10 @@ fn a_wrong_value_is_told_with_its_key_and_place() {
     assert!(text.contains("line 2") && text.ends_with("must be at least 1"), "{text}");
     let text = message(with_file("[limits]\nbatch = 50001\n"));
     assert!(text.contains("line 2") && text.ends_with("must be at most 50000"), "{text}");
+    let text =
+        message(with_file("[limits]\nbody = \"65 MiB\"\n[journal]\nqueue_bytes = \"65 MiB\"\n"));
+    assert!(text.contains("line 2") && text.ends_with("must be at most 32 MiB"), "{text}");
+    assert!(with_file("[limits]\nbody = \"32 MiB\"\n").is_ok());
     let text = message(with_file("[[journal.retention]]\ntopics = [\"a..b\"]\n"));
     assert!(text.contains("journal.retention[0].topics[0]"), "{text}");
     let text = message(Config::load(None, variables(&[("PULSEHUB_LIMITS_BATCH", "x")]), &[]));

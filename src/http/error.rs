@@ -321,6 +321,7 @@ impl From<KeyError> for Problem {
         match error {
             KeyError::Instance(error) => error.into(),
             KeyError::Superseded => Self::new(&SUPERSEDED, error.to_string()),
+            KeyError::Behind => Self::unavailable(error.to_string()),
             error => {
                 tracing::error!(%error, "the key of an instance cannot be made or taken back");
                 Self::unavailable("keys cannot be made or taken back at present")

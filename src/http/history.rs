@@ -67,8 +67,8 @@ impl Asked {
         for (name, value) in query::pairs(parts) {
             match &*name {
                 "topics" => topics.extend(patterns(&value)?),
-                "after" => after = Some(offset("after", &value, state).await?),
-                "before" => before = Some(offset("before", &value, state).await?),
+                "after" => after = Some(after_offset(&value, state).await?),
+                "before" => before = Some(before_offset(&value, state).await?),
                 "since" => since = Some(Replay::since(&value).map_err(Problem::bad_request)?),
                 "limit" => limit = query::value("limit", &value, "a whole number")?,
                 _ => {} // as unknown fields are
@@ -111,22 +111,51 @@ fn patterns(text: &str) -> Result<Vec<TopicPattern>, Problem> {
         .collect()
 }
 
-/// A bare offset counts in the log as it is; a position must be of this log.
-async fn offset(name: &str, text: &str, state: &AppState) -> Result<Offset, Problem> {
-    if let Ok(offset) = text.parse() {
-        return Ok(offset);
+/// What a position or a bare offset counts as; the latter in the log as it is.
+enum Place {
+    At(Position),
+    Bare(Offset),
+}
+
+impl Place {
+    fn read(name: &str, text: &str) -> Result<Self, Problem> {
+        let expected = "an offset, or a position such as 3f9a:1842";
+        text.parse().map_or_else(
+            |_| query::value(name, text, expected).map(Self::At),
+            |offset| Ok(Self::Bare(offset)),
+        )
     }
-    let expected = "an offset, or a position such as 3f9a:1842";
-    let position: Position = query::value(name, text, expected)?;
-    // A page may end before an offset that is not there yet.
+}
+
+/// Where a page begins; the position may be of another epoch, or beyond what this node has heard of.
+async fn after_offset(text: &str, state: &AppState) -> Result<Offset, Problem> {
+    match Place::read("after", text)? {
+        Place::Bare(offset) => Ok(offset.min(state.broker.head().offset)),
+        Place::At(position) => match state.broker.resume(position).await? {
+            Resumption::From(offset) => Ok(offset),
+            Resumption::Lost(_) => Err(Problem::epoch_changed(state.broker.head())),
+        },
+    }
+}
+
+/// Where a page ends: before an offset that may not be there yet, or may never have been. What another page
+/// begins with may be the first after an epoch's end, which no later one gave out.
+async fn before_offset(text: &str, state: &AppState) -> Result<Offset, Problem> {
+    let position = match Place::read("before", text)? {
+        Place::Bare(offset) => return Ok(offset),
+        Place::At(position) => position,
+    };
     let head = state.broker.head();
     if position.epoch == head.epoch && position.offset > head.offset {
         return Ok(position.offset);
     }
-    match state.broker.resume(position).await? {
-        Resumption::From(offset) => Ok(offset),
-        Resumption::Lost(_) => Err(Problem::epoch_changed(state.broker.head())),
+    let last = Position { offset: position.offset.saturating_sub(1), ..position };
+    for end in [position, last] {
+        if let Resumption::From(_) = state.broker.resume(end).await? {
+            return Ok(position.offset);
+        }
     }
+    Err(Problem::epoch_changed(head))
 }
 
 /// The events found, as their JSON.
@@ -164,7 +193,9 @@ impl Page {
             }
             None => (0, until),
         };
-        let start = start.max(asked.after.unwrap_or(0)).min(until);
+        let start = start.max(asked.after.unwrap_or(0));
+        // Another node may have told of more than this one has heard of, and gave what lies before that.
+        let head = Position { offset: head.offset.max(start), ..head };
         let most = state.settings.limits.body.as_usize();
         let mut page = Self {
             head,
@@ -207,7 +238,7 @@ impl Page {
             }
             page.reached = through;
         }
-        page.reached = until;
+        page.reached = page.reached.max(until);
         Ok(page)
     }
 

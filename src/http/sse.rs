@@ -121,8 +121,13 @@ impl Stream for Events {
         }
         if !this.begun {
             this.begun = true;
-            // Says at once that the stream stands, and where it begins.
-            return Poll::Ready(Some(Ok(format!("id: {}\n\n", this.cursor.position()).into())));
+            // Says at once that the stream stands, and where it begins; but who lost this stream before it heard
+            // what lies before that would never hear it.
+            let begins = match this.cursor.is_owing() {
+                true => Bytes::from_static(b":\n\n"),
+                false => format!("id: {}\n\n", this.cursor.position()).into(),
+            };
+            return Poll::Ready(Some(Ok(begins)));
         }
         match this.connection.order() {
             Some(Order::Revoked) => return Poll::Ready(None),

@@ -123,7 +123,12 @@ impl Cursor {
 
     /// Where the subscription stands: all that matches up to here was given out.
     pub fn position(&self) -> Position {
-        Position { epoch: self.hub.epoch(), offset: self.position }
+        self.hub.position(self.position)
+    }
+
+    /// Whether a gap or newest values that lie at or before the position were not given out yet.
+    pub fn is_owing(&self) -> bool {
+        self.gap.is_some() || matches!(self.phase, Phase::Snapshot { .. })
     }
 
     /// For those who ask how far behind the subscription is, from outside its task.
@@ -160,12 +165,13 @@ impl Cursor {
         }
     }
 
-    /// Whether everything that matches up to `head` was given out; then the position moves there.
-    /// `head` must have been read from the hub before the last [`poll_next`](Self::poll_next).
+    /// Whether everything that matches up to `head` was given out and nothing beyond it; then the position moves
+    /// there. Beyond it are those who resumed on a node that is behind. `head` must have been read from the hub before the last [`poll_next`](Self::poll_next).
     pub fn settle(&mut self, head: Offset) -> bool {
         let settled = matches!(self.phase, Phase::Tail)
             && self.gap.is_none()
             && self.said_live
+            && self.position <= head
             && match &self.view.tail {
                 Tail::Frames(frames) => {
                     matches!(frames.lock().next(self.position), Next::Nothing)
@@ -173,7 +179,7 @@ impl Cursor {
                 Tail::Latest(conflated) => conflated.lock().through() <= self.position,
             };
         if settled {
-            self.move_to(self.position.max(head));
+            self.move_to(head);
         }
         settled
     }

@@ -1,6 +1,7 @@
 //! Series from the log to the store and back, with time and the lease in the tests' hands.
 
 mod rollups;
+mod tally;
 
 use std::sync::Arc;
 

@@ -2,11 +2,12 @@
 
 use pulsehub::{
     broker::{Broker, PublishError, Published},
+    bytesize::ByteSize,
     telemetry::Telemetry,
 };
 
 use super::{Fixture, Place, numbered};
-use crate::support::{self, eventually, proxy::Proxy};
+use crate::support::{self, eventually, filter, proxy::Proxy};
 
 #[tokio::test]
 async fn a_key_of_another_kind_refuses_the_batch_whole() {
@@ -26,6 +27,34 @@ async fn a_key_of_another_kind_refuses_the_batch_whole() {
     assert_eq!(left, [0, 0], "nothing was written");
     redis.ask::<()>(&["DEL", "{pulsehub}:latest:b"]).await;
     assert_eq!(broker.publish(batch).await.unwrap().offsets, [1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn what_lies_beyond_the_budget_is_not_unpacked() {
+    let mut fixture = Fixture::redis().await;
+    fixture.config.recent_bytes = ByteSize(1);
+    let Place::Redis(redis) = &fixture.place else { unreachable!("it was made so") };
+    let broker = fixture.open().await;
+    for id in 0..4 {
+        broker.publish(numbered("a", id..id + 1)).await.unwrap();
+    }
+    // Whoever unpacks the first or the last says so: they are no blocks any more.
+    let spoil = "local all = redis.call('XRANGE', KEYS[1], '-', '+')
+        redis.call('DEL', KEYS[1])
+        for number, entry in ipairs(all) do
+          local fields = (number == 1 or number == #all) and {'b', 'junk'} or entry[2]
+          redis.call('XADD', KEYS[1], entry[1], unpack(fields))
+        end";
+    redis.ask::<()>(&["EVAL", spoil, "1", "{pulsehub}:log"]).await;
+    let all = filter(&["**"]);
+    let chunk = broker.read(1, 4, &all, 1).await.unwrap();
+    assert_eq!((chunk.reached, chunk.blocks.len()), (2, 1));
+    assert_eq!(broker.newest(&all, 1, 3, 1).await.unwrap().after, 2);
+    for end in
+        [broker.read(0, 4, &all, 1).await.err(), broker.newest(&all, 3, 3, 1 << 20).await.err()]
+    {
+        assert!(end.unwrap().to_string().contains("is damaged"), "then this test shows nothing");
+    }
 }
 
 #[tokio::test]

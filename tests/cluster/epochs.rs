@@ -169,6 +169,53 @@ async fn who_resumes_from_an_epoch_that_the_node_then_hears_of_is_told_a_positio
 }
 
 #[tokio::test]
+async fn a_node_that_is_behind_leads_nobody_back() {
+    let redis = RedisServer::start().await;
+    let way = Proxy::to(redis.port()).await;
+    let url = way.url();
+    let flags = [("redis", &*url), ("cluster.timeout", "300ms"), ("socket.ping", "1s")];
+    let (behind, ahead) = (TestHub::with(&flags).await, node(&redis).await);
+    let mut client = follower(&behind).await;
+    assert!(is_stored(&ahead, "one").await);
+    next(&mut client, &["events"]).await;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    way.lead_to(nobody);
+    assert!(is_stored(&ahead, "two").await);
+    let (_, page) = history(&ahead, "0").await;
+    let position = page["next"].clone();
+    let mut client = behind.client("c", &["t.*"]).await;
+    let resume = json!({"sub": "s", "topics": ["t.*"], "resume": position});
+    assert_eq!(client.subscribe(resume).await["position"], position);
+    assert_eq!(next(&mut client, &["live", "gap"]).await["type"], "live");
+    let ping = next(&mut client, &["ping"]).await;
+    let head = offset(&ping["head"]);
+    assert!(ping["caught_up"] == json!([]) && head < offset(&position), "{ping}");
+    let (status, page) = history(&behind, position.as_str().unwrap()).await;
+    assert_eq!((status.as_u16(), &page["next"], &page["position"]), (200, &position, &position));
+    way.lead_to(redis.port());
+    assert!(is_stored(&ahead, "three").await);
+    assert_eq!(ids(&next(&mut client, &["events", "gap"]).await), ["three"]);
+}
+
+#[tokio::test]
+async fn pages_lead_back_over_the_end_of_an_epoch() {
+    let redis = RedisServer::start().await;
+    let hub = node(&redis).await;
+    assert!(is_stored(&hub, "one").await);
+    let (_, page) = history(&hub, "0").await;
+    let last = page["next"].clone();
+    change_identity(&redis, "restarted").await;
+    assert!(is_stored(&hub, "two").await);
+    let (status, page) = history(&hub, last.as_str().unwrap()).await;
+    assert_eq!((status.as_u16(), ids(&page)), (200, vec!["two".to_owned()]), "{page}");
+    let before = page["first"].as_str().unwrap();
+    let url = hub.url(&format!("/api/v1/history?topics=t.*&before={before}"));
+    let answer = hub.http().get(url).bearer_auth(hub.token("r", &["**"])).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(ids(&answer.json().await.unwrap()), ["one"]);
+}
+
+#[tokio::test]
 async fn an_export_does_not_go_on_in_another_epoch() {
     let redis = RedisServer::start().await;
     let way = Proxy::to(redis.port()).await;
@@ -192,6 +239,29 @@ async fn an_export_does_not_go_on_in_another_epoch() {
     let error = exported.unwrap_err().to_string();
     assert!(blocks == 64 && error.contains("a new epoch"), "{blocks} {error}");
     redis_log::export(redis.server(), 0, |_| Ok::<(), Infallible>(())).await.unwrap().unwrap();
+    broker.close().await;
+}
+
+#[tokio::test]
+async fn a_check_calls_no_log_damaged_that_goes_on_in_another_epoch() {
+    let redis = RedisServer::start().await;
+    let way = Proxy::to(redis.port()).await;
+    let broker = join(redis.server()).await;
+    for n in 0..64 {
+        publish(&broker, &n.to_string()).await;
+    }
+    way.hold(b"XRANGE");
+    let happens = async {
+        way.is_holding().await;
+        change_identity(&redis, "restarted").await;
+        publish(&broker, "more").await;
+        way.release();
+    };
+    let (checked, ()) = tokio::join!(redis_log::check(patient(&way)), happens);
+    let error = checked.map(|report| report.faults).unwrap_err().to_string();
+    assert!(error.contains("a new epoch"), "{error}");
+    let report = redis_log::check(redis.server()).await.unwrap();
+    assert!(report.faults.is_empty() && report.events == 65, "{:?}", report.faults);
     broker.close().await;
 }
 

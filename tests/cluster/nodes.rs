@@ -263,6 +263,30 @@ async fn a_node_that_died_is_told_and_named_but_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_node_that_died_and_was_started_again_is_not_missing() {
+    let redis = RedisServer::start().await;
+    let (hub, again) = (node(&redis).await, node(&redis).await);
+    let name = name_of(&hub, again.address().port()).await;
+    // What a crash leaves behind: an id that says hello no more, under the name that is in use again.
+    let nodes = "{pulsehub}:nodes";
+    let newest: Vec<String> = redis.ask(&["ZRANGE", nodes, "-1", "-1", "WITHSCORES"]).await;
+    let late = newest[1].parse::<f64>().unwrap() - 5000.0;
+    redis.ask::<u64>(&["ZADD", nodes, &late.to_string(), "dead"]).await;
+    redis.ask::<()>(&["SET", "{pulsehub}:name:dead", &name, "EX", "60"]).await;
+    let answer = drain(&hub, json!({"node": name})).await;
+    let standing = json!({"node": name, "answered": true, "state": "draining", "connections": 0});
+    assert_eq!(answer, json!({"nodes": [standing], "missing_nodes": 0}));
+    // It is no other node to itself either.
+    assert_eq!(get(&again, "/api/v1/nodes").await["missing_nodes"], 0);
+    redis.ask::<()>(&["SET", "{pulsehub}:name:dead", "gone", "EX", "60"]).await;
+    assert_eq!(
+        get(&again, "/api/v1/nodes").await["missing_nodes"],
+        1,
+        "the other was known all the time"
+    );
+}
+
+#[tokio::test]
 async fn a_node_told_to_stop_ends_when_everybody_was_told() {
     let redis = RedisServer::start().await;
     let home = home(&redis);

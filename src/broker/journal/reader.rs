@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{Shared, topics::TopicId};
 use crate::{
-    broker::{Chunk, ReadError, ReplayStart, codec},
+    broker::{Chunk, ReadError, Stretch, codec},
     event::{Block, BlockBuilder},
     position::Offset,
     sqlite,
@@ -108,32 +108,25 @@ impl Readers {
         Ok(chunk)
     }
 
-    pub(super) fn locate(
-        &self,
-        filter: &TopicFilter,
-        start: ReplayStart,
-        until: Offset,
-    ) -> Result<Offset, ReadError> {
-        let located = match start {
-            ReplayStart::Last(count) => self.locate_last(filter, count, until)?,
-            ReplayStart::Since(time) => self.locate_since(time, until)?,
-        };
-        // A replay gives what is kept: it does not begin inside what is gone.
-        let trimmed = self.shared.topics.read().trimmed_through(filter, located);
-        Ok(located.max(trimmed).min(until))
-    }
-
-    fn locate_last(
+    pub(super) fn newest(
         &self,
         filter: &TopicFilter,
         count: usize,
         until: Offset,
-    ) -> Result<Offset, ReadError> {
-        let few = self.shared.topics.read().matching(filter, FEW_TOPICS);
-        self.with(|connection| {
-            let mut left = count;
+        budget: usize,
+    ) -> Result<Stretch, ReadError> {
+        let (few, until) = {
+            let topics = self.shared.topics.read();
+            match topics.matching(filter, FEW_TOPICS) {
+                Some(few) => (Some(few), until),
+                // Of topics that have been quiet, everything lies before their newest event.
+                None => (None, until.min(topics.last_offset(filter))),
+            }
+        };
+        let after = self.with(|connection| {
+            let (mut left, mut bytes) = (count, 0);
             let mut before = until + 1;
-            loop {
+            while bytes < budget {
                 let previous = match &few {
                     Some(ids) => previous_with_topics(connection, ids, before)?,
                     None => previous_block(connection, before)?,
@@ -148,13 +141,27 @@ impl Readers {
                         }
                     }
                 }
+                bytes += block.bytes();
                 before = ends.0;
             }
-        })
+            Ok(before - 1)
+        })?;
+        Ok(Stretch { after: self.kept_after(after, filter, until), until })
     }
 
-    fn locate_since(&self, time: Millis, until: Offset) -> Result<Offset, ReadError> {
-        self.with(|connection| {
+    /// A replay gives what is kept: it does not begin inside what is gone.
+    fn kept_after(&self, located: Offset, filter: &TopicFilter, until: Offset) -> Offset {
+        let trimmed = self.shared.topics.read().trimmed_through(filter, located);
+        located.max(trimmed).min(until)
+    }
+
+    pub(super) fn locate_since(
+        &self,
+        filter: &TopicFilter,
+        time: Millis,
+        until: Offset,
+    ) -> Result<Offset, ReadError> {
+        let located = self.with(|connection| {
             let found = connection
                 .prepare_cached(
                     "SELECT first, last, events FROM blocks WHERE last_received >= ?
@@ -166,7 +173,8 @@ impl Readers {
             let Ok(block) = self.block(connection, found)? else { return Ok(found.1) };
             let first = block.records().find(|record| record.received() >= time);
             Ok(first.map_or(found.1, |record| record.offset() - 1))
-        })
+        })?;
+        Ok(self.kept_after(located, filter, until))
     }
 
     pub(super) fn latest(&self, filter: &TopicFilter) -> Result<Arc<Block>, ReadError> {

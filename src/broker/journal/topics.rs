@@ -143,6 +143,13 @@ impl Topics {
         lost.max().unwrap_or(0).max(self.forgotten_through)
     }
 
+    /// The newest event's offset of all topics that match.
+    pub(super) fn last_offset(&self, filter: &TopicFilter) -> Offset {
+        let matching =
+            self.by_id.values().filter(|state| filter.matches(state.info.topic.as_str()));
+        matching.map(|state| state.info.last_offset).max().unwrap_or(0)
+    }
+
     /// The topics that match; None if they are more than `most`.
     pub(super) fn matching(&self, filter: &TopicFilter, most: usize) -> Option<Vec<TopicId>> {
         let literals: Option<Vec<&str>> =

@@ -19,6 +19,10 @@ use crate::{
 /// Entries of one answer.
 const COUNT: usize = 64;
 
+/// Why what was read of a log so far may be another's than the rest.
+const MOVED: &str =
+    "the log went on in a new epoch meanwhile, and some of this may be lost: do it again";
+
 /// Hands every block above `after` to `each`, in order, without what retention took, until that says stop.
 pub async fn export<E>(
     server: Server,
@@ -38,8 +42,7 @@ pub async fn export<E>(
             let entry = Entry::read(raw).map_err(|failure| log.refuse(&failure))?;
             at = entry.block.last();
             if !log.lineage.holds(entry.epoch, at) {
-                let begun = "the log went on in a new epoch meanwhile, and some of this may be lost: do it again";
-                return Err(log.refuse(&Failure::Refused(begun.to_owned())));
+                return Err(log.refuse(&Failure::Refused(MOVED.to_owned())));
             }
             if let Some(block) = reader::kept(&entry.block, &topics)
                 && let Err(stop) = each(&block)
@@ -50,7 +53,8 @@ pub async fn export<E>(
     }
 }
 
-/// Reads the whole log and tells what is wrong with it.
+/// Reads the whole log and tells what is wrong with it. An epoch that begins meanwhile is no fault of
+/// the log's, but then nothing can be said of what was read before: it is refused, as an export is.
 pub async fn check(server: Server) -> Result<Report, OpenError> {
     let log = Log::open(server).await?;
     examine(&log).await.map_err(|failure| log.refuse(&failure))
@@ -75,6 +79,10 @@ async fn examine(log: &Log) -> Result<Report, Failure> {
                 Err(failure) => report.faults.push(failure.to_string()),
                 Ok(entry) => {
                     report.events += entry.block.len() as u64;
+                    let is_foreign = !log.lineage.holds(entry.epoch, at);
+                    if is_foreign && log.has_moved().await? {
+                        return Err(Failure::Refused(MOVED.to_owned()));
+                    }
                     let is_hole = |before| {
                         log.lineage.remembers(before) && !log.lineage.joins(before, entry.before)
                     };
@@ -82,7 +90,7 @@ async fn examine(log: &Log) -> Result<Report, Failure> {
                         let fault = "does not begin where the one before ends";
                         report.faults.push(format!("the entry {id} of the log {fault}"));
                     }
-                    if !log.lineage.holds(entry.epoch, at) {
+                    if is_foreign {
                         report.faults.push(format!("the entry {id} is of another epoch"));
                     }
                 }
@@ -93,6 +101,9 @@ async fn examine(log: &Log) -> Result<Report, Failure> {
     // After the entries, to which nodes may have added meanwhile.
     report.head = log.head().await?;
     if at > report.head {
+        if log.has_moved().await? {
+            return Err(Failure::Refused(MOVED.to_owned()));
+        }
         report.faults.push(format!("events up to {at} lie beyond the head {}", report.head));
     }
     Ok(report)
@@ -110,9 +121,8 @@ impl Log {
         let refuse = |reason: String| OpenError { server: server.to_string(), reason };
         let link = Link::new(server.clone());
         let scripts = Scripts::new(&Keys::new(&server.config().prefix));
-        let mut ask = cmd("HGET");
-        let found = link.run(ask.arg(&scripts.meta).arg("lineage")).await;
-        let lineage: Option<String> = found.map_err(|failure| refuse(failure.to_string()))?;
+        let lineage = lineage(&link, &scripts).await;
+        let lineage = lineage.map_err(|failure| refuse(failure.to_string()))?;
         let lineage = lineage.ok_or_else(|| {
             let prefix = &server.config().prefix;
             refuse(format!("holds no log under `cluster.prefix` {prefix:?}"))
@@ -120,6 +130,12 @@ impl Log {
         let lineage = Lineage::parse(&lineage)
             .ok_or_else(|| refuse(format!("the log's lineage is unreadable: {lineage:?}")))?;
         Ok(Self { link, scripts, lineage, server })
+    }
+
+    /// Whether the lineage is another than when this was opened.
+    async fn has_moved(&self) -> Result<bool, Failure> {
+        let now = lineage(&self.link, &self.scripts).await?;
+        Ok(now.as_deref().and_then(Lineage::parse).as_ref() != Some(&self.lineage))
     }
 
     async fn entries(&self, after: Offset) -> Result<Vec<Raw>, Failure> {
@@ -146,4 +162,9 @@ impl Log {
     fn refuse(&self, failure: &Failure) -> OpenError {
         OpenError { server: self.server.to_string(), reason: failure.to_string() }
     }
+}
+
+/// The lineage as Redis keeps it.
+async fn lineage(link: &Link, scripts: &Scripts) -> Result<Option<String>, Failure> {
+    link.run(cmd("HGET").arg(&scripts.meta).arg("lineage")).await
 }

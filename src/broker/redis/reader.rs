@@ -19,9 +19,10 @@ use crate::{
     topic::TopicFilter,
 };
 
-/// Entries of one answer: few at first, for they may be large, then more while they are small.
-const FIRST_COUNT: usize = 16;
-const MOST_COUNT: usize = 512;
+/// Entries of one answer: few at first, for they may be large, then more while they are small. An
+/// answer is held packed, and unpacked one after the other up to the budget.
+const FIRST_COUNT: usize = 4;
+const MOST_COUNT: usize = 64;
 /// Bytes of an answer above which the next is not to have more entries.
 const ANSWER: usize = 1 << 20;
 /// Topics whose newest values are asked for at once.
@@ -96,7 +97,10 @@ impl Shared {
         while at < until && bytes < budget {
             let entries = self.entries(&format!("({at}-0"), count).await?;
             let is_end = entries.len() < count;
-            for entry in entries {
+            let mut answer = 0;
+            for raw in entries {
+                let entry = Entry::read(raw)?;
+                answer += entry.stored;
                 if !self.joins(at, entry.before) {
                     hole = self.log.lock().lineage.backward(entry.before);
                 }
@@ -120,7 +124,7 @@ impl Shared {
                 }
                 at = until;
             }
-            count = (count * 4).min(MOST_COUNT);
+            count = next_count(count, answer);
         }
         chunk.reached = at.min(until);
         Ok((chunk, hole))
@@ -131,13 +135,18 @@ impl Shared {
         before <= at || self.log.lock().lineage.joins(at, before)
     }
 
-    pub(super) async fn entries(&self, from: &str, count: usize) -> Result<Vec<Entry>, Failure> {
+    /// Entries as Redis answers them: all of them unpacked may be a thousand times as large.
+    pub(super) async fn entries(&self, from: &str, count: usize) -> Result<Vec<Raw>, Failure> {
         self.range(cmd("XRANGE").arg(&self.scripts.log).arg(from).arg("+"), count).await
     }
 
-    async fn range(&self, command: &mut Cmd, count: usize) -> Result<Vec<Entry>, Failure> {
-        let raw: Vec<Raw> = self.link.run(command.arg("COUNT").arg(count)).await?;
-        raw.into_iter().map(Entry::read).collect()
+    /// The first entry from an id on.
+    async fn entry(&self, from: &str) -> Result<Option<Entry>, Failure> {
+        self.entries(from, 1).await?.into_iter().next().map(Entry::read).transpose()
+    }
+
+    async fn range(&self, command: &mut Cmd, count: usize) -> Result<Vec<Raw>, Failure> {
+        self.link.run(command.arg("COUNT").arg(count)).await
     }
 
     pub(super) async fn locate(
@@ -214,8 +223,9 @@ impl Shared {
         let mut end = format!("{oldest}-0");
         if oldest < from {
             // An entry may hold it and later ones.
-            let holds = self.entries(&end, 1).await?;
-            holds.iter().for_each(|entry| end = format!("{}-0", entry.block.last()));
+            if let Some(holds) = self.entry(&end).await? {
+                end = format!("{}-0", holds.block.last());
+            }
         }
         // Of topics with few events, all are found long before the log's beginning.
         let mut kept = topics.events(filter).saturating_sub(count as u64 - left);
@@ -229,13 +239,14 @@ impl Shared {
                 break;
             }
             let mut answer = 0;
-            for entry in entries {
+            for raw in entries {
+                let entry = Entry::read(raw)?;
                 let before = left;
                 if let Some(after) = back(&entry.block, &mut left) {
                     return Ok(Stretch { after, until });
                 }
                 kept = kept.saturating_sub(before - left);
-                answer += entry.block.bytes();
+                answer += entry.stored;
                 // The first may lie beyond a hole, and then nothing was looked through yet.
                 if entry.before < oldest {
                     bytes += entry.block.bytes();
@@ -246,7 +257,7 @@ impl Shared {
                 }
                 end = format!("({}-0", entry.block.last());
             }
-            pages = if answer < ANSWER { (pages * 4).min(MOST_COUNT) } else { FIRST_COUNT };
+            pages = next_count(pages, answer);
         }
         // All there is comes, from the first of them, or what is behind where the search ended.
         Ok(Stretch { after: oldest, until })
@@ -257,8 +268,8 @@ impl Shared {
         let (mut low, mut high) = (self.trimmed.load(Ordering::Acquire), until);
         while low < high {
             let middle = low + (high - low) / 2;
-            let next = self.entries(&format!("({middle}-0"), 1).await?;
-            let found = next.first().filter(|entry| entry.before < until);
+            let next = self.entry(&format!("({middle}-0")).await?;
+            let found = next.as_ref().filter(|entry| entry.before < until);
             match found.and_then(|entry| Some((entry, entry.block.record(0)?.received()))) {
                 // It begins too early; so does all before its end.
                 Some((entry, received)) if received < time => low = entry.block.last().min(until),
@@ -374,6 +385,11 @@ impl Shared {
         // If not in time, the position lies ahead, and the subscription begins when it is reached.
         let _ = tokio::time::timeout(self.server.config().timeout.0, reached).await;
     }
+}
+
+/// How many entries to ask for after an answer of `count` with so many bytes.
+fn next_count(count: usize, bytes: usize) -> usize {
+    if bytes < ANSWER { (count * 4).min(MOST_COUNT) } else { FIRST_COUNT }
 }
 
 /// The block without what retention took from it.

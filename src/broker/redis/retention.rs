@@ -135,15 +135,16 @@ async fn cut_oldest(shared: &Shared, topics: &Topics, cut: &mut Cut) -> Result<(
     let mut left = bytes.unwrap_or(0);
     let entries = shared.entries("-", STEP).await?;
     cut.more |= entries.len() == STEP;
-    for entry in &entries {
-        if received(entry) >= oldest && left <= shared.config.max_bytes.0 {
+    for raw in entries {
+        let entry = Entry::read(raw)?;
+        if received(&entry) >= oldest && left <= shared.config.max_bytes.0 {
             cut.more = false;
             break;
         }
         left = left.saturating_sub(entry.stored as u64);
         cut.bytes += entry.stored as u64;
         cut.through = Some(entry.block.last());
-        cut.take(entry, topics, |_| true);
+        cut.take(&entry, topics, |_| true);
     }
     Ok(())
 }
@@ -162,11 +163,14 @@ async fn cut_short(shared: &Shared, topics: &Topics, cut: &mut Cut) -> Result<()
         let from = seen.unwrap_or(0).max(cut.through.unwrap_or(0));
         let oldest = shared.clock.now().saturating_sub(rule.max_age);
         let entries = shared.entries(&format!("({from}-0"), STEP).await?;
-        let aged = entries.iter().take_while(|entry| received(entry) < oldest);
         let mut count = 0;
         let mut through = None;
-        for entry in aged {
-            cut.take(entry, topics, |topic| shared.rules.of(topic) == number);
+        for raw in entries {
+            let entry = Entry::read(raw)?;
+            if received(&entry) >= oldest {
+                break;
+            }
+            cut.take(&entry, topics, |topic| shared.rules.of(topic) == number);
             through = Some(entry.block.last());
             count += 1;
         }
