@@ -193,6 +193,31 @@ impl Broker {
         }
     }
 
+    /// As [`publish_fenced`](Self::publish_fenced), but for the events whose topics the log has no
+    /// room for, which cost no others; gives these topics.
+    pub async fn publish_what_fits(
+        &self,
+        mut events: Vec<Event>,
+        fence: &Fence,
+    ) -> Result<HashSet<Topic>, PublishError> {
+        let mut without_room = HashSet::new();
+        while !events.is_empty() {
+            let before = events.len();
+            match self.publish_fenced(events.clone(), fence).await {
+                Ok(_) => break,
+                Err(PublishError::TooManyTopics { limit, topics }) => {
+                    events.retain(|event| !topics.contains(&event.topic));
+                    if events.len() == before {
+                        return Err(PublishError::TooManyTopics { limit, topics });
+                    }
+                    without_room.extend(topics);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(without_room)
+    }
+
     /// Takes a batch to be stored soon; resolves when it is queued.
     pub async fn enqueue(&self, events: Vec<Event>) -> Result<(), PublishError> {
         match self {

@@ -107,7 +107,8 @@ impl Projections {
     ) -> Result<Value, ProjectionError> {
         timeout(PATIENCE, self.ready()).await.map_err(|_| ProjectionError::Starting)?;
         let _ = timeout(CATCH_UP, self.caught_up(projection)).await;
-        let moment = Moment::take(&self.0, [projection], hours).await?;
+        let mut moment = Moment::new(&self.0);
+        moment.learn(projection, hours).await?;
         Ok(moment.render(projection, &moment.clock()))
     }
 

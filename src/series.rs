@@ -16,6 +16,7 @@ mod query;
 mod read;
 pub mod sample;
 mod table;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod tier;
@@ -24,7 +25,7 @@ mod track;
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use serde::Deserialize;
 use tokio::sync::watch;
 
@@ -39,8 +40,8 @@ pub use self::{
     track::{Identity, Point},
 };
 use self::{
-    pack::PackError,
     table::{Bounds, Table},
+    tally::Tally,
     tier::Keep,
 };
 use crate::{
@@ -85,9 +86,6 @@ pub enum QueryError {
     /// What is no longer in memory could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What was read makes no sense.
-    #[error("the store holds a chunk that cannot be read")]
-    Unreadable,
 }
 
 /// All series. Cheap to clone.
@@ -107,6 +105,7 @@ struct Inner {
     began: Position,
     /// Held for as long as one delivery is added or one series is read, never while waiting.
     table: RwLock<Table>,
+    tally: Mutex<Tally>,
     changes: watch::Sender<u64>,
     reached: watch::Sender<Offset>,
 }
@@ -147,6 +146,7 @@ impl Series {
             clock,
             telemetry,
             table,
+            tally: Mutex::default(),
             changes: watch::Sender::new(0),
             reached: watch::Sender::new(0),
         }))
@@ -182,7 +182,7 @@ impl Series {
 
     /// How many samples this node has left out since it started, by reason.
     pub fn dropped(&self) -> BTreeMap<&'static str, u64> {
-        self.table().dropped().clone()
+        self.0.tally.lock().dropped.clone()
     }
 
     fn table(&self) -> RwLockReadGuard<'_, Table> {
@@ -215,11 +215,5 @@ impl Inner {
     fn note_gap(&self) {
         self.telemetry.series_gaps.inc();
         tracing::warn!("events are missing in the log: series lack what was in them");
-    }
-}
-
-impl From<PackError> for QueryError {
-    fn from(_: PackError) -> Self {
-        Self::Unreadable
     }
 }

@@ -431,6 +431,46 @@ async fn a_projection_that_is_too_large_is_answered_but_not_published() {
 }
 
 #[tokio::test]
+async fn a_projection_whose_topic_has_no_room_costs_no_other() {
+    no_room_for_the_second("").await;
+}
+
+#[tokio::test]
+async fn a_projection_whose_topic_has_no_room_costs_no_other_in_redis_either() {
+    let redis = RedisServer::start().await;
+    no_room_for_the_second(&format!("redis = \"{}\"\n", redis.url())).await;
+}
+
+/// Two projections that change with the same events, and room for the events' topic and one more.
+async fn no_room_for_the_second(above: &str) {
+    let file = r#"
+        [journal]
+        max_topics = 2
+        [[projection]]
+        topic = "room.one"
+        path = "/one"
+        shape = { newest = "room.events" }
+        [[projection]]
+        topic = "room.two"
+        path = "/two"
+        shape = { newest = "room.events" }
+    "#;
+    let hub = TestHub::with_file(&format!("{above}{file}")).await;
+    becomes(&hub, "/one", |_| true).await;
+    for round in 1..=3 {
+        hub.publish(json!([{"topic": "room.events", "data": round}])).await;
+        becomes(&hub, "/two", |value| *value == round).await;
+        eventually("the one that has room", async || {
+            let events = [published(&hub, "room.one").await, published(&hub, "room.two").await];
+            assert!(events.iter().any(Vec::is_empty), "{events:?}");
+            (*events.concat().last()? == round).then_some(())
+        })
+        .await;
+    }
+    hub.metric_becomes_at_least("pulsehub_limit_hits_total{limit=\"topics\"}", 1.0).await;
+}
+
+#[tokio::test]
 async fn two_nodes_answer_alike_publish_once_and_one_goes_on_when_the_other_ends() {
     let redis = RedisServer::start().await;
     let file = format!("redis = \"{}\"\n{}", redis.url(), fifth_customer());

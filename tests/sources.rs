@@ -116,6 +116,19 @@ async fn nobody_else_publishes_where_a_source_does() {
 }
 
 #[tokio::test]
+async fn what_has_no_room_in_the_log_costs_nothing_else_that_a_daemon_says() {
+    let daemon = FakeDaemon::start();
+    let file = format!("[journal]\nmax_topics = 2\n{}", settings(&daemon.url()));
+    let hub = TestHub::with_file(&file).await;
+    let active = |wanted| move |data: &Value| data["metrics"]["active_pipelines"] == wanted;
+    newest(&hub, "flext.stats", active(3)).await;
+    daemon.state().stats.active_pipelines = 5;
+    newest(&hub, "flext.stats", active(5)).await;
+    assert!(events(&hub, "flext.source").await.is_empty());
+    hub.metric_becomes_at_least("pulsehub_limit_hits_total{limit=\"topics\"}", 1.0).await;
+}
+
+#[tokio::test]
 async fn a_daemon_that_is_killed_leaves_its_last_values_and_a_reason() {
     let mut daemon = FakeDaemon::start();
     let hub = TestHub::with_file(&settings(&daemon.url())).await;

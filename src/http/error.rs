@@ -321,6 +321,7 @@ impl From<KeyError> for Problem {
         match error {
             KeyError::Instance(error) => error.into(),
             KeyError::Superseded => Self::new(&SUPERSEDED, error.to_string()),
+            KeyError::Behind => Self::unavailable(error.to_string()),
             error => {
                 tracing::error!(%error, "the key of an instance cannot be made or taken back");
                 Self::unavailable("keys cannot be made or taken back at present")
@@ -340,7 +341,7 @@ impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::TooMany { .. } => Self::bad_request(error.to_string()),
-            QueryError::Store(_) | QueryError::Unreadable => {
+            QueryError::Store(_) => {
                 tracing::error!(%error, "series cannot be read");
                 Self::new(&UNAVAILABLE, "the series cannot be read at present")
             }

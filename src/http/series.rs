@@ -131,7 +131,7 @@ pub(super) async fn query(
         return Err(Problem::bad_request("`step` is at least 1s"));
     }
     let spec = QuerySpec { name, labels, from, to, step, agg };
-    let may = |topic: &str| may_read(&principal, topic);
+    let may = |series: &Identity| may_read(&principal, &series.topic);
     let _asking = state.questions.ask(&principal).await?;
     Ok(Json(state.series.query(&spec, now, &may).await?))
 }

@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use super::{InstanceError, Instances, OwnKey, Record, record};
 use crate::{
     auth::{ApiKey, MakeError, NewApiKey, Principal},
+    broker::PublishError,
     grants::Grants,
     ingest::{AppName, InstanceId},
     store::{StoreError, StoredKey},
@@ -32,8 +33,8 @@ pub enum KeyError {
     /// A newer key was made at the same time.
     #[error("somebody made a newer key for this instance at the same time: that one is good")]
     Superseded,
-    /// What became of the key cannot be told, so that it was taken back.
-    #[error("this node does not follow the log at present")]
+    /// What became of the key cannot be told, so that it and those before it were taken back.
+    #[error("it cannot be told what became of the key, so that the instance has none: ask again")]
     Behind,
 }
 
@@ -58,13 +59,22 @@ impl Instances {
         let (key, stored) = ApiKey::make(new, made)?;
         let own = OwnKey { at: Moment(made), id: stored.id.clone() };
         self.0.store.put_key(stored).await?;
-        if let Err(error) = self.tell_key(known, &own).await {
-            // A key that nobody was shown must not stay.
-            self.0.store.revoke_key(&own.id).await?;
-            return Err(error);
+        match self.tell_key(known, &own).await {
+            Ok(()) => {
+                self.revoke_keys(app, id, |key| age(key) < (made, &own.id)).await?;
+                Ok(key)
+            }
+            // The registry may name this one by now, so that one before it would be in no list.
+            Err(KeyError::Behind) => {
+                self.revoke_keys(app, id, |key| age(key) <= (made, &own.id)).await?;
+                Err(KeyError::Behind)
+            }
+            Err(error) => {
+                // A key that nobody was shown must not stay.
+                self.0.store.revoke_key(&own.id).await?;
+                Err(error)
+            }
         }
-        self.revoke_keys(app, id, |key| age(key) < (made, &own.id)).await?;
-        Ok(key)
     }
 
     /// Tells of a key that is in the store, unless a newer one is there or the instance is gone.
@@ -76,7 +86,13 @@ impl Instances {
         }
         record.key = Some(own.clone());
         let told = record.event("instance.key", None, self.0.clock.now());
-        self.publish(vec![told.map_err(InstanceError::from)?]).await?;
+        match self.publish(vec![told.map_err(InstanceError::from)?]).await {
+            Err(InstanceError::Publish(error @ PublishError::Unknown { .. })) => {
+                tracing::warn!(%error, "the key of an instance is taken back");
+                return Err(KeyError::Behind);
+            }
+            published => published?,
+        }
         // One whose instance was forgotten meanwhile would be good for ever, and in no list.
         let known = self.get(&app, &id).ok_or(InstanceError::Unknown)?;
         match known.key.as_ref().cmp(&Some(own)) {

@@ -1,10 +1,16 @@
-//! What a node makes of the log when retention has gone past it.
+//! What a node makes of the log when retention has gone past it, or when it falls behind.
+
+use std::path::Path;
+
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
     broker::journal::RetentionRule,
     config::Config,
     instances::record::{Sign, removal},
+    topic::Topic,
 };
 
 const START: Millis = 1_795_176_000_000;
@@ -16,6 +22,14 @@ fn record(id: &str, now: Millis) -> Record {
     record
 }
 
+/// A registry with a log and a store of its own.
+fn registry(config: Config, folder: &Path, clock: &Clock) -> Instances {
+    let telemetry = Telemetry::new();
+    let broker = Broker::open(config.journal, folder, clock.clone(), telemetry.clone()).unwrap();
+    let store = Store::open(folder, clock.clone()).unwrap();
+    Instances::new(config.instances, "here", broker, store, clock.clone(), telemetry).unwrap()
+}
+
 #[tokio::test]
 async fn a_forgotten_instance_does_not_come_back_behind_a_gap() {
     let mut config = Config::load(None, [], &[]).unwrap();
@@ -25,13 +39,9 @@ async fn a_forgotten_instance_does_not_come_back_behind_a_gap() {
         max_bytes: None,
     }];
     let folder = tempfile::tempdir().unwrap();
-    let (clock, telemetry) = (Clock::manual(START), Telemetry::new());
-    let broker =
-        Broker::open(config.journal, folder.path(), clock.clone(), telemetry.clone()).unwrap();
-    let store = Store::open(folder.path(), clock.clone()).unwrap();
-    let instances =
-        Instances::new(config.instances, "here", broker.clone(), store, clock.clone(), telemetry)
-            .unwrap();
+    let clock = Clock::manual(START);
+    let instances = registry(config, folder.path(), &clock);
+    let broker = instances.0.broker.clone();
     let up = |id: &str, now| record(id, now).event("instance.up", None, now).unwrap();
 
     broker.publish(vec![up("old", START)]).await.unwrap();
@@ -52,4 +62,70 @@ async fn a_forgotten_instance_does_not_come_back_behind_a_gap() {
         assert_eq!(instances.get(&gone.app, &gone.instance_id), None);
     }
     assert_eq!(instances.list(|_| true).len(), 2001, "retention takes no instance away");
+}
+
+#[tokio::test]
+async fn a_start_does_not_read_again_what_says_nothing_of_instances() {
+    let folder = tempfile::tempdir().unwrap();
+    let instances =
+        registry(Config::load(None, [], &[]).unwrap(), folder.path(), &Clock::manual(START));
+    let Inner { broker, store, .. } = &*instances.0;
+    let other = |n: u32| Event {
+        topic: Topic::parse("t.a").unwrap(),
+        id: n.to_string().into(),
+        id_is_ours: true,
+        source: "s".into(),
+        kind: None,
+        time: "2026-11-20T12:00:00Z".into(),
+        key: None,
+        data: RawValue::from_string("1".into()).unwrap(),
+    };
+    broker.publish((0..100).map(other).collect()).await.unwrap();
+    instances.load().await.unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(instances.clone().run(stop.clone()));
+    for round in 1..3 {
+        let head = broker.head();
+        let is_noted = async {
+            while store.load_cursor(NAME).await.unwrap() != Some(head) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let noted = tokio::time::timeout(Duration::from_secs(60), is_noted).await;
+        noted.unwrap_or_else(|_| panic!("round {round}: it begins before what is known"));
+        broker.publish((round * 100..round * 100 + 100).map(other).collect()).await.unwrap();
+    }
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn no_older_key_stays_good_when_the_log_may_name_one_that_was_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let instances =
+        registry(Config::load(None, [], &[]).unwrap(), folder.path(), &Clock::manual(START));
+    let Record { app, instance_id: id, .. } = &record("one", START);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(instances.clone().run(stop.clone()));
+    instances.register(app, id, Registration::default()).await.unwrap();
+    instances.rotate_key(app, id).await.unwrap();
+    let good = async || {
+        let mut keys = instances.0.store.keys().await.unwrap();
+        keys.retain(|key| !key.revoked);
+        keys
+    };
+    let named = || instances.get(app, id).unwrap().key.unwrap().id;
+    assert_eq!(good().await[0].id, named());
+    stop.cancel();
+    running.await.unwrap();
+
+    // From here on the log is not followed.
+    let behind = instances.rotate_key(app, id).await;
+    assert!(matches!(behind, Err(KeyError::Behind)), "{:?}", behind.err());
+    assert_eq!(good().await, []);
+    let running = tokio::spawn(instances.clone().run(CancellationToken::new()));
+    instances.rotate_key(app, id).await.unwrap();
+    let good = good().await;
+    assert_eq!((good.len(), &good[0].id), (1, &named()));
+    running.abort();
 }

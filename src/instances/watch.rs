@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -14,13 +14,15 @@ use crate::{
     broker::{PublishError, ReadError},
     consumer::{Consumer, ConsumerError, Delivery, Holding, Reader},
     event::Event,
-    position::{Offset, Position},
+    position::Offset,
 };
 
 /// How often the time is looked at.
 const TICK: Duration = Duration::from_millis(500);
 /// The wait after something failed.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How often the cursor moves on while the log tells nothing of instances.
+const NOTE: Duration = Duration::from_secs(5);
 /// The most that is told at once; the rest follows at the next tick.
 const MOST: usize = 1000;
 
@@ -130,11 +132,13 @@ impl Instances {
     }
 
     /// Tells of silence while the lease is ours. The cursor moves when all that was written up to
-    /// there is whole: whoever takes over begins with what may not be.
+    /// there is whole: whoever takes over, or starts, begins with what may not be. It moves on where
+    /// nothing is told of instances too, or a start would read all of that before anybody is served.
     async fn keep(&self, holding: &mut Holding) -> ConsumerError {
         // What was told before is to be known before anything is told again.
         let mut known_from = self.0.broker.head().offset;
-        let mut undone: Option<Position> = None;
+        let mut undone: Option<Offset> = None;
+        let mut noted: Option<(Offset, Instant)> = None;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut failing = false;
@@ -142,7 +146,7 @@ impl Instances {
             tokio::select! {
                 delivery = holding.next() => match delivery {
                     Ok(delivery) => {
-                        undone = Some(delivery.position);
+                        undone = Some(delivery.position.offset);
                         continue;
                     }
                     Err(error) => return error,
@@ -156,11 +160,15 @@ impl Instances {
             match self.tell(holding).await {
                 Ok(Some(offset)) => known_from = offset,
                 Ok(None) => {
-                    let is_known = |position: &mut Position| position.offset <= followed;
-                    if let Some(position) = undone.take_if(is_known)
-                        && let Err(error) = holding.done(position).await
-                    {
-                        return error;
+                    let has_come = undone.take_if(|offset| *offset <= followed).is_some();
+                    let is_time =
+                        noted.is_none_or(|(offset, at)| offset < followed && at.elapsed() >= NOTE);
+                    if has_come || is_time {
+                        let position = self.0.broker.position(followed);
+                        if let Err(error) = holding.done(position).await {
+                            return error;
+                        }
+                        noted = Some((followed, Instant::now()));
                     }
                 }
                 Err(PublishError::Fenced) => return ConsumerError::Lost,

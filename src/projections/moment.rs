@@ -12,7 +12,7 @@ use super::{
     shape::{Inputs, plain},
 };
 use crate::{
-    series::{Agg, Labels, QueryError, QuerySpec, derive::Op},
+    series::{Agg, Identity, Labels, QueryError, QuerySpec, derive::Op},
     time::{Millis, Span, rfc3339},
 };
 
@@ -51,31 +51,33 @@ struct Column {
 }
 
 impl<'a> Moment<'a> {
-    /// Now, as far as `projections` need it. `hours` is how far charts go back, if not as configured.
-    pub(super) async fn take(
-        inner: &'a Inner,
-        projections: impl IntoIterator<Item = &'a Projection>,
-        hours: Option<Hours>,
-    ) -> Result<Self, QueryError> {
+    /// Now, of which nothing is known yet.
+    pub(super) fn new(inner: &'a Inner) -> Self {
         let now = inner.clock.now();
-        let mut moment = Self { inner, now, values: HashMap::new(), charts: Vec::new() };
-        for projection in projections {
-            let (derives, charts) = projection.shows();
-            for number in derives {
-                if !moment.values.contains_key(&number)
-                    && let Some(derive) = inner.plan.derives.get(number)
-                    && let Some(value) = moment.value(derive).await?
-                {
-                    moment.values.insert(number, value);
-                }
-            }
-            for chart in charts {
-                if let Some(chart) = moment.chart(chart, hours.unwrap_or(chart.hours)).await? {
-                    moment.charts.push(chart);
-                }
+        Self { inner, now, values: HashMap::new(), charts: Vec::new() }
+    }
+
+    /// Learns what `projection` needs. `hours` is how far charts go back, if not as configured.
+    pub(super) async fn learn(
+        &mut self,
+        projection: &'a Projection,
+        hours: Option<Hours>,
+    ) -> Result<(), QueryError> {
+        let (derives, charts) = projection.shows();
+        for number in derives {
+            if !self.values.contains_key(&number)
+                && let Some(derive) = self.inner.plan.derives.get(number)
+                && let Some(value) = self.value(derive).await?
+            {
+                self.values.insert(number, value);
             }
         }
-        Ok(moment)
+        for chart in charts {
+            if let Some(chart) = self.chart(chart, hours.unwrap_or(chart.hours)).await? {
+                self.charts.push(chart);
+            }
+        }
+        Ok(())
     }
 
     /// The projection as it is, with `clock` where it shows the time.
@@ -169,7 +171,7 @@ impl<'a> Moment<'a> {
         window: Option<Span>,
     ) -> Result<Option<f64>, QueryError> {
         let (name, labels) = (&derive.name, Labels::default());
-        let is_ours = |topic: &str| topic == derive.topic.as_str();
+        let is_ours = |series: &Identity| derive.has(series);
         self.inner.series.window(name, &labels, agg, window, self.now, &is_ours).await
     }
 
@@ -183,7 +185,7 @@ impl<'a> Moment<'a> {
             step: Some(Span(Duration::from_millis(steps.step))),
             agg: Some(derive.agg()),
         };
-        let is_ours = |topic: &str| topic == derive.topic.as_str();
+        let is_ours = |series: &Identity| derive.has(series);
         let columns = self.inner.series.query(&spec, self.now, &is_ours).await?;
         let mut figures = vec![None; steps.count];
         let since = columns.since * 1000;
@@ -241,6 +243,13 @@ impl Watch {
 }
 
 impl Derive {
+    /// Whether that is its series: there is one, which has no labels.
+    fn has(&self, series: &Identity) -> bool {
+        *series.topic == *self.topic.as_str()
+            && series.name == self.name
+            && series.labels.is_empty()
+    }
+
     /// What is asked of its series.
     fn agg(&self) -> Agg {
         match self.op {

@@ -1,6 +1,10 @@
 //! Publishes each projection on its topic when it changes: on the node that holds the lease.
 
-use std::{collections::HashMap, convert::Infallible, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    convert::Infallible,
+    time::Duration,
+};
 
 use serde_json::{Value, value::RawValue};
 use tokio_util::sync::CancellationToken;
@@ -12,7 +16,6 @@ use crate::{
     event::Event,
     ingest,
     lease::Fence,
-    series::QueryError,
     telemetry::Limit,
     time::rfc3339,
     topic::{TopicFilter, TopicPattern},
@@ -40,13 +43,20 @@ enum Failure {
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
-    Series(#[from] QueryError),
-    #[error(transparent)]
     Publish(#[from] PublishError),
 }
 
 /// What the topics hold, by the number of the projection; without the time of the clock.
 type Published = HashMap<usize, Value>;
+
+/// What was said already, so that it is said once.
+#[derive(Default)]
+struct Said {
+    /// Nothing can be published.
+    failing: bool,
+    /// The numbers of the projections that alone could not be published the last time.
+    left_out: BTreeSet<usize>,
+}
 
 impl<'a> Publisher<'a> {
     pub(super) fn new(inner: &'a Inner, lease: Lease) -> Self {
@@ -55,7 +65,7 @@ impl<'a> Publisher<'a> {
 
     /// Publishes until `stop`, whenever the lease is ours.
     pub(super) async fn run(self, stop: &CancellationToken) {
-        let mut failing = false;
+        let mut said = Said::default();
         loop {
             let mut held = None;
             let work = async {
@@ -63,7 +73,7 @@ impl<'a> Publisher<'a> {
                 let fence = held.fence().clone();
                 tokio::select! {
                     lost = held.keep() => Ok(lost?),
-                    failure = self.follow(&fence, &mut failing) => failure,
+                    failure = self.follow(&fence, &mut said) => failure,
                 }
             };
             let Err(failure): Result<Infallible, Failure> = tokio::select! {
@@ -74,10 +84,10 @@ impl<'a> Publisher<'a> {
                 // Another node goes on from what the topics hold.
                 Failure::Lease(ConsumerError::Lost) | Failure::Publish(PublishError::Fenced) => {}
                 error => {
-                    if !failing {
+                    if !said.failing {
                         tracing::warn!(%error, "projections cannot be published; trying again");
                     }
-                    failing = true;
+                    said.failing = true;
                     tokio::select! {
                         () = stop.cancelled() => break self.give_back(held).await,
                         () = tokio::time::sleep(PAUSE) => {}
@@ -96,7 +106,7 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    async fn follow(&self, fence: &Fence, failing: &mut bool) -> Result<Infallible, Failure> {
+    async fn follow(&self, fence: &Fence, said: &mut Said) -> Result<Infallible, Failure> {
         let mut published = self.published().await?;
         let pace = Duration::from_secs_f64(1.0 / self.inner.plan.max_hz);
         let (mut gathered, mut series) =
@@ -104,8 +114,8 @@ impl<'a> Publisher<'a> {
         loop {
             gathered.mark_unchanged();
             series.mark_unchanged();
-            self.publish(fence, &mut published).await?;
-            *failing = false;
+            said.left_out = self.publish(fence, &mut published, &said.left_out).await?;
+            said.failing = false;
             // What changes meanwhile is published together.
             tokio::time::sleep(pace).await;
             let changed = async {
@@ -138,12 +148,27 @@ impl<'a> Publisher<'a> {
     }
 
     /// Publishes what is not what its topic holds; nothing before anything has come that it shows.
-    async fn publish(&self, fence: &Fence, published: &mut Published) -> Result<(), Failure> {
+    /// What cannot be published costs nothing else: gives which, and says so of those that are not
+    /// in `said`.
+    async fn publish(
+        &self,
+        fence: &Fence,
+        published: &mut Published,
+        said: &BTreeSet<usize>,
+    ) -> Result<BTreeSet<usize>, Failure> {
         let projections = &self.inner.plan.projections;
-        let moment = Moment::take(self.inner, projections, None).await?;
+        let mut moment = Moment::new(self.inner);
         let clock = moment.clock();
         let (mut events, mut changed) = (Vec::new(), Vec::new());
+        let mut left_out = BTreeSet::new();
         for (number, projection) in projections.iter().enumerate() {
+            if let Err(error) = moment.learn(projection, None).await {
+                if left_out.insert(number) && !said.contains(&number) {
+                    let topic = &projection.topic;
+                    tracing::warn!(%topic, %error, "a projection is not known and not published");
+                }
+                continue;
+            }
             let value = moment.render(projection, &clock);
             let mut still = value.clone();
             projection.shape.stop_clock(&mut still);
@@ -159,11 +184,16 @@ impl<'a> Publisher<'a> {
             }
             changed.push((number, still));
         }
-        if !events.is_empty() {
-            self.inner.broker.publish_fenced(events, fence).await?;
+        let without_room = self.inner.broker.publish_what_fits(events, fence).await?;
+        for (number, still) in changed {
+            let topic = &projections[number].topic;
+            if !without_room.contains(topic) {
+                published.insert(number, still);
+            } else if left_out.insert(number) && !said.contains(&number) {
+                tracing::warn!(%topic, "the log has no room for the topic of a projection");
+            }
         }
-        published.extend(changed);
-        Ok(())
+        Ok(left_out)
     }
 
     /// None if it is too large to be one; that is counted, and said each time it changes.

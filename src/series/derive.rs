@@ -15,6 +15,7 @@ pub use self::{
     field::Field,
     payload::payload,
 };
+use super::sample::Name;
 use crate::{event::Record, time::Span, topic::TopicPattern};
 
 /// One `[[derive]]` of the configuration.
@@ -150,6 +151,11 @@ impl Rule {
     /// Whose events it is about; who may read all of these may read the series.
     pub fn topic(&self) -> &TopicPattern {
         &self.topic
+    }
+
+    /// Whether it feeds the series of that topic and name, into which nothing else is put then.
+    pub fn feeds(&self, topic: &str, name: &Name) -> bool {
+        *self.name == *name.as_str() && self.topic.as_str() == topic
     }
 
     /// The sample that an event of the topic makes, if it makes one; `data` is its payload.

@@ -2,7 +2,7 @@
 //!
 //! docs/series.md tells the shapes.
 
-use std::{borrow::Cow, cell::OnceCell, collections::BTreeMap, fmt, sync::Arc};
+use std::{borrow::Cow, cell::OnceCell, collections::BTreeMap, fmt, iter, sync::Arc};
 
 use serde::{
     Deserialize,
@@ -70,6 +70,11 @@ pub fn extract(record: Record<'_>, rules: &[Rule]) -> Option<(Millis, Found)> {
     } else if is_metrics {
         leaves(&event, &mut found);
     }
+    // Whoever may publish the events that a value is derived of may not say what it is.
+    let all = found.samples.len();
+    found.samples.retain(|sample| !rules.iter().any(|rule| rule.feeds(topic, &sample.name)));
+    let left_out = all - found.samples.len();
+    found.dropped.extend(iter::repeat_n(Dropped::Derived, left_out));
     for rule in concerned {
         derived(rule, &event, &mut found);
     }

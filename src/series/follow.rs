@@ -225,7 +225,7 @@ impl Follower {
         }
         let table = fresh.table.into_inner();
         let reached = table.applied;
-        self.series.0.table.write().become_new(table);
+        *self.series.0.table.write() = table;
         self.series.0.tell(reached, true);
     }
 
@@ -236,11 +236,12 @@ impl Follower {
         if delivery.has_gap && self.fresh.as_ref().is_none_or(|fresh| !fresh.is_first) {
             inner.note_gap();
         }
-        let (arrived, dropped) = inner.take_apart(delivery);
+        let mut count = inner.tally.lock().begin();
+        let arrived = inner.take_apart(delivery, &mut count);
         let (is_shown, has_changed) = (self.fresh.is_none(), !arrived.is_empty());
         let mut rest = &arrived[..];
         loop {
-            let lacking = self.table().write().take(&mut rest);
+            let lacking = self.table().write().take(&mut rest, &mut count);
             if !lacking.is_empty() {
                 let fetched = fetch(&self.series, lacking).await?;
                 let mut table = self.table().write();
@@ -257,12 +258,13 @@ impl Follower {
                 break;
             }
         }
+        let reached = delivery.position.offset;
         let mut table = self.table().write();
-        dropped.into_iter().for_each(|reason| table.leave_out(reason));
-        table.applied = table.applied.max(delivery.position.offset);
+        table.applied = table.applied.max(reached);
         drop(table);
+        inner.tally.lock().add(count, reached, &inner.telemetry);
         if is_shown {
-            inner.tell(delivery.position.offset, has_changed);
+            inner.tell(reached, has_changed);
         }
         Ok(())
     }

@@ -7,11 +7,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    Inner, Series,
-    extract::extract,
-    follow::READERS,
-    query::AHEAD,
-    sample::{Dropped, Sample},
+    Inner, Series, extract::extract, follow::READERS, query::AHEAD, sample::Sample, tally::Count,
     tier::HEAD,
 };
 use crate::{
@@ -54,25 +50,30 @@ impl Arrived<'_> {
 }
 
 impl Inner {
-    /// The samples in a delivery, in order, and why others were left out.
+    /// The samples in a delivery, in order; counts those that are left out.
     pub(super) fn take_apart<'a>(
         &self,
         delivery: &'a Delivery,
-    ) -> (Vec<Arrived<'a>>, Vec<Dropped>) {
+        count: &mut Count,
+    ) -> Vec<Arrived<'a>> {
         let now = self.clock.now();
-        let (mut arrived, mut dropped) = (Vec::new(), Vec::new());
+        let mut arrived = Vec::new();
         for record in delivery.records() {
             let Some((time, found)) = extract(record, &self.rules) else { continue };
             let received = record.received();
             let now = now.max(received);
             let (topic, offset) = (record.topic(), record.offset());
             arrived.extend(found.samples.into_iter().map(|sample| {
-                let time = self.plausible(sample.time.unwrap_or(time), received);
+                let mut time = sample.time.unwrap_or(time);
+                if !self.is_plausible(time, received) {
+                    time = received;
+                    count.retime(offset);
+                }
                 Arrived { topic, sample, time, offset, now }
             }));
-            dropped.extend(found.dropped);
+            found.dropped.into_iter().for_each(|reason| count.put(offset, Err(reason)));
         }
-        (arrived, dropped)
+        arrived
     }
 
     /// Where to go on when what the store has lies beyond the log: at `to`, but not past anything of
@@ -81,15 +82,9 @@ impl Inner {
         if self.began.epoch == to.epoch && self.began.offset < to.offset { self.began } else { to }
     }
 
-    /// The producer's time where it can be true, else when the event came.
-    fn plausible(&self, time: Millis, received: Millis) -> Millis {
-        let longest = self.config.keep.millis();
-        let is_plausible = time <= received + AHEAD && time + longest >= received;
-        if is_plausible {
-            return time;
-        }
-        self.telemetry.series_retimed.inc();
-        received
+    /// Whether a producer's time can be true of what came at `received`.
+    fn is_plausible(&self, time: Millis, received: Millis) -> bool {
+        time <= received + AHEAD && time + self.config.keep.millis() >= received
     }
 }
 

@@ -95,8 +95,8 @@ pub struct Columns {
     pub series: Vec<Described>,
     /// How long a stretch is, in seconds.
     pub step: u64,
-    /// From when on samples are kept, in seconds since 1970. What is null before that nobody knows
-    /// any more; what is null later has no sample.
+    /// From when on samples are kept at the width that was read, in seconds since 1970. What is
+    /// null before that nobody knows any more; what is null later has no sample.
     pub since: u64,
 }
 

@@ -12,8 +12,9 @@ use super::{
 };
 use crate::time::{Millis, Span};
 
-/// Who may read a series: asked with the topic it comes from.
-pub type May<'a> = &'a (dyn Fn(&str) -> bool + Send + Sync);
+/// Which series are read: asked with each that has the name and the labels, or is a part of the
+/// histogram of that name.
+pub type May<'a> = &'a (dyn Fn(&Identity) -> bool + Send + Sync);
 
 /// One series read into the stretches of a grid.
 struct Row {
@@ -86,7 +87,7 @@ impl Series {
         let table = self.table();
         let whole = |name: &Name| {
             let tracks = table.find(name, labels).map(|(_, track)| track);
-            let tracks = tracks.filter(|track| may(&track.identity.topic));
+            let tracks = tracks.filter(|track| may(&track.identity));
             let mut tracks: Vec<_> = tracks.collect();
             tracks.sort_by_key(|track| track.identity.order());
             let whole = tracks.iter().map(|track| track.ever).reduce(Bucket::and)?;
@@ -239,7 +240,7 @@ impl Series {
         let found: Vec<(usize, Box<str>)> = {
             let table = self.table();
             let found = table.find(name, labels);
-            let found = found.filter(|(_, track)| may(&track.identity.topic));
+            let found = found.filter(|(_, track)| may(&track.identity));
             let mut found: Vec<_> = found.collect();
             // Nodes hear of series in different orders, and all are to answer the same.
             found.sort_by_key(|(_, track)| track.identity.order());
@@ -270,7 +271,10 @@ impl Series {
     async fn complete(&self, series: Copied, agg: Agg, grid: Grid) -> Result<Row, QueryError> {
         let Copied { identity, row, mut buckets, missing } = series;
         for (column, bytes) in self.stored(&row, missing).await? {
-            read_stored(column, &bytes, range(grid), &mut buckets)?;
+            // One that is broken must not cost the others.
+            read_stored(column, &bytes, range(grid), &mut buckets).unwrap_or_else(|error| {
+                tracing::error!(row, column, %error, "a stored chunk is left out");
+            });
         }
         buckets.sort_by_key(|(time, _)| *time);
         let mut folder = Folder::new(identity.kind, agg);

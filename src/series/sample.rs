@@ -65,6 +65,9 @@ pub enum Dropped {
     /// There are too many series.
     #[error("there is no room for another series")]
     Cap,
+    /// Somebody's sample for a series that the hub derives.
+    #[error("the series is a derived value, which only the hub makes")]
+    Derived,
     /// The event does not have the shape it should have.
     #[error("the samples are not in the form that docs/series.md tells")]
     Shape,
@@ -80,6 +83,7 @@ impl Dropped {
             Self::Depth => "depth",
             Self::Kind => "kind",
             Self::Cap => "cap",
+            Self::Derived => "derived",
             Self::Shape => "shape",
         }
     }
@@ -153,6 +157,11 @@ impl Labels {
     /// The names and values, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The value of a label.

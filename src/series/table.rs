@@ -14,6 +14,7 @@ use super::{
     intake::{Arrived, Lacking},
     pack::{PackError, Packer},
     sample::{Dropped, Labels, Name},
+    tally::Count,
     tier::{Keep, TIERS},
     track::{Identity, Track, row_of},
 };
@@ -44,7 +45,6 @@ pub(super) struct Table {
     by_key: HashMap<Box<str>, usize>,
     by_name: BTreeMap<Name, Vec<usize>>,
     by_topic: HashMap<Arc<str>, usize>,
-    dropped: BTreeMap<&'static str, u64>,
     /// Everything up to here is in.
     pub(super) applied: Offset,
     /// By how many bytes the chunks have grown since the last [round](Self::begin_round).
@@ -75,7 +75,6 @@ impl Table {
             by_key: HashMap::new(),
             by_name: BTreeMap::new(),
             by_topic: HashMap::new(),
-            dropped: BTreeMap::new(),
             applied: 0,
             grown: 0,
             key: String::new(),
@@ -84,7 +83,7 @@ impl Table {
 
     /// Adds samples, one event after the other, until the table [is full](Self::is_full) or an event
     /// needs chunks that are only in the store: then gives these, and what those behind it need.
-    pub(super) fn take(&mut self, arrived: &mut &[Arrived<'_>]) -> Vec<Lacking> {
+    pub(super) fn take(&mut self, arrived: &mut &[Arrived<'_>], count: &mut Count) -> Vec<Lacking> {
         while let Some(first) = arrived.first() {
             let is_other = |next: &Arrived<'_>| next.offset != first.offset;
             let (event, behind) =
@@ -93,9 +92,7 @@ impl Table {
                 return self.lacking(arrived);
             }
             for sample in event {
-                if let Err(reason) = self.add(sample) {
-                    self.leave_out(reason);
-                }
+                count.put(sample.offset, self.add(sample));
             }
             self.applied = self.applied.max(first.offset);
             *arrived = behind;
@@ -147,7 +144,6 @@ impl Table {
         sample.value.checked()?;
         let place = self.place(arrived);
         let at = place.map_or_else(|| self.insert(arrived), Ok);
-        self.telemetry.series_samples.inc();
         let track = &mut self.tracks[at?];
         self.grown += track.add(sample.value, *time, *offset, &self.bounds.keep, *now)?;
         Ok(())
@@ -202,25 +198,6 @@ impl Table {
         *self.by_topic.entry(topic).or_default() += 1;
         self.telemetry.series.set(i64::try_from(self.tracks.len()).unwrap_or(i64::MAX));
         at
-    }
-
-    /// Counts a sample that was left out.
-    pub(super) fn leave_out(&mut self, reason: Dropped) {
-        self.telemetry.series_dropped(reason.name());
-        *self.dropped.entry(reason.name()).or_default() += 1;
-    }
-
-    /// Puts a table that was read anew in the place of this one; what was left out stays counted.
-    pub(super) fn become_new(&mut self, mut table: Self) {
-        for (reason, count) in &self.dropped {
-            *table.dropped.entry(reason).or_default() += count;
-        }
-        *self = table;
-    }
-
-    /// How many samples were left out since the hub started, by reason.
-    pub(super) fn dropped(&self) -> &BTreeMap<&'static str, u64> {
-        &self.dropped
     }
 
     /// How many series there are.
@@ -281,11 +258,8 @@ impl Table {
         let is_full = self.by_key.len() >= max_series || of_topic >= max_per_topic;
         let is_silent = track.newest().time + keep[TIERS.len() - 1] <= now;
         // What is derived took nobody's place, and is what it ever was.
-        let Identity { topic, name, .. } = &track.identity;
-        let is_derived = self
-            .rules
-            .iter()
-            .any(|rule| rule.name() == name.as_str() && rule.topic().as_str() == &**topic);
+        let Identity { topic, name, labels, .. } = &track.identity;
+        let is_derived = labels.is_empty() && self.rules.iter().any(|rule| rule.feeds(topic, name));
         if !(is_full && is_silent) || is_derived {
             return track.tend(clean, &keep, now, packer);
         }

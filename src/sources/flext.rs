@@ -203,8 +203,13 @@ impl Flext {
             return Ok(());
         }
         let events = drafts.iter().filter_map(|draft| board.event(draft, now)).collect();
-        match self.broker.publish_fenced(events, fence).await {
-            Ok(_) => board.stored(drafts, now),
+        match self.broker.publish_what_fits(events, fence).await {
+            Ok(without_room) => {
+                for topic in board.stored(drafts, now, without_room) {
+                    let source = self.config.name.as_str();
+                    tracing::warn!(source, %topic, "the log has no room for the topic of a source");
+                }
+            }
             Err(PublishError::Fenced) => return Err(ConsumerError::Lost),
             // The broker logs when it begins to fail.
             Err(error) => tracing::debug!(%error, "what a source said was not stored"),

@@ -96,6 +96,33 @@ async fn the_dashboard_gets_its_numbers_in_its_own_shapes_and_keeps_them_over_a_
 }
 
 #[tokio::test]
+async fn who_may_only_publish_calls_cannot_write_into_what_is_derived_of_them() {
+    let hub = TestHub::start().await;
+    becomes(&hub, "/api/dashboard/metrics", |_| true).await;
+    let name = "voicehive.dashboard.total_calls";
+    let sample = |label: usize| json!({"name": name, "value": 7, "labels": {"n": label}});
+    let mut samples: Vec<_> = (0..201).map(sample).collect();
+    // One that would fix the kind before the first call does, and one that stands in for no series.
+    samples.push(json!({"name": name, "type": "counter", "value": 7}));
+    samples.push(json!({"name": name, "type": "histogram", "count": 7, "sum": 7}));
+    let event = json!({"topic": "voicehive.calls", "type": "samples",
+                       "data": {"samples": samples, "duration": 4.0, "status": "success"}});
+    hub.publish(json!([event])).await;
+    hub.metric_becomes("pulsehub_series_drops_total{code=\"derived\"}", 202.0).await;
+    hub.publish(json!([call(6.0, "success")])).await;
+    let summary = metrics_become(&hub, "total_calls", json!(2)).await;
+    assert_eq!(summary["avg_duration"], 5.0);
+    eventually("what is published", async || {
+        let newest = published(&hub, "voicehive.dashboard.summary").await.pop()?;
+        (newest["total_calls"] == 2).then_some(())
+    })
+    .await;
+    let volume = becomes(&hub, "/api/dashboard/call-volume", |_| true).await;
+    let calls = volume.as_array().unwrap().iter().filter_map(|row| row["calls"].as_u64());
+    assert_eq!(calls.sum::<u64>(), 2, "{volume}");
+}
+
+#[tokio::test]
 async fn the_systems_health_follows_the_thresholds_of_its_alert_rules() {
     let hub = TestHub::start().await;
     let healthy: Vec<_> = (0..38).map(|_| call(4.0, "success")).collect();

@@ -1,6 +1,6 @@
 //! What a source should show and what the log has of it: the difference is what is published.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -32,6 +32,8 @@ pub(super) struct Board {
     stored: HashMap<(What, Option<String>), Value>,
     /// When the log got the state that it has.
     told: Millis,
+    /// The topics that the log had no room for the last time.
+    without_room: HashSet<Topic>,
 }
 
 /// A kind of thing that is shown, each on a topic of its own.
@@ -123,6 +125,7 @@ impl Board {
             state: None,
             stored: HashMap::new(),
             told: 0,
+            without_room: HashSet::new(),
         };
         let latest = broker.latest(&filter).await?;
         // The newest are those that the daemon may still list.
@@ -263,13 +266,25 @@ impl Board {
         event(topic, &self.name, draft.what.kind(), draft.key.as_deref(), now, &draft.data).ok()
     }
 
-    /// The log has these now.
-    pub(super) fn stored(&mut self, drafts: Vec<Draft>, now: Millis) {
+    /// The log has these now, but for those on topics `without_room`; gives the topics of which that
+    /// is news.
+    pub(super) fn stored(
+        &mut self,
+        mut drafts: Vec<Draft>,
+        now: Millis,
+        without_room: HashSet<Topic>,
+    ) -> Vec<Topic> {
+        let topics = &self.topics;
+        let has_room = |what| topics.get(&what).is_none_or(|topic| !without_room.contains(topic));
+        drafts.retain(|draft| has_room(draft.what));
         if drafts.iter().any(|draft| draft.what == What::Source) {
             self.told = now;
         }
         let drafts = drafts.into_iter().map(|draft| ((draft.what, draft.key), draft.data));
         self.stored.extend(drafts);
+        let news = without_room.difference(&self.without_room).cloned().collect();
+        self.without_room = without_room;
+        news
     }
 }
 
@@ -318,6 +333,7 @@ mod tests {
             state: None,
             stored: HashMap::new(),
             told: 0,
+            without_room: HashSet::new(),
         }
     }
 
@@ -342,7 +358,7 @@ mod tests {
             None => draft.what.name().to_owned(),
         });
         let names = names.collect();
-        board.stored(drafts, now);
+        board.stored(drafts, now, HashSet::new());
         names
     }
 

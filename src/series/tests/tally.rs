@@ -1,0 +1,67 @@
+//! What is counted of samples when the log is read again.
+
+use super::*;
+
+impl Bench {
+    /// Publishes one event with a sample that is good, one that is not, and one whose time is not.
+    async fn publish_mixed(&self, id: &str) {
+        let samples = json!([
+            {"name": "good", "value": 1},
+            {"name": "bad", "value": "much"},
+            {"name": "good", "type": "counter", "value": 1},
+            {"name": "good", "value": 1, "time": 5},
+        ]);
+        let event = Event {
+            topic: Topic::parse("a.samples").unwrap(),
+            id: id.into(),
+            id_is_ours: true,
+            source: "s".into(),
+            kind: Some("samples".into()),
+            time: rfc3339(NOW).into(),
+            key: None,
+            data: RawValue::from_string(json!({"samples": samples}).to_string()).unwrap(),
+        };
+        self.broker.publish(vec![event]).await.unwrap();
+    }
+}
+
+/// Samples that were put in, whose time was not theirs, and that were left out for each reason.
+fn counts(series: &Series) -> (u64, u64, Vec<(&'static str, u64)>) {
+    let telemetry = &series.0.telemetry;
+    let dropped = series.dropped().into_iter().collect();
+    (telemetry.series_samples.get(), telemetry.series_retimed.get(), dropped)
+}
+
+#[tokio::test]
+async fn what_is_read_again_from_the_last_save_is_not_counted_again() {
+    let bench = Bench::new();
+    let series = bench.series();
+    let begin = async || {
+        let fence = bench.store.lease(NAME, "one").await.unwrap();
+        let mut node = series.begin(fence).await.unwrap();
+        node.catch_up();
+        node
+    };
+    let mut node = begin().await;
+    bench.publish_mixed("one").await;
+    follow(&mut node).await;
+    assert_eq!(counts(&series), (2, 1, vec![("kind", 1), ("value", 1)]));
+
+    // The lease is lost and comes back, with nothing saved; then an error before it is caught up.
+    for _ in 0..2 {
+        drop(node);
+        node = begin().await;
+        follow(&mut node).await;
+        assert_eq!(counts(&series), (2, 1, vec![("kind", 1), ("value", 1)]));
+    }
+    node = begin().await;
+    let delivery = node.reader.next().await.unwrap();
+    node.take_in(&delivery).await.unwrap();
+    node = begin().await;
+    bench.publish_mixed("two").await;
+    follow(&mut node).await;
+    assert_eq!(counts(&series), (4, 2, vec![("kind", 2), ("value", 2)]));
+    let (name, labels) = (Name::new("good").unwrap(), Labels::default());
+    let count = node.series.window(&name, &labels, Agg::Count, None, NOW, &|_| true);
+    assert_eq!(count.await.unwrap(), Some(4.0));
+}
