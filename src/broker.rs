@@ -43,6 +43,17 @@ pub struct Published {
     pub accepted: usize,
 }
 
+/// What became of a batch of which some may have had no room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fitted {
+    /// Of what was stored, if anything was.
+    pub published: Option<Published>,
+    /// The topics of the events that were not.
+    pub without_room: HashSet<Topic>,
+    /// `journal.max_topics`, if that is why.
+    pub limit: Option<usize>,
+}
+
 /// Why a batch was not stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
@@ -193,29 +204,34 @@ impl Broker {
         }
     }
 
-    /// As [`publish_fenced`](Self::publish_fenced), but for the events whose topics the log has no
-    /// room for, which cost no others; gives these topics.
+    /// Stores a batch but for the events whose topics the log has no room for, which cost no others; if
+    /// there is one, the lease must still be the writer's. Where fewer than `least` would be left,
+    /// nothing is stored.
     pub async fn publish_what_fits(
         &self,
         mut events: Vec<Event>,
-        fence: &Fence,
-    ) -> Result<HashSet<Topic>, PublishError> {
-        let mut without_room = HashSet::new();
+        fence: Option<&Fence>,
+        least: usize,
+    ) -> Result<Fitted, PublishError> {
+        let mut fitted = Fitted { published: None, without_room: HashSet::new(), limit: None };
         while !events.is_empty() {
+            let stored = match fence {
+                Some(fence) => self.publish_fenced(events.clone(), fence).await,
+                None => self.publish(events.clone()).await,
+            };
+            let (limit, topics) = match stored {
+                Err(PublishError::TooManyTopics { limit, topics }) => (limit, topics),
+                stored => return Ok(Fitted { published: Some(stored?), ..fitted }),
+            };
             let before = events.len();
-            match self.publish_fenced(events.clone(), fence).await {
-                Ok(_) => break,
-                Err(PublishError::TooManyTopics { limit, topics }) => {
-                    events.retain(|event| !topics.contains(&event.topic));
-                    if events.len() == before {
-                        return Err(PublishError::TooManyTopics { limit, topics });
-                    }
-                    without_room.extend(topics);
-                }
-                Err(error) => return Err(error),
+            events.retain(|event| !topics.contains(&event.topic));
+            if events.len() == before || events.len() < least {
+                return Err(PublishError::TooManyTopics { limit, topics });
             }
+            fitted.without_room.extend(topics);
+            fitted.limit = Some(limit);
         }
-        Ok(without_room)
+        Ok(fitted)
     }
 
     /// Takes a batch to be stored soon; resolves when it is queued.

@@ -184,10 +184,10 @@ impl<'a> Publisher<'a> {
             }
             changed.push((number, still));
         }
-        let without_room = self.inner.broker.publish_what_fits(events, fence).await?;
+        let fitted = self.inner.broker.publish_what_fits(events, Some(fence), 0).await?;
         for (number, still) in changed {
             let topic = &projections[number].topic;
-            if !without_room.contains(topic) {
+            if !fitted.without_room.contains(topic) {
                 published.insert(number, still);
             } else if left_out.insert(number) && !said.contains(&number) {
                 tracing::warn!(%topic, "the log has no room for the topic of a projection");

@@ -203,9 +203,9 @@ impl Flext {
             return Ok(());
         }
         let events = drafts.iter().filter_map(|draft| board.event(draft, now)).collect();
-        match self.broker.publish_what_fits(events, fence).await {
-            Ok(without_room) => {
-                for topic in board.stored(drafts, now, without_room) {
+        match self.broker.publish_what_fits(events, Some(fence), 0).await {
+            Ok(fitted) => {
+                for topic in board.stored(drafts, now, fitted.without_room) {
                     let source = self.config.name.as_str();
                     tracing::warn!(source, %topic, "the log has no room for the topic of a source");
                 }

@@ -17,8 +17,6 @@ use serde_json::{Value, json};
 use super::count;
 use crate::{
     auth::Principal,
-    broker::{PublishError, Published},
-    event::Event,
     http::{AppState, Caller, Problem, body, publish},
     ingest::{self, AppName, InstanceId, Losses, lenient, timetracker::Message},
     instances::{InstanceError, is_of_another, is_own},
@@ -148,47 +146,29 @@ pub(in crate::http) async fn data(
             }
         };
         let signs = usize::from(sign.is_some());
+        let topics: Vec<_> = events.iter().map(|event| event.topic.clone()).collect();
         events.extend(sign);
-        let published = publish_what_fits(&state, events, signs, &mut dropped).await?;
-        if signs > 0 {
-            state.instances.followed(published.position.offset).await;
+        // With room for no point it is refused, so that the client keeps them all.
+        let fitted = state.broker.publish_what_fits(events, None, signs + 1).await?;
+        if let Some(limit) = fitted.limit {
+            for topic in topics.iter().filter(|topic| fitted.without_room.contains(*topic)) {
+                dropped.note(Dropped::Point, || {
+                    format!("{topic}: the log already holds {limit} topics, its limit")
+                });
+            }
         }
-        answer["accepted"] = published.accepted.saturating_sub(signs).into();
-        answer["duplicates"] = (published.offsets.len() - published.accepted).into();
-        answer["position"] = published.position.to_string().into();
+        if let Some(published) = fitted.published {
+            if signs > 0 {
+                state.instances.followed(published.position.offset).await;
+            }
+            answer["accepted"] = published.accepted.saturating_sub(signs).into();
+            answer["duplicates"] = (published.offsets.len() - published.accepted).into();
+            answer["position"] = published.position.to_string().into();
+        }
     }
     count(&dropped, &state);
     tell(&mut answer, &dropped);
     Ok(Json(answer))
-}
-
-/// Stores `events`, points and behind them `signs` of the hub's own, but for the points whose topics
-/// the log has no room for. It is refused if there is room for none of them: then the client keeps
-/// them, and nothing else has to wait for them.
-async fn publish_what_fits(
-    state: &AppState,
-    mut events: Vec<Event>,
-    signs: usize,
-    dropped: &mut Losses,
-) -> Result<Published, Problem> {
-    loop {
-        let (limit, topics) = match state.broker.publish(events.clone()).await {
-            Err(PublishError::TooManyTopics { limit, topics }) => (limit, topics),
-            published => return Ok(published?),
-        };
-        let sent = events.len();
-        let (kept, lost): (Vec<_>, Vec<_>) =
-            events.into_iter().partition(|event| !topics.contains(&event.topic));
-        if kept.len() <= signs || kept.len() == sent {
-            return Err(PublishError::TooManyTopics { limit, topics }.into());
-        }
-        for Event { topic, .. } in lost {
-            dropped.note(Dropped::Point, || {
-                format!("{topic}: the log already holds {limit} topics, its limit")
-            });
-        }
-        events = kept;
-    }
 }
 
 /// `GET /api/v1/status`: whether the next request would be taken.
