@@ -7,6 +7,7 @@ mod commit;
 mod config;
 mod dedupe;
 mod merge;
+mod new_topics;
 mod open;
 mod reader;
 mod retention;

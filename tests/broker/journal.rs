@@ -13,7 +13,7 @@ use pulsehub::{
     topic::TopicPattern,
 };
 
-use super::{Fixture, Place, numbered, read_all};
+use super::{Fixture, Place, START, numbered, read_all};
 use crate::support::{event, eventually, filter};
 
 impl Fixture {
@@ -165,6 +165,28 @@ async fn a_damaged_block_becomes_an_explicit_loss_and_reading_goes_on() {
     assert_eq!((found, lost), (vec![1, 2, 3, 4, 5, 11, 12, 13, 14, 15], 10));
     let report = journal::check(fixture.folder()).unwrap();
     assert!(report.faults.iter().any(|fault| fault.contains("6–10")), "{:?}", report.faults);
+}
+
+#[tokio::test]
+async fn an_event_of_an_unknown_topic_is_no_loss_of_the_first_topic() {
+    let fixture = Fixture::journal();
+    let broker = fixture.open().await;
+    broker.publish(numbered("first", 0..5)).await.unwrap();
+    broker.publish(numbered("other", 0..5)).await.unwrap();
+    broker.close().await;
+    drop(broker);
+    let database = rusqlite::Connection::open(fixture.folder().join("journal.db")).unwrap();
+    assert_eq!(database.execute("DELETE FROM topics WHERE topic = 'other'", []).unwrap(), 1);
+    drop(database);
+    fixture.clock.set(START + 3_000_000);
+    let broker = fixture.open().await;
+    broker.publish(numbered("first", 5..10)).await.unwrap();
+    fixture.clock.set(START + 3_600_000);
+    broker.maintain().await;
+    let first = filter(&["first"]);
+    assert_eq!(broker.trimmed_through(&first).await.unwrap(), 5, "a slip is nobody's gap");
+    assert_eq!(read_all(&broker, 5, &first, 1 << 20).await, (vec![11, 12, 13, 14, 15], 0));
+    assert_eq!(broker.publish(numbered("other", 5..6)).await.unwrap().offsets, [16]);
 }
 
 #[tokio::test]

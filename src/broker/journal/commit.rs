@@ -12,6 +12,7 @@ use super::{
     Batch, RETRY_AFTER,
     config::Rules,
     dedupe::{self, IdHash},
+    new_topics::NewTopics,
     schema::BLOCK_BYTES,
     topics::{Amount, TopicId, Topics},
     writer::Writer,
@@ -22,7 +23,6 @@ use crate::{
     position::{Offset, Position},
     telemetry::Limit,
     time::Millis,
-    topic::Topic,
 };
 
 /// What a group adds, gathered before the file is touched; dropped whole when the commit fails.
@@ -33,9 +33,7 @@ struct Group {
     received: Millis,
     ids: Vec<(IdHash, Offset)>,
     fresh: HashMap<IdHash, Offset>,
-    new_topics: HashMap<Topic, TopicId>,
-    /// How many of them count towards the limit.
-    new_counted: usize,
+    new_topics: NewTopics,
     answers: Vec<Result<Outcome, PublishError>>,
 }
 
@@ -74,6 +72,8 @@ impl Writer {
     fn gather_group(&mut self, batches: &[Batch]) -> Group {
         self.received = self.received.max(self.shared.clock.now());
         self.dedupe.expire(self.received);
+        let shared = self.shared.clone();
+        let topics = shared.topics.read();
         let mut group = Group {
             blocks: Vec::new(),
             open: BlockBuilder::default(),
@@ -81,12 +81,9 @@ impl Writer {
             received: self.received,
             ids: Vec::new(),
             fresh: HashMap::new(),
-            new_topics: HashMap::new(),
-            new_counted: 0,
+            new_topics: NewTopics::new(topics.next_id()),
             answers: Vec::with_capacity(batches.len()),
         };
-        let shared = self.shared.clone();
-        let topics = shared.topics.read();
         for batch in batches {
             let answer = match self.find_topics(&topics, &mut group, batch) {
                 Ok(()) => Ok(self.take_in(&mut group, batch)),
@@ -109,29 +106,25 @@ impl Writer {
         batch: &Batch,
     ) -> Result<(), PublishError> {
         let limit = self.shared.config.max_topics;
-        let (before, counted) = (group.new_topics.len(), group.new_counted);
+        let new = &mut group.new_topics;
+        let before = new.mark();
         let mut without_room = HashSet::new();
         for Event { topic, .. } in &batch.events {
-            if topics.id(topic.as_str()).is_some() || group.new_topics.contains_key(topic) {
+            let is_known = topics.id(topic.as_str()).or_else(|| new.id(topic.as_str())).is_some();
+            if is_known {
                 continue;
             }
-            // The hub's own topics are not counted: what they are about has limits of its own.
-            if !topic.is_reserved() {
-                if topics.len() - topics.reserved() + group.new_counted >= limit {
-                    without_room.insert(topic.clone());
-                    continue;
-                }
-                group.new_counted += 1;
+            let counted = topics.len() - topics.reserved() + new.counted();
+            if !topic.is_reserved() && counted >= limit {
+                without_room.insert(topic.clone());
+                continue;
             }
-            let id = topics.next_id() + group.new_topics.len() as TopicId;
-            group.new_topics.insert(topic.clone(), id);
+            new.add(topic, &self.shared.rules);
         }
         if without_room.is_empty() {
             return Ok(());
         }
-        let first_new = topics.next_id() + before as TopicId;
-        group.new_topics.retain(|_, id| *id < first_new);
-        group.new_counted = counted;
+        new.back_to(&before);
         self.shared.telemetry.hit(Limit::Topics);
         Err(PublishError::TooManyTopics { limit, topics: without_room })
     }
@@ -167,18 +160,16 @@ impl Writer {
         let shared = self.shared.clone();
         let transaction = self.connection.unchecked_transaction()?;
         let mut written = Written { amounts: Vec::new(), stored_bytes: 0 };
-        for (topic, id) in &group.new_topics {
+        for (id, topic) in group.new_topics.iter() {
             transaction
                 .prepare_cached("INSERT INTO topics(id, topic) VALUES (?, ?)")?
                 .execute(params![id, topic.as_str()])?;
         }
         let topics = shared.topics.read();
-        let id_of = |topic: &str| {
-            topics.id(topic).or_else(|| group.new_topics.get(topic).copied()).unwrap_or_default()
-        };
+        let id_of = |topic: &str| topics.id(topic).or_else(|| group.new_topics.id(topic));
         let mut newest: HashMap<(TopicId, &[u8]), (usize, usize)> = HashMap::new();
         for (block_index, block) in group.blocks.iter().enumerate() {
-            let amounts = amounts(block, id_of);
+            let amounts = amounts(block, id_of)?;
             let (codec, body) = self.compressor.encode(block).map_err(to_sqlite)?;
             written.stored_bytes += body.len() as u64;
             insert_block(
@@ -194,7 +185,8 @@ impl Writer {
             insert_topics(&transaction, block.first(), &amounts)?;
             written.amounts.extend(amounts);
             for (index, record) in block.records().enumerate() {
-                let slot = (id_of(record.topic()), record.key().unwrap_or_default());
+                let id = id_of(record.topic()).ok_or_else(|| unknown(record.topic()))?;
+                let slot = (id, record.key().unwrap_or_default());
                 newest.insert(slot, (block_index, index));
             }
         }
@@ -240,8 +232,8 @@ impl Writer {
                 self.failing = false;
             }
             let mut topics = shared.topics.write();
-            for (topic, id) in group.new_topics {
-                topics.insert(id, topic, 0, &shared.rules);
+            for (id, topic) in group.new_topics.iter() {
+                topics.insert(id, topic.clone(), 0, &shared.rules);
             }
             for (id, amount) in written.amounts {
                 topics.add(id, amount);
@@ -296,8 +288,12 @@ impl Writer {
     }
 }
 
-/// How much of each topic a block holds.
-pub(super) fn amounts(block: &Block, id_of: impl Fn(&str) -> TopicId) -> Vec<(TopicId, Amount)> {
+/// How much of each topic a block holds; an error for a topic that has no number, for no other may
+/// stand in for it: it would get losses that are not its own.
+pub(super) fn amounts(
+    block: &Block,
+    id_of: impl Fn(&str) -> Option<TopicId>,
+) -> rusqlite::Result<Vec<(TopicId, Amount)>> {
     let mut by_topic: HashMap<&str, Amount> = HashMap::new();
     for record in block.records() {
         let amount = by_topic.entry(record.topic()).or_default();
@@ -306,7 +302,13 @@ pub(super) fn amounts(block: &Block, id_of: impl Fn(&str) -> TopicId) -> Vec<(To
         amount.last_offset = record.offset();
         amount.last_received = record.received();
     }
-    by_topic.into_iter().map(|(topic, amount)| (id_of(topic), amount)).collect()
+    let numbered = |(topic, amount)| Ok((id_of(topic).ok_or_else(|| unknown(topic))?, amount));
+    by_topic.into_iter().map(numbered).collect()
+}
+
+/// A block names a topic that the table of topics does not have.
+fn unknown(topic: &str) -> rusqlite::Error {
+    to_sqlite(std::io::Error::other(format!("the topic {topic:?} is in no table of topics")))
 }
 
 /// When retention has to look at a block: when all it holds under one rule is past that rule's age.
@@ -338,10 +340,7 @@ fn insert_block(
 ) -> rusqlite::Result<()> {
     let rule_of = |id: TopicId| match topics.get(id) {
         Some(state) => state.rule,
-        None => {
-            let name = group.new_topics.iter().find(|(_, new)| **new == id);
-            name.map_or(0, |(topic, _)| rules.of(topic.as_str()))
-        }
+        None => group.new_topics.rule(id).unwrap_or_default(),
     };
     put_block(transaction, block, codec, body, expires(rules, rule_of, amounts))
 }

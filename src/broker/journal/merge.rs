@@ -99,7 +99,7 @@ impl Writer {
         let shared = self.shared.clone();
         let transaction = self.connection.unchecked_transaction()?;
         let topics = shared.topics.read();
-        let id_of = |topic: &str| topics.id(topic).unwrap_or_default();
+        let id_of = |topic: &str| topics.id(topic);
         let rule_of = |id: TopicId| topics.get(id).map_or(0, |state| state.rule);
         let mut merged = BlockBuilder::default();
         let mut freed = 0;
@@ -108,8 +108,10 @@ impl Writer {
                 .prepare_cached("SELECT codec, body FROM blocks WHERE first = ?")?
                 .query_row([small.first], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let size = body.len() as u64;
-            let Ok(block) = codec::decode(codec, body) else {
-                // A damaged block stays what it is; retention drops it.
+            let block = codec::decode(codec, body).ok();
+            let held = block.as_ref().and_then(|block| amounts(block, id_of).ok());
+            let (Some(block), Some(held)) = (block, held) else {
+                // A damaged block, or one of a topic that there is not, stays what it is; retention drops it.
                 transaction.execute(
                     "UPDATE blocks SET raw_bytes = ? WHERE first = ?",
                     params![SMALL_BYTES, small.first],
@@ -117,7 +119,7 @@ impl Writer {
                 return transaction.commit();
             };
             freed += size;
-            for (id, _) in amounts(&block, id_of) {
+            for (id, _) in held {
                 transaction
                     .prepare_cached("DELETE FROM block_topics WHERE topic_id = ? AND first = ?")?
                     .execute(params![id, small.first])?;
@@ -128,7 +130,7 @@ impl Writer {
             block.records().for_each(|record| merged.push_record(record));
         }
         let merged = merged.finish();
-        let held = amounts(&merged, id_of);
+        let held = amounts(&merged, id_of)?;
         let (codec, body) = self.compressor.encode(&merged).map_err(to_sqlite)?;
         put_block(&transaction, &merged, codec, &body, expires(&shared.rules, rule_of, &held))?;
         insert_topics(&transaction, merged.first(), &held)?;

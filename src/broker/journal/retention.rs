@@ -129,11 +129,15 @@ impl Writer {
         let (gone, kept) = match codec::decode(codec, body) {
             Ok(block) => {
                 let topics = shared.topics.read();
-                let id_of = |topic: &str| topics.id(topic).unwrap_or_default();
+                let id_of = |topic: &str| topics.id(topic);
                 let mut kept = BlockBuilder::default();
                 let mut gone = BlockBuilder::default();
                 for record in block.records() {
-                    let id = id_of(record.topic());
+                    let Some(id) = id_of(record.topic()) else {
+                        let (topic, offset) = (record.topic(), record.offset());
+                        tracing::error!(topic, offset, "an event of an unknown topic is dropped");
+                        continue;
+                    };
                     let rule = topics.get(id).map_or(0, |state| state.rule);
                     let builder = if keep(shared.rules.max_age(rule), id, &record) {
                         &mut kept
@@ -142,7 +146,7 @@ impl Writer {
                     };
                     builder.push_record(record);
                 }
-                (amounts(&gone.finish(), id_of), kept.finish())
+                (amounts(&gone.finish(), id_of)?, kept.finish())
             }
             Err(error) => {
                 tracing::error!(%error, first, last, "a damaged block is dropped");
@@ -173,9 +177,9 @@ impl Writer {
         let shared = self.shared.clone();
         let transaction = self.connection.unchecked_transaction()?;
         let topics = shared.topics.read();
-        let id_of = |topic: &str| topics.id(topic).unwrap_or_default();
+        let id_of = |topic: &str| topics.id(topic);
         let rule_of = |id: TopicId| topics.get(id).map_or(0, |state| state.rule);
-        let remaining = amounts(kept, id_of);
+        let remaining = amounts(kept, id_of)?;
         let mut delete = transaction
             .prepare_cached("DELETE FROM block_topics WHERE topic_id = ? AND first = ?")?;
         for (id, _) in gone.iter().chain(&remaining) {
