@@ -25,15 +25,13 @@ use crate::{
     projections::{self, Projections},
     redis,
     series::Series,
-    session::{Connections, Order, Terms},
+    session::{self, Connections, Terms},
     sources::{self, Flext, Host, Readiness, Vitals},
     store::Store,
     telemetry::Telemetry,
     time::Clock,
 };
 
-/// How often keys and sessions revoked by another process are looked for.
-const REVOCATIONS: Duration = Duration::from_secs(1);
 /// What stopping may take beyond the drain.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -182,7 +180,13 @@ impl App {
         background.spawn(cluster.run(serving.clone()));
         background.spawn(drain.clone().run(serving.clone()));
         background.spawn(instances.run(serving.clone()));
-        background.spawn(watch_revocations(store, access, connections, serving.clone()));
+        background.spawn(session::watch_revocations(
+            store,
+            access,
+            connections,
+            telemetry.clone(),
+            serving.clone(),
+        ));
         let options = server::Options {
             max_connections: config.limits.connections,
             max_headers: config.limits.headers,
@@ -279,34 +283,4 @@ async fn shared(
     let (journal, telemetry) = (config.journal.clone(), telemetry.clone());
     let broker = Broker::join(journal, server.clone(), clock.clone(), telemetry).await?;
     Ok((broker, Store::join(server, clock.clone()).await?))
-}
-
-/// Closes the sockets of keys and sessions that were taken back, by whatever process.
-async fn watch_revocations(
-    store: Store,
-    access: Access,
-    connections: Connections,
-    stop: CancellationToken,
-) {
-    let mut changes = access.changes();
-    let mut failing = false;
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(REVOCATIONS) => {
-                let polled = store.poll_changes().await;
-                if let Err(error) = &polled && !failing {
-                    tracing::warn!(%error, "revocations cannot be looked for; trying again");
-                }
-                failing = polled.is_err();
-                continue; // what was found has moved `changes`
-            }
-            changed = changes.changed() => if changed.is_err() { return },
-        }
-        for (id, principal) in connections.principals() {
-            if access.still_valid(&principal).await == Err(AuthError::Revoked) {
-                connections.tell(id, Order::Revoked);
-            }
-        }
-    }
 }

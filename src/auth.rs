@@ -110,7 +110,7 @@ pub struct Principal {
 }
 
 /// Which credentials somebody came with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CredentialId {
     /// A signed token, good until it expires.
@@ -123,6 +123,13 @@ pub enum CredentialId {
     Anonymous,
     /// The hub itself.
     Hub,
+}
+
+impl CredentialId {
+    /// Whether the store is to be asked about it; other credentials only expire.
+    pub fn is_revocable(&self) -> bool {
+        matches!(self, Self::ApiKey(_) | Self::Session(_))
+    }
 }
 
 /// Why credentials are refused.

@@ -6,6 +6,7 @@ mod action;
 mod command;
 mod connections;
 mod opening;
+mod revocations;
 mod terms;
 
 use std::{
@@ -20,6 +21,7 @@ pub use self::{
     action::Action,
     command::start,
     connections::{Connection, ConnectionInfo, ConnectionKind, Connections, Order},
+    revocations::watch_revocations,
     terms::{Config, Terms},
 };
 use crate::{

@@ -45,6 +45,8 @@ pub struct Telemetry {
     pub views: Gauge,
     /// Sockets closed by the hub, by close code.
     pub closes: Family<CodeLabel, Counter>,
+    /// Questions about credentials in use that the store did not answer.
+    pub revocation_failures: Counter,
     /// Matching events between the slowest cursor and the head, at most.
     pub slowest_lag: Gauge,
     /// Times that a source did not answer as it should, by its name.
@@ -236,6 +238,10 @@ impl Telemetry {
             subscriptions: metric!("subscriptions", "Open subscriptions"),
             views: metric!("views", "Distinct views that subscriptions share"),
             closes: metric!("closes", "Sockets closed by the hub, by close code"),
+            revocation_failures: metric!(
+                "revocation_failures",
+                "Questions about credentials in use that the store did not answer"
+            ),
             slowest_lag: metric!("slowest_lag", "Offsets between the slowest cursor and the head"),
             source_failures: metric!("source_failures", "Questions a source did not answer well"),
             source_left_out: metric!("source_left_out", "Answers of a source not published"),

@@ -6,6 +6,7 @@ mod epochs;
 mod history;
 mod nodes;
 mod outside;
+mod revocations;
 mod servers;
 mod trouble;
 

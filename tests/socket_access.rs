@@ -219,6 +219,21 @@ async fn revoking_a_key_closes_its_sockets_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_key_revoked_between_a_sockets_upgrade_and_its_connect_closes_it() {
+    let hub = TestHub::start().await;
+    let (id, key) = hub.make_key("machine", &["a.*"]).await;
+    let mut early = hub.socket(PATH, &[PROTOCOL, ("x-api-key", &key)]).await;
+    user(&mut early).await;
+    // Its key has been looked at, but nobody knows yet that it is here.
+    let mut late = hub.socket(PATH, &[PROTOCOL, ("x-api-key", &key)]).await;
+    let store = Store::open(&hub.data(), Clock::system()).unwrap();
+    assert!(store.revoke_key(&id).await.unwrap());
+    assert_eq!(early.expect_close().await.0, 4401); // the notice is over
+    late.send(json!({"type": "connect", "id": 1})).await;
+    assert_eq!(late.expect_close().await.0, 4401);
+}
+
+#[tokio::test]
 async fn ending_a_session_closes_its_sockets() {
     let hub = TestHub::start().await;
     let cookie = session(&hub).await;

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     hub::{Bell, Cursor, Item},
     protocol::{CloseCode, wire},
-    session::{Action, Connection, ConnectionKind, Session, Talk},
+    session::{Action, Connection, ConnectionKind, Order, Session, Talk},
     telemetry::Limit,
 };
 
@@ -152,7 +152,12 @@ impl Socket {
         if self.woken
             && let Some(order) = self.connection.order()
         {
-            self.actions.extend(self.session.order(order));
+            let actions = self.session.order(order);
+            if order == Order::Revoked {
+                // What is under way and what still waits is no longer theirs to ask for.
+                (self.work, self.actions) = (None, VecDeque::new());
+            }
+            self.actions.extend(actions);
         }
         loop {
             for round in 0.. {

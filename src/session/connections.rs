@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::{
-    auth::Principal,
+    auth::{CredentialId, Principal},
     hub::{Bell, Lag},
     telemetry::{Limit, Telemetry},
     time::{self, Millis},
@@ -27,6 +27,8 @@ pub struct Connections(Arc<Inner>);
 
 struct Inner {
     by_id: DashMap<u64, Arc<Shared>>,
+    /// Whose credentials nobody has asked about since they were shown; held to add one, or to take all.
+    newcomers: Mutex<HashMap<CredentialId, Arc<Principal>>>,
     /// Held to count one up or down.
     per_principal: Mutex<HashMap<Arc<str>, usize>>,
     most_per_principal: usize,
@@ -121,6 +123,7 @@ impl Connections {
     pub fn new(most_per_principal: usize, telemetry: Telemetry) -> Self {
         Self(Arc::new(Inner {
             by_id: DashMap::new(),
+            newcomers: Mutex::default(),
             per_principal: Mutex::default(),
             most_per_principal,
             next: AtomicU64::new(1),
@@ -157,13 +160,29 @@ impl Connections {
         entries.into_iter().map(|(id, shared)| shared.info(id, head)).collect()
     }
 
-    /// Who is connected with which credentials.
-    pub fn principals(&self) -> Vec<(u64, Arc<Principal>)> {
-        let principal = |(id, shared): (u64, Arc<Shared>)| {
+    /// The credentials that can be taken back, each once, however many connections it has.
+    pub fn credentials(&self) -> HashMap<CredentialId, Arc<Principal>> {
+        let principals = self
+            .entries()
+            .into_iter()
+            .filter_map(|(_, shared)| shared.about.lock().principal.clone());
+        let revocable = principals.filter(|principal| principal.credential.is_revocable());
+        revocable.map(|principal| (principal.credential.clone(), principal)).collect()
+    }
+
+    /// Those of the connections that said whose they are since this was last asked.
+    pub fn newcomers(&self) -> HashMap<CredentialId, Arc<Principal>> {
+        std::mem::take(&mut self.0.newcomers.lock())
+    }
+
+    /// Tells every connection with this credential something.
+    pub fn tell_bearers(&self, credential: &CredentialId, order: Order) {
+        for (id, shared) in self.entries() {
             let principal = shared.about.lock().principal.clone();
-            principal.map(|principal| (id, principal))
-        };
-        self.entries().into_iter().filter_map(principal).collect()
+            if principal.is_some_and(|principal| principal.credential == *credential) {
+                self.tell(id, order);
+            }
+        }
     }
 
     /// By what number each can be told something.
@@ -237,9 +256,14 @@ impl Connection {
         if about.principal.is_none() && !self.all.count(&principal.name) {
             return false;
         }
-        about.principal = Some(principal);
+        about.principal = Some(principal.clone());
         if name.is_some() {
             about.name = name;
+        }
+        drop(about);
+        // After it can be found among the others: a revocation meets it there or here.
+        if principal.credential.is_revocable() {
+            self.all.0.newcomers.lock().insert(principal.credential.clone(), principal);
         }
         true
     }
@@ -287,5 +311,37 @@ impl Shared {
             since: time::rfc3339(self.since),
             subscriptions: about.lags.iter().map(subscription).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grants::Grants;
+
+    #[test]
+    fn the_store_is_asked_once_for_a_credential_however_many_connections_have_it() {
+        let connections = Connections::new(usize::MAX, Telemetry::new());
+        let principal = |credential| {
+            let (name, grants) = ("machine".into(), Grants::default());
+            Arc::new(Principal { name, grants, admin: false, expires: None, credential })
+        };
+        let enter = |credential| {
+            let peer = ([127, 0, 0, 1], 1).into();
+            let bell = Arc::new(Bell::default());
+            let connection = connections.enter(ConnectionKind::Sse, peer, bell, 0);
+            assert!(connection.identify(principal(credential), None));
+            connection
+        };
+        let key = CredentialId::ApiKey("k".into());
+        let mut all: Vec<_> = (0..1500).map(|_| enter(key.clone())).collect();
+        all.push(enter(CredentialId::Session("s".into())));
+        all.push(enter(CredentialId::Token)); // can only expire
+        assert_eq!(connections.credentials().len(), 2);
+        assert_eq!(connections.newcomers().len(), 2);
+        assert!(connections.newcomers().is_empty());
+        connections.tell_bearers(&key, Order::Revoked);
+        let told = all.iter().filter(|connection| connection.order().is_some()).count();
+        assert_eq!(told, 1500);
     }
 }

@@ -51,11 +51,13 @@ impl Inner {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    pub(super) fn revoked(&self, count: usize) -> bool {
-        if count > 0 {
+    /// Whether something was taken back. A failure may have taken it back all the same, and that no
+    /// poll would notice: of its own commits a connection is not told.
+    pub(super) fn revoked(&self, count: rusqlite::Result<usize>) -> Result<bool, StoreError> {
+        if !matches!(count, Ok(0)) {
             self.changed();
         }
-        count > 0
+        Ok(count? > 0)
     }
 }
 
@@ -162,8 +164,8 @@ impl Local {
     pub async fn revoke_key(&self, id: &str) -> Result<bool, StoreError> {
         let (id, inner) = (id.to_owned(), self.0.clone());
         self.run(move |connection| {
-            let count = connection.execute("UPDATE keys SET revoked = 1 WHERE id = ?", [id])?;
-            Ok(inner.revoked(count))
+            let count = connection.execute("UPDATE keys SET revoked = 1 WHERE id = ?", [id]);
+            inner.revoked(count)
         })
         .await
     }

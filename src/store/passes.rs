@@ -80,7 +80,7 @@ impl Local {
         let inner = self.0.clone();
         self.run(move |connection| {
             let delete = "DELETE FROM passes WHERE hash = ? AND kind = ?";
-            Ok(inner.revoked(connection.execute(delete, params![hash, kind.name()])?))
+            inner.revoked(connection.execute(delete, params![hash, kind.name()]))
         })
         .await
     }

@@ -22,7 +22,7 @@ use crate::{
     id,
     lease::{Fence, LEASE},
     position::Position,
-    redis::{Keys, Link, Server},
+    redis::{Failure, Keys, Link, Server},
     time::{Clock, Millis},
 };
 
@@ -44,6 +44,8 @@ struct Inner {
 struct Scripts {
     put_pass: Script,
     take_pass: Script,
+    revoke_key: Script,
+    revoke_pass: Script,
     lease: Script,
     release: Script,
     save: Script,
@@ -71,6 +73,22 @@ const TAKE_PASS: &str = "
 local value = redis.call('HGET', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
+return value";
+
+/// Keys: the API keys, the store. ARGV: the id, the key as taken back, the step of the count. One
+/// script, so that no key is taken back without anybody being told.
+const REVOKE_KEY: &str = "
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('HINCRBY', KEYS[2], 'changes', ARGV[3])
+return 1";
+
+/// Keys: the passes, their order, the store. ARGV: name, the step of the count.
+const REVOKE_PASS: &str = "
+local value = redis.call('HGET', KEYS[1], ARGV[1])
+if not value then return false end
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('HINCRBY', KEYS[3], 'changes', ARGV[2])
 return value";
 
 /// Keys: the lease. ARGV: the holder and how long it holds, by the clock of Redis, which all share.
@@ -137,6 +155,8 @@ impl Shared {
             scripts: Scripts {
                 put_pass: Script::new(PUT_PASS),
                 take_pass: Script::new(TAKE_PASS),
+                revoke_key: Script::new(REVOKE_KEY),
+                revoke_pass: Script::new(REVOKE_PASS),
                 lease: Script::new(TAKE_LEASE),
                 release: Script::new(RELEASE),
                 save: Script::new(SAVE),
@@ -162,14 +182,6 @@ impl Shared {
         Ok(())
     }
 
-    /// Tells every node that something was taken back; ours at once.
-    async fn changed(&self) -> Result<(), StoreError> {
-        let mut count = cmd("HINCRBY");
-        count.arg(self.key_of("store")).arg("changes").arg(1);
-        self.0.link.run::<()>(&count).await?;
-        self.poll_changes().await
-    }
-
     pub(super) async fn put_key(&self, key: &StoredKey) -> Result<(), StoreError> {
         let mut put = cmd("HSET");
         put.arg(self.key_of("keys")).arg(&key.id).arg(json(key)?);
@@ -192,8 +204,11 @@ impl Shared {
     pub(super) async fn revoke_key(&self, id: &str) -> Result<bool, StoreError> {
         // Nothing else of a key ever changes, so that nobody's change can be overwritten.
         let Some(key) = self.key(id).await? else { return Ok(false) };
-        self.put_key(&StoredKey { revoked: true, ..key }).await?;
-        self.changed().await?;
+        let mut call = self.0.scripts.revoke_key.prepare_invoke();
+        call.key(self.key_of("keys")).key(self.key_of("store"));
+        call.arg(id).arg(json(&StoredKey { revoked: true, ..key })?).arg(step()?);
+        let done = self.0.link.script::<()>(&call).await;
+        self.tell_here(done)?;
         Ok(true)
     }
 
@@ -232,11 +247,19 @@ impl Shared {
     }
 
     pub(super) async fn revoke_pass(&self, kind: PassKind, hash: &str) -> Result<bool, StoreError> {
-        let taken = self.take_pass(kind, hash).await?.is_some();
-        if taken {
-            self.changed().await?;
+        let mut call = self.0.scripts.revoke_pass.prepare_invoke();
+        for key in ["passes", "passes:expiry", "store"] {
+            call.key(self.key_of(key));
         }
-        Ok(taken)
+        let done = self.0.link.script(call.arg(name(kind, hash)).arg(step()?)).await;
+        Ok(self.unexpired(self.tell_here(done)?)?.is_some())
+    }
+
+    /// Tells this node at once that something may have been taken back, also when Redis did not say so;
+    /// the others notice the count.
+    fn tell_here<T>(&self, done: Result<T, Failure>) -> Result<T, Failure> {
+        self.0.changes.send_modify(|count| *count = count.wrapping_add(1));
+        done
     }
 
     fn unexpired(&self, stored: Option<String>) -> Result<Option<String>, StoreError> {
@@ -337,6 +360,13 @@ impl Shared {
     fn key_of(&self, name: &str) -> String {
         self.0.keys.of(name)
     }
+}
+
+/// By how much the count of changes moves. Random: after a failover that lost some changes, the count
+/// must not come back to what a node has seen.
+fn step() -> Result<u32, StoreError> {
+    let random = getrandom::u32().map_err(|error| SecretError::Random(error.into()))?;
+    Ok(random | 1)
 }
 
 fn name(kind: PassKind, hash: &str) -> String {
