@@ -18,7 +18,7 @@ use crate::{
     demo,
     drain::Drain,
     grants::Grants,
-    http::{self, Questions, Services, Settings, server},
+    http::{self, Budgets, Questions, Services, Settings, server},
     hub::Hub,
     id,
     instances::Instances,
@@ -145,6 +145,7 @@ impl App {
             clock: clock.clone(),
             readiness: readiness.clone(),
             questions: Questions::new(config.limits.questions, telemetry.clone()),
+            budgets: Budgets::new(&config.limits, &telemetry),
             settings: Settings {
                 http: config.http.clone(),
                 limits: config.limits,

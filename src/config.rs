@@ -320,6 +320,10 @@ impl Config {
             ("hub.tail_bytes", self.hub.tail_bytes, self.hub.chunk_bytes),
             ("limits.event", limits.event, ByteSize(1 << 10)),
             ("limits.body", limits.body, limits.event),
+            ("limits.small_body", limits.small_body, ByteSize(1 << 10)),
+            ("limits.bodies", limits.bodies, limits.body),
+            ("limits.stranger_bodies", limits.stranger_bodies, limits.small_body),
+            ("limits.answers", limits.answers, limits.body),
             ("limits.frame", limits.frame, ByteSize(1 << 10)),
         ];
         let size = sizes.into_iter().find(|(_, size, least)| size < least);

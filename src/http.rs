@@ -1,6 +1,9 @@
 //! The HTTP side: one route table, and what every request passes on its way to it.
 
+mod answers;
 mod body;
+mod budget;
+mod coding;
 mod compat;
 mod config;
 pub mod credentials;
@@ -42,7 +45,6 @@ use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::CompressionLayer,
     cors::{AllowOrigin, CorsLayer},
-    decompression::RequestDecompressionLayer,
     request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
     sensitive_headers::SetSensitiveRequestHeadersLayer,
     set_header::SetResponseHeaderLayer,
@@ -51,6 +53,7 @@ use tower_http::{
 
 use self::compat::timetracker;
 pub use self::{
+    budget::Budgets,
     config::{Config, Origin},
     credentials::{Caller, GatherError},
     error::Problem,
@@ -97,6 +100,8 @@ pub struct Services {
     pub readiness: Readiness,
     /// What is asked that costs.
     pub questions: Questions,
+    /// What requests and answers hold in memory.
+    pub budgets: Budgets,
     /// What can be set.
     pub settings: Settings,
     /// What all sockets go by.
@@ -138,8 +143,6 @@ impl Services {
 
 /// Every path there is, and what every request passes on its way there.
 pub fn router(state: AppState) -> Router {
-    // What it does not know passes through, and is refused where the body is read.
-    let decompression = RequestDecompressionLayer::new().pass_through_unaccepted(true);
     let compressed = Router::new()
         .route("/api/v1/history", get(history::history))
         .route("/api/v1/topics", get(topics::topics))
@@ -150,7 +153,7 @@ pub fn router(state: AppState) -> Router {
         .route("/metrics", get(operations::metrics))
         .merge(projections::paths(&state.projections))
         .layer(CompressionLayer::new());
-    let taking = Router::new()
+    Router::new()
         .route("/api/v1/publish", post(publish::publish))
         .route("/api/{app}/metrics", post(compat::metrics))
         .route("/api/{app}/events", post(compat::events))
@@ -158,8 +161,6 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/validate", post(timetracker::validate))
         .route("/api/v1/heartbeat", post(timetracker::heartbeat))
         .route("/api/v1/data", post(timetracker::data))
-        .layer(decompression);
-    Router::new()
         .route("/api/v1/status", get(timetracker::status))
         .route("/api/v1/instances/{app}/{id}", delete(instances::forget))
         .route("/api/v1/instances/{app}/{id}/key", post(instances::rotate_key))
@@ -176,7 +177,6 @@ pub fn router(state: AppState) -> Router {
         .route("/readyz", get(operations::ready))
         .route("/readyz/publishing", get(operations::ready_publishing))
         .merge(projections::sockets(&state.projections))
-        .merge(taking)
         .merge(compressed)
         .fallback(page::fallback)
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
@@ -247,21 +247,39 @@ fn span<B>(request: &http::Request<B>) -> tracing::Span {
     tracing::debug_span!("request", method = %request.method(), path = request.uri().path(), id)
 }
 
+/// What pages of other origins may send, and what scripts there may read: every method, request header and response
+/// header that docs/protocol.md, the guides or client.ts have a client use and that the Fetch standard does not allow by
+/// itself.
 fn cors(config: &Config) -> CorsLayer {
     let origins = config.allowed_origins.iter().map(|origin| origin.header().clone());
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
-        .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers([
-            header::AUTHORIZATION,
-            header::CONTENT_TYPE,
-            header::CONTENT_ENCODING,
-            HeaderName::from_static("x-api-key"),
-            REQUEST_ID,
-        ])
-        .expose_headers([header::RETRY_AFTER, REQUEST_ID])
+        .allow_methods(CROSS_ORIGIN_METHODS)
+        .allow_headers(CROSS_ORIGIN_HEADERS)
+        .expose_headers(EXPOSED_HEADERS)
         .max_age(std::time::Duration::from_secs(3600))
 }
+
+const CROSS_ORIGIN_METHODS: [Method; 3] = [Method::GET, Method::POST, Method::DELETE];
+
+const CROSS_ORIGIN_HEADERS: [HeaderName; 7] = [
+    header::AUTHORIZATION,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CACHE_CONTROL, // `no-store`, as EventSource and its stand-ins send it
+    HeaderName::from_static("last-event-id"),
+    HeaderName::from_static("x-api-key"),
+    REQUEST_ID,
+];
+
+const EXPOSED_HEADERS: [HeaderName; 6] = [
+    header::RETRY_AFTER,
+    header::WWW_AUTHENTICATE,
+    header::ALLOW,
+    header::ACCEPT_ENCODING,
+    header::DATE,
+    REQUEST_ID,
+];
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,14 @@ use crate::bytesize::ByteSize;
 pub struct Limits {
     /// Bytes of a request's body, decompressed.
     pub body: ByteSize,
+    /// Bytes of a request's body where little is needed.
+    pub small_body: ByteSize,
+    /// Bytes of all bodies that are being read or worked on.
+    pub bodies: ByteSize,
+    /// Bytes of all bodies of who has shown no credentials yet.
+    pub stranger_bodies: ByteSize,
+    /// Bytes of all answers that are not taken yet.
+    pub answers: ByteSize,
     /// Bytes of one event.
     pub event: ByteSize,
     /// Events of one batch.

@@ -84,6 +84,14 @@ pub struct LimitLabel {
 pub enum Limit {
     /// Bytes of a request's body, decompressed.
     Body,
+    /// Bytes of a request's body where little is needed.
+    SmallBody,
+    /// Bytes of all bodies together, or of one user's.
+    Bodies,
+    /// Bytes of all bodies of who has shown no credentials yet, or of one address's.
+    StrangerBodies,
+    /// Bytes of all answers that are not taken yet, or of one user's.
+    Answers,
     /// Bytes of one event.
     Event,
     /// Events in one batch.
@@ -125,6 +133,10 @@ impl Limit {
     pub fn name(self) -> &'static str {
         match self {
             Limit::Body => "body",
+            Limit::SmallBody => "small_body",
+            Limit::Bodies => "bodies",
+            Limit::StrangerBodies => "stranger_bodies",
+            Limit::Answers => "answers",
             Limit::Event => "event",
             Limit::Batch => "batch",
             Limit::Frame => "frame",

@@ -163,6 +163,21 @@ async fn a_stream_says_a_gap_and_goes_on() {
 }
 
 #[tokio::test]
+async fn latest_0_meant_on() {
+    let hub = TestHub::start().await;
+    let token = hub.token("ada", &["a.*"]);
+    hub.publish_numbers("a.b", 0..1).await;
+    for (off, on) in [("0", "1"), ("false", "true")] {
+        // Off, it goes with `last`; on, the newest value comes.
+        let off = format!("topics=a.*&last=1&latest={off}");
+        for query in [off, format!("topics=a.*&latest={on}")] {
+            let mut stream = Stream::open(&hub, &query, &token, None).await;
+            assert_eq!(stream.event().await.2["data"], json!({"n": 0}), "{query}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_heartbeat_moves_the_last_event_id_of_a_quiet_stream() {
     let hub = TestHub::with(&[("socket.ping", "1s")]).await;
     let token = hub.token("ada", &["a.*"]);
@@ -201,6 +216,9 @@ async fn what_a_stream_refuses_it_refuses_by_status() {
         ("topics=b.*", Some(&*token), 403),
         ("topics=", Some(&*token), 400),
         ("topics=a.*&last=10001", Some(&*token), 400),
+        ("topics=a.*&latest=yes", Some(&*token), 400),
+        ("topics=a.*&latest=", Some(&*token), 400),
+        ("topics=a.*&last=1&latest=true", Some(&*token), 400),
     ] {
         let mut request = hub.http().get(hub.url(&format!("/sse/real-time?{query}")));
         if let Some(token) = token {

@@ -1,6 +1,6 @@
-//! Request bodies, read whole: bounded in size after decompression, and in time.
+//! Request bodies, read whole: bounded in size before and after decoding, in time, and all of them together in memory.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use axum::body::{Body, Bytes};
 use bytes::BytesMut;
@@ -9,31 +9,39 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
-use super::{AppState, Problem};
-use crate::telemetry::Limit;
+use super::{
+    AppState, Problem,
+    budget::Charge,
+    coding::{Coding, CodingError},
+};
+use crate::{auth::Principal, telemetry::Limit};
 
-/// The whole body.
+/// Who a body is charged to.
+pub(super) enum Payer<'a> {
+    /// A caller whose credentials are known.
+    Known(&'a Principal),
+    /// Who signs in, by address.
+    Stranger(Option<IpAddr>),
+}
+
+/// The whole body, decoded, and what it holds of the budget: to be kept for as long as anything made of it is.
 pub(super) async fn read(
     headers: &HeaderMap,
     body: Body,
     state: &AppState,
-) -> Result<Bytes, Problem> {
-    // What is known was decompressed on the way here, and the header went with that.
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-        return Err(Problem::encoding());
-    }
-    let limit = state.settings.limits.body.0;
-    let patience = state.settings.http.body_timeout.0;
-    let over = |hit, allowed| {
-        state.telemetry.hit(hit);
-        Problem::over_limit(hit, allowed)
-    };
-    match tokio::time::timeout(patience, gather(body, limit)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(BodyError::TooLarge)) => Err(over(Limit::Body, limit)),
-        Ok(Err(BodyError::Broken(detail))) => Err(Problem::bad_body(detail)),
-        Err(_) => Err(over(Limit::BodyTimeout, millis(patience))),
-    }
+    principal: &Principal,
+) -> Result<(Bytes, Charge), Problem> {
+    take(headers, body, state, Payer::Known(principal), Limit::Body).await
+}
+
+/// A body where little is needed, at most `limits.small_body`.
+pub(super) async fn read_small(
+    headers: &HeaderMap,
+    body: Body,
+    state: &AppState,
+    payer: Payer<'_>,
+) -> Result<(Bytes, Charge), Problem> {
+    take(headers, body, state, payer, Limit::SmallBody).await
 }
 
 /// A small JSON body of a type of our own.
@@ -41,13 +49,62 @@ pub(super) async fn json<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: Body,
     state: &AppState,
+    payer: Payer<'_>,
 ) -> Result<T, Problem> {
     if content_type(headers).as_deref() != Some("application/json") {
         return Err(Problem::content_type("application/json"));
     }
-    let bytes = read(headers, body, state).await?;
+    let (bytes, _charge) = read_small(headers, body, state, payer).await?;
     serde_json::from_slice(&bytes).map_err(|error| Problem::invalid_json(&error))
 }
+
+async fn take(
+    headers: &HeaderMap,
+    body: Body,
+    state: &AppState,
+    payer: Payer<'_>,
+    limit: Limit,
+) -> Result<(Bytes, Charge), Problem> {
+    let coding = Coding::of(headers).map_err(|_| Problem::encoding())?;
+    let over = |hit, allowed| {
+        state.telemetry.hit(hit);
+        Problem::over_limit(hit, allowed)
+    };
+    let allowed = match limit {
+        Limit::SmallBody => state.settings.limits.small_body.0,
+        _ => state.settings.limits.body.0,
+    };
+    let mut charge = match payer {
+        Payer::Known(principal) => state.budgets.bodies.begin(principal.name.clone()),
+        Payer::Stranger(address) => {
+            let address = address.map(|address| address.to_string()).unwrap_or_default();
+            state.budgets.stranger_bodies.begin(address.into())
+        }
+    };
+    let refuse = |error| match error {
+        BodyError::TooLarge => over(limit, allowed),
+        BodyError::Broken(detail) => Problem::bad_body(detail),
+        BodyError::NoRoom(problem) => problem,
+    };
+    let patience = state.settings.http.body_timeout.0;
+    let bytes = tokio::time::timeout(patience, gather(body, allowed, &mut charge))
+        .await
+        .map_err(|_| over(Limit::BodyTimeout, millis(patience)))?
+        .map_err(refuse)?;
+    let Some(coding) = coding else { return Ok((bytes, charge)) };
+    let decode = move |bytes: &[u8]| {
+        let decoded = coding.decode(bytes, allowed, |more| charge.grow(more));
+        decoded.map(|decoded| decoded.map(|plain| (plain, charge)))
+    };
+    match parse_above(CODED_LARGE, bytes, decode).await? {
+        Ok(decoded) => decoded.map(|(plain, charge)| (plain.into(), charge)),
+        Err(CodingError::TooLarge) => Err(refuse(BodyError::TooLarge)),
+        Err(CodingError::Broken(error)) => Err(Problem::bad_body(error.to_string())),
+    }
+}
+
+/// Coded bodies above this are decoded on a thread of their own: a few kilobytes may become many megabytes.
+const CODED_LARGE: usize = 4 * 1024;
 
 /// Bodies above this are read on a thread of their own: reading them here would hold up the
 /// sockets that share the thread.
@@ -58,7 +115,15 @@ pub(super) async fn parse<T: Send + 'static>(
     body: Bytes,
     read: impl FnOnce(&[u8]) -> T + Send + 'static,
 ) -> Result<T, Problem> {
-    if body.len() <= LARGE {
+    parse_above(LARGE, body, read).await
+}
+
+async fn parse_above<T: Send + 'static>(
+    large: usize,
+    body: Bytes,
+    read: impl FnOnce(&[u8]) -> T + Send + 'static,
+) -> Result<T, Problem> {
+    if body.len() <= large {
         return Ok(read(&body));
     }
     tokio::task::spawn_blocking(move || read(&body))
@@ -83,9 +148,11 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
 enum BodyError {
     TooLarge,
     Broken(String),
+    NoRoom(Problem),
 }
 
-async fn gather(mut body: Body, limit: u64) -> Result<Bytes, BodyError> {
+/// Charged as it arrives: what a header promises costs nobody anything.
+async fn gather(mut body: Body, limit: u64, charge: &mut Charge) -> Result<Bytes, BodyError> {
     if body.size_hint().lower() > limit {
         return Err(BodyError::TooLarge);
     }
@@ -96,6 +163,7 @@ async fn gather(mut body: Body, limit: u64) -> Result<Bytes, BodyError> {
         if (gathered.len() + data.len()) as u64 > limit {
             return Err(BodyError::TooLarge);
         }
+        charge.grow(data.len()).map_err(BodyError::NoRoom)?;
         if gathered.is_empty() && body.is_end_stream() {
             return Ok(data);
         }

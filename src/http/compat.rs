@@ -67,7 +67,7 @@ async fn take(
     if !body::may_be_json(headers) {
         return Err(Problem::content_type("application/json"));
     }
-    let body = body::read(headers, body, state).await?;
+    let (body, _charge) = body::read(headers, body, state, principal).await?;
     let (now, source, bounds) = (state.clock.now(), principal.name.clone(), publish::bounds(state));
     let read = body::parse(body, move |body| {
         let defaults = Defaults { source: &source, now, new_id: ingest::new_id };

@@ -83,6 +83,7 @@ kinds! {
     UPGRADE = UPGRADE_REQUIRED "upgrade_required" "This is for a WebSocket";
     TOO_MANY_CONNECTIONS = TOO_MANY_REQUESTS "too_many_connections" "Too many connections", retryable;
     TOO_MANY_QUESTIONS = TOO_MANY_REQUESTS "too_many_questions" "Too many questions", retryable;
+    TOO_MANY_BYTES = TOO_MANY_REQUESTS "too_many_bytes" "One user holds too much memory", retryable;
     INTERNAL = INTERNAL_SERVER_ERROR "internal" "The hub made a mistake";
     UNAVAILABLE = SERVICE_UNAVAILABLE "unavailable" "The hub cannot do it now", retryable;
     OUTCOME_UNKNOWN = SERVICE_UNAVAILABLE "outcome_unknown" "Stored or not", retryable;
@@ -162,6 +163,22 @@ impl Problem {
         let detail = format!("{most} questions of this user are under way: wait for their answers");
         Self::new(&TOO_MANY_QUESTIONS, detail)
             .with("limit", json!({"name": Limit::Questions.name(), "allowed": most}))
+    }
+
+    /// Bodies or answers of one user, or one address, hold as many bytes as they may.
+    pub fn over_share(limit: Limit, allowed: u64) -> Self {
+        let what = if limit == Limit::Answers { "answers not taken yet" } else { "bodies" };
+        let detail = format!("your {what} hold {allowed} bytes: wait until some are done");
+        Self::new(&TOO_MANY_BYTES, detail)
+            .with("limit", json!({"name": limit.name(), "allowed": allowed}))
+    }
+
+    /// Bodies or answers of all users together hold as many bytes as they may.
+    pub fn over_budget(limit: Limit, allowed: u64) -> Self {
+        let what = if limit == Limit::Answers { "answers not taken yet" } else { "bodies" };
+        let detail = format!("all {what} together hold {allowed} bytes: come back in a moment");
+        Self::new(&OVERLOADED, detail)
+            .with("limit", json!({"name": limit.name(), "allowed": allowed}))
     }
 
     /// A page of an origin that is not allowed.

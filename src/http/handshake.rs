@@ -37,7 +37,7 @@ pub(super) struct Query {
     last: Option<String>,
     since: Option<String>,
     resume: Option<String>,
-    latest: bool,
+    latest: Option<String>,
     mode: Option<String>,
     max_hz: Option<String>,
     format: Option<String>,
@@ -79,7 +79,7 @@ impl Query {
                 "last" => read.last = Some(value),
                 "since" => read.since = Some(value),
                 "resume" => read.resume = Some(value),
-                "latest" => read.latest = value != "false",
+                "latest" => read.latest = Some(value),
                 "mode" => read.mode = Some(value),
                 "max_hz" => read.max_hz = Some(value),
                 "format" => read.format = Some(value),
@@ -142,7 +142,11 @@ impl Query {
             let position: Position = text.parse().map_err(|error| format!("{error}"))?;
             return Ok(Start::Resume(position));
         }
-        let replay = match (&self.last, &self.since, self.latest) {
+        let latest = match &self.latest {
+            Some(text) => query::boolean("latest", text)?,
+            None => false,
+        };
+        let replay = match (&self.last, &self.since, latest) {
             (None, None, false) => return Ok(Start::Live),
             (Some(last), None, false) => {
                 let count = last.parse().map_err(|_| "`last` is a whole number")?;

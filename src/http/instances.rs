@@ -13,7 +13,7 @@ use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{AppState, Caller, Problem, query};
+use super::{AppState, Caller, Problem, answers, query};
 use crate::{
     auth::Principal,
     ingest::{AppName, InstanceId},
@@ -26,7 +26,7 @@ const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 
 #[derive(Serialize)]
-pub(super) struct Answer {
+struct Answer {
     instances: Vec<Record>,
     /// How many match, by state, on all pages.
     counts: BTreeMap<InstanceState, usize>,
@@ -75,7 +75,7 @@ pub(super) async fn list(
     State(state): State<AppState>,
     Caller(principal): Caller,
     parts: Parts,
-) -> Result<Json<Answer>, Problem> {
+) -> Result<Response, Problem> {
     let asked = Asked::read(&parts)?;
     if let Some(app) = asked.app.as_ref().filter(|app| !may_read(&principal, app)) {
         let topic = Record::topic(app).map_err(|error| Problem::bad_request(error.to_string()))?;
@@ -104,7 +104,7 @@ pub(super) async fn list(
     placed.truncate(asked.limit);
     let next = placed.last().filter(|_| !is_last).map(|(place, _)| write_place(place));
     let instances = placed.into_iter().map(|(_, record)| record).collect();
-    Ok(Json(Answer { instances, counts, next }))
+    answers::json(&state, &principal, &Answer { instances, counts, next })
 }
 
 /// Makes an API key for one instance and shows it, this once; the one it had is good no longer.

@@ -1,12 +1,16 @@
 //! For those who run many nodes, or one: who is connected where, how each stands, and sending
 //! clients elsewhere.
 
-use axum::{Json, body::Body, extract::State};
+use axum::{Json, body::Body, extract::State, response::Response};
 use http::{HeaderMap, request::Parts};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{AppState, Caller, Problem, body, query};
+use super::{
+    AppState, Caller, Problem, answers,
+    body::{self, Payer},
+    query,
+};
 use crate::{
     auth::Principal,
     cluster::{Question, Standing},
@@ -16,7 +20,7 @@ use crate::{
 const ALL: &str = "all";
 
 #[derive(Serialize)]
-pub(super) struct Connected {
+struct Connected {
     connections: Vec<Value>,
     missing_nodes: usize,
 }
@@ -25,11 +29,12 @@ pub(super) struct Connected {
 pub(super) async fn connections(
     State(state): State<AppState>,
     Caller(principal): Caller,
-) -> Result<Json<Connected>, Problem> {
+) -> Result<Response, Problem> {
     only_admins(&principal)?;
-    let answers = state.cluster.ask::<Vec<Value>>(&Question::Connections, None).await?;
-    let connections = answers.given.into_iter().flat_map(|(_, own)| own).collect();
-    Ok(Json(Connected { connections, missing_nodes: answers.missing.len() }))
+    let told = state.cluster.ask::<Vec<Value>>(&Question::Connections, None).await?;
+    let connections = told.given.into_iter().flat_map(|(_, own)| own).collect();
+    let missing_nodes = told.missing.len();
+    answers::json(&state, &principal, &Connected { connections, missing_nodes })
 }
 
 #[derive(Serialize)]
@@ -72,7 +77,7 @@ pub(super) async fn drain(
     body: Body,
 ) -> Result<Json<Nodes>, Problem> {
     only_admins(&principal)?;
-    let Order { node, stop } = body::json(&headers, body, &state).await?;
+    let Order { node, stop } = body::json(&headers, body, &state, Payer::Known(&principal)).await?;
     tracing::info!(user = %principal.name, node, stop, "a drain was asked for");
     ask(&state, &Question::Drain { stop }, &node).await
 }

@@ -1,14 +1,14 @@
 //! The paths of projections, which come from the configuration.
 
 use axum::{
-    Json, Router,
+    Router,
     extract::{Request, State},
+    response::Response,
     routing::get,
 };
 use http::request::Parts;
-use serde_json::Value;
 
-use super::{AppState, Caller, Problem, query, websocket};
+use super::{AppState, Caller, Problem, answers, query, websocket};
 use crate::{
     hub::{Form, Start, Subscription},
     ingest::AppName,
@@ -50,7 +50,7 @@ async fn show(
     number: usize,
     Caller(principal): &Caller,
     parts: &Parts,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let projection = state.projections.all().get(number).ok_or_else(Problem::not_found)?;
     let pattern = TopicPattern::from(&projection.topic);
     if !principal.may_subscribe(&pattern) {
@@ -68,7 +68,7 @@ async fn show(
         }
         Problem::unavailable("what this is made of cannot be read at present")
     })?;
-    Ok(Json(value))
+    answers::json(state, principal, &value)
 }
 
 /// The newest at once, then each change.

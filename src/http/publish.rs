@@ -55,7 +55,8 @@ pub(super) async fn publish(
         }
     };
     let format = format(&headers)?;
-    let body = body::read(&headers, body, &state).await?;
+    // Held until the events have been stored: the queue's own limit counts them only from then on.
+    let (body, _charge) = body::read(&headers, body, &state, &principal).await?;
     let events = read(body, format, &principal, &state).await?;
     check_grants(&principal, &events, &state)?;
     let count = events.len();

@@ -16,3 +16,12 @@ pub(super) fn pairs(parts: &Parts) -> Vec<(String, String)> {
 pub(super) fn value<T: FromStr>(name: &str, text: &str, expected: &str) -> Result<T, Problem> {
     text.parse().map_err(|_| Problem::bad_request(format!("`{name}` is {expected}")))
 }
+
+/// The value of the parameter `name`, which is on or off.
+pub(super) fn boolean(name: &str, text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err(format!("`{name}` is 0, 1, true or false, not {text:?}")),
+    }
+}

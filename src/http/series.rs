@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use axum::{Json, extract::State};
+use axum::{extract::State, response::Response};
 use http::request::Parts;
 use serde::Serialize;
 
-use super::{AppState, Caller, Problem, query};
+use super::{AppState, Caller, Problem, answers, query};
 use crate::{
     auth::Principal,
     series::{Agg, Columns, Identity, Kind, Labels, Name, QuerySpec},
@@ -20,7 +20,7 @@ const MAX_LIMIT: usize = 1000;
 const DEFAULT_SPAN: Millis = 3_600_000;
 
 #[derive(Serialize)]
-pub(super) struct Answer {
+struct Answer {
     series: Vec<Entry>,
     /// What to give as `after` for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,7 +54,7 @@ pub(super) async fn list(
     State(state): State<AppState>,
     Caller(principal): Caller,
     parts: Parts,
-) -> Result<Json<Answer>, Problem> {
+) -> Result<Response, Problem> {
     let _asking = state.questions.ask(&principal).await?;
     let (mut prefix, mut topic, mut after) = (String::new(), None, None);
     let mut limit = DEFAULT_LIMIT;
@@ -90,14 +90,16 @@ pub(super) async fn list(
         Entry { name, topic: topic.to_string(), labels, kind, unit, newest }
     });
     let (count, max) = state.series.room();
-    Ok(Json(Answer { series: series.collect(), next, count, max, dropped: state.series.dropped() }))
+    let dropped = state.series.dropped();
+    let answer = Answer { series: series.collect(), next, count, max, dropped };
+    answers::json(&state, &principal, &answer)
 }
 
 pub(super) async fn query(
     State(state): State<AppState>,
     Caller(principal): Caller,
     parts: Parts,
-) -> Result<Json<Columns>, Problem> {
+) -> Result<Response, Problem> {
     let now = state.clock.now();
     let (mut name, mut labels) = (None, Vec::new());
     let (mut from, mut to, mut step, mut agg) = (None, None, None, None);
@@ -133,7 +135,8 @@ pub(super) async fn query(
     let spec = QuerySpec { name, labels, from, to, step, agg };
     let may = |series: &Identity| may_read(&principal, &series.topic);
     let _asking = state.questions.ask(&principal).await?;
-    Ok(Json(state.series.query(&spec, now, &may).await?))
+    let columns: Columns = state.series.query(&spec, now, &may).await?;
+    answers::json(&state, &principal, &columns)
 }
 
 /// A series is as open as the topic it comes from.

@@ -120,6 +120,12 @@ const MAX_REFUSALS: usize = 64;
 /// Bytes of a request's headers together, and of the buffer they are read into.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 
+/// Bytes of one HTTP/2 stream that nobody has read; a connection has twice as many in all.
+const STREAM_WINDOW: u32 = 128 * 1024;
+
+/// Bytes of one HTTP/2 stream that its peer has not taken.
+const SEND_BUFFER: usize = 64 * 1024;
+
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
@@ -138,6 +144,10 @@ fn protocol(options: &Options) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_header_list_size(MAX_HEADER_BYTES as u32)
         .max_concurrent_streams(100)
+        // What a peer may send that nobody has read, and what is kept for it that it has not taken.
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(2 * STREAM_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         // A peer that has gone without a word is noticed.
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));

@@ -10,7 +10,11 @@ use http::{HeaderValue, StatusCode, header, request::Parts};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::{AppState, Caller, GatherError, Problem, body, credentials};
+use super::{
+    AppState, Caller, GatherError, Problem,
+    body::{self, Payer},
+    credentials, server,
+};
 use crate::{access, auth::Principal, grants::Grants, time::Millis};
 
 #[derive(Serialize)]
@@ -76,7 +80,9 @@ pub(super) async fn begin(
     if parts.headers.contains_key(header::ORIGIN) && !credentials::is_same_origin(&parts) {
         return Err(GatherError::CrossOrigin.into());
     }
-    let (session, principal) = match body::json(&parts.headers, body, &state).await? {
+    let from = parts.extensions.get::<server::Connection>().map(|from| from.peer.ip());
+    let said = body::json(&parts.headers, body, &state, Payer::Stranger(from)).await?;
+    let (session, principal) = match said {
         SignIn::Code(code) => state.access.exchange(&code).await?,
         SignIn::Token(token) => state.access.sign_in(&token).await?,
     };

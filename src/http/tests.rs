@@ -1,5 +1,6 @@
 //! Every endpoint over a real journal and store, every status it answers.
 
+mod bodies;
 mod publish;
 mod reading;
 mod way_in;
@@ -119,6 +120,7 @@ impl Server {
             cluster: Cluster::alone(node),
             access: Access::new(authenticator, store, clock.clone()),
             questions: Questions::new(config.limits.questions, telemetry.clone()),
+            budgets: Budgets::new(&config.limits, &telemetry),
             telemetry,
             clock,
             readiness,

@@ -1,17 +1,17 @@
 //! `GET /api/v1/topics`: what there is to read, page by page.
 
-use axum::{Json, extract::State};
+use axum::{extract::State, response::Response};
 use http::request::Parts;
 use serde::Serialize;
 
-use super::{AppState, Caller, Problem, query};
+use super::{AppState, Caller, Problem, answers, query};
 use crate::{cluster::Question, position::Position, time::rfc3339, topic::TopicPattern};
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 
 #[derive(Serialize)]
-pub(super) struct Answer {
+struct Answer {
     topics: Vec<Entry>,
     /// What to give as `after` for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,7 +37,7 @@ pub(super) async fn topics(
     State(state): State<AppState>,
     Caller(principal): Caller,
     parts: Parts,
-) -> Result<Json<Answer>, Problem> {
+) -> Result<Response, Problem> {
     let (mut prefix, mut after, mut limit) = (String::new(), String::new(), DEFAULT_LIMIT);
     for (name, value) in query::pairs(&parts) {
         match &*name {
@@ -63,8 +63,8 @@ pub(super) async fn topics(
     let next = found.last().filter(|_| !is_last).map(|info| info.topic.to_string());
     let epoch = state.broker.epoch();
     let asked = Question::Subscribers(found.iter().map(|info| info.topic.clone()).collect());
-    let answers = state.cluster.ask::<Vec<usize>>(&asked, None).await?;
-    let subscribers = |at| answers.given.iter().filter_map(|(_, counts)| counts.get(at)).sum();
+    let told = state.cluster.ask::<Vec<usize>>(&asked, None).await?;
+    let subscribers = |at| told.given.iter().filter_map(|(_, counts)| counts.get(at)).sum();
     let entry = |(at, info): (usize, &crate::broker::TopicInfo)| Entry {
         topic: info.topic.to_string(),
         events: info.events,
@@ -75,5 +75,5 @@ pub(super) async fn topics(
         kept_for: info.max_age / 1000,
     };
     let topics = found.iter().enumerate().map(entry).collect();
-    Ok(Json(Answer { topics, next, missing_nodes: answers.missing.len() }))
+    answers::json(&state, &principal, &Answer { topics, next, missing_nodes: told.missing.len() })
 }

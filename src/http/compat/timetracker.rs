@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     Json,
-    body::Body,
+    body::{Body, Bytes},
     extract::State,
     response::{IntoResponse, Response},
 };
@@ -17,7 +17,12 @@ use serde_json::{Value, json};
 use super::count;
 use crate::{
     auth::Principal,
-    http::{AppState, Caller, Problem, body, publish},
+    http::{
+        AppState, Caller, Problem,
+        body::{self, Payer},
+        budget::Charge,
+        publish,
+    },
     ingest::{self, AppName, InstanceId, Losses, lenient, timetracker::Message},
     instances::{InstanceError, is_of_another, is_own},
     position::Position,
@@ -34,12 +39,13 @@ pub(in crate::http) async fn register(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let body = body::read_small(&headers, body, &state, Payer::Known(&principal));
     let read = take(&state, &headers, body, |message, losses, state| {
         let app = message.needed_app().map_err(|refusal| publish::refused(refusal, state))?;
         let id = message.instance().map_err(|refusal| publish::refused(refusal, state))?;
         Ok((app, id, message.registration(losses)))
     });
-    let ((app, id, said), dropped) = read.await?;
+    let ((app, id, said), dropped, _charge) = read.await?;
     // Who has no name yet is given one.
     let id = match id {
         Some(id) => id,
@@ -64,10 +70,11 @@ pub(in crate::http) async fn register(
 /// `POST /api/v1/validate`: no licence is ever required.
 pub(in crate::http) async fn validate(
     State(state): State<AppState>,
-    _: Caller,
+    Caller(principal): Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
+    let body = body::read_small(&headers, body, &state, Payer::Known(&principal));
     take(&state, &headers, body, |_, _, _| Ok(())).await?;
     Ok(Json(json!({"valid": true, "license_required": false})))
 }
@@ -82,11 +89,12 @@ pub(in crate::http) async fn heartbeat(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
+    let body = body::read_small(&headers, body, &state, Payer::Known(&principal));
     let read = take(&state, &headers, body, |message, _, state| {
         let refused = |refusal| publish::refused(refusal, state);
         Ok((message.app().map_err(refused)?, message.needed_instance().map_err(refused)?))
     });
-    let ((named, id), _) = read.await?;
+    let ((named, id), ..) = read.await?;
     let apps = match named {
         Some(app) => vec![app],
         None => apps_of(&state, &principal, &id)?,
@@ -111,6 +119,7 @@ pub(in crate::http) async fn data(
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     let caller = Arc::clone(&principal);
+    let body = body::read(&headers, body, &state, &principal);
     let read = take(&state, &headers, body, move |message, losses, state| {
         let refused = |refusal| publish::refused(refusal, state);
         let id = message.needed_instance().map_err(refused)?;
@@ -123,7 +132,7 @@ pub(in crate::http) async fn data(
         let events = message.usage(&app, &id, now, &bounds, losses).map_err(refused)?;
         Ok((app, id, events))
     });
-    let ((app, id, mut events), mut dropped) = read.await?;
+    let ((app, id, mut events), mut dropped, _charge) = read.await?;
     check_is_not_of_another(&principal, &app, &id)?;
     if is_own(&principal, &app, &id) {
         publish::check_topics(&events, &state)?;
@@ -192,17 +201,17 @@ pub(in crate::http) struct Status {
     position: Position,
 }
 
-/// What `read` makes of a body, and what it could not keep.
+/// What `read` makes of a body, what it could not keep, and what the body holds of the budget.
 async fn take<T: Send + 'static>(
     state: &AppState,
     headers: &HeaderMap,
-    body: Body,
+    body: impl Future<Output = Result<(Bytes, Charge), Problem>>,
     read: impl FnOnce(&Message<'_>, &mut Losses, &AppState) -> Result<T, Problem> + Send + 'static,
-) -> Result<(T, Losses), Problem> {
+) -> Result<(T, Losses, Charge), Problem> {
     if !body::may_be_json(headers) {
         return Err(Problem::content_type("application/json"));
     }
-    let body = body::read(headers, body, state).await?;
+    let (body, charge) = body.await?;
     let state = Arc::clone(state);
     let parsed = body::parse(body, move |body| {
         let refused = |refusal| publish::refused(refusal, &state);
@@ -211,7 +220,8 @@ async fn take<T: Send + 'static>(
         let mut losses = lenient.losses();
         Ok((read(&message, &mut losses, &state)?, losses))
     });
-    parsed.await?
+    let parsed: Result<(T, Losses), Problem> = parsed.await?;
+    parsed.map(|(made, losses)| (made, losses, charge))
 }
 
 fn tell(answer: &mut Value, dropped: &Losses) {

@@ -135,3 +135,48 @@ async fn a_foreign_page_signs_nobody_in() {
     assert_eq!(sign_in(Some("https://hub.example")).await.status, StatusCode::OK);
     assert_eq!(sign_in(None).await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_page_of_another_origin_could_connect_but_not_resume() {
+    let server = Server::with(&[("http.allowed_origins", "https://dash.example")]);
+    // What docs/protocol.md, the guides and client.ts have a client send, by path.
+    let sent: [(&str, &str, &[&str]); 12] = [
+        ("GET", "/sse/real-time", &["authorization", "last-event-id", "cache-control"]),
+        ("GET", "/sse/real-time", &["x-api-key", "last-event-id"]),
+        ("POST", "/api/v1/publish", &["authorization", "content-type", "content-encoding"]),
+        ("POST", "/api/v1/publish", &["x-api-key", "content-type", "x-request-id"]),
+        ("POST", "/api/shop/metrics", &["x-api-key", "content-type"]),
+        ("POST", "/api/v1/register", &["authorization", "content-type"]),
+        ("POST", "/api/v1/tickets", &["authorization"]),
+        ("GET", "/api/v1/history", &["authorization", "x-request-id"]),
+        ("GET", "/api/v1/topics", &["x-api-key"]),
+        ("POST", "/api/v1/drain", &["authorization", "content-type"]),
+        ("DELETE", "/api/v1/drain", &["authorization"]),
+        ("DELETE", "/api/v1/instances/shop/one", &["authorization"]),
+    ];
+    for (method, path, headers) in sent {
+        let preflight = Request::builder()
+            .method("OPTIONS")
+            .uri(path)
+            .header("origin", "https://dash.example")
+            .header("access-control-request-method", method)
+            .header("access-control-request-headers", headers.join(","));
+        let answer = server.send(preflight.body(Body::empty()).unwrap()).await;
+        let allowed = |name: &str| {
+            let list = answer.headers[name].to_str().unwrap().to_ascii_lowercase();
+            list.split(',').map(|one| one.trim().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(answer.headers["access-control-allow-origin"], "https://dash.example");
+        assert!(allowed("access-control-allow-methods").contains(&method.to_ascii_lowercase()));
+        for header in headers {
+            let list = allowed("access-control-allow-headers");
+            assert!(list.contains(&(*header).to_owned()), "{method} {path}: {header}");
+        }
+    }
+    let answer = Request::get("/api/v1/history").header("origin", "https://dash.example");
+    let answer = server.send(answer.body(Body::empty()).unwrap()).await;
+    let exposed = answer.headers["access-control-expose-headers"].to_str().unwrap();
+    for header in ["retry-after", "www-authenticate", "allow", "accept-encoding", "x-request-id"] {
+        assert!(exposed.contains(header), "{header} is not in {exposed}");
+    }
+}
