@@ -5,8 +5,13 @@ mod claims;
 mod jwt;
 mod key;
 mod mint;
+mod set;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -31,6 +36,8 @@ pub struct Config {
     pub issuer: String,
     /// Of these a token's `aud` must name one; empty accepts any.
     pub audience: Vec<String>,
+    /// The longest a token may still be good when it is shown; without it a very long one is only warned of.
+    pub longest_life: Option<Span>,
     /// How far in the future a token's `nbf` may lie.
     pub not_before_leeway: Span,
     /// Where a token names its roles: a claim, or a path such as `realm_access.roles`.
@@ -65,6 +72,12 @@ pub struct KeyConfig {
     pub pem: Option<String>,
     /// For the others: a file with the public key in PEM.
     pub pem_file: Option<PathBuf>,
+    /// The `iss` a token of this key must have, in place of the one for all.
+    pub issuer: Option<String>,
+    /// Of these a token of this key must name one as `aud`, in place of those for all.
+    pub audience: Option<Vec<String>>,
+    /// The roles a token of this key may give; without it, every role there is.
+    pub roles: Option<BTreeSet<String>>,
 }
 
 /// What a role may do.

@@ -168,9 +168,19 @@ impl Config {
         let config: Self = serde_path_to_error::deserialize(layers.table()).map_err(|error| {
             let key = error.path().to_string();
             let message = error.into_inner().message().trim_end().to_owned();
+            if let Some((name, beside)) = unknown_field(&message) {
+                let key = match key.strip_suffix(name) {
+                    Some(above) if above.is_empty() || above.ends_with('.') => key,
+                    _ if key == "." => name.to_owned(),
+                    _ => format!("{key}.{name}"),
+                };
+                return layers.unknown(&key, layers.origin(&key), &beside);
+            }
             // The library's message shows the value.
-            let is_secret = SECRETS.iter().any(|name| key.ends_with(name));
-            let message = if is_secret { "must be a text in quotes".to_owned() } else { message };
+            let is_secret = SECRETS.iter().any(|name| key.ends_with(name))
+                || HOLDERS.iter().any(|above| key.starts_with(above)) && key.ends_with(']');
+            let message =
+                if is_secret { "has a value of the wrong kind".to_owned() } else { message };
             refuse(&key, message)
         })?;
         if let Some((key, message)) = config.nonsense() {
@@ -358,6 +368,9 @@ const YEARS: Span = Span::seconds(10 * 365 * 86_400);
 /// Ends of keys whose values no message may show.
 const SECRETS: [&str; 4] = ["secret", "redis", "pem", ".token"];
 
+/// Lists of tables with a secret in each: one that stands there in place of a table is not shown.
+const HOLDERS: [&str; 2] = ["auth.keys[", "source["];
+
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(|_| {
@@ -365,6 +378,15 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::
             "{text:?} is no address: write an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080"
         ))
     })
+}
+
+/// The key that a table does not have, and those it has: the types that are read know best, and this is
+/// how they say it (`serde::de::Error::unknown_field`).
+fn unknown_field(message: &str) -> Option<(&str, Vec<String>)> {
+    let mut quoted = message.strip_prefix("unknown field `")?.split('`');
+    let name = quoted.next()?;
+    // In between stand "expected", "or", and commas.
+    Some((name, quoted.skip(1).step_by(2).map(str::to_owned).collect()))
 }
 
 fn hint(nearest: Option<&str>) -> String {

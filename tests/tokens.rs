@@ -431,3 +431,84 @@ fn keys_that_can_verify_nothing_are_refused_at_start() {
         assert!(!error.contains(SHARED), "a secret was printed: {error}");
     }
 }
+
+/// A token of the hub's own key whose claims are this very text.
+fn own_raw(text: &str) -> String {
+    let message = format!("{}.{}", encode(&json!({"alg": "HS256"})), URL_SAFE_NO_PAD.encode(text));
+    let key = EncodingKey::from_secret(OWN.as_bytes());
+    let signature = crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+    format!("{message}.{signature}")
+}
+
+#[tokio::test]
+async fn a_lone_surrogate_in_a_claim_nobody_needs_does_not_spoil_the_token() {
+    let door = Door::new("roles_claim = \"access.roles\"");
+    let exp = SECONDS + 60;
+    for odd in [
+        r#""name": "\ud800""#,
+        r#""name": ["\udfff", {"deep": "\ud83d"}]"#,
+        r#""\ud800": 1"#,
+        r#""number": 1e400"#,
+        r#""access": {"roles": ["viewer"], "name": "\ud800"}"#,
+    ] {
+        let token = own_raw(&format!(r#"{{"sub": "ada", "exp": {exp}, {odd}}}"#));
+        assert_eq!(&*door.show(&token).await.unwrap().name, "ada", "{odd}");
+    }
+    // What is needed must be readable: two such names could not be told apart.
+    for odd in [
+        r#""sub": "\ud800""#,
+        r#""subscribe": ["\ud800"]"#,
+        r#""access": {"roles": ["\ud800"]}"#,
+        r#""exp": 1e400"#,
+    ] {
+        let token = own_raw(&format!(r#"{{"sub": "ada", "exp": {exp}, {odd}}}"#));
+        door.reason(&token).await;
+    }
+}
+
+#[tokio::test]
+async fn issuer_audience_and_roles_are_bound_to_the_key_that_signed() {
+    let bounds = "issuer = \"https://id.example\"\naudience = [\"hub\"]\nroles = [\"viewer\"]\n";
+    let key = format!("[[keys]]\nkid = \"a\"\nalgorithm = \"HS256\"\nsecret = \"{SHARED}\"\n");
+    let door = Door::new(&format!("{key}{bounds}"));
+    let header = json!({"alg": "HS256", "kid": "a"});
+    let token = |change| hmac(&header, &claims(change), SHARED);
+    let good = json!({"iss": "https://id.example", "aud": "hub", "role": ["viewer", "admin"]});
+    let principal = door.show(&token(good)).await.unwrap();
+    assert!(principal.may_subscribe(&pattern("**")) && !principal.admin, "{principal:?}");
+    let reason = door.reason(&token(json!({"aud": "hub"}))).await;
+    assert!(reason.contains("no `iss`"), "{reason}");
+    let other = json!({"iss": "https://other.example", "aud": "hub"});
+    assert!(door.reason(&token(other)).await.contains("`iss`"));
+    let other = json!({"iss": "https://id.example", "aud": "shop"});
+    assert!(door.reason(&token(other)).await.contains("`aud`"));
+    // The hub's own key is bound by none of that.
+    assert!(door.show(&own(&claims(json!({"role": "admin"})))).await.unwrap().admin);
+    let refused = Door::try_new(&format!("{key}roles = [\"viewr\"]\n")).err().unwrap();
+    assert!(refused.contains("viewr"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_token_that_never_ends_is_refused_where_a_longest_life_is_set() {
+    let (open, strict) = (Door::new(""), Door::new("longest_life = \"30d\""));
+    let month = 30 * 86_400;
+    for (exp, fits) in [
+        (json!(1e308), false),
+        (json!(SECONDS + month + 60), false),
+        (json!(SECONDS + month), true),
+    ] {
+        let token = own(&claims(json!({"exp": exp})));
+        assert!(open.show(&token).await.is_ok(), "{exp}");
+        assert_eq!(strict.show(&token).await.is_ok(), fits, "{exp}");
+    }
+    let wanted = MintClaims {
+        sub: "ada".into(),
+        subscribe: Vec::new(),
+        publish: Vec::new(),
+        role: None,
+        ttl: Span::seconds(36_500 * 86_400),
+    };
+    let mint = |text| auth::mint(&auth_config(text), &OWN.into(), &wanted, NOW);
+    assert!(mint("").is_ok());
+    assert!(mint("longest_life = \"30d\"").unwrap_err().to_string().contains("30d"));
+}

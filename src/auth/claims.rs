@@ -1,36 +1,104 @@
 //! What a verified token says: who, what they may do, until when.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicU64, Ordering},
+};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{AuthError, Config, CredentialId, Principal, Role, is_name};
-use crate::{grants::Grants, time::Millis, topic::TopicPattern};
+use super::{
+    AuthError, Config, CredentialId, Principal, Role, is_name,
+    set::{ClaimSet, Unreadable},
+};
+use crate::{
+    grants::Grants,
+    time::{Millis, Span},
+    topic::TopicPattern,
+};
+
+/// A token that is good for longer than this is warned of where no longest life is set.
+pub(super) const LONG_LIFE: Span = Span::seconds(400 * 86_400);
+
+/// Time between two such warnings.
+const WARN_EVERY: Millis = 3_600_000;
 
 /// The most patterns a token may list of one kind.
 const MAX_PATTERNS: usize = 256;
 
 /// Where claims stand, what they must say, and what the roles in them mean.
 pub(super) struct Claims {
-    issuer: String,
-    audience: Vec<String>,
     roles_claim: String,
     subscribe_claim: String,
     publish_claim: String,
     roles: BTreeMap<String, Role>,
     leeway: Millis,
+    longest_life: Option<Span>,
+    /// When a token was last warned of.
+    warned: AtomicU64,
+}
+
+/// What tokens of one key have to say, and what they can.
+pub(super) struct TokenBounds {
+    /// Empty: any.
+    pub(super) issuer: String,
+    /// Empty: any.
+    pub(super) audience: Vec<String>,
+    /// None: every role there is.
+    pub(super) roles: Option<BTreeSet<String>>,
+}
+
+impl TokenBounds {
+    /// Those of a key that has none of its own.
+    pub(super) fn of_all(config: &Config) -> Self {
+        Self { issuer: config.issuer.clone(), audience: config.audience.clone(), roles: None }
+    }
+
+    fn check_issuer(&self, claims: &ClaimSet) -> Result<(), AuthError> {
+        if self.issuer.is_empty() {
+            return Ok(());
+        }
+        match claims.get("iss") {
+            Ok(None) => Err(AuthError::Invalid("the token has no `iss`")),
+            Ok(Some(Value::String(issuer))) if issuer == self.issuer => Ok(()),
+            _ => Err(AuthError::Invalid("the token's `iss` is not the configured issuer")),
+        }
+    }
+
+    fn check_audience(&self, claims: &ClaimSet) -> Result<(), AuthError> {
+        if self.audience.is_empty() {
+            return Ok(());
+        }
+        let ours = |name: &Value| {
+            name.as_str().is_some_and(|name| self.audience.iter().any(|own| own == name))
+        };
+        let meant = match claims.get("aud") {
+            Ok(None) => return Err(AuthError::Invalid("the token has no `aud`")),
+            Ok(Some(Value::Array(names))) if names.iter().all(Value::is_string) => {
+                names.iter().any(ours)
+            }
+            Ok(Some(name)) => ours(&name),
+            Err(Unreadable) => false,
+        };
+        if !meant {
+            return Err(AuthError::Invalid(
+                "the token's `aud` names nobody of the configured audience",
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl Claims {
     pub(super) fn new(config: &Config) -> Self {
         Self {
-            issuer: config.issuer.clone(),
-            audience: config.audience.clone(),
             roles_claim: config.roles_claim.clone(),
             subscribe_claim: config.subscribe_claim.clone(),
             publish_claim: config.publish_claim.clone(),
             roles: roles(config),
             leeway: config.not_before_leeway.millis(),
+            longest_life: config.longest_life,
+            warned: AtomicU64::new(0),
         }
     }
 
@@ -41,7 +109,8 @@ impl Claims {
     /// Reads the claims of a token whose signature is good.
     pub(super) fn read(
         &self,
-        claims: &Map<String, Value>,
+        claims: &ClaimSet,
+        bounds: &TokenBounds,
         now: Millis,
     ) -> Result<Principal, AuthError> {
         let expires = time(claims, "exp", "`exp` is not a number of seconds")?
@@ -53,20 +122,21 @@ impl Claims {
         if not_before.is_some_and(|time| time > now.saturating_add(self.leeway)) {
             return Err(AuthError::NotYetValid);
         }
-        self.check_issuer(claims)?;
-        self.check_audience(claims)?;
+        bounds.check_issuer(claims)?;
+        bounds.check_audience(claims)?;
         let name = match claims.get("sub") {
-            None => return Err(AuthError::Invalid("the token has no `sub`")),
-            Some(Value::String(name)) if is_name(name) => name.as_str(),
-            Some(_) => {
+            Ok(None) => return Err(AuthError::Invalid("the token has no `sub`")),
+            Ok(Some(Value::String(name))) if is_name(&name) => name,
+            _ => {
                 return Err(AuthError::Invalid(
                     "`sub` is a text of 1 to 256 bytes without control characters",
                 ));
             }
         };
+        self.check_life(&name, expires, now)?;
         let grants = Grants {
-            subscribe: patterns(at(claims, &self.subscribe_claim), &SUBSCRIBE)?,
-            publish: patterns(at(claims, &self.publish_claim), &PUBLISH)?,
+            subscribe: patterns(claims.at(&self.subscribe_claim), &SUBSCRIBE)?,
+            publish: patterns(claims.at(&self.publish_claim), &PUBLISH)?,
         };
         let mut principal = Principal {
             name: name.into(),
@@ -75,44 +145,37 @@ impl Claims {
             expires: Some(expires),
             credential: CredentialId::Token,
         };
-        for name in names(at(claims, &self.roles_claim), &ROLES)? {
+        let may_give = |name: &str| bounds.roles.as_ref().is_none_or(|roles| roles.contains(name));
+        for name in names(claims.at(&self.roles_claim), &ROLES)? {
             // An identity provider's other roles mean nothing here.
-            if let Some(role) = self.roles.get(name) {
+            if let Some(role) = self.roles.get(&name).filter(|_| may_give(&name)) {
                 add_role(&mut principal, role);
             }
         }
         Ok(principal)
     }
 
-    fn check_issuer(&self, claims: &Map<String, Value>) -> Result<(), AuthError> {
-        if self.issuer.is_empty() {
+    /// Refuses a token that is good for too long; where nothing says how long that is, warns of it.
+    fn check_life(&self, name: &str, expires: Millis, now: Millis) -> Result<(), AuthError> {
+        let left = expires - now;
+        let longest = self.longest_life.unwrap_or(LONG_LIFE).millis();
+        // Rounded up when it was made, by a clock that may be ahead.
+        if left <= longest.saturating_add(self.leeway).saturating_add(1000) {
             return Ok(());
         }
-        match claims.get("iss") {
-            None => Err(AuthError::Invalid("the token has no `iss`")),
-            Some(Value::String(issuer)) if *issuer == self.issuer => Ok(()),
-            Some(_) => Err(AuthError::Invalid("the token's `iss` is not the configured issuer")),
-        }
-    }
-
-    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), AuthError> {
-        if self.audience.is_empty() {
-            return Ok(());
-        }
-        let ours = |name: &Value| {
-            name.as_str().is_some_and(|name| self.audience.iter().any(|own| own == name))
-        };
-        let meant = match claims.get("aud") {
-            None => return Err(AuthError::Invalid("the token has no `aud`")),
-            Some(Value::Array(names)) if names.iter().all(Value::is_string) => {
-                names.iter().any(ours)
-            }
-            Some(name) => ours(name),
-        };
-        if !meant {
+        if self.longest_life.is_some() {
             return Err(AuthError::Invalid(
-                "the token's `aud` names nobody of the configured audience",
+                "the token is good for longer than `auth.longest_life` allows",
             ));
+        }
+        let warned = self.warned.load(Ordering::Relaxed);
+        if now.saturating_sub(warned) >= WARN_EVERY {
+            self.warned.store(now, Ordering::Relaxed);
+            tracing::warn!(
+                user = name,
+                days = left / 86_400_000,
+                "a token is good for very long: make shorter ones, or refuse them with auth.longest_life"
+            );
         }
         Ok(())
     }
@@ -145,27 +208,14 @@ pub(super) fn add_role(principal: &mut Principal, role: &Role) {
 }
 
 /// Seconds since 1970, possibly with a fraction (RFC 7519 section 2, NumericDate).
-fn time(
-    claims: &Map<String, Value>,
-    name: &str,
-    wrong: &'static str,
-) -> Result<Option<Millis>, AuthError> {
-    match claims.get(name) {
-        None => Ok(None),
-        Some(value) => match value.as_f64() {
-            Some(seconds) if seconds >= 0.0 => Ok(Some((seconds * 1000.0) as Millis)),
-            _ => Err(AuthError::Invalid(wrong)),
-        },
+fn time(claims: &ClaimSet, name: &str, wrong: &'static str) -> Result<Option<Millis>, AuthError> {
+    let Some(value) = claims.get(name).map_err(|Unreadable| AuthError::Invalid(wrong))? else {
+        return Ok(None);
+    };
+    match value.as_f64() {
+        Some(seconds) if seconds >= 0.0 => Ok(Some((seconds * 1000.0) as Millis)),
+        _ => Err(AuthError::Invalid(wrong)),
     }
-}
-
-/// The claim itself, or what the dotted path leads to.
-fn at<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
-    if let Some(value) = claims.get(path) {
-        return Some(value);
-    }
-    let (first, rest) = path.split_once('.')?;
-    rest.split('.').try_fold(claims.get(first)?, |value, step| value.get(step))
 }
 
 /// What is said of a claim that is not what it should be.
@@ -191,21 +241,25 @@ const ROLES: Wrong = Wrong {
     item: "the token's claim for roles lists something that is no role",
 };
 
-fn patterns(value: Option<&Value>, wrong: &Wrong) -> Result<Vec<TopicPattern>, AuthError> {
-    let parse = |text| TopicPattern::parse(text).map_err(|_| AuthError::Invalid(wrong.item));
-    names(value, wrong)?.into_iter().map(parse).collect()
+type Claim = Result<Option<Value>, Unreadable>;
+
+fn patterns(claim: Claim, wrong: &Wrong) -> Result<Vec<TopicPattern>, AuthError> {
+    let parse =
+        |text: String| TopicPattern::parse(&text).map_err(|_| AuthError::Invalid(wrong.item));
+    names(claim, wrong)?.into_iter().map(parse).collect()
 }
 
-fn names<'a>(value: Option<&'a Value>, wrong: &Wrong) -> Result<Vec<&'a str>, AuthError> {
-    match value {
+fn names(claim: Claim, wrong: &Wrong) -> Result<Vec<String>, AuthError> {
+    let text = |value| match value {
+        Value::String(text) => Ok(text),
+        _ => Err(AuthError::Invalid(wrong.kind)),
+    };
+    match claim.map_err(|Unreadable| AuthError::Invalid(wrong.item))? {
         None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::String(one)) => Ok(vec![one]),
         Some(Value::Array(many)) if many.len() > MAX_PATTERNS => {
             Err(AuthError::Invalid(wrong.many))
         }
-        Some(Value::Array(many)) => {
-            many.iter().map(|one| one.as_str().ok_or(AuthError::Invalid(wrong.kind))).collect()
-        }
-        Some(_) => Err(AuthError::Invalid(wrong.kind)),
+        Some(Value::Array(many)) => many.into_iter().map(text).collect(),
+        Some(one) => Ok(vec![text(one)?]),
     }
 }

@@ -6,7 +6,9 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
-use super::{AuthError, Config, ConfigError, Principal, Role, claims::Claims, key::Key};
+use super::{
+    AuthError, Config, ConfigError, Principal, Role, claims::Claims, key::Key, set::ClaimSet,
+};
 use crate::time::Millis;
 
 /// The longest token, in bytes: more than any header line should hold.
@@ -36,7 +38,7 @@ struct Header {
 impl Verifier {
     pub(super) fn new(config: &Config, secret: &SecretString) -> Result<Self, ConfigError> {
         install_cryptography();
-        let mut keys = vec![Key::own(secret)?];
+        let mut keys = vec![Key::own(config, secret)?];
         let mut kids = HashSet::new();
         for key in &config.keys {
             if let Some(kid) = key.kid.as_deref().filter(|kid| !kids.insert(*kid)) {
@@ -44,7 +46,7 @@ impl Verifier {
                     "two keys in [[auth.keys]] have the `kid` {kid:?}: give each its own"
                 )));
             }
-            keys.push(Key::configured(key)?);
+            keys.push(Key::configured(config, key)?);
         }
         Ok(Self { keys, claims: Claims::new(config) })
     }
@@ -67,12 +69,13 @@ impl Verifier {
                 (None, _) => "no key without `kid` is configured for the token's algorithm",
             }));
         }
-        if !fitting.any(|key| parts.is_signed_by(key)) {
+        let Some(key) = fitting.find(|key| parts.is_signed_by(key)) else {
             return Err(AuthError::Invalid("the token's signature is wrong"));
-        }
+        };
         let claims = decode(parts.claims)
+            .and_then(|text| ClaimSet::parse(&text))
             .ok_or(AuthError::Invalid("the token's claims are not a JSON object in base64url"))?;
-        self.claims.read(&claims, now)
+        self.claims.read(&claims, &key.bounds, now)
     }
 }
 
@@ -107,6 +110,7 @@ impl<'a> Parts<'a> {
 impl Header {
     fn read(text: &str) -> Result<Self, AuthError> {
         let mut header = decode(text)
+            .and_then(|text| serde_json::from_slice::<Map<String, Value>>(&text).ok())
             .ok_or(AuthError::Invalid("the token's header is not a JSON object in base64url"))?;
         // Whatever is listed there must be understood (RFC 7515 section 4.1.11), and nothing is.
         if header.contains_key("crit") {
@@ -129,8 +133,7 @@ impl Header {
     }
 }
 
-/// The JSON object in `text`, base64url without padding (RFC 7515 section 2).
-fn decode(text: &str) -> Option<Map<String, Value>> {
-    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-    serde_json::from_slice(&bytes).ok()
+/// What `text` says, base64url without padding (RFC 7515 section 2).
+fn decode(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok()
 }

@@ -4,7 +4,7 @@ use jsonwebtoken::DecodingKey;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::{ConfigError, KeyConfig};
+use super::{Config, ConfigError, KeyConfig, claims::TokenBounds, knows_role};
 use crate::store::MIN_SECRET;
 
 /// What a key is for.
@@ -30,27 +30,42 @@ pub(super) struct Key {
     pub(super) kid: Option<String>,
     pub(super) algorithm: Algorithm,
     pub(super) decoding: DecodingKey,
+    /// What its tokens have to say, and what they can.
+    pub(super) bounds: TokenBounds,
 }
 
 impl Key {
     /// The key for tokens signed with the hub's own `secret`.
-    pub(super) fn own(secret: &SecretString) -> Result<Self, ConfigError> {
+    pub(super) fn own(config: &Config, secret: &SecretString) -> Result<Self, ConfigError> {
         check_secret(secret, "`secret` (PULSEHUB_SECRET)")?;
         Ok(Self {
             kid: None,
             algorithm: Algorithm::HS256,
             decoding: DecodingKey::from_secret(secret.expose_secret().as_bytes()),
+            bounds: TokenBounds::of_all(config),
         })
     }
 
     /// A configured key; refused now if no token could ever be verified with it.
-    pub(super) fn configured(config: &KeyConfig) -> Result<Self, ConfigError> {
+    pub(super) fn configured(all: &Config, config: &KeyConfig) -> Result<Self, ConfigError> {
         let name = match &config.kid {
             Some(kid) => format!("the key {kid:?} in [[auth.keys]]"),
             None => "the key without `kid` in [[auth.keys]]".to_owned(),
         };
         let decoding = decoding_key(config, &name)?;
-        Ok(Self { kid: config.kid.clone(), algorithm: config.algorithm, decoding })
+        let unknown = config.roles.iter().flatten().find(|role| !knows_role(all, role));
+        if let Some(role) = unknown {
+            return Err(ConfigError(format!(
+                "{name}: there is no role {role:?}: take viewer, publisher or admin, or add it to [auth.roles]"
+            )));
+        }
+        let for_all = TokenBounds::of_all(all);
+        let bounds = TokenBounds {
+            issuer: config.issuer.clone().unwrap_or(for_all.issuer),
+            audience: config.audience.clone().unwrap_or(for_all.audience),
+            roles: config.roles.clone(),
+        };
+        Ok(Self { kid: config.kid.clone(), algorithm: config.algorithm, decoding, bounds })
     }
 }
 

@@ -36,6 +36,9 @@ pub enum MintError {
     /// The token would be expired from the start.
     #[error("a token must be good for some time: give a duration above zero, such as 1h")]
     NoTime,
+    /// The hub would refuse it.
+    #[error("a token is good for at most {0} (auth.longest_life)")]
+    TooLong(Span),
     /// The role would mean nothing.
     #[error("there is no role {0:?}: take viewer, publisher or admin, or add it to [auth.roles]")]
     Role(String),
@@ -62,6 +65,9 @@ pub fn mint(
     }
     if claims.ttl.millis() == 0 {
         return Err(MintError::NoTime);
+    }
+    if let Some(longest) = config.longest_life.filter(|longest| claims.ttl > *longest) {
+        return Err(MintError::TooLong(longest));
     }
     let mut body = Map::new();
     let mut put = |name: &str, value: Value| body.insert(name.to_owned(), value);

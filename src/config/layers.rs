@@ -15,17 +15,11 @@ const PREFIX: &str = "PULSEHUB_";
 /// Variables that are not keys: where the file is, and what the command line's clients use.
 const OTHER_VARIABLES: [&str; 3] = ["PULSEHUB_CONFIG", "PULSEHUB_URL", "PULSEHUB_TOKEN"];
 
-/// Tables whose keys are names of the user's own.
-const OWN_NAMES: [&str; 1] = ["auth.roles"];
-
-/// Tables that are the user's own through and through, checked where they are read.
-const OWN_TABLES: [&str; 2] = ["derive.where", "projection.shape"];
-
 /// The settings gathered so far.
 pub(super) struct Layers {
     table: Table,
-    /// Every key there is, the ones without a default as well.
-    known: Value,
+    /// An example of every key there is, the ones without a default as well.
+    examples: Value,
     origins: BTreeMap<String, Origin>,
 }
 
@@ -58,15 +52,15 @@ impl Layers {
     pub(super) fn new(defaults: &str, examples: &str) -> Result<Self, ConfigError> {
         let place = Path::new("pulsehub.toml (the defaults)");
         let table = parse(place, defaults)?;
-        let known = Value::Table(parse(place, examples)?);
-        Ok(Self { table, known, origins: BTreeMap::new() })
+        let examples = Value::Table(parse(place, examples)?);
+        Ok(Self { table, examples, origins: BTreeMap::new() })
     }
 
     /// Lays a file over what is there.
     pub(super) fn add_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
         let spanned = DeTable::parse(text).map_err(|error| syntax(path, text, &error))?;
         let place = |at: usize| Origin::File(path.to_owned(), line_of(text, at));
-        self.walk(spanned.get_ref(), "", &place)?;
+        self.walk(spanned.get_ref(), "", &place);
         merge(&mut self.table, parse(path, text)?);
         Ok(())
     }
@@ -98,7 +92,7 @@ impl Layers {
         Ok(())
     }
 
-    /// Lays one value over what is there, read as the type its default has.
+    /// Lays one value over what is there, read as the type its default or its example has.
     pub(super) fn add_text(
         &mut self,
         key: &str,
@@ -110,12 +104,8 @@ impl Layers {
             origin: origin.clone(),
             message: message.to_owned(),
         };
-        let slot = slot(&mut self.table, key).ok_or_else(|| ConfigError::UnknownKey {
-            key: key.to_owned(),
-            origin: origin.clone(),
-            nearest: None,
-        })?;
-        *slot = match slot {
+        let like = at(&self.table, key).or_else(|| at(self.examples.as_table()?, key));
+        let value = match like.ok_or_else(|| self.unknown(key, origin.clone(), &[]))? {
             Value::String(_) => Value::String(text.to_owned()),
             Value::Integer(_) => {
                 let number = text.trim().replace('_', "").parse();
@@ -127,19 +117,37 @@ impl Layers {
             Value::Boolean(_) => {
                 Value::Boolean(text.trim().parse().map_err(|_| refuse("must be true or false"))?)
             }
-            Value::Array(_) => Value::Array(
+            Value::Array(items) if !items.iter().any(Value::is_table) => Value::Array(
                 text.split(',')
                     .map(str::trim)
                     .filter(|part| !part.is_empty())
                     .map(|part| Value::String(part.to_owned()))
                     .collect(),
             ),
-            Value::Datetime(_) | Value::Table(_) => {
-                return Err(refuse("can only be set in a file"));
-            }
+            // The library's message would show what stands there, and that may be a secret.
+            _ => format!("value = {}", text.trim())
+                .parse::<Table>()
+                .ok()
+                .filter(|table| table.len() == 1)
+                .and_then(|mut table| table.remove("value"))
+                .ok_or_else(|| {
+                    refuse("must be written as in a file, such as [{ name = \"x\" }]")
+                })?,
         };
+        put(&mut self.table, key, value);
         self.origins.insert(key.to_owned(), origin);
         Ok(())
+    }
+
+    /// The refusal of a key that the table it stands in does not have; `beside` are those it has.
+    pub(super) fn unknown(&self, key: &str, origin: Origin, beside: &[String]) -> ConfigError {
+        let mut known = Vec::new();
+        known_keys(&self.examples, "", &mut known);
+        let plain = without_indexes(key);
+        let above = plain.rsplit_once('.').map_or("", |(above, _)| above);
+        known.extend(beside.iter().map(|name| join(above, name)));
+        let nearest = nearest(&plain, known.iter().map(String::as_str)).map(str::to_owned);
+        ConfigError::UnknownKey { key: key.to_owned(), origin, nearest }
     }
 
     /// The table of all layers.
@@ -159,47 +167,35 @@ impl Layers {
     /// Each variable with its key: the key's path in capitals, joined by `_`.
     pub(super) fn variables(&self) -> BTreeMap<String, String> {
         let mut keys = Vec::new();
-        leaves(&self.table, "", &mut keys);
+        if let Some(examples) = self.examples.as_table() {
+            leaves(examples, &self.table, "", &mut keys);
+        }
         keys.into_iter().map(|key| (variable(&key), key)).collect()
     }
 
-    fn walk(
-        &mut self,
-        table: &DeTable<'_>,
-        above: &str,
-        place: &dyn Fn(usize) -> Origin,
-    ) -> Result<(), ConfigError> {
+    /// Notes where each key stands; whether there is such a key is known where it is read.
+    fn walk(&mut self, table: &DeTable<'_>, above: &str, place: &dyn Fn(usize) -> Origin) {
         for (name, value) in table {
             let key = join(above, name.get_ref());
-            let origin = place(name.span().start);
-            let plain = without_indexes(&key);
-            if lookup(&self.known, &plain).is_none() {
-                let mut keys = Vec::new();
-                known_keys(&self.known, "", &mut keys);
-                let nearest = nearest(&plain, keys.iter().map(String::as_str)).map(str::to_owned);
-                return Err(ConfigError::UnknownKey { key, origin, nearest });
-            }
-            let is_section = slot(&mut self.table, &key).is_some_and(|value| value.is_table());
+            let is_section = at(&self.table, &key).is_some_and(Value::is_table);
             if !(is_section && matches!(value.get_ref(), DeValue::Table(_))) {
                 // A section's other keys keep their defaults, and where those came from.
-                self.origins.insert(key.clone(), origin);
+                self.origins.insert(key.clone(), place(name.span().start));
             }
             match value.get_ref() {
-                _ if OWN_TABLES.contains(&&*plain) => {}
-                DeValue::Table(table) => self.walk(table, &key, place)?,
+                DeValue::Table(table) => self.walk(table, &key, place),
                 DeValue::Array(items) => {
                     for (index, item) in items.iter().enumerate() {
                         if let DeValue::Table(table) = item.get_ref() {
                             let key = format!("{key}[{index}]");
                             self.origins.insert(key.clone(), place(item.span().start));
-                            self.walk(table, &key, place)?;
+                            self.walk(table, &key, place);
                         }
                     }
                 }
                 _ => {}
             }
         }
-        Ok(())
     }
 }
 
@@ -235,10 +231,25 @@ fn merge(base: &mut Table, over: Table) {
     }
 }
 
-fn slot<'a>(table: &'a mut Table, key: &str) -> Option<&'a mut Value> {
+fn at<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     match key.split_once('.') {
-        None => table.get_mut(key),
-        Some((section, rest)) => slot(table.get_mut(section)?.as_table_mut()?, rest),
+        None => table.get(key),
+        Some((section, rest)) => at(table.get(section)?.as_table()?, rest),
+    }
+}
+
+/// Sets `key`; the sections above it are made where they are missing.
+fn put(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_owned(), value);
+        }
+        Some((section, rest)) => {
+            let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            if let Some(section) = section.as_table_mut() {
+                put(section, rest, value);
+            }
+        }
     }
 }
 
@@ -250,44 +261,30 @@ fn without_indexes(key: &str) -> String {
     parts.skip(1).step_by(2).fold(first, |key, part| key + part)
 }
 
-fn leaves(table: &Table, above: &str, keys: &mut Vec<String>) {
-    for (name, value) in table {
-        match value {
-            Value::Table(table) => leaves(table, &join(above, name), keys),
-            _ => keys.push(join(above, name)),
+/// Every key that is no section. A table that has no default, such as `auth.roles`, is one value.
+fn leaves(examples: &Table, defaults: &Table, above: &str, keys: &mut Vec<String>) {
+    for (name, value) in examples {
+        let key = join(above, name);
+        match (value, defaults.get(name)) {
+            (Value::Table(inner), Some(Value::Table(defaults))) => {
+                leaves(inner, defaults, &key, keys);
+            }
+            _ => keys.push(key),
         }
     }
 }
 
-/// The example of what may stand under `key`.
-fn lookup<'a>(known: &'a Value, key: &str) -> Option<&'a Value> {
-    let mut value = known;
-    let mut walked = String::new();
-    for name in key.split('.') {
-        value = match value {
-            Value::Table(table) if OWN_NAMES.contains(&&*walked) => table.values().next()?,
-            Value::Table(table) => table.get(name)?,
-            Value::Array(items) => items.first()?.get(name)?,
-            _ => return None,
-        };
-        walked = join(&walked, name);
-    }
-    Some(value)
-}
-
 fn known_keys(value: &Value, above: &str, keys: &mut Vec<String>) {
-    let table = match value {
-        Value::Table(table) => table,
-        Value::Array(items) => match items.first().and_then(Value::as_table) {
-            Some(table) => table,
-            None => return,
-        },
-        _ => return,
-    };
-    for (name, value) in table {
-        let key = join(above, name);
-        known_keys(value, &key, keys);
-        keys.push(key);
+    match value {
+        Value::Table(table) => {
+            for (name, value) in table {
+                let key = join(above, name);
+                known_keys(value, &key, keys);
+                keys.push(key);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| known_keys(item, above, keys)),
+        _ => {}
     }
 }
 

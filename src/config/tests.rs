@@ -1,5 +1,7 @@
 //! Layers, their errors, and the files that are shipped.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::*;
 
 fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
@@ -137,7 +139,7 @@ fn derived_values_and_projections_are_checked_together() {
         (
             format!("{derive}where = {{ a = {{ is = 1 }} }}"),
             "derive[0].where",
-            "unknown field `is`",
+            "did you mean derive.where.a.in?",
         ),
         (
             format!("{derive}window = \"2h\"\n[series]\nkeep = \"1h\""),
@@ -215,7 +217,7 @@ fn every_variable_sets_one_key() {
 fn every_file_in_config_is_valid() {
     let examples = reference::with_examples(DEFAULTS);
     let config = with_file(&examples).unwrap();
-    assert_eq!((config.journal.retention.len(), config.auth.keys.len()), (1, 1));
+    assert_eq!((config.journal.retention.len(), config.auth.keys.len()), (1, 3));
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     for path in files.filter(|path| path.extension().is_some_and(|end| end == "toml")) {
@@ -240,4 +242,114 @@ fn the_reference_is_the_defaults_file_in_prose() {
         committed == rendered,
         "docs/configuration.md is old: run the tests with UPDATE_DOCS=1"
     );
+}
+
+/// Every table of the examples, by its path, with every key that any of them has.
+fn tables(value: &toml::Value, path: &str, found: &mut BTreeMap<String, BTreeSet<String>>) {
+    match value {
+        toml::Value::Table(table) => {
+            let own = found.entry(path.to_owned()).or_default();
+            own.extend(table.keys().cloned());
+            for (name, value) in table {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                tables(value, &path, found);
+            }
+        }
+        toml::Value::Array(items) => items.iter().for_each(|item| tables(item, path, found)),
+        _ => {}
+    }
+}
+
+/// The same tree with `key` in the first table at `path`.
+fn with_key(value: &mut toml::Value, path: &str, key: &str) {
+    match value {
+        toml::Value::Array(items) => with_key(&mut items[0], path, key),
+        toml::Value::Table(table) => match path.split_once('.') {
+            _ if path.is_empty() => drop(table.insert(key.to_owned(), 1.into())),
+            Some((name, rest)) => with_key(table.get_mut(name).unwrap(), rest, key),
+            None => with_key(table.get_mut(path).unwrap(), "", key),
+        },
+        _ => panic!("{path} is no table"),
+    }
+}
+
+#[test]
+fn every_key_that_the_types_take_has_a_default_or_an_example_and_is_accepted() {
+    let examples: toml::Value =
+        toml::Value::Table(reference::with_examples(DEFAULTS).parse().unwrap());
+    let mut found = BTreeMap::new();
+    tables(&examples, "", &mut found);
+    // Tables whose keys are the user's own.
+    let is_free = |path: &str| {
+        path == "auth.roles"
+            || path.starts_with("derive.where")
+            || path.starts_with("projection.shape")
+    };
+    let mut keys = 0;
+    for (path, shown) in found.iter().filter(|(path, _)| !is_free(path)) {
+        let mut tree = examples.clone();
+        with_key(&mut tree, path, "no_such_key");
+        let message = Config::deserialize(tree).unwrap_err().to_string();
+        let message = message.trim_end().lines().next().unwrap();
+        let (name, taken) = unknown_field(message).unwrap_or_else(|| panic!("{path}: {message}"));
+        assert_eq!(name, "no_such_key");
+        let taken: BTreeSet<_> = taken.into_iter().collect();
+        assert_eq!(&taken, shown, "[{path}]: give each key a default or an example");
+        keys += taken.len();
+    }
+    assert!(keys > 80, "{keys}");
+    assert!(with_file(&reference::with_examples(DEFAULTS)).is_ok());
+}
+
+#[test]
+fn every_variable_takes_what_its_default_or_example_says() {
+    let examples = reference::with_examples(DEFAULTS);
+    let layers = Layers::new(DEFAULTS, &examples).unwrap();
+    let tree: toml::Table = examples.parse().unwrap();
+    let all: Vec<_> = layers.variables().into_iter().collect();
+    for (name, key) in &all {
+        let mut value = &toml::Value::Table(tree.clone());
+        for step in key.split('.') {
+            value = &value[step];
+        }
+        let text = match value {
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Array(items) if items.iter().all(toml::Value::is_str) => {
+                items.iter().map(|item| item.as_str().unwrap()).collect::<Vec<_>>().join(",")
+            }
+            value => value.to_string(),
+        };
+        // A projection is of values that are derived.
+        let derived = ("PULSEHUB_DERIVE", tree["derive"].to_string());
+        let derive = (name == "PULSEHUB_PROJECTION").then_some((derived.0, &*derived.1));
+        let pairs: Vec<_> = [(name.as_str(), text.as_str())].into_iter().chain(derive).collect();
+        if let Err(error) = Config::load(None, variables(&pairs), &[]) {
+            panic!("{name}={text}: {error}");
+        }
+    }
+    for name in ["PULSEHUB_AUTH_KEYS", "PULSEHUB_AUTH_ANONYMOUS", "PULSEHUB_SOURCE"] {
+        assert!(all.iter().any(|(variable, _)| variable == name), "{name}");
+    }
+}
+
+#[test]
+fn keys_of_any_algorithm_are_configured_from_a_file_and_from_a_variable() {
+    for algorithm in
+        ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]
+    {
+        for source in ["pem_file = \"key.pem\"", "pem = \"-----BEGIN PUBLIC KEY-----\""] {
+            let file = format!("[[auth.keys]]\nalgorithm = \"{algorithm}\"\n{source}\n");
+            let text = format!("[{{ algorithm = \"{algorithm}\", {source} }}]");
+            let variable = variables(&[("PULSEHUB_AUTH_KEYS", &text)]);
+            for config in [with_file(&file), Config::load(None, variable, &[])] {
+                let config = config.unwrap_or_else(|error| panic!("{text}: {error}"));
+                assert_eq!(format!("{:?}", config.auth.keys[0].algorithm), algorithm);
+            }
+        }
+    }
+    for text in ["[\"hunter2\"]", "hunter2", "[{ secret = hunter2 }]", "[{ secret = 1, hunter2 }]"]
+    {
+        let text = message(Config::load(None, variables(&[("PULSEHUB_AUTH_KEYS", text)]), &[]));
+        assert!(text.contains("PULSEHUB_AUTH_KEYS") && !text.contains("hunter2"), "{text}");
+    }
 }
