@@ -5,6 +5,7 @@
 
 mod codec;
 pub mod journal;
+mod look_back;
 pub mod redis;
 mod ring;
 
@@ -132,15 +133,8 @@ pub struct Stretch {
     pub after: Offset,
     /// Its last.
     pub until: Offset,
-}
-
-/// Where a replay begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReplayStart {
-    /// Before the last `n` matching records.
-    Last(usize),
-    /// Before the first record received at or after this time.
-    Since(Millis),
+    /// Whether what was wanted may lie before it too: the search has a bound.
+    pub is_cut: bool,
 }
 
 /// What the log knows of one topic.
@@ -305,16 +299,16 @@ impl Broker {
         }
     }
 
-    /// Where a replay that begins at `start` begins: the offset to read after.
+    /// Before the first record received at or after `since`: the offset to read after.
     pub async fn locate(
         &self,
         filter: &TopicFilter,
-        start: ReplayStart,
+        since: Millis,
         until: Offset,
     ) -> Result<Offset, ReadError> {
         match self {
-            Self::Journal(journal) => journal.locate(filter, start, until).await,
-            Self::Redis(redis) => redis.locate(filter, start, until).await,
+            Self::Journal(journal) => journal.locate(filter, since, until).await,
+            Self::Redis(redis) => redis.locate(filter, since, until).await,
         }
     }
 

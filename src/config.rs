@@ -301,6 +301,7 @@ impl Config {
             ("limits.replay", limits.replay),
             ("limits.connections", limits.connections),
             ("limits.connections_per_principal", limits.connections_per_principal),
+            ("limits.views_per_principal", limits.views_per_principal),
             ("limits.questions", limits.questions),
             ("limits.messages_per_second", limits.messages_per_second as usize),
         ];

@@ -6,13 +6,15 @@ mod dispatch;
 mod frame;
 mod index;
 mod latest;
+mod pace;
+mod quota;
 mod view;
 
 use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -24,21 +26,24 @@ pub use self::{
     bell::Bell,
     cursor::{Cursor, Gap, Item, Lag},
     frame::{Form, Frame},
+    quota::Owner,
 };
 use self::{
     bell::Seat,
     cursor::Beginning,
     index::Index,
     latest::{Conflated, Room},
+    pace::Pace,
+    quota::Quotas,
     view::{Tail, View, ViewKey},
 };
 use crate::{
-    broker::{Broker, ReadError, ReplayStart, Resumption},
+    broker::{Broker, ReadError, Resumption},
     bytesize::ByteSize,
     event::BlockBuilder,
     position::{Epoch, Offset, Position},
     protocol::{GapReason, Mode, SubscribedStart},
-    telemetry::Telemetry,
+    telemetry::{Limit, Telemetry},
     time::Millis,
     topic::{Topic, TopicFilter},
 };
@@ -50,10 +55,12 @@ pub const HIGHEST_HZ: f64 = 60.0;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Ready-made frames of all views together; older ones are read from the log again.
+    /// Ready-made frames and newest values of all views together; older ones are read from the log again.
     pub tail_bytes: ByteSize,
     /// One frame of history, and so what a slow reader holds of it.
     pub chunk_bytes: ByteSize,
+    /// History looked through for the last `n` events, beside what is in memory.
+    pub replay_bytes: ByteSize,
     /// Values one view in mode `latest` keeps ready.
     pub latest_keys: usize,
     /// Their bytes.
@@ -75,6 +82,25 @@ pub struct Subscription {
     pub max_hz: Option<f64>,
     /// Where it begins.
     pub start: Start,
+    /// Whose it is; none for the hub's own.
+    pub owner: Option<Owner>,
+}
+
+/// Why there is no subscription.
+#[derive(Debug, thiserror::Error)]
+pub enum SubscribeError {
+    /// The log could not be read; asked again, it may be.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Its owner has too many different ones.
+    #[error(
+        "one user may have {most} different subscriptions at a time: share them, or raise \
+         limits.views_per_principal"
+    )]
+    TooMany {
+        /// `limits.views_per_principal`.
+        most: usize,
+    },
 }
 
 /// Where a subscription begins.
@@ -104,6 +130,8 @@ struct Inner {
     registry: Mutex<Registry>,
     /// Everything up to here has been appended to the views it matches.
     head: AtomicU64,
+    /// What views in mode `latest` hold, all together.
+    latest_bytes: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -111,6 +139,7 @@ struct Registry {
     views: Slab<Arc<View>>,
     by_key: HashMap<ViewKey, usize>,
     index: Index,
+    quotas: Quotas,
     /// Everything up to here has been matched against the views there were.
     matched_through: Offset,
 }
@@ -126,6 +155,7 @@ impl Hub {
             telemetry,
             registry: Mutex::new(registry),
             head: AtomicU64::new(head),
+            latest_bytes: Arc::default(),
         }))
     }
 
@@ -149,14 +179,14 @@ impl Hub {
         &self,
         subscription: Subscription,
         bell: Arc<Bell>,
-    ) -> Result<(Cursor, SubscribedStart), ReadError> {
-        let Subscription { form, filter, mode, max_hz, start } = subscription;
+    ) -> Result<(Cursor, SubscribedStart), SubscribeError> {
+        let Subscription { form, filter, mode, max_hz, start, owner } = subscription;
         let pace = match mode {
             Mode::All => None,
-            Mode::Latest => Some((1000.0 / max_hz.unwrap_or(self.0.config.max_hz)) as u64),
+            Mode::Latest => Some(Pace::of(max_hz.unwrap_or(self.0.config.max_hz))),
         };
         // The seat first: from here on nothing new is missed, and what came before is history.
-        let guard = self.join(ViewKey { form, filter: filter.clone(), pace }, bell);
+        let guard = self.join(ViewKey { form, filter: filter.clone(), pace }, bell, owner)?;
         let broker = &self.0.broker;
         let committed = broker.head();
         let mut beginning = Beginning {
@@ -166,16 +196,17 @@ impl Hub {
             fold_until: pace.map(|_| guard.joined_at),
             gap: None,
         };
+        let mut replay_truncated = false;
         match start {
-            Start::Live => {}
-            Start::Last(0) => {}
+            Start::Live | Start::Last(0) => {}
             Start::Last(n) => {
-                beginning.position =
-                    broker.locate(&filter, ReplayStart::Last(n), committed.offset).await?;
+                let budget = self.0.config.replay_bytes.as_usize();
+                let found = broker.newest(&filter, n, committed.offset, budget).await?;
+                beginning.position = found.after;
+                replay_truncated = found.is_cut;
             }
             Start::Since(time) => {
-                beginning.position =
-                    broker.locate(&filter, ReplayStart::Since(time), committed.offset).await?;
+                beginning.position = broker.locate(&filter, time, committed.offset).await?;
             }
             Start::Latest => {
                 // What changed behind `committed` comes as events: it is left out here.
@@ -212,7 +243,8 @@ impl Hub {
         // The beginning may lie in an epoch, and beyond a head, that were not known before.
         let position = self.position(beginning.position);
         let head = self.position(committed.offset.max(position.offset));
-        let start = SubscribedStart { position, head, recovered };
+        let max_hz = pace.map(Pace::hz);
+        let start = SubscribedStart { position, head, recovered, replay_truncated, max_hz };
         Ok((guard.sit(beginning), start))
     }
 
@@ -247,20 +279,32 @@ impl Hub {
     }
 
     /// Finds or makes the view and takes a seat in it.
-    fn join(&self, key: ViewKey, bell: Arc<Bell>) -> Joined {
+    fn join(
+        &self,
+        key: ViewKey,
+        bell: Arc<Bell>,
+        owner: Option<Owner>,
+    ) -> Result<Joined, SubscribeError> {
         let mut registry = self.0.registry.lock();
-        let slot = match registry.by_key.get(&key) {
-            Some(slot) => *slot,
-            None => {
-                let view =
-                    Arc::new(View::new(key.clone(), registry.matched_through, self.latest_room()));
-                let slot = registry.views.insert(view);
-                registry.index.insert(&key.filter, slot);
-                registry.by_key.insert(key, slot);
-                self.0.telemetry.views.inc();
-                slot
-            }
-        };
+        let known = registry.by_key.get(&key).copied();
+        if let Some(owner) = &owner
+            && !registry.quotas.has_room(owner, known)
+        {
+            self.0.telemetry.hit(Limit::ViewsPerPrincipal);
+            return Err(SubscribeError::TooMany { most: owner.most });
+        }
+        let slot = known.unwrap_or_else(|| {
+            let (covered_from, room) = (registry.matched_through, self.latest_room());
+            let view = View::new(key.clone(), covered_from, room, &self.0.latest_bytes);
+            let slot = registry.views.insert(Arc::new(view));
+            registry.index.insert(&key.filter, slot);
+            registry.by_key.insert(key, slot);
+            self.0.telemetry.views.inc();
+            slot
+        });
+        if let Some(owner) = &owner {
+            registry.quotas.enter(owner, slot);
+        }
         let view = registry.views[slot].clone();
         // In mode `latest` the count and the place it was taken at must belong together.
         let (joined_at, seen) = match &view.tail {
@@ -273,12 +317,17 @@ impl Hub {
         let seat = Arc::new(Seat::new(bell, joined_at));
         let seat_key = view.seats.lock().insert(seat.clone());
         self.0.telemetry.subscriptions.inc();
-        Joined { hub: self.clone(), view, slot, seat_key, seat, seated: false, joined_at, seen }
+        let place =
+            Place { hub: self.clone(), slot, seat_key, owner: owner.map(|owner| owner.name) };
+        Ok(Joined { place, view, seat, joined_at, seen })
     }
 
     /// Gives the seat up, and the view with it when it was the last.
-    fn leave(&self, slot: usize, seat_key: usize) {
+    fn leave(&self, slot: usize, seat_key: usize, owner: Option<&str>) {
         let mut registry = self.0.registry.lock();
+        if let Some(owner) = owner {
+            registry.quotas.leave(owner, slot);
+        }
         let view = registry.views[slot].clone();
         let empty = {
             let mut seats = view.seats.lock();
@@ -324,34 +373,35 @@ impl Hub {
 
     /// Gathers a stretch of history for mode `latest`; the cursor empties it when it is full.
     fn fold(&self, began: Offset) -> Conflated {
-        Conflated::new(began, Room { keys: usize::MAX, bytes: usize::MAX })
+        Conflated::new(began, Room { keys: usize::MAX, bytes: usize::MAX }, Arc::default())
     }
 }
 
-/// A seat taken for a cursor that does not exist yet; given up again if it never does.
+/// A seat taken for a cursor that does not exist yet.
 struct Joined {
-    hub: Hub,
+    place: Place,
     view: Arc<View>,
-    slot: usize,
-    seat_key: usize,
     seat: Arc<Seat>,
-    seated: bool,
     joined_at: Offset,
     seen: u64,
 }
 
 impl Joined {
-    fn sit(mut self, beginning: Beginning) -> Cursor {
-        self.seated = true; // from here on the cursor gives it up
-        let (hub, view, seat) = (self.hub.clone(), self.view.clone(), self.seat.clone());
-        Cursor::new(hub, view, self.slot, self.seat_key, seat, beginning)
+    fn sit(self, beginning: Beginning) -> Cursor {
+        Cursor::new(self.place, self.view, self.seat, beginning)
     }
 }
 
-impl Drop for Joined {
+/// A seat in a view, given up when it is dropped.
+struct Place {
+    hub: Hub,
+    slot: usize,
+    seat_key: usize,
+    owner: Option<Arc<str>>,
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        if !self.seated {
-            self.hub.leave(self.slot, self.seat_key);
-        }
+        self.hub.leave(self.slot, self.seat_key, self.owner.as_deref());
     }
 }

@@ -35,6 +35,8 @@ pub struct Limits {
     pub connections: usize,
     /// Sockets of one principal.
     pub connections_per_principal: usize,
+    /// Different subscriptions of one principal, all connections together.
+    pub views_per_principal: usize,
     /// Questions about series of one principal under way at a time.
     pub questions: usize,
     /// Messages a second from one client.

@@ -26,8 +26,8 @@ pub use self::{
 };
 use crate::{
     auth::{AuthError, Principal},
-    broker::{PublishError, Published, ReadError},
-    hub::{Gap, Subscription},
+    broker::{PublishError, Published},
+    hub::{Gap, SubscribeError, Subscription},
     position::Position,
     protocol::{
         self, ClientMessage, CloseCode, Connect, ErrorCode, MessageError, MessageId, ServerMessage,
@@ -130,7 +130,8 @@ impl Session {
         let Some(principal) = self.principal.clone() else {
             return self.close(CloseCode::Unauthorized, "no credentials came with the request");
         };
-        let subscription = (**subscription).clone();
+        let owner = Some(self.terms.owner(&principal));
+        let subscription = Subscription { owner, ..(**subscription).clone() };
         if let Err(pattern) = permitted(&principal, &subscription.filter) {
             return self.close(CloseCode::Forbidden, format!("no grant to subscribe to {pattern}"));
         }
@@ -200,7 +201,7 @@ impl Session {
         &mut self,
         id: Option<&MessageId>,
         sub: &Arc<str>,
-        outcome: Result<SubscribedStart, ReadError>,
+        outcome: Result<SubscribedStart, SubscribeError>,
     ) -> Vec<Action> {
         match (outcome, id) {
             (Ok(start), Some(id)) => {
@@ -209,9 +210,19 @@ impl Session {
             (Ok(_), None) => Vec::new(),
             (Err(error), Some(id)) => {
                 self.subscriptions.retain(|(name, _)| name != sub);
-                vec![self.error(Some(id), ErrorCode::Unavailable, &error.to_string())]
+                let code = match error {
+                    SubscribeError::Read(_) => ErrorCode::Unavailable,
+                    SubscribeError::TooMany { .. } => ErrorCode::LimitExceeded,
+                };
+                vec![self.error(Some(id), code, &error.to_string())]
             }
-            (Err(error), None) => self.close(CloseCode::Overloaded, error.to_string()),
+            (Err(error), None) => {
+                let code = match error {
+                    SubscribeError::Read(_) => CloseCode::Overloaded,
+                    SubscribeError::TooMany { .. } => CloseCode::TooMany,
+                };
+                self.close(code, error.to_string())
+            }
         }
     }
 

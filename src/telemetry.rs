@@ -43,6 +43,8 @@ pub struct Telemetry {
     pub subscriptions: Gauge,
     /// Views, now.
     pub views: Gauge,
+    /// Frames and newest values that all views hold, in bytes.
+    pub view_bytes: Gauge,
     /// Sockets closed by the hub, by close code.
     pub closes: Family<CodeLabel, Counter>,
     /// Questions about credentials in use that the store did not answer.
@@ -108,6 +110,10 @@ pub enum Limit {
     Connections,
     /// Connections of one principal.
     ConnectionsPerPrincipal,
+    /// Different subscriptions of one principal.
+    ViewsPerPrincipal,
+    /// Bytes of newest values that all views hold.
+    TailBytes,
     /// Questions of one principal at a time.
     Questions,
     /// Messages from one client in a second.
@@ -145,6 +151,8 @@ impl Limit {
             Limit::Replay => "replay",
             Limit::Connections => "connections",
             Limit::ConnectionsPerPrincipal => "connections_per_principal",
+            Limit::ViewsPerPrincipal => "views_per_principal",
+            Limit::TailBytes => "tail_bytes",
             Limit::Questions => "questions",
             Limit::MessagesPerSecond => "messages_per_second",
             Limit::Headers => "headers",
@@ -249,6 +257,7 @@ impl Telemetry {
             connections: metric!("connections", "Open subscriber connections"),
             subscriptions: metric!("subscriptions", "Open subscriptions"),
             views: metric!("views", "Distinct views that subscriptions share"),
+            view_bytes: metric!("view_bytes", "Frames and newest values that views hold, in bytes"),
             closes: metric!("closes", "Sockets closed by the hub, by close code"),
             revocation_failures: metric!(
                 "revocation_failures",

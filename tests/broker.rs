@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use pulsehub::{
     broker::{
-        Broker, PublishError, ReplayStart,
+        Broker, PublishError,
         journal::{Config, RetentionRule, Sync},
     },
     bytesize::ByteSize,
@@ -237,13 +237,13 @@ async fn history_beyond_memory_is_read_back(mut fixture: Fixture) {
         }
     }
     assert_eq!(read_all(&broker, 0, &filter(&["**"]), 700).await.0, (1..=200).collect::<Vec<_>>());
-    assert_eq!(broker.locate(&filter(&["rare.x"]), ReplayStart::Last(7), 200).await.unwrap(), 103);
-    assert_eq!(broker.locate(&filter(&["**"]), ReplayStart::Last(7), 200).await.unwrap(), 193);
-    assert_eq!(broker.locate(&filter(&["**"]), ReplayStart::Last(7), 100).await.unwrap(), 93);
+    assert_eq!(broker.newest(&filter(&["rare.x"]), 7, 200, usize::MAX).await.unwrap().after, 103);
+    assert_eq!(broker.newest(&filter(&["**"]), 7, 200, usize::MAX).await.unwrap().after, 193);
+    assert_eq!(broker.newest(&filter(&["**"]), 7, 100, usize::MAX).await.unwrap().after, 93);
     // Where there are fewer than asked for, all of them come.
-    let all = broker.locate(&filter(&["rare.x"]), ReplayStart::Last(99), 200).await.unwrap();
+    let all = broker.newest(&filter(&["rare.x"]), 99, 200, usize::MAX).await.unwrap().after;
     assert_eq!(read_all(&broker, all, &filter(&["rare.x"]), 700).await, (rare, 0));
-    let none = broker.locate(&filter(&["none"]), ReplayStart::Last(1), 200).await.unwrap();
+    let none = broker.newest(&filter(&["none"]), 1, 200, usize::MAX).await.unwrap().after;
     assert_eq!(read_all(&broker, none, &filter(&["none"]), 700).await, (vec![], 0));
 }
 
@@ -253,12 +253,11 @@ async fn a_replay_since_a_time_begins_before_the_first_event_received_then(fixtu
         fixture.clock.set(START + step * 1000);
         broker.publish(numbered("a", step as usize * 2..step as usize * 2 + 2)).await.unwrap();
     }
-    let since = |time| ReplayStart::Since(time);
     let all = filter(&["**"]);
-    assert_eq!(broker.locate(&all, since(0), 10).await.unwrap(), 0);
-    assert_eq!(broker.locate(&all, since(START + 1001), 10).await.unwrap(), 4);
-    assert_eq!(broker.locate(&all, since(START + 2000), 10).await.unwrap(), 4);
-    assert_eq!(broker.locate(&all, since(START + 4001), 10).await.unwrap(), 10);
+    assert_eq!(broker.locate(&all, 0, 10).await.unwrap(), 0);
+    assert_eq!(broker.locate(&all, START + 1001, 10).await.unwrap(), 4);
+    assert_eq!(broker.locate(&all, START + 2000, 10).await.unwrap(), 4);
+    assert_eq!(broker.locate(&all, START + 4001, 10).await.unwrap(), 10);
 }
 
 async fn the_newest_are_found_piece_by_piece_however_rare_they_are(mut fixture: Fixture) {
@@ -322,7 +321,7 @@ async fn no_search_for_many_topics_goes_through_the_whole_log(mut fixture: Fixtu
     assert_eq!((between.after, between.until), (49, 50));
     let all = broker.newest(&rare, 50, 100, usize::MAX).await.unwrap();
     assert_eq!((all.after, all.until), (30, 90));
-    assert_eq!(broker.locate(&rare, ReplayStart::Last(50), 100).await.unwrap(), 30);
+    assert_eq!(broker.newest(&rare, 50, 100, usize::MAX).await.unwrap().after, 30);
 }
 
 async fn latest_is_the_newest_of_each_key_with_removal_and_a_cap(fixture: Fixture) {

@@ -101,6 +101,8 @@ fn every_message_of_the_hub_is_made() {
         position: position("3f9a:1841"),
         head: position("3f9a:1900"),
         recovered: true,
+        replay_truncated: false,
+        max_hz: None,
     };
     let forbidden = ErrorCode::Forbidden;
     let needs_id = "`subscribe` needs an `id`, which the answer repeats";

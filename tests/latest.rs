@@ -142,3 +142,52 @@ async fn topics_do_not_share_their_keys_and_no_key_is_one_too() {
         message["events"].as_array().unwrap().iter().map(|event| &event["data"]).collect();
     assert_eq!((data, &message["skipped"]), (vec![&json!(1), &json!(2), &json!(4)], &json!(1)));
 }
+
+#[tokio::test]
+async fn a_rate_is_rounded_down_to_a_step_and_the_answer_says_to_which() {
+    let hub = TestHub::start().await;
+    hub.metric_becomes("pulsehub_views", 1.0).await; // the hub's own
+    let mut clients = Vec::new();
+    for (asked, given) in [(5.1, 5.0), (7.3, 5.0), (9.99, 5.0), (60.0, 60.0), (0.013, 0.01)] {
+        let mut client = hub.client("ada", &["**"]).await;
+        let latest = json!({"sub": "s", "topics": ["a.*"], "mode": "latest", "max_hz": asked});
+        assert_eq!(client.subscribe(latest).await["max_hz"], json!(given));
+        client.expect("live").await;
+        clients.push(client);
+    }
+    hub.metric_becomes("pulsehub_views", 4.0).await;
+    let all = clients[0].subscribe(json!({"sub": "t", "topics": ["a.*"]})).await;
+    assert_eq!(all.get("max_hz"), None);
+}
+
+#[tokio::test]
+async fn views_without_number_share_one_budget_and_lose_nothing() {
+    const SUBS: usize = 30;
+    let hub = TestHub::with(&[("hub.tail_bytes", "64 KiB")]).await;
+    let mut client = hub.client("ada", &["**"]).await;
+    for n in 0..SUBS {
+        let sub = format!("s{n}");
+        client
+            .subscribe(json!({"sub": sub, "topics": ["a.*"], "mode": "latest", "max_hz": 60}))
+            .await;
+        client.expect("live").await;
+    }
+    for round in 0..3 {
+        let data = |key: usize| json!({"round": round, "key": key, "fill": "x".repeat(400)});
+        let events = (0..100)
+            .map(|key| json!({"topic": "a.b", "key": format!("k{key}"), "data": data(key)}));
+        hub.publish(events.collect::<Vec<_>>().into()).await;
+    }
+    let mut newest: BTreeMap<(String, String), u64> = BTreeMap::new();
+    while newest.values().filter(|round| **round == 2).count() < SUBS * 100 {
+        let message = client.expect("events").await;
+        for event in message["events"].as_array().unwrap() {
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            let round = event["data"]["round"].as_u64().unwrap();
+            newest.insert((text(&message["sub"]), text(&event["key"])), round);
+        }
+    }
+    let held = hub.metric("pulsehub_view_bytes").await;
+    assert!(held <= f64::from(64 << 10), "{held} bytes are held");
+    assert!(hub.metric("pulsehub_limit_hits_total{limit=\"tail_bytes\"}").await >= 1.0);
+}

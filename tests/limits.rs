@@ -45,6 +45,44 @@ async fn who_has_too_many_connections_is_closed_and_the_others_stay() {
 }
 
 #[tokio::test]
+async fn one_user_cannot_make_views_without_end() {
+    let hub = TestHub::with(&[("limits.views_per_principal", "2")]).await;
+    let mut first = hub.client("ada", &["**"]).await;
+    let mut second = hub.client("ada", &["**"]).await;
+    let sub = |sub: &str, topic: &str| json!({"sub": sub, "topics": [topic]});
+    first.subscribe(sub("s", "a.x")).await;
+    first.expect("live").await;
+    first.subscribe(sub("t", "a.x")).await;
+    first.expect("live").await;
+    let mut third = sub("u", "a.y");
+    third
+        .as_object_mut()
+        .unwrap()
+        .extend([("type".to_owned(), json!("subscribe")), ("id".to_owned(), json!(1))]);
+    second.send(third.clone()).await;
+    let error = second.expect_error("limit_exceeded").await;
+    assert!(error["message"].as_str().unwrap().contains("views_per_principal"), "{error}");
+    // What somebody has already is shared, and others have room of their own.
+    second.subscribe(sub("s", "a.x")).await;
+    second.expect("live").await;
+    hub.client("bob", &["**"]).await.subscribe(sub("u", "a.y")).await;
+    let token = hub.token("ada", &["**"]);
+    let key = [("x-api-key", token.as_str())];
+    let mut simple = hub.socket("/ws/real-time?topics=a.y", &key).await;
+    assert_eq!(simple.expect_close().await.0, 4429);
+    let stream = hub.http().get(hub.url("/sse/real-time?topics=a.y")).bearer_auth(&token);
+    let refused = stream.send().await.unwrap();
+    assert_eq!(refused.status(), 429);
+    let problem: Value = refused.json().await.unwrap();
+    assert_eq!(problem["code"], "too_many_subscriptions");
+    assert_eq!(hub.metric(&hits("views_per_principal")).await, 3.0);
+    first.send(json!({"type": "unsubscribe", "id": 2, "sub": "t"})).await;
+    first.expect("unsubscribed").await;
+    second.send(third).await;
+    second.expect("subscribed").await;
+}
+
+#[tokio::test]
 async fn who_sends_too_many_messages_is_closed() {
     let hub = TestHub::with(&[("limits.messages_per_second", "5")]).await;
     let mut other = hub.client("bob", &["a.*"]).await;

@@ -146,8 +146,14 @@ async fn follow(
         }
     };
     let bell = Arc::new(Bell::default());
-    let subscription =
-        Subscription { form: form(), filter: filter.clone(), mode: Mode::All, max_hz: None, start };
+    let subscription = Subscription {
+        form: form(),
+        filter: filter.clone(),
+        mode: Mode::All,
+        max_hz: None,
+        start,
+        owner: None,
+    };
     let (cursor, answer) = world.hub.subscribe(subscription, bell.clone()).await.unwrap();
     let after = answer.position.offset;
     let mut reader = world.reader(cursor, bell, dice);

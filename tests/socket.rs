@@ -284,3 +284,35 @@ async fn events_published_on_a_socket_are_stored_and_acknowledged() {
     assert_eq!(reader.events("s", 2).await[0]["source"], "ada"); // and nothing of what was refused
     reader.expect("live").await;
 }
+
+#[tokio::test]
+async fn a_replay_of_the_last_looks_back_only_so_far_and_says_so() {
+    let hub =
+        TestHub::with(&[("hub.replay_bytes", "64 KiB"), ("journal.recent_bytes", "1 KiB")]).await;
+    let fill = "x".repeat(4000);
+    for n in 0..40 {
+        hub.publish(json!({"topic": "a.b", "data": {"n": n, "fill": fill}})).await;
+    }
+    let mut client = hub.client("ada", &["**"]).await;
+    let few = json!({"sub": "few", "topics": ["a.*"], "replay": {"last": 3}});
+    let subscribed = client.subscribe(few).await;
+    assert_eq!(subscribed.get("replay_truncated"), None, "{subscribed}");
+    assert_eq!(client.events("few", 3).await.len(), 3);
+    client.expect("live").await;
+    let many = json!({"sub": "many", "topics": ["a.*"], "replay": {"last": 39}});
+    let subscribed = client.subscribe(many).await;
+    assert_eq!(
+        (&subscribed["replay_truncated"], &subscribed["recovered"]),
+        (&json!(true), &json!(true))
+    );
+    let mut offsets = Vec::new();
+    while offsets.last() != Some(&40) {
+        let message = client.expect("events").await;
+        offsets.extend(
+            message["events"].as_array().unwrap().iter().map(|e| e["offset"].as_u64().unwrap()),
+        );
+    }
+    assert!(offsets.len() >= 16 && offsets.len() < 39, "{offsets:?}");
+    let first = 40 - offsets.len() as u64 + 1;
+    assert_eq!(offsets, (first..=40).collect::<Vec<_>>(), "nothing is left out between");
+}

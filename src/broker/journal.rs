@@ -32,14 +32,16 @@ pub use self::{
 };
 use self::{reader::Readers, topics::Topics};
 use super::{
-    Chunk, PublishError, Published, ReadError, ReplayStart, Stretch, TopicInfo, ring::Ring,
+    Chunk, PublishError, Published, ReadError, Stretch, TopicInfo,
+    look_back::{LookBack, Looked},
+    ring::Ring,
 };
 use crate::{
     event::{Block, Event},
     position::{Epoch, Offset, Position},
     sqlite,
     telemetry::{Limit, Telemetry},
-    time::Clock,
+    time::{Clock, Millis},
     topic::TopicFilter,
 };
 
@@ -195,22 +197,15 @@ impl Journal {
         self.blocking(move |readers| readers.read(after, until, &filter, budget)).await
     }
 
-    /// Where a replay that begins at `start` begins: the offset to read after.
+    /// Before the first record received at or after `since`: the offset to read after.
     pub async fn locate(
         &self,
         filter: &TopicFilter,
-        start: ReplayStart,
+        since: Millis,
         until: Offset,
     ) -> Result<Offset, ReadError> {
-        match start {
-            ReplayStart::Last(count) => {
-                Ok(self.newest(filter, count, until, usize::MAX).await?.after)
-            }
-            ReplayStart::Since(time) => {
-                let filter = filter.clone();
-                self.blocking(move |readers| readers.locate_since(&filter, time, until)).await
-            }
-        }
+        let filter = filter.clone();
+        self.blocking(move |readers| readers.locate_since(&filter, since, until)).await
     }
 
     /// Where the last `count` lie; fewer of them where about `budget` bytes were looked through before.
@@ -221,11 +216,12 @@ impl Journal {
         until: Offset,
         budget: usize,
     ) -> Result<Stretch, ReadError> {
-        if let Some(after) = self.0.shared.last_in_ring(filter, count, until) {
-            return Ok(Stretch { after, until });
+        let mut back = LookBack::new(filter, count, until);
+        // Most often the newest blocks hold them. A longer search holds up no runtime worker.
+        if let Looked::Found(after) = self.0.shared.look_back(&mut back) {
+            return Ok(Stretch { after, until, is_cut: false });
         }
-        let filter = filter.clone();
-        self.blocking(move |readers| readers.newest(&filter, count, until, budget)).await
+        self.blocking(move |readers| readers.newest(back, budget)).await
     }
 
     /// The newest record of each matching (topic, key), in the order of their offsets.
@@ -297,23 +293,9 @@ impl Shared {
         self.ring.lock().read(after, until, budget)
     }
 
-    /// The offset before the last `count` matching records up to `until`, if memory holds them.
-    fn last_in_ring(&self, filter: &TopicFilter, count: usize, until: Offset) -> Option<Offset> {
-        let (blocks, from): (Vec<_>, _) = {
-            let ring = self.ring.lock();
-            (ring.backwards().cloned().collect(), ring.from())
-        };
-        let mut left = count;
-        for block in blocks {
-            for record in block.records().rev() {
-                if record.offset() <= until && filter.matches(record.topic()) {
-                    left -= 1;
-                    if left == 0 {
-                        return Some(record.offset() - 1);
-                    }
-                }
-            }
-        }
-        (from == 0).then_some(0)
+    /// Looks through one piece of memory.
+    fn look_back(&self, back: &mut LookBack) -> Looked {
+        let piece = back.piece(&self.ring.lock());
+        back.through(piece)
     }
 }

@@ -31,7 +31,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::outside::{check, export};
 use self::{lineage::Lineage, scripts::Scripts, topics::Topics};
 use super::{
-    Chunk, PublishError, Published, ReadError, ReplayStart, Resumption, Stretch, TopicInfo,
+    Chunk, PublishError, Published, ReadError, Resumption, Stretch, TopicInfo,
     journal::{Config, Rules},
     ring::Ring,
 };
@@ -41,7 +41,7 @@ use crate::{
     position::{Epoch, Offset, Position},
     redis::{self, Keys, Link, OpenError, Server},
     telemetry::{Limit, Telemetry},
-    time::Clock,
+    time::{Clock, Millis},
     topic::{Topic, TopicFilter},
 };
 
@@ -310,14 +310,14 @@ impl Redis {
         self.0.shared.read(after, until, filter, budget).await
     }
 
-    /// Where a replay that begins at `start` begins: the offset to read after.
+    /// Before the first record received at or after `since`: the offset to read after.
     pub async fn locate(
         &self,
         filter: &TopicFilter,
-        start: ReplayStart,
+        since: Millis,
         until: Offset,
     ) -> Result<Offset, ReadError> {
-        self.0.shared.locate(filter, start, until).await
+        self.0.shared.locate(filter, since, until).await
     }
 
     /// Where the last `count` that match and are not above `until` lie, or as many of them as about

@@ -70,9 +70,16 @@ impl Ring {
         Some(Chunk { blocks, reached, trimmed_through: 0, lost_from: None })
     }
 
-    /// Newest first.
-    pub(super) fn backwards(&self) -> impl Iterator<Item = &Arc<Block>> {
-        self.blocks.iter().rev()
+    /// Blocks with records below `before`, newest first: about `records` of them, at least one block.
+    pub(super) fn below(&self, before: Offset, records: usize) -> Vec<Arc<Block>> {
+        let end = self.blocks.partition_point(|block| block.first() < before);
+        let mut count = 0;
+        let wanted = self.blocks.range(..end).rev().take_while(|block| {
+            let fits = count < records;
+            count += block.len();
+            fits
+        });
+        wanted.cloned().collect()
     }
 
     /// The ring holds everything above this.

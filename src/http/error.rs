@@ -14,6 +14,7 @@ use super::GatherError;
 use crate::{
     auth::AuthError,
     broker::{PublishError, ReadError},
+    hub::SubscribeError,
     ingest::Refusal,
     instances::{InstanceError, KeyError},
     redis,
@@ -82,6 +83,7 @@ kinds! {
     TOO_MANY_INSTANCES = UNPROCESSABLE_ENTITY "too_many_instances" "The registry holds no more instances";
     UPGRADE = UPGRADE_REQUIRED "upgrade_required" "This is for a WebSocket";
     TOO_MANY_CONNECTIONS = TOO_MANY_REQUESTS "too_many_connections" "Too many connections", retryable;
+    TOO_MANY_SUBSCRIPTIONS = TOO_MANY_REQUESTS "too_many_subscriptions" "Too many subscriptions", retryable;
     TOO_MANY_QUESTIONS = TOO_MANY_REQUESTS "too_many_questions" "Too many questions", retryable;
     TOO_MANY_BYTES = TOO_MANY_REQUESTS "too_many_bytes" "One user holds too much memory", retryable;
     INTERNAL = INTERNAL_SERVER_ERROR "internal" "The hub made a mistake";
@@ -351,6 +353,18 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         tracing::error!(%error, "history cannot be read");
         Self::new(&UNAVAILABLE, "the log cannot be read at present")
+    }
+}
+
+impl From<SubscribeError> for Problem {
+    fn from(error: SubscribeError) -> Self {
+        match error {
+            SubscribeError::Read(error) => error.into(),
+            SubscribeError::TooMany { most } => {
+                let limit = json!({"name": Limit::ViewsPerPrincipal.name(), "allowed": most});
+                Self::new(&TOO_MANY_SUBSCRIPTIONS, error.to_string()).with("limit", limit)
+            }
+        }
     }
 }
 

@@ -134,7 +134,8 @@ impl Query {
             }
         };
         let start = self.start(last_event_id, limits.replay, now)?;
-        Ok(Subscription { form, filter: TopicFilter::new(patterns?), mode, max_hz, start })
+        let filter = TopicFilter::new(patterns?);
+        Ok(Subscription { form, filter, mode, max_hz, start, owner: None })
     }
 
     fn start(&self, last_event_id: Option<&str>, most: usize, now: Now) -> Result<Start, String> {

@@ -12,7 +12,7 @@ use http::{HeaderValue, header, request::Parts};
 use super::{AppState, Caller, Problem, query};
 use crate::{
     auth::Principal,
-    broker::{ReadError, ReplayStart, Resumption},
+    broker::{ReadError, Resumption},
     position::{Offset, Position},
     protocol::Replay,
     telemetry::Limit,
@@ -188,9 +188,7 @@ impl Page {
                 let newest = broker.newest(&asked.filter, asked.limit, until, SEARCHED).await?;
                 (newest.after, newest.until)
             }
-            Some(time) => {
-                (broker.locate(&asked.filter, ReplayStart::Since(time), until).await?, until)
-            }
+            Some(time) => (broker.locate(&asked.filter, time, until).await?, until),
             None => (0, until),
         };
         let start = start.max(asked.after.unwrap_or(0));

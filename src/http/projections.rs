@@ -79,6 +79,7 @@ fn follow(projection: &Projection) -> Subscription {
         mode: Mode::All,
         max_hz: None,
         start: Start::Latest,
+        owner: None,
     }
 }
 

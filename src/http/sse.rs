@@ -23,7 +23,7 @@ use super::{
     server, websocket,
 };
 use crate::{
-    hub::{Bell, Cursor, Form, Hub, Item},
+    hub::{Bell, Cursor, Form, Hub, Item, Subscription},
     session::{Connection, ConnectionKind, Order},
     telemetry::Telemetry,
 };
@@ -76,6 +76,8 @@ async fn open(state: &AppState, request: Request) -> Result<Events, Problem> {
     if !connection.identify(principal.clone(), None) {
         return Err(Problem::too_many_connections());
     }
+    let owner = Some(state.terms.owner(&principal));
+    let subscription = Subscription { owner, ..subscription };
     let (cursor, _) = state.hub.subscribe(subscription, bell.clone()).await?;
     connection.set_lags(vec![("sse".into(), cursor.lag())]);
     let left = principal.expires.map(|expires| expires.saturating_sub(now.wall));

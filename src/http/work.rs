@@ -8,9 +8,9 @@ use super::AppState;
 use crate::{
     access::Credential,
     auth::{AuthError, Principal},
-    broker::{PublishError, Published, ReadError},
+    broker::{PublishError, Published},
     event::Event,
-    hub::{Bell, Cursor, Subscription},
+    hub::{Bell, Cursor, SubscribeError, Subscription},
     protocol::{MessageId, SubscribedStart},
 };
 
@@ -20,7 +20,7 @@ pub(super) type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 /// What has become of it.
 pub(super) enum Done {
     Authenticated(Result<Arc<Principal>, AuthError>),
-    Subscribed(Option<MessageId>, Arc<str>, Result<(Cursor, SubscribedStart), ReadError>),
+    Subscribed(Option<MessageId>, Arc<str>, Result<(Cursor, SubscribedStart), SubscribeError>),
     Published(MessageId, Result<Published, PublishError>),
 }
 

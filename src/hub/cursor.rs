@@ -10,10 +10,10 @@ use std::{
 };
 
 use super::{
-    Hub,
+    Place,
     bell::Seat,
     frame::Frame,
-    latest::Conflated,
+    latest::{Conflated, Value},
     view::{Next, Tail, View},
 };
 use crate::{
@@ -26,10 +26,8 @@ use crate::{
 
 /// One subscription. Dropping it ends the subscription.
 pub struct Cursor {
-    hub: Hub,
+    place: Place,
     view: Arc<View>,
-    slot: usize,
-    seat_key: usize,
     seat: Arc<Seat>,
     position: Offset,
     /// In mode `latest`: how many records had matched up to the position.
@@ -90,10 +88,8 @@ pub(super) struct Beginning {
 
 impl Cursor {
     pub(super) fn new(
-        hub: Hub,
+        place: Place,
         view: Arc<View>,
-        slot: usize,
-        seat_key: usize,
         seat: Arc<Seat>,
         beginning: Beginning,
     ) -> Self {
@@ -107,10 +103,8 @@ impl Cursor {
         let position = beginning.position;
         seat.position.store(position, Ordering::Relaxed);
         Self {
-            hub,
+            place,
             view,
-            slot,
-            seat_key,
             seat,
             position,
             seen: beginning.seen,
@@ -123,7 +117,7 @@ impl Cursor {
 
     /// Where the subscription stands: all that matches up to here was given out.
     pub fn position(&self) -> Position {
-        self.hub.position(self.position)
+        self.place.hub.position(self.position)
     }
 
     /// Whether a gap or newest values that lie at or before the position were not given out yet.
@@ -192,7 +186,7 @@ impl Cursor {
         let batch: Vec<Record<'_>> = (start..values.len())
             .filter_map(|index| values.record(index))
             .take_while(|record| {
-                let fits = bytes < self.hub.chunk_bytes();
+                let fits = bytes < self.place.hub.chunk_bytes();
                 bytes += record.json().len();
                 fits
             })
@@ -204,7 +198,7 @@ impl Cursor {
             return Step::Again;
         };
         let offset = if *sent == values.len() { then } else { last.offset() };
-        let position = Position { epoch: self.hub.epoch(), offset };
+        let position = Position { epoch: self.place.hub.epoch(), offset };
         let skipped = self.skipped_if_latest(0);
         Step::Item(Item::Frame(self.view.key.form.frame(position, batch.into_iter(), skipped)))
     }
@@ -218,8 +212,8 @@ impl Cursor {
             return Poll::Ready(self.end_history());
         }
         let future = reading.get_or_insert_with(|| {
-            let (broker, filter) = (self.hub.broker().clone(), self.view.key.filter.clone());
-            let (position, budget) = (self.position, self.hub.chunk_bytes());
+            let (broker, filter) = (self.place.hub.broker().clone(), self.view.key.filter.clone());
+            let (position, budget) = (self.position, self.place.hub.chunk_bytes());
             Box::pin(async move { broker.read(position, until, &filter, budget).await })
         });
         let read = ready!(future.as_mut().poll(cx));
@@ -235,7 +229,7 @@ impl Cursor {
             if let Some(folded) = self.unfold() {
                 return folded; // what came before the gap; the next read finds the gap again
             }
-            let first = self.hub.broker().position(self.position + 1);
+            let first = self.place.hub.broker().position(self.position + 1);
             let (from, reason) = match chunk.lost_from {
                 Some(lost) => (lost, GapReason::Epoch),
                 None => (first, GapReason::Retention),
@@ -254,9 +248,9 @@ impl Cursor {
             .filter(|record| view.key.filter.matches(record.topic()));
         if let Tail::Latest(_) = &view.tail {
             if let Phase::History { fold, .. } = &mut self.phase {
-                let fold = fold.get_or_insert_with(|| Box::new(self.hub.fold(position)));
-                matching.for_each(|record| fold.take_in(record));
-                let full = fold.bytes() >= self.hub.chunk_bytes();
+                let fold = fold.get_or_insert_with(|| Box::new(self.place.hub.fold(position)));
+                matching.for_each(|record| fold.take_in(record.offset(), &Value::of(record)));
+                let full = fold.bytes() >= self.place.hub.chunk_bytes();
                 self.move_to(reached);
                 return if full { self.unfold().unwrap_or(Step::Again) } else { Step::Again };
             }
@@ -266,7 +260,7 @@ impl Cursor {
         let mut whole = true;
         let batch: Vec<Record<'_>> = matching
             .take_while(|record| {
-                whole = bytes < self.hub.chunk_bytes();
+                whole = bytes < self.place.hub.chunk_bytes();
                 bytes += record.json().len();
                 whole
             })
@@ -285,7 +279,8 @@ impl Cursor {
     fn end_history(&mut self) -> Step {
         let folded = self.unfold();
         self.phase = Phase::Tail;
-        self.more = true;
+        // In mode `latest`, what came meanwhile has its time, at which the bell rings.
+        self.more = !self.said_live || matches!(self.view.tail, Tail::Frames(_));
         folded.unwrap_or(Step::Again)
     }
 
@@ -293,13 +288,13 @@ impl Cursor {
     fn unfold(&mut self) -> Option<Step> {
         let Phase::History { fold, .. } = &mut self.phase else { return None };
         let mut fold = fold.take()?;
-        let frame = fold.changed(&self.view.key.form, self.hub.epoch(), 0, 0)?;
+        let frame = fold.changed(&self.view.key.form, self.place.hub.epoch(), 0, 0)?;
         Some(Step::Item(Item::Frame(Frame { through: self.position, ..frame })))
     }
 
     fn step_tail(&mut self) -> Step {
         // The head before the tail: what was dispatched up to it is in the tail by now.
-        let head = self.hub.head().offset;
+        let head = self.place.hub.head().offset;
         let view = self.view.clone();
         let next = match &view.tail {
             Tail::Frames(frames) => frames.lock().next(self.position),
@@ -309,7 +304,7 @@ impl Cursor {
                 let next = if self.position < conflated.evicted_through() {
                     Next::Behind(through)
                 } else {
-                    let (form, epoch) = (&view.key.form, self.hub.epoch());
+                    let (form, epoch) = (&view.key.form, self.place.hub.epoch());
                     match conflated.changed(form, epoch, self.position, self.seen) {
                         Some(frame) => Next::Frame(frame, true), // what changes next waits for its time
                         None => Next::Nothing,
@@ -377,12 +372,6 @@ enum Step {
     Again,
     Item(Item),
     Nothing,
-}
-
-impl Drop for Cursor {
-    fn drop(&mut self) {
-        self.hub.leave(self.slot, self.seat_key);
-    }
 }
 
 impl std::fmt::Debug for Cursor {

@@ -11,12 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Hub,
+    latest::Values,
     view::{Appended, Due, View},
 };
 use crate::{
     broker::ReadError,
     event::Block,
     position::Offset,
+    telemetry::Limit,
     topic::{TopicFilter, TopicPattern},
 };
 
@@ -105,11 +107,16 @@ impl Dispatcher {
         }
         let epoch = self.hub.epoch();
         let now = Instant::now();
-        for (view, matching) in self.matching(block) {
-            match view.append(epoch, block, &matching) {
+        let mut values = Values::of(block);
+        let mut matches = self.matching(block);
+        // Frames are delivered at once; newest values wait for their time anyway.
+        matches.sort_by_key(|(view, _)| view.is_latest());
+        for (view, matching) in matches {
+            match view.append(epoch, block, &mut values, &matching) {
                 Appended::Frame { number, size } => {
                     view.call();
-                    self.remember(&view, number, size + FRAME_OVERHEAD);
+                    self.backlog.push_back((Arc::downgrade(&view), number, size + FRAME_OVERHEAD));
+                    self.backlog_bytes += size + FRAME_OVERHEAD;
                 }
                 Appended::Latest => match view.schedule(now) {
                     Due::Now => view.call(),
@@ -118,6 +125,7 @@ impl Dispatcher {
                 },
             }
         }
+        self.fit();
         self.advance(block.last());
     }
 
@@ -149,16 +157,36 @@ impl Dispatcher {
         matches
     }
 
-    fn remember(&mut self, view: &Arc<View>, number: u64, size: usize) {
-        self.backlog.push_back((Arc::downgrade(view), number, size));
-        self.backlog_bytes += size;
-        while self.backlog_bytes > self.hub.0.config.tail_bytes.as_usize() {
+    /// Keeps all views within `hub.tail_bytes`: newest values have half of it at most, and frames what
+    /// these leave. Whoever misses what is given up here reads the log.
+    fn fit(&mut self) {
+        let most = self.hub.0.config.tail_bytes.as_usize();
+        if self.hub.0.latest_bytes.load(Ordering::Relaxed) > most / 2 {
+            self.fit_latest(most / 2);
+        }
+        let latest = self.hub.0.latest_bytes.load(Ordering::Relaxed);
+        while self.backlog_bytes.saturating_add(latest) > most {
             let Some((view, number, size)) = self.backlog.pop_front() else { break };
             self.backlog_bytes -= size;
             if let Some(view) = view.upgrade() {
                 view.forget(number);
             }
         }
+        let held = self.backlog_bytes.saturating_add(latest);
+        self.hub.0.telemetry.view_bytes.set(i64::try_from(held).unwrap_or(i64::MAX));
+    }
+
+    /// Each view keeps its share of `most`, and no more than three quarters of that, so that a quarter
+    /// of the whole can come before all views are walked through again.
+    fn fit_latest(&self, most: usize) {
+        self.hub.0.telemetry.hit(Limit::TailBytes);
+        let views: Vec<Arc<View>> = {
+            let registry = self.hub.0.registry.lock();
+            let views = registry.views.iter().map(|(_, view)| view);
+            views.filter(|view| view.is_latest()).cloned().collect()
+        };
+        let share = most / 4 * 3 / views.len().max(1);
+        views.iter().for_each(|view| view.shrink_to(share));
     }
 
     /// Retention went past dispatch: every cursor finds the gap when it reads history.

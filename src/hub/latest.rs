@@ -2,12 +2,16 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 use super::{
     frame::{Form, Frame},
+    pace::Pace,
     view::Due,
 };
 use crate::{
@@ -18,10 +22,12 @@ use crate::{
 /// The newest record of each (topic, key) above where it began, and how many went by.
 #[derive(Debug)]
 pub(super) struct Conflated {
-    newest: BTreeMap<Offset, Held>,
-    by_key: HashMap<Box<[u8]>, Offset>,
+    newest: BTreeMap<Offset, Value>,
+    by_key: HashMap<Arc<[u8]>, Offset>,
     room: Room,
     bytes: usize,
+    /// What it holds, among what all views hold.
+    charge: Charge,
     /// How many matching records were ever taken in.
     matched: u64,
     /// The last record taken in, or where it began.
@@ -41,20 +47,83 @@ pub(super) struct Room {
     pub(super) bytes: usize,
 }
 
-/// A record of its own, so that it does not keep its whole block in memory.
-#[derive(Debug)]
-struct Held {
-    slot: Box<[u8]>,
+/// A record of its own, so that it does not keep its whole block in memory. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Value {
+    /// What it is the newest of: topic and key.
+    slot: Arc<[u8]>,
     block: Arc<Block>,
 }
 
+/// What a value costs beside its bytes, in each view that holds it.
+const VALUE_OVERHEAD: usize = 256;
+
+impl Value {
+    pub(super) fn of(record: Record<'_>) -> Self {
+        let mut slot = record.topic().as_bytes().to_vec();
+        slot.push(0); // in no topic
+        slot.extend_from_slice(record.key().unwrap_or_default());
+        let mut single = BlockBuilder::default();
+        single.push_record(record);
+        Self { slot: slot.into(), block: single.finish() }
+    }
+
+    fn cost(&self) -> usize {
+        self.block.bytes() + self.slot.len() + VALUE_OVERHEAD
+    }
+}
+
+/// The records of one block as values: each is made once, however many views take it in.
+pub(super) struct Values<'a> {
+    block: &'a Block,
+    made: HashMap<u32, Value>,
+}
+
+impl<'a> Values<'a> {
+    pub(super) fn of(block: &'a Block) -> Self {
+        Self { block, made: HashMap::new() }
+    }
+
+    pub(super) fn get(&mut self, index: u32) -> Option<(Offset, &Value)> {
+        let record = self.block.record(index as usize)?;
+        let value = self.made.entry(index).or_insert_with(|| Value::of(record));
+        Some((record.offset(), value))
+    }
+}
+
+/// Bytes of one conflation among those of all, given back when it ends.
+#[derive(Debug)]
+struct Charge {
+    all: Arc<AtomicUsize>,
+    ours: usize,
+}
+
+impl Charge {
+    fn set(&mut self, bytes: usize) {
+        if bytes > self.ours {
+            self.all.fetch_add(bytes - self.ours, Ordering::Relaxed);
+        } else if bytes < self.ours {
+            self.all.fetch_sub(self.ours - bytes, Ordering::Relaxed);
+        }
+        self.ours = bytes;
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 impl Conflated {
-    pub(super) fn new(began: Offset, room: Room) -> Self {
+    /// What it holds is counted in `all` too.
+    pub(super) fn new(began: Offset, room: Room, all: Arc<AtomicUsize>) -> Self {
         Self {
             newest: BTreeMap::new(),
             by_key: HashMap::new(),
             room,
             bytes: 0,
+            charge: Charge { all, ours: 0 },
             matched: 0,
             through: began,
             evicted_through: began,
@@ -65,28 +134,34 @@ impl Conflated {
     }
 
     /// Takes in the next matching record.
-    pub(super) fn take_in(&mut self, record: Record<'_>) {
+    pub(super) fn take_in(&mut self, offset: Offset, value: &Value) {
         self.matched += 1;
-        self.through = record.offset();
-        let mut slot = record.topic().as_bytes().to_vec();
-        slot.push(0); // in no topic
-        slot.extend_from_slice(record.key().unwrap_or_default());
-        let slot = slot.into_boxed_slice();
-        if let Some(before) = self.by_key.insert(slot.clone(), record.offset())
+        self.through = offset;
+        self.cached = None;
+        if let Some(before) = self.by_key.insert(value.slot.clone(), offset)
             && let Some(held) = self.newest.remove(&before)
         {
-            self.bytes -= held.block.bytes();
+            self.bytes -= held.cost();
         }
-        let mut single = BlockBuilder::default();
-        single.push_record(record);
-        self.bytes += single.bytes();
-        self.newest.insert(record.offset(), Held { slot, block: single.finish() });
-        while self.newest.len() > self.room.keys || self.bytes > self.room.bytes {
+        self.bytes += value.cost();
+        self.newest.insert(offset, value.clone());
+        self.shrink(self.room);
+    }
+
+    /// Gives up the values that changed longest ago until the others have at most `bytes`.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        self.cached = None;
+        self.shrink(Room { bytes, ..self.room });
+    }
+
+    fn shrink(&mut self, room: Room) {
+        while self.newest.len() > room.keys || self.bytes > room.bytes {
             let Some((offset, held)) = self.newest.pop_first() else { break };
             self.by_key.remove(&held.slot);
-            self.bytes -= held.block.bytes();
+            self.bytes -= held.cost();
             self.evicted_through = offset;
         }
+        self.charge.set(self.bytes);
     }
 
     /// Gives up all values: whoever is not beyond `offset` reads history.
@@ -94,6 +169,8 @@ impl Conflated {
         self.newest.clear();
         self.by_key.clear();
         self.bytes = 0;
+        self.cached = None;
+        self.charge.set(0);
         self.through = self.through.max(offset);
         self.evicted_through = self.evicted_through.max(offset);
     }
@@ -119,6 +196,7 @@ impl Conflated {
         }
         let records = self.newest.range(first..).filter_map(|(_, held)| held.block.record(0));
         let frame = form.frame(Position { epoch, offset: self.through }, records, Some(skipped));
+        self.charge.set(self.bytes + frame.bytes.len());
         self.cached = Some((skipped, frame.clone()));
         Some(frame)
     }
@@ -141,11 +219,11 @@ impl Conflated {
     }
 
     /// When the values taken in since the last tick are due.
-    pub(super) fn schedule(&mut self, now: Instant, pace: u64) -> Due {
+    pub(super) fn schedule(&mut self, now: Instant, pace: Pace) -> Due {
         if self.scheduled {
             return Due::Scheduled;
         }
-        match self.last_tick.map(|last| last + Duration::from_millis(pace)) {
+        match self.last_tick.map(|last| last + pace.interval()) {
             Some(due) if due > now => {
                 self.scheduled = true;
                 Due::At(due)

@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -12,7 +15,8 @@ use slab::Slab;
 use super::{
     bell::Seat,
     frame::{Form, Frame},
-    latest::{Conflated, Room},
+    latest::{Conflated, Room, Values},
+    pace::Pace,
 };
 use crate::{
     event::Block,
@@ -25,8 +29,8 @@ use crate::{
 pub(super) struct ViewKey {
     pub(super) form: Form,
     pub(super) filter: TopicFilter,
-    /// In mode `latest`, the milliseconds between two frames.
-    pub(super) pace: Option<u64>,
+    /// In mode `latest`, how often frames are made.
+    pub(super) pace: Option<Pace>,
 }
 
 /// Shared by the registry, the dispatcher and the view's cursors.
@@ -68,22 +72,37 @@ pub(super) enum Next {
 }
 
 impl View {
-    pub(super) fn new(key: ViewKey, covered_from: Offset, room: Room) -> Self {
+    /// In mode `latest`, what it holds is counted in `latest_bytes` too.
+    pub(super) fn new(
+        key: ViewKey,
+        covered_from: Offset,
+        room: Room,
+        latest_bytes: &Arc<AtomicUsize>,
+    ) -> Self {
         let tail = match key.pace {
             None => {
                 Tail::Frames(Mutex::new(Frames { covered_from, first: 0, frames: VecDeque::new() }))
             }
-            Some(_) => Tail::Latest(Mutex::new(Conflated::new(covered_from, room))),
+            Some(_) => {
+                let conflated = Conflated::new(covered_from, room, latest_bytes.clone());
+                Tail::Latest(Mutex::new(conflated))
+            }
         };
         Self { key, tail, seats: Mutex::default() }
     }
 
-    /// Takes in the records of `block` at `matching` (indices, ascending, at least one).
-    /// The caller decides when those who listen are called.
-    pub(super) fn append(&self, epoch: Epoch, block: &Block, matching: &[u32]) -> Appended {
-        let records = matching.iter().filter_map(|index| block.record(*index as usize));
+    /// Takes in the records of `block` at `matching` (indices, ascending, at least one); `values` are
+    /// those of the same block. The caller decides when those who listen are called.
+    pub(super) fn append(
+        &self,
+        epoch: Epoch,
+        block: &Block,
+        values: &mut Values<'_>,
+        matching: &[u32],
+    ) -> Appended {
         match &self.tail {
             Tail::Frames(frames) => {
+                let records = matching.iter().filter_map(|index| block.record(*index as usize));
                 let offset = records.clone().next_back().map_or(0, |record| record.offset());
                 let frame = self.key.form.frame(Position { epoch, offset }, records, None);
                 let size = frame.bytes.len();
@@ -93,10 +112,25 @@ impl View {
             }
             Tail::Latest(conflated) => {
                 let mut conflated = conflated.lock();
-                records.for_each(|record| conflated.take_in(record));
+                for index in matching {
+                    if let Some((offset, value)) = values.get(*index) {
+                        conflated.take_in(offset, value);
+                    }
+                }
                 Appended::Latest
             }
         }
+    }
+
+    /// In mode `latest`: gives up the values that changed longest ago; history still has them.
+    pub(super) fn shrink_to(&self, bytes: usize) {
+        if let Tail::Latest(conflated) = &self.tail {
+            conflated.lock().shrink_to(bytes);
+        }
+    }
+
+    pub(super) fn is_latest(&self) -> bool {
+        matches!(self.tail, Tail::Latest(_))
     }
 
     /// How many listen.

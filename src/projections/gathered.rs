@@ -17,7 +17,7 @@ use super::{
     gathering::{Gathering, Keep, Kept},
 };
 use crate::{
-    broker::{Broker, ReadError, ReplayStart},
+    broker::{Broker, ReadError},
     consumer::{Delivery, Reader},
     event::Record,
     position::Offset,
@@ -46,6 +46,8 @@ struct Inner {
 
 /// Events of a list's topics that are looked through for it when the hub starts.
 const LOOK_BACK: usize = 1000;
+/// What is looked through for them, beside what is in memory.
+const LOOK_BACK_BYTES: usize = 64 << 20;
 /// Read at a time, in bytes.
 const CHUNK: usize = 256 << 10;
 /// How long after a failure the log is tried again.
@@ -171,7 +173,7 @@ impl Gathered {
         let mut kept = Kept::default();
         if let Keep::List(_) = gathering.keep {
             let filter = &gathering.filter;
-            let mut at = broker.locate(filter, ReplayStart::Last(LOOK_BACK), head).await?;
+            let mut at = broker.newest(filter, LOOK_BACK, head, LOOK_BACK_BYTES).await?.after;
             while at < head {
                 let chunk = broker.read(at, head, filter, CHUNK).await?;
                 let records = chunk.blocks.iter().flat_map(|block| block.records_after(at));

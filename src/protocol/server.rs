@@ -129,7 +129,7 @@ impl ServerMessage<'_> {
 }
 
 /// Where a subscription begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct SubscribedStart {
     /// What follows comes after this.
     pub position: Position,
@@ -137,6 +137,12 @@ pub struct SubscribedStart {
     pub head: Position,
     /// Whether nothing is missing; only a `resume` can be answered with false, and a gap follows.
     pub recovered: bool,
+    /// Whether the search for the last `n` ended early: fewer follow, and more may be kept.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replay_truncated: bool,
+    /// In mode `latest`: the most frames in a second, which may be fewer than were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_hz: Option<f64>,
 }
 
 /// What one connection may ask for.

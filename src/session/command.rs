@@ -73,6 +73,7 @@ impl Session {
             mode: subscribe.mode,
             max_hz: subscribe.max_hz,
             start,
+            owner: Some(self.terms.owner(&principal)),
         };
         vec![Action::Subscribe(Some(id.clone()), sub, subscription)]
     }

@@ -2,7 +2,9 @@
 
 use serde::Deserialize;
 
-use crate::{limits::Limits, telemetry::Telemetry, time::Span, topic::OwnTopics};
+use crate::{
+    auth::Principal, hub::Owner, limits::Limits, telemetry::Telemetry, time::Span, topic::OwnTopics,
+};
 
 /// The `[socket]` section of the configuration.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -29,4 +31,11 @@ pub struct Terms {
     pub telemetry: Telemetry,
     /// Where nobody but the hub publishes.
     pub own_topics: OwnTopics,
+}
+
+impl Terms {
+    /// Whose a subscription of `principal` is, and how many different ones they may have.
+    pub fn owner(&self, principal: &Principal) -> Owner {
+        Owner { name: principal.name.clone(), most: self.limits.views_per_principal }
+    }
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::vitals::TOPIC;
 use crate::{
     broker::ReadError,
-    hub::{Bell, Cursor, Form, Hub, Item, Start, Subscription},
+    hub::{Bell, Cursor, Form, Hub, Item, Start, SubscribeError, Subscription},
     position::Offset,
     protocol::Mode,
     time::{Clock, Millis},
@@ -120,6 +120,8 @@ enum ListenError {
     Topic(#[from] TopicError),
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error(transparent)]
+    Subscribe(#[from] SubscribeError),
 }
 
 async fn subscribe(hub: &Hub) -> Result<(Cursor, Arc<Bell>), ListenError> {
@@ -130,6 +132,7 @@ async fn subscribe(hub: &Hub) -> Result<(Cursor, Arc<Bell>), ListenError> {
         mode: Mode::All,
         max_hz: None,
         start: Start::Live,
+        owner: None,
     };
     let (cursor, _) = hub.subscribe(subscription, Arc::clone(&bell)).await?;
     Ok((cursor, bell))

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use pulsehub::{
     broker::{
-        Broker, PublishError, ReplayStart,
+        Broker, PublishError,
         journal::{self, RetentionRule},
     },
     bytesize::ByteSize,
@@ -103,7 +103,7 @@ async fn merging_is_invisible_to_a_reader_in_the_middle() {
     let (rest, _) = read_all(&broker, chunk.reached, &wanted, 1000).await;
     let all: Vec<Offset> = first.into_iter().chain(rest).collect();
     assert_eq!(all, (0..100).map(|n| n * 3 + 2).collect::<Vec<_>>());
-    assert_eq!(broker.locate(&wanted, ReplayStart::Last(3), 300).await.unwrap(), 292);
+    assert_eq!(broker.newest(&wanted, 3, 300, usize::MAX).await.unwrap().after, 292);
 }
 
 #[tokio::test]

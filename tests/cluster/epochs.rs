@@ -144,6 +144,7 @@ async fn who_resumes_from_an_epoch_that_the_node_then_hears_of_is_told_a_positio
     let config = hub::Config {
         tail_bytes: ByteSize(1 << 20),
         chunk_bytes: ByteSize(1 << 20),
+        replay_bytes: ByteSize(1 << 20),
         latest_keys: 10,
         latest_bytes: ByteSize(1 << 20),
         max_hz: 10.0,
@@ -155,6 +156,7 @@ async fn who_resumes_from_an_epoch_that_the_node_then_hears_of_is_told_a_positio
         mode: Mode::All,
         max_hz: None,
         start: Start::Resume(position),
+        owner: None,
     };
     let mut subscribing = pin!(hub.subscribe(subscription, Arc::new(Bell::default())));
     let first = subscribing.as_mut().poll(&mut Context::from_waker(Waker::noop()));

@@ -46,6 +46,7 @@ async fn a_value_that_changes_again_waits_for_its_time() {
         mode: Mode::Latest,
         max_hz: Some(0.01),
         start: Start::Live,
+        owner: None,
     };
     let (mut cursor, _) = world.hub.subscribe(subscription, bell.clone()).await.unwrap();
     let mut next = async || {
@@ -112,6 +113,7 @@ async fn follow(world: &World, name: String, mut dice: Dice, expected: Offset) -
         mode: Mode::Latest,
         max_hz: Some(60.0),
         start,
+        owner: None,
     };
     let (cursor, answer) = world.hub.subscribe(subscription, bell.clone()).await.unwrap();
     let after = answer.position.offset;

@@ -70,6 +70,7 @@ impl World {
         let config = hub::Config {
             tail_bytes: ByteSize(dice.one_of(&[0, 700, 3000, 1 << 20])),
             chunk_bytes: ByteSize(dice.one_of(&[1, 300, 2000, 1 << 16])),
+            replay_bytes: ByteSize(dice.one_of(&[1 << 20])),
             latest_keys: dice.within(1..12) as usize,
             latest_bytes: ByteSize(dice.one_of(&[200, 1000, 1 << 20])),
             max_hz: 60.0,

@@ -11,7 +11,10 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{Shared, topics::TopicId};
 use crate::{
-    broker::{Chunk, ReadError, Stretch, codec},
+    broker::{
+        Chunk, ReadError, Stretch, codec,
+        look_back::{LookBack, Looked},
+    },
     event::{Block, BlockBuilder},
     position::Offset,
     sqlite,
@@ -108,45 +111,45 @@ impl Readers {
         Ok(chunk)
     }
 
-    pub(super) fn newest(
-        &self,
-        filter: &TopicFilter,
-        count: usize,
-        until: Offset,
-        budget: usize,
-    ) -> Result<Stretch, ReadError> {
-        let (few, until) = {
-            let topics = self.shared.topics.read();
-            match topics.matching(filter, FEW_TOPICS) {
-                Some(few) => (Some(few), until),
-                // Of topics that have been quiet, everything lies before their newest event.
-                None => (None, until.min(topics.last_offset(filter))),
+    /// Goes on where a search in memory has come to.
+    pub(super) fn newest(&self, mut back: LookBack, budget: usize) -> Result<Stretch, ReadError> {
+        let mut until = back.until;
+        loop {
+            match self.shared.look_back(&mut back) {
+                Looked::Found(after) => return Ok(Stretch { after, until, is_cut: false }),
+                Looked::More => {}
+                Looked::End(0) => return Ok(Stretch { after: 0, until, is_cut: false }),
+                Looked::End(_) => break,
             }
+        }
+        let few = {
+            let topics = self.shared.topics.read();
+            let few = topics.matching(&back.filter, FEW_TOPICS);
+            if few.is_none() {
+                // Of topics that have been quiet, everything lies before their newest event.
+                until = until.min(topics.last_offset(&back.filter));
+                back.before = back.before.min(until + 1);
+            }
+            few
         };
-        let after = self.with(|connection| {
-            let (mut left, mut bytes) = (count, 0);
-            let mut before = until + 1;
+        let (after, is_cut) = self.with(|connection| {
+            let mut bytes = 0;
             while bytes < budget {
                 let previous = match &few {
-                    Some(ids) => previous_with_topics(connection, ids, before)?,
-                    None => previous_block(connection, before)?,
+                    Some(ids) => previous_with_topics(connection, ids, back.before)?,
+                    None => previous_block(connection, back.before)?,
                 };
-                let Some(ends) = previous else { return Ok(0) };
-                let Ok(block) = self.block(connection, ends)? else { return Ok(ends.1) };
-                for record in block.records().rev() {
-                    if record.offset() <= until && filter.matches(record.topic()) {
-                        left -= 1;
-                        if left == 0 {
-                            return Ok(record.offset() - 1);
-                        }
-                    }
+                let Some(ends) = previous else { return Ok((0, false)) };
+                let Ok(block) = self.block(connection, ends)? else { return Ok((ends.1, false)) };
+                if let Some(after) = back.take(&block) {
+                    return Ok((after, false));
                 }
                 bytes += block.bytes();
-                before = ends.0;
             }
-            Ok(before - 1)
+            Ok((back.before - 1, true))
         })?;
-        Ok(Stretch { after: self.kept_after(after, filter, until), until })
+        let kept_after = self.kept_after(after, &back.filter, until);
+        Ok(Stretch { after: kept_after, until, is_cut: is_cut && kept_after == after })
     }
 
     /// A replay gives what is kept: it does not begin inside what is gone.

@@ -11,7 +11,10 @@ use super::{
     topics::Topics,
 };
 use crate::{
-    broker::{Chunk, ReadError, ReplayStart, Resumption, Stretch},
+    broker::{
+        Chunk, ReadError, Resumption, Stretch,
+        look_back::{LookBack, Looked},
+    },
     event::{Block, BlockBuilder},
     position::{Offset, Position},
     redis::Failure,
@@ -152,15 +155,10 @@ impl Shared {
     pub(super) async fn locate(
         &self,
         filter: &TopicFilter,
-        start: ReplayStart,
+        since: Millis,
         until: Offset,
     ) -> Result<Offset, ReadError> {
-        let located = match start {
-            ReplayStart::Last(count) => {
-                return Ok(self.newest(filter, count, until, usize::MAX).await?.after);
-            }
-            ReplayStart::Since(time) => self.locate_since(time, until).await?,
-        };
+        let located = self.locate_since(since, until).await?;
         self.kept_after(located, filter, until).await
     }
 
@@ -183,7 +181,8 @@ impl Shared {
         budget: usize,
     ) -> Result<Stretch, ReadError> {
         let found = self.look_back(filter, count, until, budget).await?;
-        Ok(Stretch { after: self.kept_after(found.after, filter, until).await?, ..found })
+        let after = self.kept_after(found.after, filter, until).await?;
+        Ok(Stretch { after, is_cut: found.is_cut && after == found.after, ..found })
     }
 
     async fn look_back(
@@ -193,29 +192,15 @@ impl Shared {
         until: Offset,
         budget: usize,
     ) -> Result<Stretch, ReadError> {
-        let mut left = count as u64;
-        let back = |block: &Block, left: &mut u64| {
-            let matching = block
-                .records()
-                .rev()
-                .filter(|record| record.offset() <= until && filter.matches(record.topic()));
-            for record in matching {
-                *left -= 1;
-                if *left == 0 {
-                    return Some(record.offset() - 1);
-                }
+        let mut back = LookBack::new(filter, count, until);
+        let from = loop {
+            let piece = back.piece(&self.log.lock().ring);
+            match back.through(piece) {
+                Looked::Found(after) => return Ok(Stretch { after, until, is_cut: false }),
+                Looked::End(from) => break from,
+                Looked::More => tokio::task::yield_now().await,
             }
-            None
         };
-        let (blocks, from) = {
-            let log = self.log.lock();
-            (log.ring.backwards().cloned().collect::<Vec<_>>(), log.ring.from())
-        };
-        for block in blocks {
-            if let Some(after) = back(&block, &mut left) {
-                return Ok(Stretch { after, until });
-            }
-        }
         let topics = self.load_topics().await?;
         // Of topics that have been quiet, everything lies before their newest event.
         let until = until.min(topics.last_offset(filter));
@@ -228,24 +213,24 @@ impl Shared {
             }
         }
         // Of topics with few events, all are found long before the log's beginning.
-        let mut kept = topics.events(filter).saturating_sub(count as u64 - left);
+        let mut kept = topics.events(filter).saturating_sub((count - back.left) as u64);
         let (mut bytes, mut pages) = (0, FIRST_COUNT);
         while kept > 0 && bytes < budget {
             let mut command = cmd("XREVRANGE");
             command.arg(&self.scripts.log).arg(&end).arg("-");
             let entries = self.range(&mut command, pages).await?;
             if entries.is_empty() {
-                oldest = 0;
+                (oldest, kept) = (0, 0);
                 break;
             }
             let mut answer = 0;
             for raw in entries {
                 let entry = Entry::read(raw)?;
-                let before = left;
-                if let Some(after) = back(&entry.block, &mut left) {
-                    return Ok(Stretch { after, until });
+                let left = back.left;
+                if let Some(after) = back.take(&entry.block) {
+                    return Ok(Stretch { after, until, is_cut: false });
                 }
-                kept = kept.saturating_sub(before - left);
+                kept = kept.saturating_sub((left - back.left) as u64);
                 answer += entry.stored;
                 // The first may lie beyond a hole, and then nothing was looked through yet.
                 if entry.before < oldest {
@@ -260,7 +245,7 @@ impl Shared {
             pages = next_count(pages, answer);
         }
         // All there is comes, from the first of them, or what is behind where the search ended.
-        Ok(Stretch { after: oldest, until })
+        Ok(Stretch { after: oldest, until, is_cut: kept > 0 })
     }
 
     /// By halving: ids are offsets, and what was received later has a higher one.
