@@ -5,6 +5,7 @@
 //! the registry; what a node has in memory is read from there at its start and follows the log.
 
 mod keys;
+mod listening;
 mod record;
 mod registry;
 #[cfg(test)]
@@ -13,13 +14,13 @@ mod watch;
 
 use std::{sync::Arc, time::Duration};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::Deserialize;
 use tokio::sync::watch as channel;
 
 pub use self::keys::{KeyError, is_of_another, is_own};
 pub use self::record::{OwnKey, Pulse, Record, Registered, Sign, State, UnwritableRecord};
-use self::registry::Registry;
+use self::{listening::Listening, registry::Registry};
 use crate::{
     broker::{Broker, PublishError, Resumption},
     consumer::{ConsumerError, Reader},
@@ -65,6 +66,8 @@ struct Inner {
     telemetry: Telemetry,
     /// Held to look something up, or to take in what the log tells.
     registry: RwLock<Registry>,
+    /// Held to look at the clocks.
+    listening: Mutex<Listening>,
     /// How far the registry has followed the log.
     followed: channel::Sender<Offset>,
 }
@@ -107,6 +110,7 @@ impl Instances {
             followed: channel::Sender::new(broker.head().offset),
             broker,
             store,
+            listening: Mutex::new(Listening::new(clock.now())),
             clock,
             telemetry,
             registry: RwLock::default(),

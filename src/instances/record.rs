@@ -160,16 +160,21 @@ impl Record {
         self.enter(state, now)
     }
 
-    /// The state that its silence has brought it to by `now`, if that is another.
-    pub fn overdue(&self, now: Millis) -> Option<State> {
-        let silence = now.saturating_sub(self.pulse.last_seen.0);
+    /// The state that its silence has brought it to by `now`, if that is another; nobody has listened
+    /// before `heard_from`.
+    pub fn overdue(&self, now: Millis, heard_from: Millis) -> Option<State> {
+        self.silent(now, heard_from).filter(|state| *state > self.pulse.state)
+    }
+
+    /// How it is missed by `now`, if it is.
+    pub fn silent(&self, now: Millis, heard_from: Millis) -> Option<State> {
+        let silence = now.saturating_sub(self.pulse.last_seen.0.max(heard_from));
         let patience = self.pulse.interval_s.saturating_mul(1000 + 1000 / SLACK);
-        let state = match silence {
-            silence if silence > patience.saturating_mul(2) => State::Down,
-            silence if silence > patience => State::Late,
-            _ => return None,
-        };
-        (state > self.pulse.state).then_some(state)
+        match silence {
+            silence if silence > patience.saturating_mul(2) => Some(State::Down),
+            silence if silence > patience => Some(State::Late),
+            _ => None,
+        }
     }
 
     /// Changes the state; gives the one before, if it was another.
@@ -292,18 +297,18 @@ mod tests {
         assert_eq!(record.pulse.state, State::Pending);
         assert_eq!(record.hear(Sign::Heartbeat, 1000), Some(State::Pending));
         assert_eq!((record.pulse.state, record.pulse.since), (State::Up, Moment(1000)));
-        assert_eq!(record.overdue(1000 + HOUR + HOUR / 20), None);
-        assert_eq!(record.overdue(1001 + HOUR + HOUR / 20), Some(State::Late));
+        assert_eq!(record.overdue(1000 + HOUR + HOUR / 20, 0), None);
+        assert_eq!(record.overdue(1001 + HOUR + HOUR / 20, 0), Some(State::Late));
         assert_eq!(record.enter(State::Late, 2 * HOUR), Some(State::Up));
-        assert_eq!(record.overdue(2 * HOUR), None, "it is known to be late");
-        assert_eq!(record.overdue(1001 + 2 * (HOUR + HOUR / 20)), Some(State::Down));
+        assert_eq!(record.overdue(2 * HOUR, 0), None, "it is known to be late");
+        assert_eq!(record.overdue(1001 + 2 * (HOUR + HOUR / 20), 0), Some(State::Down));
         record.enter(State::Down, 3 * HOUR);
-        assert_eq!(record.overdue(100 * HOUR), None);
+        assert_eq!(record.overdue(100 * HOUR, 0), None);
         assert_eq!(record.hear(Sign::Data, 4 * HOUR), Some(State::Down));
         assert_eq!(record.pulse.state, State::Up);
         registered(&mut record, 5 * HOUR);
         assert_eq!(record.pulse.state, State::Up, "it has sent heartbeats before");
-        assert_eq!(record.overdue(0), None, "a clock that goes back makes nobody late");
+        assert_eq!(record.overdue(0, 0), None, "a clock that goes back makes nobody late");
     }
 
     #[test]

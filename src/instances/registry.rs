@@ -20,6 +20,8 @@ pub(super) struct Registry {
     partial: HashSet<(AppName, InstanceId)>,
     /// Forgotten ones of which something was written by who had not heard that yet.
     astray: HashSet<(AppName, InstanceId)>,
+    /// Those heard from again by who had not heard that they were missed, and how they were missed.
+    returned: HashMap<(AppName, InstanceId), State>,
 }
 
 /// What is to be told of an instance.
@@ -27,6 +29,8 @@ pub(super) struct Registry {
 pub(super) enum Due {
     /// Its silence has brought it to another state.
     Silent(Record, State),
+    /// It is up again from that state, which nobody told.
+    Returned(Record, State),
     /// All that is known of it.
     Whole(Record),
     /// It has been silent for so long that it is forgotten, or it was forgotten before.
@@ -67,13 +71,13 @@ impl Registry {
     /// Takes in one event of the log, which comes behind all before it.
     pub(super) fn apply(&mut self, told: event::Record<'_>) {
         match read(told) {
-            Some(Told::Record(record)) => self.put(record),
+            Some(Told::Record(record)) => self.put(record, told),
             Some(Told::Removal(app, id)) => self.remove(app, id),
             None => complain(told),
         }
     }
 
-    fn put(&mut self, told: Record) {
+    fn put(&mut self, told: Record, event: event::Record<'_>) {
         let place = (told.app.clone(), told.instance_id.clone());
         let same_name = self.records.get_mut(&place.1);
         let Some(known) = same_name.and_then(|all| all.iter_mut().find(|one| one.app == place.0))
@@ -90,9 +94,15 @@ impl Registry {
         if merged == told {
             self.partial.remove(&place);
         } else {
-            self.partial.insert(place);
+            self.partial.insert(place.clone());
         }
+        let (before, after) = (known.pulse.state, merged.pulse.state);
         *known = merged;
+        if after != State::Up || says_previous(event) {
+            self.returned.remove(&place);
+        } else if matches!(before, State::Late | State::Down) {
+            self.returned.insert(place, before);
+        }
     }
 
     fn insert(&mut self, record: Record) {
@@ -111,22 +121,35 @@ impl Registry {
         }
         let place = (app, id);
         self.partial.remove(&place);
+        self.returned.remove(&place);
         self.astray.remove(&place);
     }
 
-    /// What is to be told at `now`, at most `most`; one with a key of its own is never forgotten.
-    pub(super) fn due(&self, now: Millis, forget_after: Millis, most: usize) -> Vec<Due> {
+    /// What is to be told at `now`, at most `most`; one with a key of its own is never forgotten. Nobody
+    /// is missed for a time when nobody listened, which is before `heard_from`.
+    pub(super) fn due(
+        &self,
+        now: Millis,
+        heard_from: Millis,
+        forget_after: Millis,
+        most: usize,
+    ) -> Vec<Due> {
         let partial = self.partial.iter().filter_map(|(app, id)| self.get(app, id));
         let partial = partial.map(|record| Due::Whole(record.clone()));
         let astray = self.astray.iter().cloned().map(|(app, id)| Due::Forgotten(app, id));
+        let returned = self.returned.iter().filter_map(|((app, id), before)| {
+            Some(Due::Returned(self.get(app, id)?.clone(), *before))
+        });
         let silent = self.all().filter_map(|record| {
             let silence = now.saturating_sub(record.pulse.last_seen.0);
-            if silence > forget_after && record.key.is_none() {
+            let is_missed = record.silent(now, heard_from) == Some(State::Down);
+            if silence > forget_after && is_missed && record.key.is_none() {
                 return Some(Due::Forgotten(record.app.clone(), record.instance_id.clone()));
             }
-            record.overdue(now).map(|state| Due::Silent(record.clone(), state))
+            let state = record.overdue(now, heard_from)?;
+            Some(Due::Silent(record.clone(), state))
         });
-        astray.chain(partial).chain(silent).take(most).collect()
+        astray.chain(returned).chain(partial).chain(silent).take(most).collect()
     }
 
     /// Shows how many there are in each state.
@@ -153,6 +176,15 @@ fn read(told: event::Record<'_>) -> Option<Told> {
     let app = told.topic().strip_prefix(super::TOPICS)?.strip_prefix('.')?;
     let id = serde_json::from_slice(told.key()?).ok()?;
     Some(Told::Removal(AppName::parse(app).ok()?, id))
+}
+
+/// Whether an event tells that the state was another before.
+fn says_previous(told: event::Record<'_>) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Said {
+        previous: Option<State>,
+    }
+    serde_json::from_slice(told.data()).is_ok_and(|said: Said| said.previous.is_some())
 }
 
 fn complain(told: event::Record<'_>) {
@@ -205,7 +237,7 @@ mod tests {
             apply(&mut registry, removal(app, &id(name), 9).unwrap());
         }
         assert_eq!((registry.len(), registry.named(&id("a")).len()), (1, 1));
-        assert_eq!(registry.due(9, 1000, 10), []);
+        assert_eq!(registry.due(9, 0, 1000, 10), []);
         let mut odd = heard("c", 5).event("x", None, 5).unwrap();
         odd.data = serde_json::value::RawValue::from_string("[1]".into()).unwrap();
         apply(&mut registry, odd);
@@ -213,21 +245,54 @@ mod tests {
     }
 
     #[test]
+    fn who_was_missed_by_mistake_is_told_to_be_up_again() {
+        let mut registry = Registry::default();
+        let mut one = heard("a", 0);
+        apply(&mut registry, one.event("instance.up", Some(State::Pending), 0).unwrap());
+        let hour = 3_600_000;
+        // Its heartbeat and its silence are told at once, and the first knows nothing of the second.
+        let mut late = one.clone();
+        late.enter(State::Late, 2 * hour);
+        apply(&mut registry, late.event("instance.late", Some(State::Up), 2 * hour).unwrap());
+        assert_eq!(one.hear(Sign::Heartbeat, 2 * hour), None);
+        apply(&mut registry, one.event("instance.heartbeat", None, 2 * hour).unwrap());
+        let due = registry.due(2 * hour, 0, 48 * hour, 10);
+        let told = due.iter().find_map(|due| match due {
+            Due::Returned(record, before) => Some((record.clone(), *before)),
+            _ => None,
+        });
+        let Some((up, State::Late)) = told else { panic!("{due:?}") };
+        apply(&mut registry, up.event("instance.up", Some(State::Late), 2 * hour).unwrap());
+        assert_eq!(registry.due(2 * hour, 0, 48 * hour, 10), []);
+    }
+
+    #[test]
+    fn a_start_and_a_suspension_are_nobodys_silence() {
+        let mut registry = Registry::default();
+        apply(&mut registry, heard("a", 0).event("x", None, 0).unwrap());
+        let (hour, day) = (3_600_000, 86_400_000);
+        assert_eq!(registry.due(3 * day, 3 * day - hour, day, 10), []);
+        let due = registry.due(3 * day, 3 * day - hour - hour / 10, day, 10);
+        assert!(matches!(&due[..], [Due::Silent(_, State::Late)]), "{due:?}");
+        assert_eq!(registry.due(3 * day, 2 * day, day, 10), [Due::Forgotten(app(), id("a"))]);
+    }
+
+    #[test]
     fn what_is_due_is_told_once_the_log_has_it() {
         let mut registry = Registry::default();
         apply(&mut registry, heard("a", 0).event("x", None, 0).unwrap());
         let (hour, day) = (3_600_000, 86_400_000);
-        assert_eq!(registry.due(hour, day, 10), []);
-        let due = registry.due(3 * hour, day, 10);
+        assert_eq!(registry.due(hour, 0, day, 10), []);
+        let due = registry.due(3 * hour, 0, day, 10);
         let [Due::Silent(record, State::Down)] = &due[..] else { panic!("{due:?}") };
         let mut record = record.clone();
         record.enter(State::Down, 3 * hour);
         apply(&mut registry, record.event("instance.down", None, 3 * hour).unwrap());
-        assert_eq!(registry.due(4 * hour, day, 10), []);
-        assert_eq!(registry.due(2 * day, day, 10), [Due::Forgotten(app(), id("a"))]);
+        assert_eq!(registry.due(4 * hour, 0, day, 10), []);
+        assert_eq!(registry.due(2 * day, 0, day, 10), [Due::Forgotten(app(), id("a"))]);
         record.key = Some(OwnKey { at: Moment(1), id: "k".into() });
         apply(&mut registry, record.event("x", None, 1).unwrap());
-        assert_eq!(registry.due(2 * day, day, 10), [], "somebody made it a key of its own");
+        assert_eq!(registry.due(2 * day, 0, day, 10), [], "somebody made it a key of its own");
     }
 
     #[test]
@@ -244,16 +309,16 @@ mod tests {
         beat.hear(Sign::Heartbeat, 92);
         for stale in [late, keyed, beat] {
             forget(&mut registry, 89);
-            assert_eq!(registry.due(93, 1000, 10), []);
+            assert_eq!(registry.due(93, 0, 1000, 10), []);
             apply(&mut registry, stale.event("x", None, 93).unwrap());
             assert_eq!(registry.len(), 0, "{stale:?}");
-            assert_eq!(registry.due(93, 1000, 10), [Due::Forgotten(app(), id("a"))]);
+            assert_eq!(registry.due(93, 0, 1000, 10), [Due::Forgotten(app(), id("a"))]);
         }
         forget(&mut registry, 94);
-        assert_eq!(registry.due(94, 1000, 10), []);
+        assert_eq!(registry.due(94, 0, 1000, 10), []);
         apply(&mut registry, heard("a", 95).event("instance.up", None, 95).unwrap());
         assert_eq!(registry.get(&app(), &id("a")).unwrap().first_seen, Moment(95));
-        assert_eq!(registry.due(95, 1000, 10), []);
+        assert_eq!(registry.due(95, 0, 1000, 10), []);
     }
 
     #[test]
@@ -268,10 +333,10 @@ mod tests {
         let mut beat = stale;
         beat.hear(Sign::Heartbeat, 12);
         apply(&mut registry, beat.event("x", None, 12).unwrap());
-        let due = registry.due(12, 1000, 10);
+        let due = registry.due(12, 0, 1000, 10);
         let [Due::Whole(whole)] = &due[..] else { panic!("{due:?}") };
         assert_eq!((&whole.registration, whole.pulse.heartbeats), (&registered.registration, 2));
         apply(&mut registry, whole.event("instance.merged", None, 13).unwrap());
-        assert_eq!(registry.due(13, 1000, 10), []);
+        assert_eq!(registry.due(13, 0, 1000, 10), []);
     }
 }

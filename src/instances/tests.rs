@@ -129,3 +129,39 @@ async fn no_older_key_stays_good_when_the_log_may_name_one_that_was_taken_back()
     assert_eq!((good.len(), &good[0].id), (1, &named()));
     running.abort();
 }
+
+#[tokio::test]
+async fn late_is_told_and_up_never() {
+    let folder = tempfile::tempdir().unwrap();
+    let instances =
+        registry(Config::load(None, [], &[]).unwrap(), folder.path(), &Clock::manual(START));
+    let broker = instances.0.broker.clone();
+    let up = record("one", START);
+    broker.publish(vec![up.event("instance.up", None, START).unwrap()]).await.unwrap();
+    instances.load().await.unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(instances.clone().run(stop.clone()));
+    // Both were written by who knew nothing of the other.
+    let (mut late, mut heard) = (up.clone(), up);
+    let previous = late.enter(State::Late, START + 1);
+    assert_eq!(heard.hear(Sign::Heartbeat, START + 2), None);
+    let told = [
+        late.event("instance.late", previous, START + 1).unwrap(),
+        heard.event("instance.heartbeat", None, START + 2).unwrap(),
+    ];
+    broker.publish(told.to_vec()).await.unwrap();
+    let told = async {
+        loop {
+            let newest = broker.latest(&instances.0.filter).await.unwrap();
+            let data = newest.record(0).unwrap();
+            if data.kind() == Some(b"\"instance.up\"") && data.offset() > 3 {
+                return String::from_utf8(data.data().to_vec()).unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(60), told).await.expect("up is told");
+    assert!(told.contains("\"previous\":\"late\"") && told.contains("\"state\":\"up\""), "{told}");
+    stop.cancel();
+    running.await.unwrap();
+}

@@ -1,6 +1,6 @@
 //! Every node follows what the log tells of instances; one of them tells of their silence.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use crate::{
     consumer::{Consumer, ConsumerError, Delivery, Holding, Reader},
     event::Event,
     position::Offset,
+    time::Millis,
 };
 
 /// How often the time is looked at.
@@ -29,7 +30,24 @@ const MOST: usize = 1000;
 impl Instances {
     /// Follows the log and tells of silence, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        tokio::join!(self.follow(&stop), self.watch(&stop));
+        tokio::join!(self.follow(&stop), self.watch(&stop), self.listen(&stop));
+    }
+
+    /// Notices when this node did not run.
+    async fn listen(&self, stop: &CancellationToken) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => self.heard_from(self.0.clock.now()),
+            };
+        }
+    }
+
+    fn heard_from(&self, now: Millis) -> Millis {
+        let clocks = (std::time::Instant::now(), SystemTime::now());
+        self.0.listening.lock().look(now, clocks)
     }
 
     async fn follow(&self, stop: &CancellationToken) {
@@ -187,7 +205,9 @@ impl Instances {
     /// Tells what is due; gives the last offset of it, or nothing if there was nothing.
     async fn tell(&self, holding: &Holding) -> Result<Option<Offset>, PublishError> {
         let now = self.0.clock.now();
-        let due = self.0.registry.read().due(now, self.0.config.forget_after.millis(), MOST);
+        let (heard_from, forget_after) =
+            (self.heard_from(now), self.0.config.forget_after.millis());
+        let due = self.0.registry.read().due(now, heard_from, forget_after, MOST);
         let events: Vec<Event> = due
             .into_iter()
             .filter_map(|due| {
@@ -211,6 +231,11 @@ fn event(due: Due, now: u64) -> Result<Event, UnwritableRecord> {
             let (id, last_seen) = (&record.instance_id, record.pulse.last_seen.0);
             let id = format!("{}:{last_seen}:{id}", state.name()).into();
             Ok(Event { id, id_is_ours: false, ..event })
+        }
+        Due::Returned(record, before) => {
+            let event = record.event("instance.up", Some(before), now)?;
+            let (id, last_seen) = (&record.instance_id, record.pulse.last_seen.0);
+            Ok(Event { id: format!("up:{last_seen}:{id}").into(), id_is_ours: false, ..event })
         }
         Due::Whole(record) => record.event("instance.merged", None, now),
         Due::Forgotten(app, id) => record::removal(&app, &id, now),

@@ -1,0 +1,59 @@
+//! Since when this node has been able to hear anybody: its own start, and the end of its last suspension.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::time::Millis;
+
+/// A pause between two looks above which the process did not run, or one of the clocks was moved.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Told of the time every now and then; a longer pause begins it anew.
+#[derive(Debug)]
+pub(super) struct Listening {
+    since: Millis,
+    last: (Instant, SystemTime),
+}
+
+impl Listening {
+    pub(super) fn new(now: Millis) -> Self {
+        Self { since: now, last: (Instant::now(), SystemTime::now()) }
+    }
+
+    /// The time now, in `now` as others count it; gives since when it has listened.
+    ///
+    /// Both clocks are asked: a stopped process sees either go on, a suspended machine only the second.
+    pub(super) fn look(&mut self, now: Millis, clocks: (Instant, SystemTime)) -> Millis {
+        let (instant, system) = std::mem::replace(&mut self.last, clocks);
+        let passed = clocks.0.saturating_duration_since(instant);
+        let by_the_clock = clocks.1.duration_since(system).unwrap_or_default();
+        if passed.max(by_the_clock) > PAUSE {
+            tracing::info!(
+                ?passed,
+                ?by_the_clock,
+                "the hub did not run; nobody is missed for that"
+            );
+            self.since = now;
+        }
+        self.since
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_a_stopped_process_nor_a_suspended_machine_has_listened() {
+        let mut listening = Listening::new(1000);
+        let (instant, system) = listening.last;
+        let second = Duration::from_secs(1);
+        let mut look = |now, passed: u32, by_the_clock: u32| {
+            listening.look(now, (instant + second * passed, system + second * by_the_clock))
+        };
+        assert_eq!(look(2000, 1, 1), 1000);
+        assert_eq!(look(62_000, 61, 61), 62_000, "a stopped process");
+        assert_eq!(look(63_000, 62, 62), 62_000);
+        assert_eq!(look(999_000, 63, 998), 999_000, "a suspended machine");
+        assert_eq!(look(990_000, 64, 990), 999_000, "a clock put back");
+    }
+}
