@@ -17,6 +17,7 @@ use crate::{
     consumer::Lease,
     demo,
     drain::Drain,
+    event::PublisherName,
     grants::Grants,
     http::{self, Budgets, Questions, Services, Settings, server},
     hub::Hub,
@@ -225,6 +226,7 @@ impl App {
         let role = Role::admin();
         let admin = Principal {
             name: "admin".into(),
+            publisher: PublisherName::link("admin"),
             grants: Grants { subscribe: role.subscribe, publish: role.publish },
             admin: role.admin,
             expires: None,

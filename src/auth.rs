@@ -22,6 +22,7 @@ pub use self::{
     mint::{MintClaims, MintError, mint},
 };
 use crate::{
+    event::PublisherName,
     grants::Grants,
     store::Store,
     time::{Clock, Millis, Span},
@@ -112,6 +113,9 @@ pub fn knows_role(config: &Config, name: &str) -> bool {
 pub struct Principal {
     /// The token's `sub`, or the API key's name.
     pub name: Arc<str>,
+    /// Whom events that they publish are from; the same for all their credentials.
+    #[serde(default = "PublisherName::unnamed")]
+    pub publisher: PublisherName,
     /// What they may read and write.
     pub grants: Grants,
     /// Whether they may see and change the hub itself.
@@ -194,6 +198,7 @@ impl Principal {
     pub fn hub() -> Self {
         Self {
             name: "hub".into(),
+            publisher: PublisherName::hub(),
             grants: Grants::default(),
             admin: false,
             expires: None,
@@ -225,6 +230,7 @@ impl Authenticator {
         let anonymous = config.anonymous.clone().map(|grants| {
             Arc::new(Principal {
                 name: "anonymous".into(),
+                publisher: PublisherName::anonymous(),
                 grants,
                 admin: false,
                 expires: None,
@@ -282,6 +288,7 @@ impl Authenticator {
             None => None,
         };
         let mut principal = Principal {
+            publisher: PublisherName::key(&stored.name),
             name: stored.name.into(),
             grants: stored.grants,
             admin: false,

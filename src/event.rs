@@ -5,9 +5,11 @@
 
 mod block;
 mod builder;
+mod publisher;
 
 pub use block::{Block, BlockError, Record};
 pub use builder::BlockBuilder;
+pub use publisher::PublisherName;
 
 use serde_json::value::RawValue;
 
@@ -21,11 +23,13 @@ pub const MAX_ATTRIBUTE_BYTES: usize = 256;
 pub struct Event {
     /// What it is about.
     pub topic: Topic,
-    /// Its name within (topic, source); the idempotency key together with both.
+    /// Its name within (publisher, topic, source); the idempotency key together with these.
     pub id: Box<str>,
     /// Whether the hub made the id, so that no retry can carry it.
     pub id_is_ours: bool,
-    /// Who says so.
+    /// Whose credentials it came with; not in the outward JSON, which all readers share.
+    pub publisher: PublisherName,
+    /// Who says so, by the publisher's own word.
     pub source: Box<str>,
     /// What kind of event (`type` on the wire).
     pub kind: Option<Box<str>>,

@@ -14,13 +14,19 @@ pub use self::{
     names::{AppName, InstanceId, NameError},
 };
 
-use crate::{event::MAX_ATTRIBUTE_BYTES, telemetry::Limit, time::Millis};
+use crate::{
+    event::{MAX_ATTRIBUTE_BYTES, PublisherName},
+    telemetry::Limit,
+    time::Millis,
+};
 
 /// What an event gets where its producer said nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Defaults<'a> {
     /// The `source`: the principal's name.
     pub source: &'a str,
+    /// Whose credentials they came with.
+    pub publisher: &'a PublisherName,
     /// The `time`.
     pub now: Millis,
     /// Makes an `id`.

@@ -18,7 +18,7 @@ pub use readiness::{Readiness, State, listen};
 pub use vitals::{Vitals, node_name};
 
 use crate::{
-    event::Event,
+    event::{Event, PublisherName},
     ingest,
     time::{Millis, rfc3339},
     topic::Topic,
@@ -40,6 +40,7 @@ fn event(
         topic: topic.clone(),
         id: ingest::new_id(),
         id_is_ours: true,
+        publisher: PublisherName::hub(),
         source: source.into(),
         kind: Some(kind.into()),
         time: rfc3339(now).into(),

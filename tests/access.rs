@@ -3,6 +3,7 @@
 use pulsehub::{
     access::{Access, Credential, LINK_LIFE, SESSION_LIFE, TICKET_LIFE},
     auth::{ApiKey, AuthError, Authenticator, CredentialId, MakeError, NewApiKey, Principal},
+    event::PublisherName,
     grants::Grants,
     store::Store,
     time::{Clock, Millis},
@@ -87,6 +88,7 @@ fn pattern(text: &str) -> TopicPattern {
 fn operator() -> Principal {
     Principal {
         name: "ada".into(),
+        publisher: PublisherName::token("", "ada"),
         grants: Grants { subscribe: vec![pattern("**")], publish: vec![] },
         admin: true,
         expires: None,

@@ -383,7 +383,15 @@ async fn forget_at_once(hubs: &[&TestHub], clock: &Clock) {
                     Default::default()
                 }
             },
-            async { if n % 3 > 0 { beat(two, &id).await } else { Value::Null } },
+            async {
+                if n % 3 == 0 {
+                    return;
+                }
+                // As long as it has a key of its own, the shared one does not speak for it.
+                let body = json!({"app_identifier": "tt", "instance_id": id});
+                let (status, _) = send(two, Method::POST, "/api/v1/heartbeat", body).await;
+                assert!(status == 200 || n % 2 == 0 && status == 403, "{status}");
+            },
         );
         assert_eq!(told.0, 204, "{}", told.1);
         forgotten.push(id);
@@ -493,4 +501,27 @@ async fn many_nodes_have_one_registry_and_tell_of_silence_once() {
     let [one, _] = &mut hubs;
     one.start_again().await;
     assert_eq!(becomes(one, "a", "up").await["registration"]["version"], "2");
+}
+
+#[tokio::test]
+async fn a_key_of_its_own_locks_the_shared_key_out_of_an_instance() {
+    let hub = TestHub::start().await;
+    register(&hub, "one", "1").await;
+    register(&hub, "two", "1").await;
+    let path = "/api/v1/instances/tt/one/key";
+    let (_, answer) = send(&hub, Method::POST, path, Value::Null).await;
+    let own = answer["key"].as_str().unwrap().to_owned();
+    let body =
+        |id: &str| json!({"app_identifier": "tt", "instance_id": id, "data": [{"key": "a"}]});
+    for path in ["/api/v1/register", "/api/v1/heartbeat", "/api/v1/data"] {
+        let (status, problem) = send(&hub, Method::POST, path, body("one")).await;
+        assert_eq!((status.as_u16(), &problem["code"]), (403, &json!("forbidden")), "{path}");
+        let request = hub.http().post(hub.url(path)).header("x-api-key", &own).json(&body("one"));
+        assert_eq!(request.send().await.unwrap().status(), 200, "{path}");
+        // Who has none goes on with the shared one.
+        assert!(send(&hub, Method::POST, path, body("two")).await.0.is_success(), "{path}");
+    }
+    // One that was forgotten is anybody's again.
+    send(&hub, Method::DELETE, "/api/v1/instances/tt/one", Value::Null).await;
+    assert!(send(&hub, Method::POST, "/api/v1/register", body("one")).await.0.is_success());
 }

@@ -21,6 +21,7 @@ mod limits;
 mod producers;
 mod projections;
 mod proxy;
+mod publishers;
 mod seam;
 mod series;
 mod socket;

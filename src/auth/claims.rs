@@ -12,6 +12,7 @@ use super::{
     set::{ClaimSet, Unreadable},
 };
 use crate::{
+    event::PublisherName,
     grants::Grants,
     time::{Millis, Span},
     topic::TopicPattern,
@@ -134,11 +135,17 @@ impl Claims {
             }
         };
         self.check_life(&name, expires, now)?;
+        // Whatever it is: it was signed by one of the keys. One that cannot be read is none.
+        let issuer = match claims.get("iss") {
+            Ok(Some(Value::String(issuer))) => issuer,
+            _ => String::new(),
+        };
         let grants = Grants {
             subscribe: patterns(claims.at(&self.subscribe_claim), &SUBSCRIBE)?,
             publish: patterns(claims.at(&self.publish_claim), &PUBLISH)?,
         };
         let mut principal = Principal {
+            publisher: PublisherName::token(&issuer, &name),
             name: name.into(),
             grants,
             admin: false,

@@ -25,7 +25,11 @@ impl Compressor {
 
     /// The codec's number and the body to store; an error for what [`decode`] would not read.
     pub(super) fn encode(&mut self, block: &Block) -> std::io::Result<(i64, Vec<u8>)> {
-        let body = block.encode();
+        self.encode_body(block.encode())
+    }
+
+    /// The same of a body that is encoded already.
+    pub(super) fn encode_body(&mut self, body: Vec<u8>) -> std::io::Result<(i64, Vec<u8>)> {
         if body.len() < WORTH_COMPRESSING {
             return Ok((RAW, body));
         }
@@ -71,6 +75,7 @@ mod tests {
             topic: Topic::parse("a").unwrap(),
             id: "1".into(),
             id_is_ours: false,
+            publisher: crate::event::PublisherName::hub(),
             source: "s".into(),
             kind: None,
             time: "2026-01-01T00:00:00Z".into(),

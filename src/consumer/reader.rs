@@ -122,6 +122,7 @@ mod tests {
             topic: Topic::parse(topic).unwrap(),
             id: id.into(),
             id_is_ours: false,
+            publisher: crate::event::PublisherName::hub(),
             source: "s".into(),
             kind: None,
             time: "2026-11-20T12:00:00Z".into(),

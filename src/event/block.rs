@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::PublisherName;
 use crate::{position::Offset, time::Millis};
 
 /// Records in ascending order of offset (holes allowed), encoded once and shared by all readers.
@@ -9,6 +10,8 @@ use crate::{position::Offset, time::Millis};
 pub struct Block {
     pub(super) json: Bytes,
     pub(super) entries: Box<[Entry]>,
+    /// Each publisher once; entries name theirs by its place from 1, 0 for none.
+    pub(super) publishers: Box<[PublisherName]>,
 }
 
 /// Where one record stands in the block's buffer; the `_at` fields count from its start.
@@ -25,6 +28,7 @@ pub(super) struct Entry {
     pub(super) key_at: u16,
     pub(super) key_len: u16,
     pub(super) data_at: u16,
+    pub(super) publisher: u16,
 }
 
 /// One stored event: its offset and its outward JSON, borrowed from the block.
@@ -33,6 +37,10 @@ pub struct Record<'a> {
     block: &'a Block,
     pub(super) entry: &'a Entry,
 }
+
+/// What the stored form begins with. The plain form begins with the number of records, which is 0 only
+/// where nothing follows: so whoever knows that alone refuses this one.
+const MARK: [u8; 2] = [0, 2];
 
 /// Stored bytes that are no block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -84,8 +92,21 @@ impl Block {
         self.entries.get(index).map(|entry| Record { block: self, entry })
     }
 
-    /// The stored form: an index of varints, then the records' JSON.
+    /// The stored form: a mark, the [`origins`](Self::origins) behind their length, the
+    /// [`encode_plain`](Self::encode_plain).
     pub fn encode(&self) -> Vec<u8> {
+        let (origins, plain) = (self.origins(), self.encode_plain());
+        let mut out = Vec::with_capacity(MARK.len() + 5 + origins.len() + plain.len());
+        out.extend_from_slice(&MARK);
+        put(&mut out, origins.len() as u64);
+        out.extend_from_slice(&origins);
+        out.extend_from_slice(&plain);
+        out
+    }
+
+    /// The records without their publishers: an index of varints, then the records' JSON. It is what
+    /// versions before there were publishers write, and all that they read.
+    pub fn encode_plain(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.json.len() + self.entries.len() * 14 + 8);
         put(&mut out, self.entries.len() as u64);
         let (mut offset, mut received) = (0, 0);
@@ -102,8 +123,62 @@ impl Block {
         out
     }
 
-    /// Reads what [`encode`](Self::encode) wrote; every index is checked against the buffer.
+    /// Who published the records: each publisher's text, then of each run of records its place.
+    pub fn origins(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put(&mut out, self.publishers.len() as u64);
+        for publisher in &self.publishers {
+            put(&mut out, publisher.as_str().len() as u64);
+            out.extend_from_slice(publisher.as_str().as_bytes());
+        }
+        for run in self.entries.chunk_by(|a, b| a.publisher == b.publisher) {
+            put(&mut out, run.len() as u64);
+            put(&mut out, run.first().map_or(0, |entry| u64::from(entry.publisher)));
+        }
+        out
+    }
+
+    /// The same records with the publishers that [`origins`](Self::origins) told.
+    pub fn with_origins(mut self, mut origins: &[u8]) -> Result<Self, BlockError> {
+        let from = &mut origins;
+        let count = usize::try_from(take(from)?).map_err(|_| BlockError)?;
+        if count > from.len() {
+            return Err(BlockError);
+        }
+        let mut publishers = Vec::with_capacity(count);
+        for _ in 0..count {
+            let length = usize::try_from(take(from)?).map_err(|_| BlockError)?;
+            let (text, behind) = from.split_at_checked(length).ok_or(BlockError)?;
+            let text = std::str::from_utf8(text).map_err(|_| BlockError)?;
+            publishers.push(PublisherName::stored(text));
+            *from = behind;
+        }
+        let mut entries = &mut self.entries[..];
+        while !entries.is_empty() {
+            let length = usize::try_from(take(from)?).map_err(|_| BlockError)?;
+            let place = u16::try_from(take(from)?).map_err(|_| BlockError)?;
+            let known = length > 0 && usize::from(place) <= publishers.len();
+            let (run, behind) =
+                entries.split_at_mut_checked(length).filter(|_| known).ok_or(BlockError)?;
+            run.iter_mut().for_each(|entry| entry.publisher = place);
+            entries = behind;
+        }
+        self.publishers = publishers.into();
+        if from.is_empty() { Ok(self) } else { Err(BlockError) }
+    }
+
+    /// Reads what [`encode`](Self::encode) or [`encode_plain`](Self::encode_plain) wrote; every index
+    /// is checked against the buffer.
     pub fn decode(stored: Bytes) -> Result<Self, BlockError> {
+        let Some(mut rest) = stored.strip_prefix(&MARK) else {
+            return Self::decode_plain(&stored);
+        };
+        let length = usize::try_from(take(&mut rest)?).map_err(|_| BlockError)?;
+        let (origins, plain) = rest.split_at_checked(length).ok_or(BlockError)?;
+        Self::decode_plain(&stored.slice_ref(plain))?.with_origins(origins)
+    }
+
+    fn decode_plain(stored: &Bytes) -> Result<Self, BlockError> {
         let mut rest = &stored[..];
         let count = usize::try_from(take(&mut rest)?).map_err(|_| BlockError)?;
         if count > rest.len() {
@@ -128,7 +203,7 @@ impl Block {
             return Err(BlockError);
         }
         let json = stored.slice(stored.len() - rest.len()..);
-        Ok(Self { json, entries: entries.into() })
+        Ok(Self { json, entries: entries.into(), publishers: Box::default() })
     }
 }
 
@@ -141,6 +216,11 @@ impl<'a> Record<'a> {
     /// When the hub took the event in.
     pub fn received(self) -> Millis {
         self.entry.received
+    }
+
+    /// Whose credentials the event came with; an earlier version did not note it.
+    pub fn publisher(self) -> Option<&'a PublisherName> {
+        self.block.publishers.get(usize::from(self.entry.publisher).checked_sub(1)?)
     }
 
     /// The outward JSON object.
@@ -230,6 +310,7 @@ impl Entry {
             key_at,
             key_len,
             data_at,
+            publisher: 0,
         })
     }
 }
@@ -267,6 +348,7 @@ mod tests {
             topic: crate::topic::Topic::parse("a.b").unwrap(),
             id: "i\"1".into(),
             id_is_ours: false,
+            publisher: PublisherName::key("p"),
             source: "s\\ü\n".into(),
             kind: kind.map(Into::into),
             time: "2026-11-20T12:00:00.123Z".into(),
@@ -295,6 +377,55 @@ mod tests {
         assert_eq!((second.offset(), second.received(), second.kind()), (9, 1005, None));
         assert!(second.is_removal());
         assert_eq!((block.first(), block.last(), block.len()), (7, 9, 2));
+    }
+
+    #[test]
+    fn a_block_of_the_first_form_is_read_and_names_no_publisher() {
+        let mut builder = BlockBuilder::default();
+        builder.push(7, 1000, &event(Some("t"), Some("k"), "[1]"));
+        builder.push(9, 1005, &event(None, None, "2"));
+        let block = builder.finish();
+        // By hand, as the version before wrote it.
+        let mut stored = Vec::new();
+        put(&mut stored, 2);
+        let (mut offset, mut received) = (0, 0);
+        for entry in &block.entries {
+            let (next, at) = (entry.offset - offset, entry.received - received);
+            [next, at, u64::from(entry.len)].into_iter().for_each(|n| put(&mut stored, n));
+            entry.fields().into_iter().for_each(|field| put(&mut stored, u64::from(field)));
+            (offset, received) = (entry.offset, entry.received);
+        }
+        stored.extend_from_slice(&block.json);
+        assert_eq!(block.encode_plain(), stored, "which it must go on reading");
+        let old = Block::decode(stored.into()).unwrap();
+        assert_eq!(old.records().map(|r| r.publisher().cloned()).collect::<Vec<_>>(), [None, None]);
+        assert_eq!(old.record(1).unwrap().json(), block.record(1).unwrap().json());
+        let again = Block::decode(old.encode().into()).unwrap();
+        assert!(again.record(0).unwrap().publisher().is_none());
+        assert!(Block::decode(vec![0].into()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn records_keep_their_publishers_through_every_change_of_block() {
+        let mut builder = BlockBuilder::default();
+        let names = ["a", "b", "a", "c", "b"];
+        for (offset, name) in (1..).zip(names) {
+            let publisher = PublisherName::key(name);
+            builder.push(offset, 5, &Event { publisher, ..event(None, None, "1") });
+        }
+        let names_in = |block: &Block, want: &[&str]| {
+            let block = Block::decode(block.encode().into()).unwrap();
+            let found: Vec<_> = block.records().map(|r| r.publisher().unwrap().clone()).collect();
+            assert_eq!(found, want.iter().map(|name| PublisherName::key(name)).collect::<Vec<_>>());
+        };
+        let block = builder.finish();
+        names_in(&block, &names);
+        assert_eq!(block.publishers.len(), 3);
+        names_in(&block.renumbered(100, 9).unwrap(), &names);
+        let mut some = BlockBuilder::default();
+        block.records().skip(2).for_each(|record| some.push_record(record));
+        names_in(&some.finish(), &names[2..]);
+        assert!(!std::str::from_utf8(&block.json).unwrap().contains("key:"));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Events to a block: the one place where outward JSON is written.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    Event,
+    Event, PublisherName,
     block::{Block, BlockError, Entry, Record},
 };
 use crate::{position::Offset, time::Millis};
@@ -16,11 +16,17 @@ const OFFSET: &[u8] = b"{\"offset\":";
 pub struct BlockBuilder {
     json: Vec<u8>,
     entries: Vec<Entry>,
+    publishers: Vec<PublisherName>,
+    /// Their places; empty as long as there is one only, as in most blocks.
+    places: HashMap<PublisherName, u16>,
+    /// The place of the last record's.
+    last: u16,
 }
 
 impl BlockBuilder {
     /// Encodes `event` under `offset`, which must be above every offset before it.
     pub fn push(&mut self, offset: Offset, received: Millis, event: &Event) {
+        let publisher = self.place(&event.publisher);
         let start = self.json.len();
         let here = |json: &Vec<u8>| position_in_record(json.len() - start);
         let json = &mut self.json;
@@ -66,6 +72,7 @@ impl BlockBuilder {
             key_at,
             key_len,
             data_at,
+            publisher,
         });
     }
 
@@ -73,7 +80,8 @@ impl BlockBuilder {
     pub fn push_record(&mut self, record: Record<'_>) {
         let start = index(self.json.len());
         self.json.extend_from_slice(record.json());
-        self.entries.push(Entry { start, ..*record.entry });
+        let publisher = record.publisher().map_or(0, |publisher| self.place(publisher));
+        self.entries.push(Entry { start, publisher, ..*record.entry });
     }
 
     /// Takes over a record under another offset and time of arrival: its JSON is made anew up to the offset's end, and
@@ -86,6 +94,7 @@ impl BlockBuilder {
     ) -> Result<(), BlockError> {
         let rest = record.json().strip_prefix(OFFSET).ok_or(BlockError)?;
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let publisher = record.publisher().map_or(0, |publisher| self.place(publisher));
         let json = &mut self.json;
         let start = json.len();
         json.extend_from_slice(OFFSET);
@@ -108,9 +117,33 @@ impl BlockBuilder {
             kind_at: moved(entry.kind_at, entry.kind_len)?,
             key_at: moved(entry.key_at, entry.key_len)?,
             data_at: moved(entry.data_at, 1)?,
+            publisher,
             ..*entry
         });
         Ok(())
+    }
+
+    /// The publisher's place in this block, from 1.
+    fn place(&mut self, publisher: &PublisherName) -> u16 {
+        let last = usize::from(self.last).checked_sub(1);
+        if last.and_then(|at| self.publishers.get(at)) == Some(publisher) {
+            return self.last;
+        }
+        if let (true, [only]) = (self.places.is_empty(), &self.publishers[..]) {
+            self.places.insert(only.clone(), 1);
+        }
+        if let Some(place) = self.places.get(publisher) {
+            self.last = *place;
+            return *place;
+        }
+        // More do not fit: a block has fewer batches, and none of them two publishers but the hub.
+        let Ok(place) = u16::try_from(self.publishers.len() + 1) else { return 0 };
+        if !self.publishers.is_empty() {
+            self.places.insert(publisher.clone(), place);
+        }
+        self.publishers.push(publisher.clone());
+        self.last = place;
+        place
     }
 
     /// The JSON gathered so far, in bytes.
@@ -125,7 +158,11 @@ impl BlockBuilder {
 
     /// The block, ready to be shared.
     pub fn finish(self) -> Arc<Block> {
-        Arc::new(Block { json: self.json.into(), entries: self.entries.into() })
+        Arc::new(Block {
+            json: self.json.into(),
+            entries: self.entries.into(),
+            publishers: self.publishers.into(),
+        })
     }
 }
 
@@ -137,6 +174,7 @@ impl Block {
         let mut builder = BlockBuilder {
             json: Vec::with_capacity(self.json.len() + self.entries.len() * 12),
             entries: Vec::with_capacity(self.entries.len()),
+            ..BlockBuilder::default()
         };
         for (record, offset) in self.records().zip(first..) {
             builder.push_renumbered(record, offset, received)?;

@@ -69,8 +69,10 @@ async fn take(
     }
     let (body, _charge) = body::read(headers, body, state, principal).await?;
     let (now, source, bounds) = (state.clock.now(), principal.name.clone(), publish::bounds(state));
+    let publisher = principal.publisher.clone();
     let read = body::parse(body, move |body| {
-        let defaults = Defaults { source: &source, now, new_id: ingest::new_id };
+        let defaults =
+            Defaults { source: &source, publisher: &publisher, now, new_id: ingest::new_id };
         locanext::read(&app, kind, body, &defaults, &bounds)
     });
     let (event, dropped) = read.await?.map_err(|refusal| publish::refused(refusal, state))?;

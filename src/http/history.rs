@@ -13,6 +13,7 @@ use super::{AppState, Caller, Problem, query};
 use crate::{
     auth::Principal,
     broker::{ReadError, Resumption},
+    event::PublisherName,
     position::{Offset, Position},
     protocol::Replay,
     telemetry::Limit,
@@ -40,6 +41,8 @@ struct Asked {
     /// Only events received since then.
     since: Option<Replay>,
     limit: usize,
+    /// Whether the events name their publishers, which only admins are told.
+    names_publishers: bool,
 }
 
 pub(super) async fn history(
@@ -96,7 +99,8 @@ impl Asked {
         if !missing.is_empty() {
             return Err(Problem::forbidden(&missing));
         }
-        Ok(Self { filter: TopicFilter::new(topics), after, before, since, limit })
+        let (filter, names_publishers) = (TopicFilter::new(topics), principal.admin);
+        Ok(Self { filter, after, before, since, limit, names_publishers })
     }
 }
 
@@ -109,6 +113,13 @@ fn patterns(text: &str) -> Result<Vec<TopicPattern>, Problem> {
                 .map_err(|error| Problem::bad_request(format!("`topics`, {part:?}: {error}")))
         })
         .collect()
+}
+
+/// An event's JSON with its publisher as one more field.
+fn with_publisher(json: &[u8], publisher: &PublisherName) -> Bytes {
+    let open = json.strip_suffix(b"}").unwrap_or_default();
+    let field = format!(",\"publisher\":{}}}", publisher.shown());
+    [open, field.as_bytes()].concat().into()
 }
 
 /// What a position or a bare offset counts as; the latter in the log as it is.
@@ -221,7 +232,10 @@ impl Page {
                 .filter(|record| asked.filter.matches(record.topic()));
             for record in matching {
                 // Copied, for sharing the block would keep its other events in memory as well.
-                let json = Bytes::copy_from_slice(record.json());
+                let json = match record.publisher().filter(|_| asked.names_publishers) {
+                    Some(publisher) => with_publisher(record.json(), publisher),
+                    None => Bytes::copy_from_slice(record.json()),
+                };
                 let is_full = page.events.len() == asked.limit
                     || !page.events.is_empty() && page.bytes + json.len() > most;
                 if is_full && is_forward {

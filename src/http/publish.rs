@@ -90,8 +90,10 @@ async fn read(
 ) -> Result<Vec<Event>, Problem> {
     let bounds = bounds(state);
     let (now, source) = (state.clock.now(), principal.name.clone());
+    let publisher = principal.publisher.clone();
     let events = body::parse(body, move |body| {
-        let defaults = Defaults { source: &source, now, new_id: ingest::new_id };
+        let defaults =
+            Defaults { source: &source, publisher: &publisher, now, new_id: ingest::new_id };
         native::read(body, format, &defaults, &bounds)
     });
     events.await?.map_err(|refusal| refused(refusal, state))

@@ -97,6 +97,7 @@ pub fn read(
         topic: topic.map_err(|error| refuse(None, error.into()))?,
         id: (defaults.new_id)(),
         id_is_ours: true,
+        publisher: defaults.publisher.clone(),
         source: source.unwrap_or_else(|| defaults.source.into()),
         kind: Some(kind),
         time: time.unwrap_or_else(|| rfc3339(defaults.now).into()),
@@ -114,7 +115,8 @@ mod tests {
     const BOUNDS: Bounds = Bounds { event: 4096, batch: 10 };
 
     fn read(kind: Kind, body: &str) -> Result<(Event, Losses), Refusal> {
-        let defaults = Defaults { source: "key", now: 1_000, new_id: || "new".into() };
+        let publisher = &crate::event::PublisherName::key("key");
+        let defaults = Defaults { source: "key", publisher, now: 1_000, new_id: || "new".into() };
         super::read(&AppName::parse("loca").unwrap(), kind, body.as_bytes(), &defaults, &BOUNDS)
     }
 

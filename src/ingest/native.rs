@@ -213,6 +213,7 @@ impl Context<'_> {
             topic,
             id_is_ours: id.is_none(),
             id: id.unwrap_or_else(self.defaults.new_id),
+            publisher: self.defaults.publisher.clone(),
             source: source.unwrap_or_else(|| self.defaults.source.into()),
             kind,
             time: time.unwrap_or_else(|| self.now.as_str().into()),

@@ -15,7 +15,7 @@ use super::{
     timestamps::{self, Written},
 };
 use crate::{
-    event::{Event, MAX_ATTRIBUTE_BYTES, compact},
+    event::{Event, MAX_ATTRIBUTE_BYTES, PublisherName, compact},
     id,
     telemetry::Dropped,
     time::{Millis, rfc3339},
@@ -133,6 +133,7 @@ impl<'a> Message<'a> {
         &self,
         app: &AppName,
         instance: &InstanceId,
+        publisher: &PublisherName,
         now: Millis,
         bounds: &Bounds,
         losses: &mut Losses,
@@ -172,7 +173,7 @@ impl<'a> Message<'a> {
                 });
             }
             match point
-                .event(app, instance, &received, time)
+                .event(app, instance, publisher, &received, time)
                 .and_then(|event| within(event, bounds))
             {
                 Ok(event) => events.push(event),
@@ -310,6 +311,7 @@ impl<'a> Point<'a> {
         &self,
         app: &AppName,
         instance: &InstanceId,
+        publisher: &PublisherName,
         received: &str,
         time: Option<Box<str>>,
     ) -> Result<Event, Fault> {
@@ -322,6 +324,7 @@ impl<'a> Point<'a> {
             topic: app.topic_of("usage", &self.key)?,
             id_is_ours: self.same.is_none(),
             id: self.same.clone().map_or_else(super::new_id, Into::into),
+            publisher: publisher.clone(),
             source: instance.as_str().into(),
             kind: Some("usage".into()),
             time: time.unwrap_or_else(|| received.into()),
@@ -343,7 +346,14 @@ mod tests {
         let message = Message::read(body)?;
         let (app, instance) = (message.app()?.unwrap(), message.needed_instance()?);
         let (now, mut losses) = (parse_rfc3339(NOW).unwrap(), Losses::default());
-        let events = message.usage(&app, &instance, now, &BOUNDS, &mut losses)?;
+        let events = message.usage(
+            &app,
+            &instance,
+            &PublisherName::anonymous(),
+            now,
+            &BOUNDS,
+            &mut losses,
+        )?;
         Ok((events, serde_json::to_value(&losses).unwrap()))
     }
 

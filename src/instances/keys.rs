@@ -77,6 +77,11 @@ impl Instances {
         }
     }
 
+    /// Whether a key was made for this instance, which alone speaks for it from then on.
+    pub fn has_key(&self, app: &AppName, id: &InstanceId) -> bool {
+        self.0.registry.read().get(app, id).is_some_and(|record| record.key.is_some())
+    }
+
     /// Tells of a key that is in the store, unless a newer one is there or the instance is gone.
     async fn tell_key(&self, mut record: Record, own: &OwnKey) -> Result<(), KeyError> {
         let (app, id) = (record.app.clone(), record.instance_id.clone());

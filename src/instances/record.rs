@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    event::Event,
+    event::{Event, PublisherName},
     ingest::{self, AppName, InstanceId, timetracker::Registration},
     time::{Millis, Moment, rfc3339},
     topic::{Topic, TopicError},
@@ -265,6 +265,7 @@ fn event(
         topic: Record::topic(app).map_err(|_| UnwritableRecord)?,
         id: ingest::new_id(),
         id_is_ours: true,
+        publisher: PublisherName::hub(),
         source: "hub".into(),
         kind: Some(kind.into()),
         time: rfc3339(now).into(),

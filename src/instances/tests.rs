@@ -74,6 +74,7 @@ async fn a_start_does_not_read_again_what_says_nothing_of_instances() {
         topic: Topic::parse("t.a").unwrap(),
         id: n.to_string().into(),
         id_is_ours: true,
+        publisher: crate::event::PublisherName::hub(),
         source: "s".into(),
         kind: None,
         time: "2026-11-20T12:00:00Z".into(),

@@ -236,6 +236,7 @@ mod tests {
             topic: Topic::parse(topic).unwrap(),
             id: format!("i{offset}").into(),
             id_is_ours: false,
+            publisher: crate::event::PublisherName::hub(),
             source: "s".into(),
             kind: None,
             time: "2026-11-20T12:00:00Z".into(),

@@ -13,7 +13,7 @@ use super::{Inner, moment::Moment, plan::Projection};
 use crate::{
     broker::{PublishError, ReadError},
     consumer::{ConsumerError, Held, Lease},
-    event::Event,
+    event::{Event, PublisherName},
     ingest,
     lease::Fence,
     telemetry::Limit,
@@ -210,6 +210,7 @@ impl<'a> Publisher<'a> {
             topic: topic.clone(),
             id: ingest::new_id(),
             id_is_ours: true,
+            publisher: PublisherName::hub(),
             source: "hub".into(),
             kind: Some(KIND.into()),
             time: rfc3339(self.inner.clock.now()).into(),

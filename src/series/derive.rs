@@ -194,6 +194,7 @@ mod tests {
             topic: Topic::parse("a.calls").unwrap(),
             id: "i1".into(),
             id_is_ours: false,
+            publisher: crate::event::PublisherName::hub(),
             source: "s".into(),
             kind: Some("call.ended".into()),
             time: "2026-11-20T12:00:00Z".into(),

@@ -91,7 +91,12 @@ impl Session {
     fn publish(&mut self, id: MessageId, publish: &Publish<'_>, now: Now) -> Vec<Action> {
         let Some(principal) = self.principal.clone() else { return Vec::new() };
         let limits = self.terms.limits;
-        let defaults = Defaults { source: &principal.name, now: now.wall, new_id: ingest::new_id };
+        let defaults = Defaults {
+            source: &principal.name,
+            publisher: &principal.publisher,
+            now: now.wall,
+            new_id: ingest::new_id,
+        };
         let bounds = Bounds { event: limits.event.as_usize(), batch: limits.batch };
         let body = publish.events.get().as_bytes();
         match native::read(body, native::Format::Json, &defaults, &bounds) {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use pulsehub::{
     auth,
-    event::Event,
+    event::{Event, PublisherName},
     topic::{Topic, TopicFilter, TopicPattern},
 };
 use serde_json::value::RawValue;
@@ -29,6 +29,7 @@ pub(crate) fn event(topic: &str, source: &str, id: &str, key: Option<&str>, data
         topic: Topic::parse(topic).unwrap(),
         id: id.into(),
         id_is_ours: false,
+        publisher: PublisherName::key("test"),
         source: source.into(),
         kind: None,
         time: "2026-11-20T12:00:00Z".into(),

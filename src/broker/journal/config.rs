@@ -21,7 +21,7 @@ pub struct Config {
     /// Rules for some topics; a topic goes by the first that matches it.
     #[serde(default)]
     pub retention: Vec<RetentionRule>,
-    /// How long a repeated (topic, source, id) is recognised.
+    /// How long a repeated (publisher, topic, source, id) is recognised.
     pub dedupe_window: Span,
     /// The most ids remembered within that window; the oldest are forgotten first.
     pub dedupe_ids: usize,

@@ -1,4 +1,4 @@
-//! Which (topic, source, id) were stored lately, and where.
+//! Which (publisher, topic, source, id) were stored lately, and where.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,7 +9,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 use crate::{event::Event, position::Offset, time::Millis};
 
-/// A keyed 128-bit hash of (topic, source, id): nobody without the key can make two alike.
+/// A keyed 128-bit hash of (publisher, topic, source, id): nobody without the key can make two alike.
 pub(super) type IdHash = u128;
 
 /// The ids of the dedupe window, bounded by age and number.
@@ -32,7 +32,7 @@ impl Dedupe {
 
     pub(super) fn hash(&self, event: &Event) -> IdHash {
         let mut hasher = self.hasher;
-        for part in [event.topic.as_str(), &event.source, &event.id] {
+        for part in [event.publisher.as_str(), event.topic.as_str(), &event.source, &event.id] {
             hasher.write_usize(part.len());
             hasher.write(part.as_bytes());
         }

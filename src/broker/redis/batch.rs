@@ -93,7 +93,7 @@ impl Group {
         let fence = self.batches.iter().find_map(|batch| batch.fence.as_ref());
         call.arg(fence.map_or(String::new(), |fence| shared.keys.of(&fence.key())));
         call.arg(fence.map_or(0, Fence::token)).arg(name);
-        call.arg(pack(&block, compressor)?).arg(open.len());
+        call.arg(pack(&block, compressor)?).arg(open.len()).arg(block.origins());
         for item in open.iter().filter_map(|number| self.items.get(*number)) {
             call.arg(&item.hash[..]);
         }
@@ -176,7 +176,7 @@ impl Said {
 
 fn hash(event: &Event) -> IdHash {
     let mut hasher = Sha256::new();
-    for part in [event.topic.as_str(), &event.source, &event.id] {
+    for part in [event.publisher.as_str(), event.topic.as_str(), &event.source, &event.id] {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
@@ -224,7 +224,7 @@ impl Change<'_> {
         for (key, record) in kept {
             let mut single = BlockBuilder::default();
             single.push_record(*record);
-            call.arg(*key).arg(single.finish().encode());
+            call.arg(*key).arg(single.finish().encode_plain());
         }
         call.arg(removed.len());
         for (key, _) in removed {
@@ -233,9 +233,10 @@ impl Change<'_> {
     }
 }
 
-/// A block's bytes behind one that tells how they are packed.
+/// A block's bytes behind one that tells how they are packed; its publishers stand beside it, so that
+/// nodes of a version that does not know them still read it.
 fn pack(block: &Block, compressor: &mut Compressor) -> std::io::Result<Vec<u8>> {
-    let (codec, mut body) = compressor.encode(block)?;
+    let (codec, mut body) = compressor.encode_body(block.encode_plain())?;
     body.insert(0, codec as u8);
     Ok(body)
 }

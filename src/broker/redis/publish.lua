@@ -4,8 +4,8 @@
 -- ARGV[2] the epoch the caller follows, ARGV[3] the beginning of the keys with the ids, ARGV[4] the
 -- dedupe window in milliseconds, ARGV[5] the most ids, ARGV[6] the most topics beside the hub's own,
 -- which are as many as `own_topics` says, ARGV[7] the most keys of a topic, ARGV[8] a lease's key or '',
--- ARGV[9] its token, ARGV[10] the call's name, ARGV[11] the block, ARGV[12] the number of events, then
--- the hash of each one's id; the number of topics, and for each: its name, 1 if it is the hub's own,
+-- ARGV[9] its token, ARGV[10] the call's name, ARGV[11] the block, ARGV[12] the number of events,
+-- ARGV[13] who published them, then the hash of each one's id; the number of topics, and for each: its name, 1 if it is the hub's own,
 -- events, bytes, the last one's index, the number of newest values, for each its key and record, and
 -- the number of removals, for each its key.
 --
@@ -28,7 +28,7 @@ local function in_pieces(list, from, to, call)
 end
 
 local window, most_ids, count = number(ARGV[4]), number(ARGV[5]), number(ARGV[12])
-local first_id, last_id = 13, 12 + count
+local first_id, last_id = 14, 13 + count
 
 -- An id's value: an offset, when it was received, and a byte that is added to the offset.
 local numbers_of = redis.call('HMGET', meta, 'generation', 'generation_from', 'own_topics')
@@ -118,7 +118,7 @@ end
 -- From here on everything is written. The first write fails alone if Redis takes none.
 local before, at = head, text(received)
 redis.call('XADD', log, text(before + count) .. '-0', 'e', epoch, 'p', text(before), 'r', at, 'b',
-  ARGV[11], 'c', ARGV[10])
+  ARGV[11], 'c', ARGV[10], 'u', ARGV[13])
 head = before + count
 bytes = bytes + #ARGV[11]
 local ids_key = ARGV[3] .. text(generation)

@@ -136,7 +136,11 @@ impl Entry {
             let (epoch, before, received) = (number("e", 16)?, number("p", 10)?, number("r", 10)?);
             let body = fields.remove("b")?;
             let stored = body.len();
-            let block = unpack(&body)?.renumbered(before.checked_add(1)?, received).ok()?;
+            let block = match fields.remove("u") {
+                Some(origins) => unpack(&body)?.with_origins(&origins).ok()?,
+                None => unpack(&body)?, // of an earlier version
+            };
+            let block = block.renumbered(before.checked_add(1)?, received).ok()?;
             (block.last() == last && !block.is_empty()).then(|| Self {
                 epoch: Epoch::new(epoch),
                 before,

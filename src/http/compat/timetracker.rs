@@ -52,7 +52,7 @@ pub(in crate::http) async fn register(
         None => InstanceId::parse(&ingest::new_id())
             .map_err(|error| Problem::bad_request(error.to_string()))?,
     };
-    check_may_speak(&principal, &app, &id)?;
+    check_may_speak(&state, &principal, &app, &id)?;
     let (record, is_new) = state.instances.register(&app, &id, said).await?;
     count(&dropped, &state);
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
@@ -99,7 +99,7 @@ pub(in crate::http) async fn heartbeat(
         Some(app) => vec![app],
         None => apps_of(&state, &principal, &id)?,
     };
-    apps.iter().try_for_each(|app| check_may_speak(&principal, app, &id))?;
+    apps.iter().try_for_each(|app| check_may_speak(&state, &principal, app, &id))?;
     let records = state.instances.heartbeat(&apps, &id).await?;
     let record = records.first().ok_or(InstanceError::Unknown)?;
     Ok(Json(json!({
@@ -129,11 +129,12 @@ pub(in crate::http) async fn data(
         };
         let app = message.app_or(only).map_err(refused)?;
         let (now, bounds) = (state.clock.now(), publish::bounds(state));
-        let events = message.usage(&app, &id, now, &bounds, losses).map_err(refused)?;
+        let events =
+            message.usage(&app, &id, &caller.publisher, now, &bounds, losses).map_err(refused)?;
         Ok((app, id, events))
     });
     let ((app, id, mut events), mut dropped, _charge) = read.await?;
-    check_is_not_of_another(&principal, &app, &id)?;
+    check_is_not_of_another(&state, &principal, &app, &id)?;
     if is_own(&principal, &app, &id) {
         publish::check_topics(&events, &state)?;
     } else {
@@ -142,7 +143,7 @@ pub(in crate::http) async fn data(
     let mut answer = json!({"status": "ok", "accepted": 0, "duplicates": 0});
     if !events.is_empty() {
         // With the points in one batch: what proves that an instance lives is what was stored.
-        let sign = match check_may_speak(&principal, &app, &id) {
+        let sign = match check_may_speak(&state, &principal, &app, &id) {
             Ok(()) => state.instances.sent_data(&app, &id).unwrap_or_else(|error| {
                 dropped.note(Dropped::Instance, || error.to_string());
                 None
@@ -232,8 +233,13 @@ fn tell(answer: &mut Value, dropped: &Losses) {
 
 /// Refuses who may not speak for this instance. The topic is nobody's to publish on; the grant for
 /// the application's `instances` stands for it.
-fn check_may_speak(principal: &Principal, app: &AppName, id: &InstanceId) -> Result<(), Problem> {
-    check_is_not_of_another(principal, app, id)?;
+fn check_may_speak(
+    state: &AppState,
+    principal: &Principal,
+    app: &AppName,
+    id: &InstanceId,
+) -> Result<(), Problem> {
+    check_is_not_of_another(state, principal, app, id)?;
     let topic = app.topic("instances").map_err(|error| Problem::bad_request(error.to_string()))?;
     if principal.may_publish(&topic) || is_own(principal, app, id) {
         return Ok(());
@@ -241,13 +247,16 @@ fn check_may_speak(principal: &Principal, app: &AppName, id: &InstanceId) -> Res
     Err(Problem::forbidden(&[format!("publish {topic}")]))
 }
 
-/// Refuses a key that was made for another instance.
+/// Refuses a key that was made for another instance, and whatever is not this one's own key where it
+/// has one: what many share no longer speaks for it.
 fn check_is_not_of_another(
+    state: &AppState,
     principal: &Principal,
     app: &AppName,
     id: &InstanceId,
 ) -> Result<(), Problem> {
-    if is_of_another(principal, app, id) {
+    let is_locked = state.instances.has_key(app, id) && !is_own(principal, app, id);
+    if is_locked || is_of_another(principal, app, id) {
         return Err(Problem::forbidden(&[format!("the key of instance {app}/{id}")]));
     }
     Ok(())
@@ -260,7 +269,7 @@ fn apps_of(
     principal: &Principal,
     id: &InstanceId,
 ) -> Result<Vec<AppName>, Problem> {
-    let may = |app: &AppName| check_may_speak(principal, app, id).is_ok();
+    let may = |app: &AppName| check_may_speak(state, principal, app, id).is_ok();
     let known: Vec<AppName> = state.instances.apps_of(id).into_iter().filter(may).collect();
     if !known.is_empty() {
         return Ok(known);

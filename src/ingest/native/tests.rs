@@ -1,16 +1,26 @@
 //! What the native format takes and what it refuses.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::{event::DataError, topic::TopicError};
+use crate::{
+    event::{DataError, PublisherName},
+    topic::TopicError,
+};
 
-const DEFAULTS: Defaults<'_> =
-    Defaults { source: "me", now: 1_795_176_000_123, new_id: || "made".into() };
+static PUBLISHER: LazyLock<PublisherName> = LazyLock::new(PublisherName::anonymous);
+
+fn defaults() -> Defaults<'static> {
+    let publisher = &PUBLISHER;
+    Defaults { source: "me", publisher, now: 1_795_176_000_123, new_id: || "made".into() }
+}
+
 const BOUNDS: Bounds = Bounds { event: 200, batch: 5 };
 
 fn json(body: &str) -> Result<Vec<Event>, Refusal> {
-    read(body.as_bytes(), Format::Json, &DEFAULTS, &BOUNDS)
+    read(body.as_bytes(), Format::Json, &defaults(), &BOUNDS)
 }
 
 fn faults(body: &str) -> Vec<(usize, Option<&'static str>, Fault)> {
@@ -45,9 +55,9 @@ fn what_is_said_stays_as_it_was_said() {
 #[test]
 fn lines_are_events_and_blank_lines_nothing() {
     let body = b"{\"topic\":\"a\"}\r\n\n  {\"topic\":\"b\"}\n";
-    let events = read(body, Format::Lines, &DEFAULTS, &BOUNDS).unwrap();
+    let events = read(body, Format::Lines, &defaults(), &BOUNDS).unwrap();
     assert_eq!(events.iter().map(|event| event.topic.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-    let refusal = read(b"{\"topic\":\"a\"}\n\n{\"topic\"\n", Format::Lines, &DEFAULTS, &BOUNDS);
+    let refusal = read(b"{\"topic\":\"a\"}\n\n{\"topic\"\n", Format::Lines, &defaults(), &BOUNDS);
     assert!(matches!(refusal, Err(Refusal::Malformed { line: 3, .. })), "{refusal:?}");
 }
 
@@ -89,7 +99,7 @@ fn the_bounds_hold() {
     let many = format!("[{}]", [r#"{"topic":"a"}"#; 6].join(","));
     assert_eq!(json(&many).unwrap_err(), Refusal::TooMany { limit: 5 });
     let many = many.replace("},{", "}\n{").replace(['[', ']'], "");
-    let refusal = read(many.as_bytes(), Format::Lines, &DEFAULTS, &BOUNDS).unwrap_err();
+    let refusal = read(many.as_bytes(), Format::Lines, &defaults(), &BOUNDS).unwrap_err();
     assert_eq!(refusal, Refusal::TooMany { limit: 5 });
     for empty in ["", " \n", "[]", " [ ] "] {
         assert_eq!(json(empty).unwrap_err(), Refusal::Empty, "{empty:?}");
@@ -111,7 +121,7 @@ fn what_is_no_json_is_refused_with_its_place() {
             other => panic!("{body}: {other:?}"),
         }
     }
-    let refusal = read(b"{\"topic\":\n\"a\xff\"}", Format::Json, &DEFAULTS, &BOUNDS).unwrap_err();
+    let refusal = read(b"{\"topic\":\n\"a\xff\"}", Format::Json, &defaults(), &BOUNDS).unwrap_err();
     assert!(matches!(refusal, Refusal::Malformed { line: 2, column: 3, .. }), "{refusal:?}");
 }
 
@@ -148,8 +158,8 @@ fn attribute_text() -> impl Strategy<Value = Option<String>> {
 proptest! {
     #[test]
     fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = read(&bytes, Format::Json, &DEFAULTS, &BOUNDS);
-        let _ = read(&bytes, Format::Lines, &DEFAULTS, &BOUNDS);
+        let _ = read(&bytes, Format::Json, &defaults(), &BOUNDS);
+        let _ = read(&bytes, Format::Lines, &defaults(), &BOUNDS);
     }
 
     #[test]
@@ -157,7 +167,7 @@ proptest! {
         text in "([\\[\\]{},:]|\"(topic|id|type|time|data|a)\"|null|-|[0-9]|\\\\u[0-9a-f]{4}|\n| ){0,60}",
     ) {
         let _ = json(&text);
-        let _ = read(text.as_bytes(), Format::Lines, &DEFAULTS, &BOUNDS);
+        let _ = read(text.as_bytes(), Format::Lines, &defaults(), &BOUNDS);
     }
 
     #[test]
@@ -173,8 +183,8 @@ proptest! {
         let array = serde_json::to_string_pretty(&objects).unwrap();
         let lines: Vec<_> = objects.iter().map(ToString::to_string).collect();
         let bounds = Bounds { event: 1000, batch: 5 };
-        let from_array = read(array.as_bytes(), Format::Json, &DEFAULTS, &bounds).unwrap();
-        let from_lines = read(lines.join("\n").as_bytes(), Format::Lines, &DEFAULTS, &bounds).unwrap();
+        let from_array = read(array.as_bytes(), Format::Json, &defaults(), &bounds).unwrap();
+        let from_lines = read(lines.join("\n").as_bytes(), Format::Lines, &defaults(), &bounds).unwrap();
         for events in [from_array, from_lines] {
             for (event, (object, (id, kind, key, _))) in events.iter().zip(objects.iter().zip(&batch)) {
                 prop_assert_eq!(&*event.id, id.as_deref().unwrap_or("made"));

@@ -15,6 +15,7 @@ impl Bench {
             topic: Topic::parse("a.samples").unwrap(),
             id: id.into(),
             id_is_ours: true,
+            publisher: crate::event::PublisherName::hub(),
             source: "s".into(),
             kind: Some("samples".into()),
             time: rfc3339(NOW).into(),
