@@ -317,6 +317,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::PublisherName;
     use crate::grants::Grants;
 
     #[test]
@@ -324,7 +325,8 @@ mod tests {
         let connections = Connections::new(usize::MAX, Telemetry::new());
         let principal = |credential| {
             let (name, grants) = ("machine".into(), Grants::default());
-            Arc::new(Principal { name, grants, admin: false, expires: None, credential })
+            let publisher = PublisherName::anonymous();
+            Arc::new(Principal { name, publisher, grants, admin: false, expires: None, credential })
         };
         let enter = |credential| {
             let peer = ([127, 0, 0, 1], 1).into();
