@@ -89,6 +89,7 @@ mod tests {
                 topic: Topic::parse(if offset == 7 { "rare" } else { "common" }).unwrap(),
                 id: "1".into(),
                 id_is_ours: true,
+                publisher: crate::event::PublisherName::hub(),
                 source: "s".into(),
                 kind: None,
                 time: "2026-11-20T12:00:00Z".into(),
