@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::{
     auth::{AuthError, Authenticator, CredentialId, Principal},
     id,
-    store::{PassKind, Store, StoreError},
+    store::{NewPass, PassKind, Store, StoreError},
     time::{Clock, Millis, Span},
 };
 
@@ -170,8 +170,18 @@ impl Access {
         principal: &Principal,
         expires: Millis,
     ) -> Result<(), AuthError> {
-        let principal = serde_json::to_string(principal).map_err(unavailable)?;
-        self.store.put_pass(kind, hash, principal, expires).await.map_err(unavailable)
+        let pass = NewPass {
+            kind,
+            hash,
+            owner: principal.name.to_string(),
+            principal: serde_json::to_string(principal).map_err(unavailable)?,
+            expires,
+            most: self.authenticator.passes_per_principal(),
+        };
+        self.store.put_pass(pass).await.map_err(|error| match error {
+            StoreError::Full(full) => AuthError::Full(full),
+            error => unavailable(error),
+        })
     }
 
     /// Who signed in to the session of this hash, with the credentials the link was made by.

@@ -24,7 +24,7 @@ pub use self::{
 use crate::{
     event::PublisherName,
     grants::Grants,
-    store::Store,
+    store::{PassesFull, Store},
     time::{Clock, Millis, Span},
     topic::{Topic, TopicPattern},
 };
@@ -49,6 +49,8 @@ pub struct Config {
     pub publish_claim: String,
     /// Whether `?token=` is taken in the address of a socket.
     pub query_token: bool,
+    /// Tickets, sign-in links and sessions of one principal, of each at most so many.
+    pub passes_per_principal: usize,
     /// Keys of other issuers, beside the hub's own secret.
     #[serde(default)]
     pub keys: Vec<KeyConfig>,
@@ -164,6 +166,9 @@ pub enum AuthError {
     /// They were taken back.
     #[error("the credentials were revoked")]
     Revoked,
+    /// There are as many tickets, links or sessions as there may be.
+    #[error(transparent)]
+    Full(PassesFull),
     /// They could not be looked up.
     #[error("the credentials cannot be checked now: {0}")]
     Unavailable(String),
@@ -191,6 +196,7 @@ struct Inner {
     anonymous: Option<Arc<Principal>>,
     store: Store,
     clock: Clock,
+    passes_per_principal: usize,
 }
 
 impl Principal {
@@ -238,7 +244,13 @@ impl Authenticator {
             })
         });
         let verifier = jwt::Verifier::new(config, secret)?;
-        Ok(Self(Arc::new(Inner { verifier, anonymous, store, clock })))
+        Ok(Self(Arc::new(Inner {
+            verifier,
+            anonymous,
+            store,
+            clock,
+            passes_per_principal: config.passes_per_principal,
+        })))
     }
 
     /// Checks a JWT or an API key.
@@ -248,6 +260,11 @@ impl Authenticator {
         } else {
             self.0.verifier.verify(credential, self.0.clock.now())
         }
+    }
+
+    /// How many tickets, links and sessions one principal may have, of each.
+    pub fn passes_per_principal(&self) -> usize {
+        self.0.passes_per_principal
     }
 
     /// Who comes without credentials, if they may.

@@ -53,6 +53,9 @@ pub enum StoreError {
     /// The lease is another's.
     #[error("the lease is another's now")]
     Fenced,
+    /// There are as many passes as there may be.
+    #[error(transparent)]
+    Full(#[from] PassesFull),
     /// The secret could not be made or read.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -95,6 +98,39 @@ pub struct Part {
 
 /// Columns are numbers below this.
 pub const COLUMNS: u64 = 1 << 53;
+
+/// A pass on its way into the store.
+#[derive(Debug, Clone)]
+pub struct NewPass {
+    /// What it is for.
+    pub kind: PassKind,
+    /// Of its secret.
+    pub hash: String,
+    /// Whose it is; theirs are counted together.
+    pub owner: String,
+    /// What it stands for.
+    pub principal: String,
+    /// When it runs out.
+    pub expires: Millis,
+    /// How many of this kind its owner may have.
+    pub most: usize,
+}
+
+/// Why a pass is not kept. Nobody's pass ends to make room for another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there are {most} {}s {} already: end some, or wait until they run out", kind.name(),
+    if *is_owners { "of this user" } else { "in all" })]
+pub struct PassesFull {
+    /// Of which kind.
+    pub kind: PassKind,
+    /// How many there may be.
+    pub most: usize,
+    /// Whether they are all of one owner.
+    pub is_owners: bool,
+}
+
+/// The most passes of one kind at a time, of all owners together.
+pub const MAX_PASSES: usize = 100_000;
 
 /// What a pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,17 +224,11 @@ impl Store {
         }
     }
 
-    /// Keeps a pass, under the hash of its secret, until `expires`.
-    pub async fn put_pass(
-        &self,
-        kind: PassKind,
-        hash: String,
-        principal: String,
-        expires: Millis,
-    ) -> Result<(), StoreError> {
+    /// Keeps a pass until it runs out, or refuses it where there are as many as there may be.
+    pub async fn put_pass(&self, pass: NewPass) -> Result<(), StoreError> {
         match self {
-            Self::Local(local) => local.put_pass(kind, hash, principal, expires).await,
-            Self::Shared(shared) => shared.put_pass(kind, &hash, &principal, expires).await,
+            Self::Local(local) => local.put_pass(pass).await,
+            Self::Shared(shared) => shared.put_pass(&pass).await,
         }
     }
 

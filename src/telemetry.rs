@@ -118,6 +118,8 @@ pub enum Limit {
     Questions,
     /// Messages from one client in a second.
     MessagesPerSecond,
+    /// Tickets, sign-in links or sessions of one principal.
+    PassesPerPrincipal,
     /// Header lines or bytes of a request.
     Headers,
     /// Time for a request's body to arrive.
@@ -155,6 +157,7 @@ impl Limit {
             Limit::TailBytes => "tail_bytes",
             Limit::Questions => "questions",
             Limit::MessagesPerSecond => "messages_per_second",
+            Limit::PassesPerPrincipal => "passes_per_principal",
             Limit::Headers => "headers",
             Limit::BodyTimeout => "body_timeout",
             Limit::WriteTimeout => "write_timeout",

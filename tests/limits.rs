@@ -239,3 +239,26 @@ fn memory() -> usize {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").trim().parse::<usize>().unwrap() << 10
 }
+
+#[tokio::test]
+async fn tickets_of_one_user_are_bounded_and_told_to_come_later() {
+    let hub = TestHub::with(&[("auth.passes_per_principal", "2")]).await;
+    let ask = async |name: &str| {
+        let token = hub.token(name, &["a.*"]);
+        hub.http().post(hub.url("/api/v1/tickets")).bearer_auth(token).send().await.unwrap()
+    };
+    assert_eq!(
+        (ask("eve").await.status(), ask("eve").await.status()),
+        (201.try_into().unwrap(), 201.try_into().unwrap())
+    );
+    let refused = ask("eve").await;
+    assert_eq!(refused.status(), 429);
+    assert_eq!(refused.headers()["retry-after"], "30");
+    let problem: serde_json::Value = refused.json().await.unwrap();
+    assert_eq!(
+        (&problem["code"], &problem["retryable"]),
+        (&"too_many_passes".into(), &true.into())
+    );
+    assert_eq!(hub.metric(&hits("passes_per_principal")).await, 1.0);
+    assert_eq!(ask("bob").await.status(), 201);
+}

@@ -12,7 +12,9 @@ use pulsehub::{
     grants::Grants,
     lease::Fence,
     position::{Epoch, Position},
-    store::{COLUMNS, Part, PassKind, SecretError, Store, StoreError, StoredKey},
+    store::{
+        COLUMNS, NewPass, Part, PassKind, PassesFull, SecretError, Store, StoreError, StoredKey,
+    },
     time::Clock,
     topic::TopicPattern,
 };
@@ -193,6 +195,7 @@ contract!(
     cursors_survive_a_restart,
     keys_are_kept_listed_and_taken_back,
     parts_are_kept_by_row_and_column_together_with_the_cursor,
+    nobodys_passes_end_because_somebody_makes_too_many,
     passes_are_kept_until_they_expire_and_taken_once,
     what_is_taken_back_is_noticed_by_others,
 );
@@ -322,7 +325,7 @@ async fn keys_are_kept_listed_and_taken_back(place: Place) {
 async fn passes_are_kept_until_they_expire_and_taken_once(place: Place) {
     let store = place.open().await;
     let put = async |kind, hash: &str, expires| {
-        store.put_pass(kind, hash.to_owned(), format!("of {hash}"), expires).await.unwrap();
+        store.put_pass(new_pass(kind, hash, "ada", expires)).await.unwrap();
     };
     put(PassKind::Ticket, "a", 2000).await;
     put(PassKind::Session, "b", 3000).await;
@@ -339,6 +342,52 @@ async fn passes_are_kept_until_they_expire_and_taken_once(place: Place) {
     let revoke = async || store.revoke_pass(PassKind::Session, "b".to_owned()).await.unwrap();
     assert!(revoke().await && !revoke().await);
     assert_eq!(pass(PassKind::Session, "b").await, None);
+}
+
+fn new_pass(kind: PassKind, hash: &str, owner: &str, expires: u64) -> NewPass {
+    let (hash, principal) = (hash.to_owned(), format!("of {hash}"));
+    NewPass { kind, hash, owner: owner.to_owned(), principal, expires, most: 3 }
+}
+
+async fn nobodys_passes_end_because_somebody_makes_too_many(place: Place) {
+    let store = place.open().await;
+    let put = async |kind, hash: &str, owner: &str, expires| match store
+        .put_pass(new_pass(kind, hash, owner, expires))
+        .await
+    {
+        Ok(()) => true,
+        Err(StoreError::Full(full)) => {
+            assert_eq!(full, PassesFull { kind, most: 3, is_owners: true });
+            false
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let (ticket, session) = (PassKind::Ticket, PassKind::Session);
+    assert!(put(session, "of bob", "bob", 1500).await); // the first to run out
+    let mut kept = 0;
+    for n in 0..10 {
+        kept += usize::from(put(session, &format!("s{n}"), "eve", 9000).await);
+    }
+    assert_eq!(kept, 3);
+    assert!(put(ticket, "t", "eve", 2000).await, "kinds are counted apart");
+    assert!(put(session, "again", "bob", 9000).await, "and so are owners");
+    let has = async |hash: &str| store.pass(session, hash.to_owned()).await.unwrap().is_some();
+    assert!(has("of bob").await && has("s0").await && !has("s9").await);
+    // What was used, ended, or has run out counts no more.
+    assert!(store.revoke_pass(session, "s0".to_owned()).await.unwrap());
+    assert!(put(session, "new", "eve", 9000).await);
+    assert!(!put(session, "too many", "eve", 9000).await);
+    for hash in ["t1", "t2"] {
+        assert!(put(ticket, hash, "eve", 2000).await);
+    }
+    assert!(!put(ticket, "t3", "eve", 2000).await);
+    assert!(store.take_pass(ticket, "t1".to_owned()).await.unwrap().is_some());
+    assert!(put(ticket, "t3", "eve", 2000).await);
+    place.clock().set(2000);
+    for hash in ["t4", "t5", "t6"] {
+        assert!(put(ticket, hash, "eve", 3000).await, "{hash}");
+    }
+    assert!(!put(ticket, "t7", "eve", 3000).await);
 }
 
 async fn what_is_taken_back_is_noticed_by_others(place: Place) {
@@ -380,7 +429,11 @@ async fn a_store_of_an_earlier_version_gets_what_it_lacks() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(
         folder.path().join("store.db"),
-        store_file(|file| file.execute_batch("DROP TABLE parts").unwrap()),
+        store_file(|file| {
+            let older =
+                "DROP TABLE parts; DROP INDEX passes_owner; ALTER TABLE passes DROP COLUMN owner";
+            file.execute_batch(older).unwrap();
+        }),
     )
     .unwrap();
     let store = open(folder.path()).unwrap();
@@ -388,6 +441,7 @@ async fn a_store_of_an_earlier_version_gets_what_it_lacks() {
     let position = Position { epoch: Epoch::new(1), offset: 1 };
     store.save(&fence, position, vec![part("a", 1, Some(b"kept"))]).await.unwrap();
     assert_eq!(store.rows("alerts").await.unwrap(), ["a"]);
+    store.put_pass(new_pass(PassKind::Ticket, "t", "ada", u64::MAX >> 1)).await.unwrap();
 }
 
 #[tokio::test]

@@ -86,6 +86,7 @@ kinds! {
     TOO_MANY_SUBSCRIPTIONS = TOO_MANY_REQUESTS "too_many_subscriptions" "Too many subscriptions", retryable;
     TOO_MANY_QUESTIONS = TOO_MANY_REQUESTS "too_many_questions" "Too many questions", retryable;
     TOO_MANY_BYTES = TOO_MANY_REQUESTS "too_many_bytes" "One user holds too much memory", retryable;
+    TOO_MANY_PASSES = TOO_MANY_REQUESTS "too_many_passes" "Too many tickets, links or sessions", retryable;
     INTERNAL = INTERNAL_SERVER_ERROR "internal" "The hub made a mistake";
     UNAVAILABLE = SERVICE_UNAVAILABLE "unavailable" "The hub cannot do it now", retryable;
     OUTCOME_UNKNOWN = SERVICE_UNAVAILABLE "outcome_unknown" "Stored or not", retryable;
@@ -274,6 +275,13 @@ impl From<AuthError> for Problem {
             AuthError::Unavailable(_) => {
                 tracing::error!(%error, "credentials cannot be checked");
                 Self::new(&UNAVAILABLE, "credentials cannot be checked at present")
+            }
+            AuthError::Full(full) => {
+                let limit = json!({"name": Limit::PassesPerPrincipal.name(), "allowed": full.most});
+                // A ticket runs out within so long; others may be ended any time.
+                Self::new(&TOO_MANY_PASSES, full.to_string())
+                    .with("limit", limit)
+                    .after(Duration::from_secs(30))
             }
             AuthError::Expired => {
                 Self::new(&TOKEN_EXPIRED, error.to_string()).challenged(CHALLENGE)

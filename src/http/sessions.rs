@@ -15,7 +15,13 @@ use super::{
     body::{self, Payer},
     credentials, server,
 };
-use crate::{access, auth::Principal, grants::Grants, time::Millis};
+use crate::{
+    access,
+    auth::{AuthError, Principal},
+    grants::Grants,
+    telemetry::Limit,
+    time::Millis,
+};
 
 #[derive(Serialize)]
 struct Ticket<'a> {
@@ -28,10 +34,18 @@ pub(super) async fn ticket(
     State(state): State<AppState>,
     Caller(principal): Caller,
 ) -> Result<Response, Problem> {
-    let ticket = state.access.issue_ticket(&principal).await?;
+    let ticket = counted(&state, state.access.issue_ticket(&principal).await)?;
     let expires_in = access::TICKET_LIFE.millis() / 1000;
     let answer = Ticket { ticket: ticket.expose_secret(), expires_in };
     Ok((StatusCode::CREATED, Json(answer)).into_response())
+}
+
+/// Counts that somebody has as many passes as they may.
+fn counted<T>(state: &AppState, made: Result<T, AuthError>) -> Result<T, Problem> {
+    if let Err(AuthError::Full(_)) = &made {
+        state.telemetry.hit(Limit::PassesPerPrincipal);
+    }
+    Ok(made?)
 }
 
 /// The body of a sign-in.
@@ -82,10 +96,11 @@ pub(super) async fn begin(
     }
     let from = parts.extensions.get::<server::Connection>().map(|from| from.peer.ip());
     let said = body::json(&parts.headers, body, &state, Payer::Stranger(from)).await?;
-    let (session, principal) = match said {
-        SignIn::Code(code) => state.access.exchange(&code).await?,
-        SignIn::Token(token) => state.access.sign_in(&token).await?,
+    let signed_in = match said {
+        SignIn::Code(code) => state.access.exchange(&code).await,
+        SignIn::Token(token) => state.access.sign_in(&token).await,
     };
+    let (session, principal) = counted(&state, signed_in)?;
     let answer = Session::of(&principal, &state);
     // Shorter than a session's full life where the credentials behind it end sooner.
     let seconds = answer.expires_in.unwrap_or_default();

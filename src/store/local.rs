@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use secrecy::SecretString;
 use tokio::sync::{Mutex, watch};
 
-use super::{Part, SecretError, StoreError, StoredKey, secret};
+use super::{Part, SecretError, StoreError, StoredKey, passes, secret};
 use crate::{
     position::Position,
     sqlite::{self, Identity},
@@ -81,6 +81,7 @@ impl Local {
         // Little is written here: SQLite may tidy up by itself.
         connection.pragma_update(None, "wal_autocheckpoint", 1000)?;
         connection.execute_batch(PARTS)?;
+        passes::add_owners(&connection)?;
         let data_version = data_version(&connection)?;
         Ok(Self(Arc::new(Inner {
             folder: folder.to_owned(),

@@ -1,38 +1,49 @@
 //! Passes in the store of one node.
 
-use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{
+    Connection, OptionalExtension as _, ToSql, Transaction, TransactionBehavior, params,
+};
 
-use super::{PassKind, StoreError, local::Local};
+use super::{MAX_PASSES, NewPass, PassKind, PassesFull, StoreError, local::Local};
 use crate::time::Millis;
 
-/// The most passes at a time; beyond it the oldest go.
-pub(super) const MAX_PASSES: usize = 100_000;
+/// What a file of an earlier version lacks: whose a pass is.
+pub(super) fn add_owners(connection: &Connection) -> rusqlite::Result<()> {
+    let has_owners = |connection: &Connection| {
+        connection
+            .prepare("SELECT 1 FROM pragma_index_list('passes') WHERE name = 'passes_owner'")?
+            .exists([])
+    };
+    if has_owners(connection)? {
+        return Ok(());
+    }
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    // Another process may have been quicker.
+    if !has_owners(&transaction)? {
+        transaction.execute_batch(
+            "ALTER TABLE passes ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+             CREATE INDEX passes_owner ON passes(kind, owner);",
+        )?;
+    }
+    transaction.commit()
+}
+
+/// Leaves the disk out of what is lost without harm when the power fails: a pass that was made in the
+/// last moments, and that a ticket was used, which has run out before the machine is back. Anything
+/// else waits for the disk, for a session that was ended must not come back.
+fn wait_for_disk(connection: &Connection, wait: bool) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", if wait { "full" } else { "normal" })
+}
 
 impl Local {
-    /// Keeps a pass, under the hash of its secret, until `expires`.
-    pub async fn put_pass(
-        &self,
-        kind: PassKind,
-        hash: String,
-        principal: String,
-        expires: Millis,
-    ) -> Result<(), StoreError> {
+    /// Keeps a pass until it runs out, if there is room.
+    pub async fn put_pass(&self, pass: NewPass) -> Result<(), StoreError> {
         let now = self.0.clock.now();
         self.run(move |connection| {
-            // One transaction, for it is one wait for the disk instead of three.
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            transaction.execute("DELETE FROM passes WHERE expires <= ?", [now])?;
-            transaction.execute(
-                "DELETE FROM passes WHERE hash IN (SELECT hash FROM passes
-                     ORDER BY expires DESC LIMIT -1 OFFSET ?)",
-                [MAX_PASSES - 1],
-            )?;
-            transaction.execute(
-                "INSERT INTO passes(hash, kind, principal, expires) VALUES (?, ?, ?, ?)",
-                params![hash, kind.name(), principal, expires],
-            )?;
-            Ok(transaction.commit()?)
+            wait_for_disk(connection, false)?;
+            let put = put(connection, &pass, now);
+            wait_for_disk(connection, true)?;
+            put
         })
         .await
     }
@@ -57,20 +68,10 @@ impl Local {
     ) -> Result<Option<String>, StoreError> {
         let now = self.0.clock.now();
         self.run(move |connection| {
-            // A commit of its own says whether the pass is really gone: without, the statement
-            // would end unasked, and a full disk would leave the pass for a second use.
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let taken = transaction
-                .query_row(
-                    "DELETE FROM passes WHERE hash = ? AND kind = ? AND expires > ?
-                     RETURNING principal",
-                    params![hash, kind.name(), now],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            transaction.commit()?;
-            Ok(taken)
+            wait_for_disk(connection, kind != PassKind::Ticket)?;
+            let taken = take(connection, kind, &hash, now);
+            wait_for_disk(connection, true)?;
+            taken
         })
         .await
     }
@@ -84,4 +85,45 @@ impl Local {
         })
         .await
     }
+}
+
+fn put(connection: &mut Connection, pass: &NewPass, now: Millis) -> Result<(), StoreError> {
+    let NewPass { kind, hash, owner, principal, expires, most } = pass;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute("DELETE FROM passes WHERE expires <= ?", [now])?;
+    let count = |whose: &str, values: &[&dyn ToSql]| -> rusqlite::Result<usize> {
+        let select = format!("SELECT count(*) FROM passes WHERE kind = ? {whose}");
+        transaction.prepare_cached(&select)?.query_row(values, |row| row.get(0))
+    };
+    if count("AND owner = ?", &[&kind.name(), owner])? >= *most {
+        return Err(PassesFull { kind: *kind, most: *most, is_owners: true }.into());
+    }
+    if count("", &[&kind.name()])? >= MAX_PASSES {
+        return Err(PassesFull { kind: *kind, most: MAX_PASSES, is_owners: false }.into());
+    }
+    transaction.execute(
+        "INSERT INTO passes(hash, kind, principal, expires, owner) VALUES (?, ?, ?, ?, ?)",
+        params![hash, kind.name(), principal, expires, owner],
+    )?;
+    Ok(transaction.commit()?)
+}
+
+/// A commit of its own says whether the pass is really gone: without, the statement would end unasked,
+/// and a full disk would leave the pass for a second use.
+fn take(
+    connection: &mut Connection,
+    kind: PassKind,
+    hash: &str,
+    now: Millis,
+) -> Result<Option<String>, StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let taken = transaction
+        .query_row(
+            "DELETE FROM passes WHERE hash = ? AND kind = ? AND expires > ? RETURNING principal",
+            params![hash, kind.name(), now],
+            |row| row.get(0),
+        )
+        .optional()?;
+    transaction.commit()?;
+    Ok(taken)
 }

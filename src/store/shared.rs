@@ -14,8 +14,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 
 use super::{
-    Part, PassKind, StoreError, StoredKey,
-    passes::MAX_PASSES,
+    MAX_PASSES, NewPass, Part, PassKind, PassesFull, StoreError, StoredKey,
     secret::{MIN_SECRET, SecretError},
 };
 use crate::{
@@ -45,34 +44,52 @@ struct Scripts {
     put_pass: Script,
     take_pass: Script,
     revoke_key: Script,
-    revoke_pass: Script,
     lease: Script,
     release: Script,
     save: Script,
 }
 
-/// Keys: the passes, and their order by when they expire. ARGV: now, the most, name, value, expires.
+/// Keys: the passes, their order by when they expire, whose each is, how many each has. ARGV: now, the most
+/// of an owner, the most of a kind, the kind, the owner, name, value, expires. Gives 1 if it is kept, 2 and 3 if
+/// there is no room for the owner, or for anybody.
 const PUT_PASS: &str = "
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[1])) do
+local function count_down(field)
+  if redis.call('HINCRBY', KEYS[4], field, -1) <= 0 then redis.call('HDEL', KEYS[4], field) end
+end
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[1], 'LIMIT', 0, 1000)) do
   redis.call('HDEL', KEYS[1], name)
   redis.call('ZREM', KEYS[2], name)
-end
-local surplus = redis.call('ZCARD', KEYS[2]) + 1 - tonumber(ARGV[2])
-if surplus > 0 then
-  for _, name in ipairs(redis.call('ZRANGE', KEYS[2], 0, surplus - 1)) do
-    redis.call('HDEL', KEYS[1], name)
-    redis.call('ZREM', KEYS[2], name)
+  local owner = redis.call('HGET', KEYS[3], name)
+  if owner then
+    redis.call('HDEL', KEYS[3], name)
+    count_down(string.match(name, '^[^:]*:') .. owner)
+    count_down(string.match(name, '^[^:]*'))
   end
 end
-redis.call('HSET', KEYS[1], ARGV[3], ARGV[4])
-redis.call('ZADD', KEYS[2], ARGV[5], ARGV[3])
+local mine = ARGV[4] .. ':' .. ARGV[5]
+if tonumber(redis.call('HGET', KEYS[4], mine) or '0') >= tonumber(ARGV[2]) then return 2 end
+if tonumber(redis.call('HGET', KEYS[4], ARGV[4]) or '0') >= tonumber(ARGV[3]) then return 3 end
+redis.call('HSET', KEYS[1], ARGV[6], ARGV[7])
+redis.call('ZADD', KEYS[2], ARGV[8], ARGV[6])
+redis.call('HSET', KEYS[3], ARGV[6], ARGV[5])
+redis.call('HINCRBY', KEYS[4], mine, 1)
+redis.call('HINCRBY', KEYS[4], ARGV[4], 1)
 return 1";
 
-/// ARGV: name.
+/// Keys: as above, and the store. ARGV: name, and by how much the count of changes moves if the pass was there.
 const TAKE_PASS: &str = "
 local value = redis.call('HGET', KEYS[1], ARGV[1])
+if not value then return false end
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
+local owner = redis.call('HGET', KEYS[3], ARGV[1])
+if owner then
+  redis.call('HDEL', KEYS[3], ARGV[1])
+  for _, field in ipairs({string.match(ARGV[1], '^[^:]*:') .. owner, string.match(ARGV[1], '^[^:]*')}) do
+    if redis.call('HINCRBY', KEYS[4], field, -1) <= 0 then redis.call('HDEL', KEYS[4], field) end
+  end
+end
+if ARGV[2] ~= '0' then redis.call('HINCRBY', KEYS[5], 'changes', ARGV[2]) end
 return value";
 
 /// Keys: the API keys, the store. ARGV: the id, the key as taken back, the step of the count. One
@@ -81,15 +98,6 @@ const REVOKE_KEY: &str = "
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('HINCRBY', KEYS[2], 'changes', ARGV[3])
 return 1";
-
-/// Keys: the passes, their order, the store. ARGV: name, the step of the count.
-const REVOKE_PASS: &str = "
-local value = redis.call('HGET', KEYS[1], ARGV[1])
-if not value then return false end
-redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('HINCRBY', KEYS[3], 'changes', ARGV[2])
-return value";
 
 /// Keys: the lease. ARGV: the holder and how long it holds, by the clock of Redis, which all share.
 const TAKE_LEASE: &str = "
@@ -129,6 +137,9 @@ for at = 4, #ARGV, 5 do
 end
 return 1";
 
+/// The keys of passes, in the order of the scripts.
+const PASSES: [&str; 4] = ["passes", "passes:expiry", "passes:owners", "passes:counts"];
+
 impl Shared {
     /// Joins the store, and makes the secret if there is none.
     pub(super) async fn join(server: Server, clock: Clock) -> Result<Self, StoreError> {
@@ -156,7 +167,6 @@ impl Shared {
                 put_pass: Script::new(PUT_PASS),
                 take_pass: Script::new(TAKE_PASS),
                 revoke_key: Script::new(REVOKE_KEY),
-                revoke_pass: Script::new(REVOKE_PASS),
                 lease: Script::new(TAKE_LEASE),
                 release: Script::new(RELEASE),
                 save: Script::new(SAVE),
@@ -212,18 +222,19 @@ impl Shared {
         Ok(true)
     }
 
-    pub(super) async fn put_pass(
-        &self,
-        kind: PassKind,
-        hash: &str,
-        principal: &str,
-        expires: Millis,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn put_pass(&self, pass: &NewPass) -> Result<(), StoreError> {
+        let NewPass { kind, hash, owner, principal, expires, most } = pass;
         let mut call = self.0.scripts.put_pass.prepare_invoke();
-        call.key(self.key_of("passes")).key(self.key_of("passes:expiry"));
-        call.arg(self.0.clock.now()).arg(MAX_PASSES).arg(name(kind, hash));
-        call.arg(format!("{expires} {principal}")).arg(expires);
-        Ok(self.0.link.script(&call).await?)
+        for key in PASSES {
+            call.key(self.key_of(key));
+        }
+        call.arg(self.0.clock.now()).arg(most).arg(MAX_PASSES).arg(kind.name()).arg(owner);
+        call.arg(name(*kind, hash)).arg(format!("{expires} {principal}")).arg(expires);
+        match self.0.link.script::<u8>(&call).await? {
+            2 => Err(PassesFull { kind: *kind, most: *most, is_owners: true }.into()),
+            3 => Err(PassesFull { kind: *kind, most: MAX_PASSES, is_owners: false }.into()),
+            _ => Ok(()),
+        }
     }
 
     pub(super) async fn pass(
@@ -241,17 +252,19 @@ impl Shared {
         kind: PassKind,
         hash: &str,
     ) -> Result<Option<String>, StoreError> {
+        self.unexpired(self.take(kind, hash, 0).await?)
+    }
+
+    async fn take(&self, kind: PassKind, hash: &str, step: u32) -> Result<Option<String>, Failure> {
         let mut call = self.0.scripts.take_pass.prepare_invoke();
-        call.key(self.key_of("passes")).key(self.key_of("passes:expiry")).arg(name(kind, hash));
-        self.unexpired(self.0.link.script(&call).await?)
+        for key in PASSES.into_iter().chain(["store"]) {
+            call.key(self.key_of(key));
+        }
+        self.0.link.script(call.arg(name(kind, hash)).arg(step)).await
     }
 
     pub(super) async fn revoke_pass(&self, kind: PassKind, hash: &str) -> Result<bool, StoreError> {
-        let mut call = self.0.scripts.revoke_pass.prepare_invoke();
-        for key in ["passes", "passes:expiry", "store"] {
-            call.key(self.key_of(key));
-        }
-        let done = self.0.link.script(call.arg(name(kind, hash)).arg(step()?)).await;
+        let done = self.take(kind, hash, step()?).await;
         Ok(self.unexpired(self.tell_here(done)?)?.is_some())
     }
 

@@ -68,6 +68,7 @@ pub(crate) fn auth_config(text: &str) -> auth::Config {
         subscribe_claim = "subscribe"
         publish_claim = "publish"
         query_token = false
+        passes_per_principal = 1000
         keys = []
         roles = {}
     "#;
