@@ -362,7 +362,7 @@ impl Broker {
     /// The last offset that retention took from the filter; 0 if it took nothing.
     pub async fn trimmed_through(&self, filter: &TopicFilter) -> Result<Offset, ReadError> {
         match self {
-            Self::Journal(journal) => Ok(journal.trimmed_through(filter)),
+            Self::Journal(journal) => journal.trimmed_through(filter, 0).await,
             Self::Redis(redis) => redis.trimmed_through(filter).await,
         }
     }
@@ -370,7 +370,7 @@ impl Broker {
     /// Whether something that matches was lost above `after`, for whatever reason.
     pub async fn has_lost(&self, filter: &TopicFilter, after: Offset) -> Result<bool, ReadError> {
         match self {
-            Self::Journal(journal) => Ok(journal.trimmed_through(filter) > after),
+            Self::Journal(journal) => Ok(journal.trimmed_through(filter, after).await? > after),
             Self::Redis(redis) => redis.has_lost(filter, after).await,
         }
     }

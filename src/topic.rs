@@ -198,6 +198,11 @@ impl TopicFilter {
         &self.0
     }
 
+    /// Whether it names topics and no wildcards.
+    pub fn is_literal(&self) -> bool {
+        self.0.iter().all(|pattern| pattern.as_literal().is_some())
+    }
+
     /// Whether any pattern matches `topic` (the text of a valid topic).
     pub fn matches(&self, topic: &str) -> bool {
         self.0.iter().any(|pattern| pattern.matches(topic))

@@ -98,6 +98,7 @@ contract!(
     retention_by_size_trims_the_oldest,
     a_reader_that_follows_sees_each_event_of_many_publishers_once_and_in_order,
     too_many_topics_refuse_the_batch_whole,
+    a_forgotten_topic_makes_no_gap_for_one_that_lost_nothing,
     the_newest_values_of_the_hubs_own_topics_outlive_the_limit_of_topics,
     the_hubs_own_topics_take_no_room_and_go_when_they_hold_nothing,
     a_full_queue_says_so,
@@ -481,7 +482,56 @@ async fn too_many_topics_refuse_the_batch_whole(mut fixture: Fixture) {
     fixture.clock.set(START + 3_601_000);
     broker.maintain().await;
     assert_eq!(broker.publish(numbered("e", 0..1)).await.unwrap().offsets, [4]);
-    assert_eq!(broker.trimmed_through(&filter(&["a"])).await.unwrap(), 3);
+    let lost = async |topics: &[&str]| broker.trimmed_through(&filter(topics)).await.unwrap();
+    assert_eq!([lost(&["a"]).await, lost(&["c"]).await, lost(&["*"]).await], [1, 3, 3]);
+}
+
+async fn a_forgotten_topic_makes_no_gap_for_one_that_lost_nothing(mut fixture: Fixture) {
+    fixture.config.max_topics = 3;
+    fixture.config.retention = vec![RetentionRule {
+        topics: vec![TopicPattern::parse("gone.a").unwrap()],
+        max_age: Some(Span::seconds(1000)),
+        max_bytes: None,
+    }];
+    let broker = fixture.open().await;
+    let one = |topic: &str, id: &str| vec![event(topic, "s", id, Some("k"), "1")];
+    broker.publish(numbered("gone.a", 0..1)).await.unwrap();
+    fixture.clock.set(START + 3_000_000);
+    broker.publish(one("quiet", "1")).await.unwrap();
+    broker.publish(numbered("gone.b", 0..1)).await.unwrap();
+    fixture.clock.set(START + 3_601_000);
+    broker.maintain().await;
+    assert_eq!(broker.publish(one("new", "1")).await.unwrap().offsets, [4]);
+    let lost = async |broker: &Broker, topics: &[&str]| {
+        broker.trimmed_through(&filter(topics)).await.unwrap()
+    };
+    let read = async |broker: &Broker, topics: &[&str]| {
+        read_all(broker, 0, &filter(topics), 1 << 20).await
+    };
+    let judge = async |broker: &Broker| {
+        assert_eq!(lost(broker, &["quiet"]).await, 0, "it lost nothing");
+        assert!(!broker.has_lost(&filter(&["quiet"]), 0).await.unwrap());
+        assert_eq!(read(broker, &["quiet"]).await, (vec![2], 0));
+        assert_eq!([lost(broker, &["gone.a"]).await, lost(broker, &["gone.*"]).await], [1, 1]);
+        assert_eq!(lost(broker, &["gone.b", "new", "never"]).await, 0);
+    };
+    judge(&broker).await;
+    let names = broker.topics().await.unwrap();
+    assert!(names.iter().all(|info| info.topic.as_str() != "gone.a"), "{names:?}");
+    let refused = broker.publish(one("more", "1")).await;
+    assert!(matches!(refused, Err(PublishError::TooManyTopics { .. })), "{refused:?}");
+    broker.close().await;
+    drop(broker);
+    let broker = fixture.open().await;
+    judge(&broker).await;
+    // Of more forgotten topics than the log may hold, the one that lost something longest ago is not
+    // remembered. One that comes back has what it had lost.
+    fixture.clock.set(START + 7_300_000);
+    broker.maintain().await;
+    assert_eq!(broker.publish(one("quiet", "2")).await.unwrap().offsets, [5]);
+    let each = [lost(&broker, &["never"]).await, lost(&broker, &["gone.a"]).await];
+    assert_eq!(each, [1, 1]);
+    assert_eq!([lost(&broker, &["quiet"]).await, lost(&broker, &["gone.*"]).await], [2, 3]);
 }
 
 async fn the_newest_values_of_the_hubs_own_topics_outlive_the_limit_of_topics(

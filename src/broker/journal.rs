@@ -235,9 +235,19 @@ impl Journal {
         self.0.shared.topics.read().iter().map(|(_, state)| state.info.clone()).collect()
     }
 
-    /// The last offset that retention took from the filter; 0 if it took nothing.
-    pub fn trimmed_through(&self, filter: &TopicFilter) -> Offset {
-        self.0.shared.topics.read().trimmed_through(filter, 0)
+    /// The last offset that retention took from the filter above `after`; 0 if it took nothing.
+    pub async fn trimmed_through(
+        &self,
+        filter: &TopicFilter,
+        after: Offset,
+    ) -> Result<Offset, ReadError> {
+        let topics = &self.0.shared.topics;
+        if filter.is_literal() || !topics.read().has_lost_above(after) {
+            return Ok(topics.read().trimmed_through(filter, after));
+        }
+        // There may be a million topics to look at, which is no work for a runtime worker.
+        let filter = filter.clone();
+        self.blocking(move |readers| Ok(readers.trimmed_through(&filter, after))).await
     }
 
     /// Runs retention and merging now, to their end.

@@ -160,12 +160,15 @@ impl Writer {
         let shared = self.shared.clone();
         let transaction = self.connection.unchecked_transaction()?;
         let mut written = Written { amounts: Vec::new(), stored_bytes: 0 };
-        for (id, topic) in group.new_topics.iter() {
-            transaction
-                .prepare_cached("INSERT INTO topics(id, topic) VALUES (?, ?)")?
-                .execute(params![id, topic.as_str()])?;
-        }
         let topics = shared.topics.read();
+        for (id, topic) in group.new_topics.iter() {
+            // A forgotten topic has a row of its own, which the new one replaces.
+            transaction
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO topics(id, topic, trimmed_through) VALUES (?, ?, ?)",
+                )?
+                .execute(params![id, topic.as_str(), topics.lost_when_forgotten(topic)])?;
+        }
         let id_of = |topic: &str| topics.id(topic).or_else(|| group.new_topics.id(topic));
         let mut newest: HashMap<(TopicId, &[u8]), (usize, usize)> = HashMap::new();
         for (block_index, block) in group.blocks.iter().enumerate() {

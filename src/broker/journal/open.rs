@@ -223,6 +223,15 @@ impl State {
             };
             topics.add(row.get(0)?, amount);
         }
+        if topics.len() - topics.reserved() >= config.max_topics {
+            // They were forgotten before, or will be.
+            let empty: Vec<_> = topics
+                .iter()
+                .filter(|(_, state)| state.info.events == 0 && !state.info.topic.is_reserved())
+                .map(|(id, _)| id)
+                .collect();
+            empty.into_iter().for_each(|id| topics.forget(id));
+        }
         let mut dedupe = Dedupe::new(&dedupe_key, config.dedupe_window.millis(), config.dedupe_ids);
         let from = dedupe.expire(now);
         let mut rows = connection

@@ -158,6 +158,10 @@ impl Readers {
         located.max(trimmed).min(until)
     }
 
+    pub(super) fn trimmed_through(&self, filter: &TopicFilter, after: Offset) -> Offset {
+        self.shared.topics.read().trimmed_through(filter, after)
+    }
+
     pub(super) fn locate_since(
         &self,
         filter: &TopicFilter,

@@ -1,6 +1,6 @@
 //! Retention: what is too old or too much is trimmed, in small steps between commits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{OptionalExtension as _, params};
 
@@ -286,19 +286,32 @@ impl Writer {
                 empty.insert(id, through);
             }
         }
-        let Some(through) = empty.values().copied().max() else { return Ok(false) };
-        let mut topics = shared.topics.write();
-        let through = through.max(topics.forgotten_through());
-        topics.set_forgotten_through(through);
+        if empty.is_empty() {
+            return Ok(false);
+        }
+        // What they lost is remembered by topic, for as many again as the log may hold.
+        let (dropped, through) = {
+            let mut topics = shared.topics.write();
+            let more = empty.iter().map(|(id, lost)| (*id, *lost));
+            let dropped = topics.too_many_forgotten(more, shared.config.max_topics);
+            let through = dropped.iter().map(|(_, lost)| *lost).max().unwrap_or(0);
+            let through = through.max(topics.forgotten_through());
+            topics.set_forgotten_through(through);
+            (dropped.into_iter().map(|(id, _)| id).collect::<HashSet<_>>(), through)
+        };
         let transaction = self.connection.unchecked_transaction()?;
         transaction
             .execute("UPDATE meta SET value = ? WHERE key = 'forgotten_through'", [through])?;
         for id in empty.keys() {
-            transaction.prepare_cached("DELETE FROM topics WHERE id = ?")?.execute([id])?;
             transaction.prepare_cached("DELETE FROM latest WHERE topic_id = ?")?.execute([id])?;
         }
+        for id in &dropped {
+            transaction.prepare_cached("DELETE FROM topics WHERE id = ?")?.execute([id])?;
+        }
         transaction.commit()?;
+        let mut topics = shared.topics.write();
         empty.keys().for_each(|id| topics.forget(*id));
+        topics.drop_forgotten(&dropped);
         Ok(false)
     }
 

@@ -1,6 +1,6 @@
 //! What the journal knows of each topic, in memory: the file's aggregates, kept up to date.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::config::Rules;
 use crate::{
@@ -22,7 +22,10 @@ pub(super) struct Topics {
     reserved: usize,
     /// The highest `trimmed_through` of all.
     trimmed_max: Offset,
-    /// Topics up to here may have been forgotten together with what they had lost.
+    /// Topics that make room for others, with their row in the file and what they had lost: they must
+    /// not make a gap for others that lost nothing.
+    forgotten: HashMap<Topic, (TopicId, Offset)>,
+    /// Of those that are not remembered even so, the last loss.
     forgotten_through: Offset,
 }
 
@@ -81,6 +84,8 @@ impl Topics {
 
     pub(super) fn insert(&mut self, id: TopicId, topic: Topic, trimmed: Offset, rules: &Rules) {
         let rule = rules.of(topic.as_str());
+        let trimmed = trimmed.max(self.lost_when_forgotten(&topic));
+        self.forgotten.remove(&topic);
         self.reserved += usize::from(topic.is_reserved());
         self.by_name.insert(topic.clone(), id);
         self.next_id = self.next_id.max(id + 1);
@@ -130,17 +135,64 @@ impl Topics {
         if let Some(state) = self.by_id.remove(&id) {
             self.by_name.remove(&state.info.topic);
             self.reserved -= usize::from(state.info.topic.is_reserved());
+            let lost = state.info.trimmed_through;
+            self.forgotten.insert(state.info.topic, (id, lost));
         }
+    }
+
+    /// What a topic had lost when it was forgotten.
+    pub(super) fn lost_when_forgotten(&self, topic: &Topic) -> Offset {
+        self.forgotten.get(topic).map_or(0, |(_, lost)| *lost)
+    }
+
+    /// Which of the forgotten topics, and of those about to be, are too many to be remembered: those
+    /// that lost something longest ago, a tenth more than needed.
+    pub(super) fn too_many_forgotten(
+        &self,
+        more: impl Iterator<Item = (TopicId, Offset)>,
+        most: usize,
+    ) -> Vec<(TopicId, Offset)> {
+        let mut all: Vec<_> = self.forgotten.values().copied().chain(more).collect();
+        if all.len() <= most {
+            return Vec::new();
+        }
+        let surplus = all.len() - most + most / 10;
+        all.sort_unstable_by_key(|(_, lost)| *lost);
+        all.truncate(surplus);
+        all
+    }
+
+    /// Forgets what forgotten topics had lost, too.
+    pub(super) fn drop_forgotten(&mut self, ids: &HashSet<TopicId>) {
+        self.forgotten.retain(|_, (id, _)| !ids.contains(id));
+    }
+
+    /// Whether anything was lost above `after`, whatever it was.
+    pub(super) fn has_lost_above(&self, after: Offset) -> bool {
+        self.trimmed_max > after
     }
 
     /// The last offset lost to the filter; only asked for losses above `after`.
     pub(super) fn trimmed_through(&self, filter: &TopicFilter, after: Offset) -> Offset {
-        if self.trimmed_max <= after {
+        if !self.has_lost_above(after) {
             return 0;
         }
-        let lost = self.matching(filter, usize::MAX).into_iter().flatten();
-        let lost = lost.filter_map(|id| self.get(id)).map(|state| state.info.trimmed_through);
-        lost.max().unwrap_or(0).max(self.forgotten_through)
+        let known = |id: &TopicId| self.get(*id).map(|state| state.info.trimmed_through);
+        let lost = if filter.is_literal() {
+            let topics = filter.patterns().iter().filter_map(|pattern| pattern.as_literal());
+            let lost = topics.filter_map(|topic| {
+                let forgotten = self.forgotten.get(topic).map(|(_, lost)| *lost);
+                self.by_name.get(topic).and_then(known).max(forgotten)
+            });
+            lost.max()
+        } else {
+            let known = self.by_name.iter().filter_map(|(topic, id)| Some((topic, known(id)?)));
+            let all = known.chain(self.forgotten.iter().map(|(topic, (_, lost))| (topic, *lost)));
+            // Most topics have lost nothing of late: the cheap question first.
+            let all = all.filter(|(topic, lost)| *lost > after && filter.matches(topic.as_str()));
+            all.map(|(_, lost)| lost).max()
+        };
+        lost.unwrap_or(0).max(self.forgotten_through)
     }
 
     /// The newest event's offset of all topics that match.

@@ -31,7 +31,7 @@ local window, most_ids, count = number(ARGV[4]), number(ARGV[5]), number(ARGV[12
 local first_id, last_id = 14, 13 + count
 
 -- An id's value: an offset, when it was received, and a byte that is added to the offset.
-local numbers_of = redis.call('HMGET', meta, 'generation', 'generation_from', 'own_topics')
+local numbers_of = redis.call('HMGET', meta, 'generation', 'generation_from', 'own_topics', 'forgotten_topics')
 local generation, generation_from = number(numbers_of[1]), number(numbers_of[2])
 local originals = {}
 for which = generation - 1, generation do
@@ -86,13 +86,16 @@ for index = 1, number(take()) do
   changes[index] = change
   names[index] = change.name
 end
-local known, fresh, fresh_own = {}, {}, 0
+local known, fresh, fresh_own, revived = {}, {}, 0, 0
 in_pieces(names, 1, #names, function(before, ...)
   local found = redis.call('HMGET', topics, ...)
   for index = 1, #found do known[before + index] = found[index] end
 end)
 for index, change in ipairs(changes) do
-  if not known[index] then
+  -- A forgotten topic is as good as new, but for what it had lost.
+  local is_forgotten = known[index] and known[index]:sub(-2) == ' f'
+  if is_forgotten then revived = revived + 1 end
+  if not known[index] or is_forgotten then
     if change.ours then fresh_own = fresh_own + 1 else fresh[#fresh + 1] = change.name end
   end
   change.keys = redis.pcall('HLEN', KEYS[3 + index])
@@ -109,7 +112,7 @@ if not own_topics then
   end
 end
 if #fresh > 0 then
-  local room = math.max(0, number(ARGV[6]) + own_topics - redis.call('HLEN', topics))
+  local room = math.max(0, number(ARGV[6]) + own_topics + number(numbers_of[4]) - redis.call('HLEN', topics))
   local without_room = {}
   for index = room + 1, #fresh do without_room[index - room] = fresh[index] end
   if #without_room > 0 then return { 'topics', without_room } end
@@ -139,7 +142,7 @@ in_pieces(ids, 1, #ids, function(_, ...) redis.call('HSET', ids_key, ...) end)
 redis.call('PEXPIRE', ids_key, text(window * 3 + 1000))
 redis.call('HSET', meta, 'head', text(head), 'received', at, 'bytes', text(bytes),
   'generation', text(generation), 'generation_from', text(generation_from), 'own_topics',
-  text(own_topics + fresh_own))
+  text(own_topics + fresh_own), 'forgotten_topics', text(number(numbers_of[4]) - revived))
 
 -- A newest value: the batch's first offset, when it was received, and the record under its index.
 local full, numbers = {}, {}
@@ -148,7 +151,7 @@ local origin = first .. ' ' .. at .. ' '
 for index, change in ipairs(changes) do
   local events, size, lost = 0, 0, '0'
   if known[index] then
-    events, size, lost = known[index]:match('^(%d+) (%d+) %d+ %d+ (%d+)$')
+    events, size, lost = known[index]:match('^(%d+) (%d+) %d+ %d+ (%d+)')
   end
   numbers[2 * index - 1] = change.name
   numbers[2 * index] = string.format('%d %d %d %s %s', number(events) + change.events,

@@ -97,6 +97,7 @@ async fn step(shared: &Shared) -> Result<bool, Failure> {
     cut_oldest(shared, &topics, &mut cut).await?;
     cut_short(shared, &topics, &mut cut).await?;
     cut.forget.extend(topics.empty(shared.config.max_topics).cloned());
+    let dropped = topics.too_many_forgotten(cut.forget.len(), shared.config.max_topics);
     if cut.through.is_none() && cut.marks.is_empty() && cut.forget.is_empty() {
         return Ok(false);
     }
@@ -115,6 +116,10 @@ async fn step(shared: &Shared) -> Result<bool, Failure> {
     for topic in &cut.forget {
         call.arg(topic.as_str()).arg(shared.keys.of(&format!("latest:{topic}")));
     }
+    call.arg(dropped.len());
+    for topic in dropped {
+        call.arg(topic.as_str());
+    }
     let is_done: bool = shared.link.script(&call).await?;
     if !is_done {
         return Ok(false); // another node was quicker, or the log goes on in a new epoch
@@ -124,7 +129,7 @@ async fn step(shared: &Shared) -> Result<bool, Failure> {
     let through = shared.whole_blocks_through(shared.trimmed.load(Ordering::Acquire));
     log.ring.forget(through);
     // What was cut may have emptied topics.
-    Ok(cut.more || cut.through.is_some())
+    Ok(cut.more || cut.through.is_some() || !cut.topics.is_empty())
 }
 
 /// What leaves the stream: older than every rule allows, or too much.

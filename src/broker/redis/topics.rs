@@ -14,10 +14,15 @@ use crate::{
 pub(super) struct Topics {
     /// How often retention had taken something by then.
     pub(super) trims: u64,
-    /// Topics up to here may have been forgotten together with what they had lost.
+    /// Of forgotten topics that are not remembered even so, the last loss.
     pub(super) forgotten_through: Offset,
     by_name: HashMap<Topic, Numbers>,
+    /// Those that make room for others, and what they had lost.
+    forgotten: HashMap<Topic, Offset>,
 }
+
+/// What the numbers of a forgotten topic end with; see `trim.lua`.
+const FORGOTTEN: &str = " f";
 
 #[derive(Debug, Clone, Copy)]
 struct Numbers {
@@ -35,10 +40,31 @@ impl Topics {
         forgotten_through: Offset,
         entries: impl IntoIterator<Item = (String, String)>,
     ) -> Self {
-        let entry = |(name, numbers): (String, String)| {
-            Some((Topic::parse(&name).ok()?, Numbers::parse(&numbers)?))
-        };
-        Self { trims, forgotten_through, by_name: entries.into_iter().filter_map(entry).collect() }
+        let mut topics = Self { trims, forgotten_through, ..Self::default() };
+        for (name, text) in entries {
+            let (Ok(topic), Some(numbers)) = (Topic::parse(&name), Numbers::parse(&text)) else {
+                continue;
+            };
+            if text.ends_with(FORGOTTEN) {
+                topics.forgotten.insert(topic, numbers.trimmed_through);
+            } else {
+                topics.by_name.insert(topic, numbers);
+            }
+        }
+        topics
+    }
+
+    /// Which forgotten topics are too many to be remembered, with `more` that are about to be forgotten:
+    /// those that lost something longest ago, a tenth more than needed.
+    pub(super) fn too_many_forgotten(&self, more: usize, most: usize) -> Vec<&Topic> {
+        let count = self.forgotten.len() + more;
+        if count <= most {
+            return Vec::new();
+        }
+        let mut all: Vec<_> = self.forgotten.iter().collect();
+        all.sort_unstable_by_key(|(_, lost)| **lost);
+        all.truncate(count - most + most / 10);
+        all.into_iter().map(|(topic, _)| topic).collect()
     }
 
     pub(super) fn infos(&self, rules: &Rules) -> Vec<TopicInfo> {
@@ -82,15 +108,17 @@ impl Topics {
 
     /// The last offset that retention took from one topic.
     pub(super) fn trimmed(&self, topic: &str) -> Offset {
-        self.by_name.get(topic).map_or(self.forgotten_through, |numbers| numbers.trimmed_through)
+        let known = self.by_name.get(topic).map(|numbers| numbers.trimmed_through);
+        let known = known.or_else(|| self.forgotten.get(topic).copied());
+        known.unwrap_or(self.forgotten_through)
     }
 
     /// The last offset that retention took from the filter; 0 if it took nothing.
     pub(super) fn trimmed_through(&self, filter: &TopicFilter) -> Offset {
-        let matching = |(topic, _): &(&Topic, &Numbers)| filter.matches(topic.as_str());
-        let trimmed = self.by_name.iter().filter(matching);
-        let trimmed = trimmed.map(|(_, numbers)| numbers.trimmed_through).max().unwrap_or(0);
-        trimmed.max(self.forgotten_through)
+        let known = self.by_name.iter().map(|(topic, numbers)| (topic, numbers.trimmed_through));
+        let all = known.chain(self.forgotten.iter().map(|(topic, lost)| (topic, *lost)));
+        let trimmed = all.filter(|(topic, _)| filter.matches(topic.as_str()));
+        trimmed.map(|(_, lost)| lost).max().unwrap_or(0).max(self.forgotten_through)
     }
 }
 
