@@ -69,6 +69,10 @@ pub struct Telemetry {
     pub series_retimed: Counter,
     /// How often events were missing in the log before they were in their series.
     pub series_gaps: Counter,
+    /// How often the system's clock has jumped.
+    pub clock_jumps: Gauge,
+    /// 1 while nothing is removed by its age, for the clock is in doubt.
+    pub clock_unsettled: Gauge,
     /// Retained events' stored size, in bytes.
     pub journal_bytes: Gauge,
     /// The write-ahead log's size, in bytes.
@@ -276,12 +280,20 @@ impl Telemetry {
             series_drops: metric!("series_drops", "Samples left out of series, by reason"),
             series_retimed: metric!("series_retimed", "Samples whose time could not be true"),
             series_gaps: metric!("series_gaps", "Gaps in the log that series lack"),
+            clock_jumps: metric!("clock_jumps", "Jumps of the system's clock"),
+            clock_unsettled: metric!("clock_unsettled", "Whether the clock is in doubt"),
             journal_bytes: metric!("journal_bytes", "Stored size of the retained events"),
             journal_wal_bytes: metric!("journal_wal_bytes", "Size of the write-ahead log"),
             registry: Arc::default(),
         };
         telemetry.registry = Arc::new(registry);
         telemetry
+    }
+
+    /// Whether the clock is in doubt, and how often it has jumped.
+    pub fn clock(&self, jumps: u64, is_settled: bool) {
+        self.clock_jumps.set(i64::try_from(jumps).unwrap_or(i64::MAX));
+        self.clock_unsettled.set(i64::from(!is_settled));
     }
 
     /// Counts one hit of `limit`.

@@ -1,55 +1,162 @@
 //! The clock as an argument, and times and durations as people write them.
 
+mod steady;
+
 use std::{
     fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use self::steady::{Noticed, Steady};
 
 /// Milliseconds since the Unix epoch, UTC.
 pub type Millis = u64;
 
 /// Where the wall-clock time comes from: the system, or a test's own hand. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Clock(Option<Arc<AtomicU64>>);
+#[derive(Clone)]
+pub struct Clock(Source);
+
+#[derive(Clone)]
+enum Source {
+    Hand(Arc<AtomicU64>),
+    System(Arc<System>),
+}
+
+struct System {
+    began: Instant,
+    /// Held to compare a few numbers.
+    steady: Mutex<Steady>,
+}
+
+/// Longer than anything is remembered.
+const LONG_BEFORE: Millis = 1 << 42;
 
 impl Clock {
     /// The system's clock.
     pub fn system() -> Self {
-        Self(None)
+        let steady = Mutex::new(Steady::new(wall(), 0));
+        Self(Source::System(Arc::new(System { began: Instant::now(), steady })))
     }
 
     /// A clock that stands at `start` until it is [`set`](Self::set).
     pub fn manual(start: Millis) -> Self {
-        Self(Some(Arc::new(AtomicU64::new(start))))
+        Self(Source::Hand(Arc::new(AtomicU64::new(start))))
     }
 
     /// Moves a manual clock; the system's clock is left alone.
     pub fn set(&self, now: Millis) {
-        if let Some(hand) = &self.0 {
+        if let Source::Hand(hand) = &self.0 {
             hand.store(now, Ordering::SeqCst);
         }
     }
 
     /// The time now.
     pub fn now(&self) -> Millis {
+        self.hand().unwrap_or_else(wall)
+    }
+
+    /// Where a manual clock stands.
+    pub fn hand(&self) -> Option<Millis> {
         match &self.0 {
-            Some(hand) => hand.load(Ordering::SeqCst),
-            None => SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+            Source::Hand(hand) => Some(hand.load(Ordering::SeqCst)),
+            Source::System(_) => None,
         }
+    }
+
+    /// The time now, by a clock that follows a jump only when it has lasted for half a minute: what a log
+    /// is kept by. A jump is told in a warning.
+    pub fn steady(&self) -> Millis {
+        match &self.0 {
+            Source::Hand(hand) => hand.load(Ordering::SeqCst),
+            Source::System(system) => {
+                let mut steady = system.steady.lock();
+                let (now, noticed) = steady.read(wall(), system.elapsed());
+                drop(steady);
+                noticed.into_iter().for_each(tell);
+                now
+            }
+        }
+    }
+
+    /// Milliseconds since some moment long before the process began, by a clock that never jumps.
+    pub fn elapsed(&self) -> Millis {
+        match &self.0 {
+            Source::Hand(hand) => hand.load(Ordering::SeqCst),
+            Source::System(system) => LONG_BEFORE + system.elapsed(),
+        }
+    }
+
+    /// Whether something may be thrown away because of its age: not while the clock disagrees with the
+    /// monotonic one or with what it was held against, nor for ten minutes afterwards.
+    pub fn is_settled(&self) -> bool {
+        match &self.0 {
+            Source::Hand(_) => true,
+            Source::System(system) => {
+                self.steady();
+                system.steady.lock().is_settled(system.elapsed())
+            }
+        }
+    }
+
+    /// Holds the clock against `neighbour`, the time of something that happened lately, 0 for nothing.
+    pub fn meet(&self, neighbour: Millis) {
+        if let Source::System(system) = &self.0
+            && neighbour > 0
+            && !system.steady.lock().meet(neighbour, system.elapsed())
+        {
+            let (clock, neighbour) = (rfc3339(wall()), rfc3339(neighbour));
+            tracing::warn!(%clock, %neighbour,
+                "the clock is far from the newest event of the log: nothing is removed by its age for 10 min");
+        }
+    }
+
+    /// How often the system's clock has jumped.
+    pub fn jumps(&self) -> u64 {
+        match &self.0 {
+            Source::Hand(_) => 0,
+            Source::System(system) => system.steady.lock().jumps(),
+        }
+    }
+}
+
+impl System {
+    fn elapsed(&self) -> Millis {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+fn wall() -> Millis {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn tell(noticed: Noticed) {
+    match noticed {
+        Noticed::Jump(by_ms) => tracing::warn!(
+            by_ms,
+            "the system's clock has jumped: it is not followed before it has stayed there for 30 s, and \
+             nothing is removed by its age meanwhile; check the machine's time service"
+        ),
+        Noticed::Believed(by_ms) => tracing::warn!(
+            by_ms,
+            "the system's clock has stayed where it jumped to and is followed: nothing is removed by \
+             its age for 10 min"
+        ),
+        Noticed::Back => tracing::info!("the system's clock is back where it was"),
     }
 }
 
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Clock(manual)" } else { "Clock(system)" })
+        f.write_str(if self.hand().is_some() { "Clock(manual)" } else { "Clock(system)" })
     }
 }
 

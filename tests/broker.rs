@@ -101,6 +101,7 @@ contract!(
     a_forgotten_topic_makes_no_gap_for_one_that_lost_nothing,
     the_newest_values_of_the_hubs_own_topics_outlive_the_limit_of_topics,
     the_hubs_own_topics_take_no_room_and_go_when_they_hold_nothing,
+    a_clock_that_was_ahead_freezes_nothing_once_it_is_put_right,
     a_full_queue_says_so,
     a_closed_broker_refuses_and_holds_what_it_took,
 );
@@ -577,6 +578,25 @@ async fn the_hubs_own_topics_take_no_room_and_go_when_they_hold_nothing(mut fixt
     }
     let refused = broker.publish(vec![event("y", "s", "2", None, "1")]).await;
     assert!(matches!(refused, Err(PublishError::TooManyTopics { .. })), "{refused:?}");
+}
+
+async fn a_clock_that_was_ahead_freezes_nothing_once_it_is_put_right(fixture: Fixture) {
+    const HOUR: u64 = 3_600_000;
+    let broker = fixture.open().await;
+    broker.publish(numbered("a", 0..1)).await.unwrap();
+    fixture.clock.set(START + HOUR);
+    broker.publish(numbered("b", 0..1)).await.unwrap();
+    fixture.clock.set(START + 1000);
+    broker.publish(numbered("c", 0..1)).await.unwrap();
+    let received = async |topic: &str| {
+        let topics = broker.topics().await.unwrap();
+        topics.iter().find(|info| info.topic.as_str() == topic).unwrap().last_received
+    };
+    assert_eq!((received("b").await, received("c").await), (START + HOUR, START + 1000));
+    // Back by as much as a clock that is set a little, time stands still instead.
+    fixture.clock.set(START + 500);
+    broker.publish(numbered("d", 0..1)).await.unwrap();
+    assert_eq!(received("d").await, START + 1000);
 }
 
 async fn a_full_queue_says_so(mut fixture: Fixture) {

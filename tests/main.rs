@@ -6,6 +6,7 @@ mod access;
 mod bad_input;
 mod broker;
 mod cli;
+mod clock;
 mod cluster;
 mod containers;
 mod crash;

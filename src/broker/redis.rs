@@ -96,6 +96,8 @@ struct Shared {
     /// Topics with more newest values than they may have.
     full: Mutex<HashSet<Topic>>,
     warnings: Vec<String>,
+    /// Whether this node's clock and Redis' are apart; said once, and once when it is over.
+    apart: AtomicBool,
 }
 
 /// Where this node stands.
@@ -141,11 +143,14 @@ impl Redis {
         let refuse = |reason: String| OpenError { server: server.to_string(), reason };
         let node = crate::id::short().map_err(|error| refuse(error.to_string()))?;
         let (scripts, link) = (Scripts::new(&keys), Link::new(server.clone()));
-        let now = clock.now();
         let state = scripts
-            .hello(&link, None, now, &node)
+            .hello(&link, None, clock.hand(), &node)
             .await
             .map_err(|error| refuse(error.to_string()))?;
+        let ask = ::redis::cmd("HGET").arg(&scripts.meta).arg("received").clone();
+        let newest: Option<Millis> =
+            link.run(&ask).await.map_err(|error| refuse(error.to_string()))?;
+        clock.meet(newest.unwrap_or(0));
         let room = config.queue_bytes.as_usize().min(Semaphore::MAX_PERMITS);
         let log = Log {
             epoch: state.lineage.newest(),
@@ -176,6 +181,7 @@ impl Redis {
             closing: CancellationToken::new(),
             full: Mutex::default(),
             warnings,
+            apart: AtomicBool::new(false),
         });
         let (requests, queue) = mpsc::channel(QUEUE_LENGTH);
         let following = CancellationToken::new();

@@ -25,6 +25,9 @@ use crate::{
     time::Millis,
 };
 
+/// So much the newest event of a log may be ahead of the clock, which goes back a little when it is set.
+pub(super) const MOST_AHEAD: Millis = 10_000;
+
 /// What a group adds, gathered before the file is touched; dropped whole when the commit fails.
 struct Group {
     blocks: Vec<Arc<Block>>,
@@ -68,10 +71,25 @@ impl Writer {
         }
     }
 
+    /// Never before the newest event, but where that lies further ahead than a clock is ever slewed: it
+    /// was ahead then, and is not believed until it is overtaken.
+    fn next_received(&self) -> Millis {
+        let now = self.shared.clock.steady();
+        if self.received > now.saturating_add(MOST_AHEAD) {
+            tracing::warn!(
+                by_ms = self.received - now,
+                "the newest event of the log was received in the future: the clock was ahead then"
+            );
+            return now;
+        }
+        self.received.max(now)
+    }
+
     /// Gives offsets and encodes, all in memory.
     fn gather_group(&mut self, batches: &[Batch]) -> Group {
-        self.received = self.received.max(self.shared.clock.now());
-        self.dedupe.expire(self.received);
+        self.received = self.next_received();
+        let elapsed = self.shared.clock.elapsed();
+        self.dedupe.expire(elapsed);
         let shared = self.shared.clone();
         let topics = shared.topics.read();
         let mut group = Group {
@@ -244,7 +262,7 @@ impl Writer {
             drop(topics);
             self.stored_bytes += written.stored_bytes;
             self.since_checkpoint += written.stored_bytes + 4096;
-            self.dedupe.remember(group.received, &group.ids);
+            self.dedupe.remember(shared.clock.elapsed(), &group.ids);
             let mut ring = shared.ring.lock();
             group.blocks.into_iter().for_each(|block| ring.push(block));
             drop(ring);

@@ -16,6 +16,7 @@ pub(super) type IdHash = u128;
 pub(super) struct Dedupe {
     hasher: SipHasher24,
     offsets: HashMap<IdHash, Offset>,
+    /// When on the clock that never jumps, so that none makes us forget, or remember for ever.
     order: VecDeque<(Millis, IdHash)>,
     window: Millis,
     most: usize,
@@ -44,23 +45,28 @@ impl Dedupe {
         self.offsets.get(&hash).copied()
     }
 
-    pub(super) fn remember(&mut self, received: Millis, ids: &[(IdHash, Offset)]) {
+    pub(super) fn remember(&mut self, elapsed: Millis, ids: &[(IdHash, Offset)]) {
         for (hash, offset) in ids {
             self.offsets.insert(*hash, *offset);
-            self.order.push_back((received, *hash));
+            self.order.push_back((elapsed, *hash));
         }
         while self.order.len() > self.most {
             self.forget_oldest();
         }
     }
 
-    /// Drops what has left the window; returns the oldest time still in it.
-    pub(super) fn expire(&mut self, now: Millis) -> Millis {
-        let from = now.saturating_sub(self.window);
-        while self.order.front().is_some_and(|(received, _)| *received < from) {
+    /// Drops what has left the window.
+    pub(super) fn expire(&mut self, elapsed: Millis) {
+        // Not by subtraction: a process may be younger than the window.
+        let window = self.window;
+        while self.order.front().is_some_and(|(at, _)| at.saturating_add(window) < elapsed) {
             self.forget_oldest();
         }
-        from
+    }
+
+    /// How long an id is known.
+    pub(super) fn window(&self) -> Millis {
+        self.window
     }
 
     fn forget_oldest(&mut self) {

@@ -47,14 +47,15 @@ pub(super) fn open(
     };
     connection.pragma_update(None, "synchronous", sync).map_err(damaged)?;
     let rules = Rules::new(&config);
+    clock.meet(newest_received(&connection).map_err(damaged)?);
     let identity = identify(&connection, &rules).map_err(|error| match error {
         IdentifyError::Sqlite(error) => {
             sqlite::OpenError::Damaged { path: path.clone(), error }.into()
         }
         IdentifyError::Random(error) => setup(error.to_string()),
     })?;
-    let state = State::load(&connection, &config, &rules, identity.dedupe_key, clock.now())
-        .map_err(damaged)?;
+    let state =
+        State::load(&connection, &config, &rules, identity.dedupe_key, &clock).map_err(damaged)?;
     let room = config.queue_bytes.as_usize().min(Semaphore::MAX_PERMITS);
     let shared = Arc::new(Shared {
         epoch: identity.epoch,
@@ -168,6 +169,15 @@ fn identify(connection: &Connection, rules: &Rules) -> Result<Identity, Identify
     Ok(identity)
 }
 
+/// When the newest event that is kept was received; 0 if there is none.
+fn newest_received(connection: &Connection) -> rusqlite::Result<Millis> {
+    connection.query_row(
+        "SELECT coalesce((SELECT last_received FROM blocks ORDER BY first DESC LIMIT 1), 0)",
+        [],
+        |row| row.get(0),
+    )
+}
+
 /// What the file says at a moment when nobody writes to it.
 pub(super) struct State {
     pub(super) head: Offset,
@@ -183,16 +193,16 @@ impl State {
         config: &Config,
         rules: &Rules,
         dedupe_key: [u8; 16],
-        now: Millis,
+        clock: &Clock,
     ) -> rusqlite::Result<Self> {
         let meta = |key: &str| -> rusqlite::Result<u64> {
             connection.query_row("SELECT value FROM meta WHERE key = ?", [key], |row| row.get(0))
         };
-        let (received, stored_bytes) = connection.query_row(
-            "SELECT coalesce((SELECT last_received FROM blocks ORDER BY first DESC LIMIT 1), 0),
-                    coalesce((SELECT sum(length(body)) FROM blocks), 0)",
+        let received = newest_received(connection)?;
+        let stored_bytes = connection.query_row(
+            "SELECT coalesce((SELECT sum(length(body)) FROM blocks), 0)",
             [],
-            |row| Ok((row.get(0)?, row.get(1)?)),
+            |row| row.get(0),
         )?;
         let mut topics = Topics::default();
         topics.set_forgotten_through(meta("forgotten_through")?);
@@ -233,13 +243,15 @@ impl State {
             empty.into_iter().for_each(|id| topics.forget(id));
         }
         let mut dedupe = Dedupe::new(&dedupe_key, config.dedupe_window.millis(), config.dedupe_ids);
-        let from = dedupe.expire(now);
+        // By a clock that is in doubt nothing is forgotten but what was old for the newest event.
+        let now = if clock.is_settled() { clock.steady() } else { received };
+        let from = now.saturating_sub(dedupe.window());
         let mut rows = connection
             .prepare("SELECT received, hashes FROM ids WHERE received >= ? ORDER BY first")?;
         let mut rows = rows.query([from])?;
         while let Some(row) = rows.next()? {
-            let hashes: Vec<u8> = row.get(1)?;
-            dedupe.remember(row.get(0)?, &dedupe::decode(&hashes));
+            let (age, hashes): (Millis, Vec<u8>) = (now.saturating_sub(row.get(0)?), row.get(1)?);
+            dedupe.remember(clock.elapsed().saturating_sub(age), &dedupe::decode(&hashes));
         }
         Ok(Self { head: meta("head")?, received, stored_bytes, topics, dedupe })
     }

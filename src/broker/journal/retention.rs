@@ -30,7 +30,7 @@ impl Writer {
         if self.unsure && self.reload().is_err() {
             return false; // said when a publish fails of it
         }
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.steady();
         let steps = [
             Self::trim_expired,
             Self::trim_total,
@@ -59,6 +59,9 @@ impl Writer {
     }
 
     fn trim_expired(&mut self, now: Millis) -> rusqlite::Result<bool> {
+        if !self.shared.clock.is_settled() {
+            return Ok(false);
+        }
         let firsts: Vec<Offset> = self
             .connection
             .prepare_cached("SELECT first FROM blocks WHERE expires <= ? ORDER BY expires LIMIT ?")?
@@ -251,7 +254,11 @@ impl Writer {
     }
 
     fn drop_old_ids(&mut self, now: Millis) -> rusqlite::Result<bool> {
-        let from = self.dedupe.expire(now);
+        self.dedupe.expire(self.shared.clock.elapsed());
+        if !self.shared.clock.is_settled() {
+            return Ok(false);
+        }
+        let from = now.saturating_sub(self.dedupe.window());
         let dropped = self
             .connection
             .prepare_cached(

@@ -134,9 +134,8 @@ impl Writer {
     /// Reads back what the file holds after a commit whose outcome is unknown.
     pub(super) fn reload(&mut self) -> rusqlite::Result<()> {
         let shared = self.shared.clone();
-        let now = shared.clock.now();
-        let state =
-            State::load(&self.connection, &shared.config, &shared.rules, self.dedupe_key, now)?;
+        let (config, rules, clock) = (&shared.config, &shared.rules, &shared.clock);
+        let state = State::load(&self.connection, config, rules, self.dedupe_key, clock)?;
         let announced = *shared.head.borrow();
         let missed = super::reader::blocks_after(&self.connection, announced)?;
         *shared.topics.write() = state.topics;
@@ -163,6 +162,7 @@ impl Writer {
 
     fn measure(&mut self) {
         let telemetry = &self.shared.telemetry;
+        telemetry.clock(self.shared.clock.jumps(), self.shared.clock.is_settled());
         telemetry.journal_bytes.set(self.stored_bytes as i64);
         let wal = wal_bytes(&self.path);
         telemetry.journal_wal_bytes.set(wal as i64);

@@ -82,7 +82,7 @@ impl Group {
         let block = builder.finish();
         let config = &shared.config;
         let window = Duration::from_millis(config.dedupe_window.millis()).as_millis() as u64;
-        let mut call = shared.scripts.publish(shared.clock.now());
+        let mut call = shared.scripts.publish(shared.clock.hand());
         let changes = changes(&block);
         for change in &changes {
             call.key(shared.keys.of(&format!("latest:{}", change.topic)));

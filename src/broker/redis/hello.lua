@@ -80,10 +80,6 @@ if is_changed then
     lineage[#lineage][1], 'head', text(head), 'received', text(received))
 end
 
-local function now()
-  local time = redis.call('TIME')
-  return number(time[1]) * 1000 + math.floor(number(time[2]) / 1000)
-end
-redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now())
-redis.call('ZADD', KEYS[4], now() + number(ARGV[6]), ARGV[5])
-return { lineage_text, text(head), text(trims), text(trimmed), text(bytes), text(now()) }
+redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', server_time())
+redis.call('ZADD', KEYS[4], server_time() + number(ARGV[6]), ARGV[5])
+return { lineage_text, text(head), text(trims), text(trimmed), text(bytes), text(server_time()) }

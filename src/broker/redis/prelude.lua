@@ -1,6 +1,7 @@
 -- What every script of the log begins with: are the keys ours, and whose history is this?
 --
--- KEYS[1] meta, KEYS[2] log, KEYS[3] topics. ARGV[1] the caller's time in milliseconds.
+-- KEYS[1] meta, KEYS[2] log, KEYS[3] topics. ARGV[1] the time in milliseconds, where it is not the
+-- server's own.
 
 local meta, log, topics = KEYS[1], KEYS[2], KEYS[3]
 
@@ -20,4 +21,12 @@ local identity = (info:match('run_id:(%w+)') or '') .. ':' .. (info:match('maste
 local stored = redis.call('HMGET', meta, 'identity', 'epoch', 'head', 'received', 'trims', 'trimmed', 'bytes')
 local epoch, head, received = stored[2] or '', number(stored[3]), number(stored[4])
 local trims, trimmed, bytes = number(stored[5]), number(stored[6]), number(stored[7])
-if number(ARGV[1]) > received then received = number(ARGV[1]) end
+local function server_time()
+  local time = redis.call('TIME')
+  return number(time[1]) * 1000 + math.floor(number(time[2]) / 1000)
+end
+local time = ARGV[1] ~= '' and number(ARGV[1]) or server_time()
+-- Never before the newest event, but where that lies further ahead than a clock is ever slewed: the
+-- clock was ahead then.
+local MOST_AHEAD = 10000
+if time > received or received > time + MOST_AHEAD then received = time end

@@ -125,7 +125,7 @@ redis.call('XADD', log, text(before + count) .. '-0', 'e', epoch, 'p', text(befo
 head = before + count
 bytes = bytes + #ARGV[11]
 local ids_key = ARGV[3] .. text(generation)
-local is_old = received - generation_from >= window
+local is_old = received - generation_from >= window or generation_from > received + MOST_AHEAD
 if is_old or redis.call('HLEN', ids_key) + count > most_ids / 2 then
   redis.call('UNLINK', ARGV[3] .. text(generation - 1))
   generation, generation_from = generation + 1, received

@@ -14,7 +14,13 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::{Shared, reader::read_newest, tail::Entry, topics::Topics};
-use crate::{position::Offset, redis::Failure, telemetry::Limit, time::Millis, topic::Topic};
+use crate::{
+    position::Offset,
+    redis::Failure,
+    telemetry::Limit,
+    time::{Millis, rfc3339},
+    topic::Topic,
+};
 
 /// How often retention looks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -22,6 +28,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const TURN: Millis = 5_000;
 /// Entries looked at in one step.
 const STEP: usize = 64;
+/// So far apart the clocks of Redis and of a node may be.
+const MOST_APART: Millis = 60_000;
 /// Keys dropped in one call.
 const KEYS: usize = 1000;
 
@@ -94,14 +102,17 @@ struct Gone {
 async fn step(shared: &Shared) -> Result<bool, Failure> {
     let topics = shared.load_topics().await?;
     let mut cut = Cut::default();
-    cut_oldest(shared, &topics, &mut cut).await?;
-    cut_short(shared, &topics, &mut cut).await?;
+    let now = time(shared).await?;
+    cut_oldest(shared, &topics, now, &mut cut).await?;
+    if let Some(now) = now {
+        cut_short(shared, &topics, now, &mut cut).await?;
+    }
     cut.forget.extend(topics.empty(shared.config.max_topics).cloned());
     let dropped = topics.too_many_forgotten(cut.forget.len(), shared.config.max_topics);
     if cut.through.is_none() && cut.marks.is_empty() && cut.forget.is_empty() {
         return Ok(false);
     }
-    let mut call = shared.scripts.trim(shared.clock.now());
+    let mut call = shared.scripts.trim(shared.clock.hand());
     call.arg(topics.trims);
     call.arg(cut.through.map_or(String::new(), |offset| offset.to_string())).arg(cut.bytes);
     call.arg(cut.marks.len());
@@ -132,9 +143,33 @@ async fn step(shared: &Shared) -> Result<bool, Failure> {
     Ok(cut.more || cut.through.is_some() || !cut.topics.is_empty())
 }
 
+/// The time by Redis, if this node's clock bears it out; without it nothing is removed by its age.
+async fn time(shared: &Shared) -> Result<Option<Millis>, Failure> {
+    if let Some(hand) = shared.clock.hand() {
+        return Ok(Some(hand));
+    }
+    let (seconds, micros): (u64, u64) = shared.link.run(&cmd("TIME")).await?;
+    let (now, ours) = (seconds * 1000 + micros / 1000, shared.clock.steady());
+    let is_apart = now.abs_diff(ours) > MOST_APART;
+    let was_apart = shared.apart.swap(is_apart, Ordering::AcqRel);
+    if is_apart && !was_apart {
+        let (redis, node) = (rfc3339(now), rfc3339(ours));
+        tracing::warn!(%redis, %node,
+            "the clocks of Redis and of this node disagree: this node removes nothing by its age; check both");
+    }
+    let is_settled = !is_apart && shared.clock.is_settled();
+    shared.telemetry.clock(shared.clock.jumps(), is_settled);
+    Ok(is_settled.then_some(now))
+}
+
 /// What leaves the stream: older than every rule allows, or too much.
-async fn cut_oldest(shared: &Shared, topics: &Topics, cut: &mut Cut) -> Result<(), Failure> {
-    let oldest = shared.clock.now().saturating_sub(longest_age(shared));
+async fn cut_oldest(
+    shared: &Shared,
+    topics: &Topics,
+    now: Option<Millis>,
+    cut: &mut Cut,
+) -> Result<(), Failure> {
+    let oldest = now.unwrap_or(0).saturating_sub(longest_age(shared));
     let bytes: Option<u64> =
         shared.link.run(cmd("HGET").arg(&shared.scripts.meta).arg("bytes")).await?;
     let mut left = bytes.unwrap_or(0);
@@ -155,7 +190,12 @@ async fn cut_oldest(shared: &Shared, topics: &Topics, cut: &mut Cut) -> Result<(
 }
 
 /// What rules take whose age is shorter than the stream's.
-async fn cut_short(shared: &Shared, topics: &Topics, cut: &mut Cut) -> Result<(), Failure> {
+async fn cut_short(
+    shared: &Shared,
+    topics: &Topics,
+    now: Millis,
+    cut: &mut Cut,
+) -> Result<(), Failure> {
     let longest = longest_age(shared);
     for (number, rule) in shared.rules.0.iter().enumerate() {
         if rule.max_age >= longest {
@@ -166,7 +206,7 @@ async fn cut_short(shared: &Shared, topics: &Topics, cut: &mut Cut) -> Result<()
         let ask = cmd("HGET").arg(&shared.scripts.meta).arg(&mark).clone();
         let seen: Option<Offset> = shared.link.run(&ask).await?;
         let from = seen.unwrap_or(0).max(cut.through.unwrap_or(0));
-        let oldest = shared.clock.now().saturating_sub(rule.max_age);
+        let oldest = now.saturating_sub(rule.max_age);
         let entries = shared.entries(&format!("({from}-0"), STEP).await?;
         let mut count = 0;
         let mut through = None;

@@ -105,7 +105,7 @@ async fn follow(shared: &Shared, failures: &mut u32) -> Failure {
 
 async fn hello(shared: &Shared, connection: &mut MultiplexedConnection) -> Result<(), Failure> {
     let call =
-        shared.scripts.greeting(Some(shared.furthest()), shared.clock.now(), &shared.node)?;
+        shared.scripts.greeting(Some(shared.furthest()), shared.clock.hand(), &shared.node)?;
     let answer = call.invoke_async(connection).await.map_err(|error| Failure::of(&error))?;
     shared.learn(State::read(answer)?);
     shared.heard();
