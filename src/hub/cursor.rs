@@ -131,7 +131,7 @@ impl Cursor {
     }
 
     /// The next item. Pending until there is one: the task is woken by the bell given at
-    /// [`Hub::subscribe`], or by the broker when history was being read.
+    /// [`Hub::subscribe`](super::Hub::subscribe), or by the broker when history was being read.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
         if let Some(gap) = self.gap.take() {
             return Poll::Ready(Item::Gap(gap));
