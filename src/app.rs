@@ -193,6 +193,7 @@ impl App {
             max_connections: config.limits.connections,
             max_headers: config.limits.headers,
             header_timeout: config.http.header_timeout.0,
+            write_timeout: config.http.write_timeout.0,
             drain: drain_time,
         };
         let accept_loop = tokio::spawn(server::serve(

@@ -24,6 +24,35 @@ use crate::{
     topic::{Topic, TopicFilter},
 };
 
+/// All topics, in order.
+pub enum TopicIndex {
+    /// In memory, kept up to date.
+    Journal(Journal),
+    /// A copy, as they were at one moment.
+    Redis(Vec<TopicInfo>),
+}
+
+impl TopicIndex {
+    /// Those that begin with `prefix` and lie behind `after`, at most `most`. It may wait for a writer for some
+    /// milliseconds: not for the threads of the runtime.
+    pub fn page(&self, prefix: &str, after: &str, most: usize) -> Vec<TopicInfo> {
+        match self {
+            Self::Journal(journal) => journal.topics_page(prefix, after, most),
+            Self::Redis(topics) => {
+                let lies_before =
+                    |info: &TopicInfo| info.topic.as_str() < prefix || info.topic.as_str() <= after;
+                let behind = topics.partition_point(lies_before);
+                let found = topics[behind..].iter();
+                found
+                    .take_while(|info| info.topic.as_str().starts_with(prefix))
+                    .take(most)
+                    .cloned()
+                    .collect()
+            }
+        }
+    }
+}
+
 /// The log. Cheap to clone.
 #[derive(Clone)]
 pub enum Broker {
@@ -351,11 +380,16 @@ impl Broker {
         }
     }
 
-    /// All topics, in no order.
+    /// All topics, in order.
     pub async fn topics(&self) -> Result<Vec<TopicInfo>, ReadError> {
+        Ok(self.topic_index().await?.page("", "", usize::MAX))
+    }
+
+    /// The topics as they are, to page through.
+    pub async fn topic_index(&self) -> Result<TopicIndex, ReadError> {
         match self {
-            Self::Journal(journal) => Ok(journal.topics()),
-            Self::Redis(redis) => redis.topics().await,
+            Self::Journal(journal) => Ok(TopicIndex::Journal(journal.clone())),
+            Self::Redis(redis) => redis.topics().await.map(TopicIndex::Redis),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The HTTP side: one route table, and what every request passes on its way to it.
 
+mod answering;
 mod answers;
 mod body;
 mod budget;
@@ -26,6 +27,7 @@ pub mod server;
 mod sessions;
 mod socket;
 mod sse;
+mod stall;
 mod topics;
 mod websocket;
 mod work;

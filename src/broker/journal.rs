@@ -230,9 +230,9 @@ impl Journal {
         self.blocking(move |readers| readers.latest(&filter)).await
     }
 
-    /// All topics, in no order.
-    pub fn topics(&self) -> Vec<TopicInfo> {
-        self.0.shared.topics.read().iter().map(|(_, state)| state.info.clone()).collect()
+    /// The topics that begin with `prefix` and lie behind `after`, in order, at most `most`. It may wait for the writer.
+    pub fn topics_page(&self, prefix: &str, after: &str, most: usize) -> Vec<TopicInfo> {
+        self.0.shared.topics.read().page(prefix, after, most)
     }
 
     /// The last offset that retention took from the filter above `after`; 0 if it took nothing.

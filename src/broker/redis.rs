@@ -343,10 +343,17 @@ impl Redis {
         self.0.shared.latest(filter).await
     }
 
-    /// All topics, in no order.
+    /// All topics, in order.
     pub async fn topics(&self) -> Result<Vec<TopicInfo>, ReadError> {
-        let shared = &self.0.shared;
-        Ok(shared.load_topics().await?.infos(&shared.rules))
+        let topics = self.0.shared.load_topics().await?;
+        let shared = Arc::clone(&self.0.shared);
+        let sort = move || {
+            let mut infos = topics.infos(&shared.rules);
+            infos.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
+            infos
+        };
+        let sorted = tokio::task::spawn_blocking(sort).await;
+        sorted.map_err(|_| ReadError("the hub is shutting down".to_owned()))
     }
 
     /// The last offset that retention took from the filter; 0 if it took nothing.

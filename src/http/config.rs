@@ -15,6 +15,8 @@ pub struct Config {
     pub header_timeout: Span,
     /// Time for a request's body to arrive.
     pub body_timeout: Span,
+    /// Time for the next piece of an answer to be taken.
+    pub write_timeout: Span,
     /// Time for everything under way to end when the hub stops.
     pub drain: Span,
     /// Whether `/metrics` is open to everybody, on whatever address.

@@ -1,19 +1,21 @@
 //! `GET /api/v1/history`: pages of what is retained, in either direction.
 
-use std::{collections::VecDeque, fmt::Write as _};
+use std::{borrow::Cow, collections::VecDeque, fmt::Write as _};
 
 use axum::{
-    body::Bytes,
+    body::{Body, Bytes},
     extract::State,
-    response::{IntoResponse, Response},
+    response::Response,
 };
-use http::{HeaderValue, header, request::Parts};
+use bytes::BytesMut;
+use futures_util::{StreamExt as _, stream};
+use http::request::Parts;
 
-use super::{AppState, Caller, Problem, query};
+use super::{AppState, Caller, Problem, answers, budget::Charge, query};
 use crate::{
     auth::Principal,
-    broker::{ReadError, Resumption},
-    event::PublisherName,
+    broker::{Chunk, ReadError, Resumption},
+    event::{PublisherName, Record},
     position::{Offset, Position},
     protocol::Replay,
     telemetry::Limit,
@@ -24,6 +26,9 @@ const DEFAULT_LIMIT: usize = 100;
 
 /// History read from the log at a time, in bytes.
 const CHUNK: usize = 1 << 20;
+
+/// What of it is held until it has been taken, in bytes.
+const PIECE: usize = 512 << 10;
 
 /// History looked through for one page, in bytes; a page that has less than it might tells where to go on.
 const SEARCHED: usize = 16 << 20;
@@ -50,17 +55,42 @@ pub(super) async fn history(
     Caller(principal): Caller,
     parts: Parts,
 ) -> Result<Response, Problem> {
+    let mut charge = state.budgets.answers.begin(principal.name.clone());
+    let limits = &state.settings.limits;
+    charge.grow(limits.body.as_usize().min(PIECE) + limits.event.as_usize())?;
     for _ in 0..ATTEMPTS {
         let epoch = state.broker.epoch();
         let asked = Asked::read(&parts, &principal, &state).await?;
-        let page = Page::gather(&asked, &state).await?;
+        let mut page = Page::begin(asked, &state).await?;
+        let first = page.piece().await?;
         // Where another epoch began meanwhile, some of this may be lost, and what was asked for as well.
-        if state.broker.epoch() == epoch {
-            let content_type = HeaderValue::from_static("application/json");
-            return Ok(([(header::CONTENT_TYPE, content_type)], page.json()).into_response());
+        if state.broker.epoch() == epoch && page.head.epoch == epoch {
+            return Ok(answers::respond(body(page, first, charge)));
         }
     }
-    Err(ReadError("it goes on in a new epoch again and again".to_owned()).into())
+    Err(new_epoch().into())
+}
+
+fn new_epoch() -> ReadError {
+    ReadError("it goes on in a new epoch again and again".to_owned())
+}
+
+/// The page, read from the log as it is taken. What fails on the way breaks the answer off, so that nobody takes it for
+/// a whole one.
+fn body(page: Page, first: Option<Bytes>, charge: Charge) -> Body {
+    let begin = stream::iter(["{\"events\":[".into()].into_iter().chain(first).map(Ok));
+    let rest = stream::try_unfold(Some((page, charge)), async |page| {
+        let Some((mut page, charge)) = page else { return Ok(None) };
+        match page.piece().await {
+            Ok(Some(piece)) => Ok(Some((piece, Some((page, charge))))),
+            Ok(None) => Ok(Some((page.tail(), None))),
+            Err(error) => {
+                tracing::error!(%error, "history cannot be read");
+                Err(error)
+            }
+        }
+    });
+    Body::from_stream(begin.chain(rest))
 }
 
 impl Asked {
@@ -104,6 +134,16 @@ impl Asked {
     }
 }
 
+impl Asked {
+    /// An event as it is told to who asked.
+    fn shown<'a>(&self, record: Record<'a>) -> Cow<'a, [u8]> {
+        match record.publisher().filter(|_| self.names_publishers) {
+            Some(publisher) => with_publisher(record.json(), publisher).into(),
+            None => record.json().into(),
+        }
+    }
+}
+
 fn patterns(text: &str) -> Result<Vec<TopicPattern>, Problem> {
     text.split(',')
         .map(str::trim)
@@ -116,10 +156,10 @@ fn patterns(text: &str) -> Result<Vec<TopicPattern>, Problem> {
 }
 
 /// An event's JSON with its publisher as one more field.
-fn with_publisher(json: &[u8], publisher: &PublisherName) -> Bytes {
+fn with_publisher(json: &[u8], publisher: &PublisherName) -> Vec<u8> {
     let open = json.strip_suffix(b"}").unwrap_or_default();
     let field = format!(",\"publisher\":{}}}", publisher.shown());
-    [open, field.as_bytes()].concat().into()
+    [open, field.as_bytes()].concat()
 }
 
 /// What a position or a bare offset counts as; the latter in the log as it is.
@@ -169,21 +209,30 @@ async fn before_offset(text: &str, state: &AppState) -> Result<Offset, Problem> 
     Err(Problem::epoch_changed(head))
 }
 
-/// The events found, as their JSON.
+/// A page under way: what was given of it, and what is still to be read.
 struct Page {
+    state: AppState,
+    asked: Asked,
+    is_forward: bool,
     /// The log's when the page was begun, and of the epoch that all its positions are of.
     head: Position,
-    events: VecDeque<(Offset, Bytes)>,
-    bytes: usize,
-    /// The events lie in `(after, reached]`.
+    /// The events lie in `(after, reached]`; `end` is where the last may lie, `until` where none lies behind it.
     after: Offset,
     reached: Offset,
+    end: Offset,
+    until: Offset,
+    /// Read already.
+    ready: Option<Chunk>,
+    events: usize,
+    bytes: usize,
+    searched: usize,
+    is_over: bool,
     trimmed_through: Offset,
 }
 
 impl Page {
-    /// Reads forward from `after` or `since`; without either, the newest before `before`.
-    async fn gather(asked: &Asked, state: &AppState) -> Result<Self, Problem> {
+    /// Forward from `after` or `since`; without either, the newest before `before`.
+    async fn begin(asked: Asked, state: &AppState) -> Result<Self, ReadError> {
         let broker = &state.broker;
         let head = broker.head();
         let until =
@@ -203,90 +252,157 @@ impl Page {
             None => (0, until),
         };
         let start = start.max(asked.after.unwrap_or(0));
-        // Another node may have told of more than this one has heard of, and gave what lies before that.
-        let head = Position { offset: head.offset.max(start), ..head };
-        let most = state.settings.limits.body.as_usize();
         let mut page = Self {
-            head,
-            events: VecDeque::new(),
-            bytes: 0,
+            // Another node may have told of more than this one has heard of, and gave what lies before that.
+            head: Position { offset: head.offset.max(start), ..head },
+            state: state.clone(),
+            asked,
+            is_forward,
             after: start,
             reached: start,
+            end,
+            until,
+            ready: None,
+            events: 0,
+            bytes: 0,
+            searched: 0,
+            is_over: false,
             trimmed_through: 0,
         };
-        let mut searched = 0;
-        while page.reached < end {
-            if is_forward && searched >= SEARCHED {
-                return Ok(page);
-            }
-            let chunk = broker.read(page.reached, end, &asked.filter, CHUNK).await?;
-            page.trimmed_through = page.trimmed_through.max(chunk.trimmed_through);
-            searched += CHUNK; // of which retention may have left nothing
-            let (after, through) = (page.reached, chunk.reached.min(end));
-            if through <= after {
-                return Ok(page); // the log ends sooner than its head said
-            }
-            let records = chunk.blocks.iter().flat_map(|block| block.records_after(after));
-            let matching = records
-                .take_while(|record| record.offset() <= through)
-                .filter(|record| asked.filter.matches(record.topic()));
-            for record in matching {
-                // Copied, for sharing the block would keep its other events in memory as well.
-                let json = match record.publisher().filter(|_| asked.names_publishers) {
-                    Some(publisher) => with_publisher(record.json(), publisher),
-                    None => Bytes::copy_from_slice(record.json()),
-                };
-                let is_full = page.events.len() == asked.limit
-                    || !page.events.is_empty() && page.bytes + json.len() > most;
-                if is_full && is_forward {
-                    return Ok(page);
-                }
-                if is_full {
-                    page.drop_first();
-                }
-                page.bytes += json.len();
-                page.reached = record.offset();
-                page.events.push_back((record.offset(), json));
-            }
-            page.reached = through;
+        if !is_forward {
+            page.narrow().await?;
         }
-        page.reached = page.reached.max(until);
         Ok(page)
     }
 
-    fn drop_first(&mut self) {
-        if let Some((offset, json)) = self.events.pop_front() {
-            self.after = offset;
-            self.bytes -= json.len();
+    /// The bytes of events that a page has at most.
+    fn most_bytes(&self) -> usize {
+        self.state.settings.limits.body.as_usize()
+    }
+
+    /// Begins later, so that the newest of the page are not too many: only their sizes are kept meanwhile.
+    async fn narrow(&mut self) -> Result<(), ReadError> {
+        let (mut sizes, mut bytes) = (VecDeque::new(), 0);
+        let mut reached = self.reached;
+        while reached < self.end {
+            let chunk = self.read(reached).await?;
+            let through = chunk.reached.min(self.end);
+            if through <= reached {
+                break; // the log ends sooner than its head said
+            }
+            for record in matching(&chunk, reached, through, &self.asked.filter) {
+                let size = self.asked.shown(record).len();
+                bytes += size;
+                sizes.push_back((record.offset(), size));
+                while sizes.len() > self.asked.limit || sizes.len() > 1 && bytes > self.most_bytes()
+                {
+                    let Some((offset, size)) = sizes.pop_front() else { break };
+                    self.after = offset;
+                    bytes -= size;
+                }
+            }
+            if reached == self.reached && through == self.end {
+                self.ready = Some(chunk); // all there is
+            }
+            reached = through;
         }
+        self.reached = self.after;
+        Ok(())
+    }
+
+    async fn read(&mut self, after: Offset) -> Result<Chunk, ReadError> {
+        let broker = &self.state.broker;
+        let chunk = broker.read(after, self.end, &self.asked.filter, CHUNK).await?;
+        if broker.epoch() != self.head.epoch {
+            return Err(new_epoch());
+        }
+        self.trimmed_through = self.trimmed_through.max(chunk.trimmed_through);
+        Ok(chunk)
+    }
+
+    /// The next events, at most [`PIECE`] and one more; None when the page has all of them.
+    async fn piece(&mut self) -> Result<Option<Bytes>, ReadError> {
+        let mut piece = BytesMut::new();
+        while piece.is_empty() && !self.is_over && self.reached < self.end {
+            if self.is_forward && self.searched >= SEARCHED {
+                self.is_over = true;
+                break;
+            }
+            let chunk = match self.ready.take() {
+                Some(chunk) => chunk,
+                None => self.read(self.reached).await?,
+            };
+            let is_read_whole = self.take(&chunk, &mut piece);
+            // Of which retention may have left nothing.
+            self.searched += if is_read_whole { CHUNK } else { PIECE };
+        }
+        if piece.is_empty() {
+            if !self.is_over {
+                self.reached = self.reached.max(self.until);
+            }
+            self.is_over = true;
+            return Ok(None);
+        }
+        Ok(Some(piece.freeze()))
+    }
+
+    /// Puts what is in `chunk` into `piece`, up to its size and the page's; whether that was all.
+    fn take(&mut self, chunk: &Chunk, piece: &mut BytesMut) -> bool {
+        let (after, through) = (self.reached, chunk.reached.min(self.end));
+        if through <= after {
+            self.is_over = true; // the log ends sooner than its head said
+            return true;
+        }
+        for record in matching(chunk, after, through, &self.asked.filter) {
+            let json = self.asked.shown(record);
+            let is_full = self.events == self.asked.limit
+                || self.events > 0 && self.bytes + json.len() > self.most_bytes();
+            if is_full {
+                self.is_over = true;
+                return false;
+            }
+            if piece.len() >= PIECE {
+                return false;
+            }
+            if self.events > 0 {
+                piece.extend_from_slice(b",");
+            }
+            // Copied, for sharing the block would keep its other events in memory as well.
+            piece.extend_from_slice(&json);
+            self.events += 1;
+            self.bytes += json.len();
+            self.reached = record.offset();
+        }
+        self.reached = through;
+        true
     }
 
     /// `first` is for `before`, the page before this one; `next` for `after`, the page behind it. All that
     /// matches between the two is in this one.
-    fn json(&self) -> String {
+    fn tail(&self) -> Bytes {
         let head = self.head;
         let position = |offset| Position { offset, ..head };
-        let first = self.after.saturating_add(1);
-        let mut out = String::with_capacity(self.bytes + self.events.len() + 200);
-        out.push_str("{\"events\":[");
-        for (index, (_, json)) in self.events.iter().enumerate() {
-            if index > 0 {
-                out.push(',');
-            }
-            // Records are JSON, and so UTF-8, wherever they were read from.
-            out.push_str(std::str::from_utf8(json).unwrap_or("null"));
-        }
-        let next = position(self.reached);
-        // Writing to memory cannot fail.
-        let _ = write!(
-            out,
-            "],\"position\":\"{head}\",\"first\":\"{}\",\"next\":\"{next}\"",
-            position(first)
-        );
+        let (first, next) = (position(self.after.saturating_add(1)), position(self.reached));
+        let mut out =
+            format!("],\"position\":\"{head}\",\"first\":\"{first}\",\"next\":\"{next}\"");
         if self.trimmed_through > self.after {
+            // Writing to memory cannot fail.
             let _ = write!(out, ",\"trimmed_through\":\"{}\"", position(self.trimmed_through));
         }
         out.push('}');
-        out
+        out.into()
     }
+}
+
+/// The events in `(after, through]` that match.
+fn matching<'a>(
+    chunk: &'a Chunk,
+    after: Offset,
+    through: Offset,
+    filter: &'a TopicFilter,
+) -> impl Iterator<Item = Record<'a>> {
+    let records = chunk.blocks.iter().flat_map(move |block| block.records_after(after));
+    records
+        .take_while(move |record| record.offset() <= through)
+        .filter(|record| filter.matches(record.topic()))
 }

@@ -1,6 +1,9 @@
 //! `/api/v1/instances`: who publishes, and for admins what becomes of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use axum::{
     Json,
@@ -13,11 +16,11 @@ use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{AppState, Caller, Problem, answers, query};
+use super::{AppState, Caller, Problem, answers, query, questions};
 use crate::{
     auth::Principal,
     ingest::{AppName, InstanceId},
-    instances::{Record, State as InstanceState},
+    instances::{Instances, Record, State as InstanceState},
     time::rfc3339,
     topic::TopicPattern,
 };
@@ -81,30 +84,40 @@ pub(super) async fn list(
         let topic = Record::topic(app).map_err(|error| Problem::bad_request(error.to_string()))?;
         return Err(Problem::forbidden(&[format!("subscribe {topic}")]));
     }
-    let mut visible: HashMap<AppName, bool> = HashMap::new();
-    let mut is_visible =
-        |app: &AppName| *visible.entry(app.clone()).or_insert_with(|| may_read(&principal, app));
-    let found = state.instances.list(|record| asked.wants(record) && is_visible(&record.app));
-    let mut counts: BTreeMap<_, _> = InstanceState::ALL.map(|state| (state, 0)).into();
-    for record in &found {
-        *counts.entry(record.pulse.state).or_default() += 1;
+    let _asking = state.questions.ask(&principal).await?;
+    let (all, who) = (state.instances.clone(), Arc::clone(&principal));
+    let answer = questions::work(move || asked.answer(&all, &who)).await?;
+    answers::json(&state, &principal, &answer)
+}
+
+impl Asked {
+    /// The page asked for, of the instances that `principal` may see.
+    fn answer(&self, instances: &Instances, principal: &Principal) -> Answer {
+        let mut visible: HashMap<AppName, bool> = HashMap::new();
+        let mut is_visible =
+            |app: &AppName| *visible.entry(app.clone()).or_insert_with(|| may_read(principal, app));
+        let found = instances.list(|record| self.wants(record) && is_visible(&record.app));
+        let mut counts: BTreeMap<_, _> = InstanceState::ALL.map(|state| (state, 0)).into();
+        for record in &found {
+            *counts.entry(record.pulse.state).or_default() += 1;
+        }
+        let mut placed: Vec<(Place, Record)> =
+            found.into_iter().map(|record| (self.place(&record), record)).collect();
+        placed.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        if self.descending {
+            placed.reverse();
+        }
+        if let Some(after) = &self.after {
+            let is_behind =
+                |place: &Place| if self.descending { place < after } else { place > after };
+            placed.retain(|(place, _)| is_behind(place));
+        }
+        let is_last = placed.len() <= self.limit;
+        placed.truncate(self.limit);
+        let next = placed.last().filter(|_| !is_last).map(|(place, _)| write_place(place));
+        let instances = placed.into_iter().map(|(_, record)| record).collect();
+        Answer { instances, counts, next }
     }
-    let mut placed: Vec<(Place, Record)> =
-        found.into_iter().map(|record| (asked.place(&record), record)).collect();
-    placed.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    if asked.descending {
-        placed.reverse();
-    }
-    if let Some(after) = &asked.after {
-        let is_behind =
-            |place: &Place| if asked.descending { place < after } else { place > after };
-        placed.retain(|(place, _)| is_behind(place));
-    }
-    let is_last = placed.len() <= asked.limit;
-    placed.truncate(asked.limit);
-    let next = placed.last().filter(|_| !is_last).map(|(place, _)| write_place(place));
-    let instances = placed.into_iter().map(|(_, record)| record).collect();
-    answers::json(&state, &principal, &Answer { instances, counts, next })
 }
 
 /// Makes an API key for one instance and shows it, this once; the one it had is good no longer.

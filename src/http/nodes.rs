@@ -31,6 +31,7 @@ pub(super) async fn connections(
     Caller(principal): Caller,
 ) -> Result<Response, Problem> {
     only_admins(&principal)?;
+    let _asking = state.questions.ask(&principal).await?;
     let told = state.cluster.ask::<Vec<Value>>(&Question::Connections, None).await?;
     let connections = told.given.into_iter().flat_map(|(_, own)| own).collect();
     let missing_nodes = told.missing.len();

@@ -61,6 +61,14 @@ impl Questions {
     }
 }
 
+/// Works on a question beside the threads on which sockets are served.
+pub(super) async fn work<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    let worked = tokio::task::spawn_blocking(work).await;
+    worked.map_err(|_| Problem::unavailable("the hub is shutting down"))
+}
+
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         let mut by_user = self.questions.by_user.lock();

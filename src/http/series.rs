@@ -6,7 +6,7 @@ use axum::{extract::State, response::Response};
 use http::request::Parts;
 use serde::Serialize;
 
-use super::{AppState, Caller, Problem, answers, query};
+use super::{AppState, Caller, Problem, answers, query, questions};
 use crate::{
     auth::Principal,
     series::{Agg, Columns, Identity, Kind, Labels, Name, QuerySpec},
@@ -70,14 +70,16 @@ pub(super) async fn list(
     if limit == 0 || limit > MAX_LIMIT {
         return Err(Problem::bad_request(format!("`limit` is from 1 to {MAX_LIMIT}")));
     }
-    let mut found = state.series.names(|identity| {
+    let (all, who) = (state.series.clone(), principal.clone());
+    let wanted = move |identity: &Identity| {
         identity.name.as_str().starts_with(&prefix)
             && topic.as_ref().is_none_or(|pattern| pattern.matches(&identity.topic))
             && after.as_ref().is_none_or(|(name, topic, labels)| {
                 identity.order() > (name, topic.as_str(), labels)
             })
-            && may_read(&principal, &identity.topic)
-    });
+            && may_read(&who, &identity.topic)
+    };
+    let mut found = questions::work(move || all.names(wanted)).await?;
     let is_last = found.len() <= limit;
     found.truncate(limit);
     let next = found.last().filter(|_| !is_last).map(|last| {

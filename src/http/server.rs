@@ -16,7 +16,7 @@ use axum::{Router, body::Body, extract::Request};
 use http::Response;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
 use tokio::{
@@ -27,7 +27,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::farewell::say_farewell;
+use super::{
+    answering::{self, Answering, Streams},
+    farewell::say_farewell,
+    stall::Impatient,
+};
 use crate::telemetry::{Limit, Telemetry};
 
 /// How the server treats its connections.
@@ -39,6 +43,8 @@ pub struct Options {
     pub max_headers: usize,
     /// Time for a request's headers to arrive, and for a connection without a request to get one.
     pub header_timeout: Duration,
+    /// Time for a peer to take the next piece of an answer.
+    pub write_timeout: Duration,
     /// Time for requests under way to end once the server stops.
     pub drain: Duration,
 }
@@ -75,7 +81,7 @@ pub async fn serve(
     let door = Door {
         room: Arc::new(Semaphore::new(options.max_connections.min(Semaphore::MAX_PERMITS))),
         refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
-        protocol: Arc::new(protocol(&options)),
+        protocol: Arc::new(protocol(&options, &telemetry)),
         router,
         options,
         telemetry,
@@ -131,8 +137,9 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-fn protocol(options: &Options) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn protocol(options: &Options, telemetry: &Telemetry) -> auto::Builder<Streams> {
+    let (patience, telemetry) = (options.write_timeout, telemetry.clone());
+    let mut builder = auto::Builder::new(Streams { patience, telemetry });
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -157,7 +164,7 @@ fn protocol(options: &Options) -> auto::Builder<TokioExecutor> {
 struct Door {
     room: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
-    protocol: Arc<auto::Builder<TokioExecutor>>,
+    protocol: Arc<auto::Builder<Streams>>,
     router: Router,
     options: Options,
     telemetry: Telemetry,
@@ -199,7 +206,7 @@ async fn converse(
     stream: TcpStream,
     connection: Connection,
     router: Router,
-    protocol: Arc<auto::Builder<TokioExecutor>>,
+    protocol: Arc<auto::Builder<Streams>>,
     options: Options,
     telemetry: Telemetry,
     stop: CancellationToken,
@@ -213,13 +220,16 @@ async fn converse(
             answer(router.clone(), request, connection.clone())
         }
     });
+    let answering = Answering::new(options.write_timeout, telemetry.clone());
+    let stream = Impatient::new(stream, options.write_timeout, telemetry.clone());
     let mut talk = pin!(protocol.serve_connection_with_upgrades(TokioIo::new(stream), service));
     // Which HTTP it is shows in the first bytes, and nothing else bounds how long those may take.
     let mut silence = pin!(sleep(options.header_timeout));
     let mut is_waiting = true;
     let ended = loop {
         tokio::select! {
-            ended = talk.as_mut() => break ended,
+            ended = answering.during(talk.as_mut()) => break ended,
+            () = answering.cut_off() => return,
             () = &mut silence, if is_waiting => {
                 is_waiting = false;
                 if !has_spoken.load(Ordering::Relaxed) {
@@ -228,8 +238,15 @@ async fn converse(
             }
             () = stop.cancelled() => {
                 talk.as_mut().graceful_shutdown();
-                match timeout(options.drain, talk.as_mut()).await {
-                    Ok(ended) => break ended,
+                let rest = async {
+                    tokio::select! {
+                        ended = answering.during(talk.as_mut()) => Some(ended),
+                        () = answering.cut_off() => None,
+                    }
+                };
+                match timeout(options.drain, rest).await {
+                    Ok(Some(ended)) => break ended,
+                    Ok(None) => return,
                     Err(_) => {
                         tracing::info!(%peer, "a request did not end in time and was cut off");
                         return;
@@ -254,7 +271,9 @@ async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     let mut request: Request = request.map(Body::new);
     request.extensions_mut().insert(connection);
-    router.oneshot(request).await
+    let version = request.version();
+    let answered = router.oneshot(request).await;
+    answered.map(|response| answering::watch(response, version))
 }
 
 fn is_headers_too_large(error: &(dyn std::error::Error + 'static)) -> bool {

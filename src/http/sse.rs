@@ -1,8 +1,12 @@
 //! `GET /sse/real-time`: server-sent events for those who cannot hold a WebSocket.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -19,6 +23,7 @@ use tokio::time::Sleep;
 
 use super::{
     AppState, Problem,
+    answering::EndWhen,
     handshake::{self, Handshake},
     server, websocket,
 };
@@ -35,7 +40,9 @@ const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 pub(super) async fn stream(State(state): State<AppState>, request: Request) -> Response {
     match open(&state, request).await {
         Ok(stream) => {
+            let ended = EndWhen::new(stream.ended());
             let mut response = Response::new(Body::from_stream(stream));
+            response.extensions_mut().insert(ended);
             let headers = response.headers_mut();
             for (name, value) in [
                 (header::CONTENT_TYPE, "text/event-stream"),
@@ -87,11 +94,12 @@ async fn open(state: &AppState, request: Request) -> Result<Events, Problem> {
     Ok(Events {
         hub: state.hub.clone(),
         cursor,
-        connection,
+        connection: Arc::new(connection),
         bell,
         telemetry: state.terms.telemetry.clone(),
         ends,
         begun: false,
+        ending: Arc::default(),
         heartbeat,
         timer: Box::pin(tokio::time::sleep(first)),
     })
@@ -101,14 +109,42 @@ async fn open(state: &AppState, request: Request) -> Result<Events, Problem> {
 struct Events {
     hub: Hub,
     cursor: Cursor,
-    connection: Connection,
+    connection: Arc<Connection>,
     bell: Arc<Bell>,
     telemetry: Telemetry,
     /// When the credentials run out.
     ends: Option<Instant>,
     begun: bool,
+    /// Whether it was told to end: its last words are being said.
+    ending: Arc<AtomicBool>,
     heartbeat: Duration,
     timer: Pin<Box<Sleep>>,
+}
+
+impl Events {
+    /// Resolves when the stream has to end, which it does by itself while it is read.
+    fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (connection, bell) = (Arc::clone(&self.connection), Arc::clone(&self.bell));
+        let (ends, ending) = (self.ends, Arc::clone(&self.ending));
+        async move {
+            let told = poll_fn(|cx| {
+                // Whoever reads nothing is not asked by the bell any more: it would ring once and then wake nobody.
+                bell.listen(cx.waker());
+                let is_ending = connection.is_told() || ending.load(Ordering::Relaxed);
+                if is_ending { Poll::Ready(()) } else { Poll::Pending }
+            });
+            let expired = async {
+                match ends {
+                    Some(ends) => tokio::time::sleep_until(ends.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = told => {}
+                () = expired => {}
+            }
+        }
+    }
 }
 
 impl Stream for Events {
@@ -136,6 +172,7 @@ impl Stream for Events {
             Some(Order::Reconnect { after_ms }) => {
                 // The delay is sent, and the next poll ends the stream.
                 this.ends = Some(now);
+                this.ending.store(true, Ordering::Relaxed);
                 return Poll::Ready(Some(Ok(format!("retry: {after_ms}\n\n").into())));
             }
             None => {}

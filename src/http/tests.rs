@@ -3,6 +3,7 @@
 mod bodies;
 mod publish;
 mod reading;
+mod unread;
 mod way_in;
 
 use std::{io::Write as _, sync::Arc};
@@ -254,6 +255,7 @@ async fn a_socket_opens_through_the_real_accept_loop() {
         max_connections: 10,
         max_headers: settings.limits.headers,
         header_timeout: settings.http.header_timeout.0,
+        write_timeout: settings.http.write_timeout.0,
         drain: settings.http.drain.0,
     };
     let (tasks, stop) = (server.state.tasks.clone(), tokio_util::sync::CancellationToken::new());

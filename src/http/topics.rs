@@ -1,14 +1,29 @@
 //! `GET /api/v1/topics`: what there is to read, page by page.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use axum::{extract::State, response::Response};
 use http::request::Parts;
 use serde::Serialize;
 
-use super::{AppState, Caller, Problem, answers, query};
-use crate::{cluster::Question, position::Position, time::rfc3339, topic::TopicPattern};
+use super::{AppState, Caller, Problem, answers, query, questions};
+use crate::{
+    auth::Principal,
+    broker::{TopicIndex, TopicInfo},
+    cluster::Question,
+    position::Position,
+    time::rfc3339,
+    topic::{PatternToken, TopicPattern},
+};
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
+
+/// Topics looked at for one page; a page that has less than it might tells where to go on.
+const SEARCHED: usize = 20_000;
+
+/// Topics looked at at a time: no longer is the writer kept waiting.
+const PIECE: usize = 500;
 
 #[derive(Serialize)]
 struct Answer {
@@ -50,22 +65,17 @@ pub(super) async fn topics(
     if limit == 0 || limit > MAX_LIMIT {
         return Err(Problem::bad_request(format!("`limit` is from 1 to {MAX_LIMIT}")));
     }
-    let mut found = state.broker.topics().await?;
-    found.retain(|info| {
-        let name = info.topic.as_str();
-        name.starts_with(&prefix)
-            && name > after.as_str()
-            && principal.may_subscribe(&TopicPattern::from(&info.topic))
-    });
-    found.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
-    let is_last = found.len() <= limit;
-    found.truncate(limit);
-    let next = found.last().filter(|_| !is_last).map(|info| info.topic.to_string());
+    let asking = state.questions.ask(&principal).await?;
+    let index = state.broker.topic_index().await?;
+    let looked = Search { index, principal: principal.clone(), limit };
+    let (found, next) = questions::work(move || looked.run(&prefix, after)).await?;
+    // The other nodes are waited for without keeping anybody from asking.
+    drop(asking);
     let epoch = state.broker.epoch();
     let asked = Question::Subscribers(found.iter().map(|info| info.topic.clone()).collect());
     let told = state.cluster.ask::<Vec<usize>>(&asked, None).await?;
     let subscribers = |at| told.given.iter().filter_map(|(_, counts)| counts.get(at)).sum();
-    let entry = |(at, info): (usize, &crate::broker::TopicInfo)| Entry {
+    let entry = |(at, info): (usize, &TopicInfo)| Entry {
         topic: info.topic.to_string(),
         events: info.events,
         bytes: info.bytes,
@@ -76,4 +86,72 @@ pub(super) async fn topics(
     };
     let topics = found.iter().enumerate().map(entry).collect();
     answers::json(&state, &principal, &Answer { topics, next, missing_nodes: told.missing.len() })
+}
+
+/// A look for topics that somebody may read.
+struct Search {
+    index: TopicIndex,
+    principal: Arc<Principal>,
+    limit: usize,
+}
+
+impl Search {
+    /// Those that begin with `prefix` and lie behind `after`; and if there may be more, where to go on.
+    fn run(&self, prefix: &str, mut after: String) -> (Vec<TopicInfo>, Option<String>) {
+        let (mut found, mut searched) = (Vec::new(), 0);
+        for begin in self.beginnings(prefix) {
+            loop {
+                let piece = self.index.page(&begin, &after, PIECE);
+                let is_last = piece.len() < PIECE;
+                for info in piece {
+                    if found.len() == self.limit || searched == SEARCHED {
+                        return (found, Some(after));
+                    }
+                    searched += 1;
+                    after = info.topic.to_string();
+                    if self.principal.may_subscribe(&TopicPattern::from(&info.topic)) {
+                        found.push(info);
+                    }
+                }
+                if is_last {
+                    break;
+                }
+            }
+        }
+        (found, None)
+    }
+
+    /// What the topics begin with that the grants may match, in order and apart from each other.
+    fn beginnings(&self, prefix: &str) -> Vec<String> {
+        let mut all = BTreeSet::new();
+        for pattern in &self.principal.grants.subscribe {
+            let begin = beginning(pattern);
+            if begin.starts_with(prefix) {
+                all.insert(begin);
+            } else if prefix.starts_with(&begin) {
+                all.insert(prefix.to_owned());
+            }
+        }
+        let mut apart: Vec<String> = Vec::new();
+        for begin in all {
+            if !apart.last().is_some_and(|last| begin.starts_with(last.as_str())) {
+                apart.push(begin);
+            }
+        }
+        apart
+    }
+}
+
+/// What every topic begins with that `pattern` matches.
+fn beginning(pattern: &TopicPattern) -> String {
+    let mut begin = String::new();
+    for token in pattern.tokens() {
+        let PatternToken::Literal(token) = token else { break };
+        begin.push_str(token);
+        begin.push('.');
+    }
+    if pattern.as_literal().is_some() {
+        begin.pop();
+    }
+    begin
 }

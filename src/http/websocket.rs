@@ -21,6 +21,7 @@ use super::{
     handshake::{self, Handshake},
     server,
     socket::Socket,
+    stall::Impatient,
 };
 use crate::{
     auth::{AuthError, Principal},
@@ -90,8 +91,8 @@ pub(super) async fn upgrade_to(
 /// The bare stream under a finished upgrade, and what was read of it with the request: a copy, so
 /// that hyper's buffer goes.
 fn take_over(upgraded: Upgraded) -> Option<(TcpStream, Vec<u8>)> {
-    let plain = downcast::<TokioIo<TcpStream>>(upgraded).ok()?;
-    Some((plain.io.into_inner(), plain.read_buf.to_vec()))
+    let plain = downcast::<TokioIo<Impatient<TcpStream>>>(upgraded).ok()?;
+    Some((plain.io.into_inner().into_inner(), plain.read_buf.to_vec()))
 }
 
 async fn open(

@@ -273,6 +273,11 @@ impl Connection {
         self.shared.about.lock().lags = lags;
     }
 
+    /// Whether it was told something since it was last asked.
+    pub fn is_told(&self) -> bool {
+        self.shared.told.load(Ordering::Acquire)
+    }
+
     /// What the connection was told since it was last asked.
     pub fn order(&self) -> Option<Order> {
         if !self.shared.told.load(Ordering::Acquire) {

@@ -1,6 +1,9 @@
 //! What the journal knows of each topic, in memory: the file's aggregates, kept up to date.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::Bound,
+};
 
 use super::config::Rules;
 use crate::{
@@ -16,6 +19,8 @@ pub(super) type TopicId = i64;
 #[derive(Debug, Default)]
 pub(super) struct Topics {
     by_name: HashMap<Topic, TopicId>,
+    /// The same in order, for those who page through them; the writer asks the other.
+    in_order: BTreeMap<Topic, TopicId>,
     by_id: HashMap<TopicId, TopicState>,
     next_id: TopicId,
     /// How many of them are the hub's own.
@@ -88,6 +93,7 @@ impl Topics {
         self.forgotten.remove(&topic);
         self.reserved += usize::from(topic.is_reserved());
         self.by_name.insert(topic.clone(), id);
+        self.in_order.insert(topic.clone(), id);
         self.next_id = self.next_id.max(id + 1);
         self.trimmed_max = self.trimmed_max.max(trimmed);
         let info = TopicInfo {
@@ -134,6 +140,7 @@ impl Topics {
     pub(super) fn forget(&mut self, id: TopicId) {
         if let Some(state) = self.by_id.remove(&id) {
             self.by_name.remove(&state.info.topic);
+            self.in_order.remove(&state.info.topic);
             self.reserved -= usize::from(state.info.topic.is_reserved());
             let lost = state.info.trimmed_through;
             self.forgotten.insert(state.info.topic, (id, lost));
@@ -170,6 +177,20 @@ impl Topics {
     /// Whether anything was lost above `after`, whatever it was.
     pub(super) fn has_lost_above(&self, after: Offset) -> bool {
         self.trimmed_max > after
+    }
+
+    /// Those that begin with `prefix` and lie behind `after`, in order, at most `most`.
+    pub(super) fn page(&self, prefix: &str, after: &str, most: usize) -> Vec<TopicInfo> {
+        let start = match after < prefix {
+            true => Bound::Included(prefix),
+            false => Bound::Excluded(after),
+        };
+        let found = self.in_order.range::<str, _>((start, Bound::Unbounded));
+        found
+            .take_while(|(topic, _)| topic.as_str().starts_with(prefix))
+            .take(most)
+            .filter_map(|(_, id)| Some(self.get(*id)?.info.clone()))
+            .collect()
     }
 
     /// The last offset lost to the filter; only asked for losses above `after`.

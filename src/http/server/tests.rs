@@ -21,6 +21,7 @@ struct Running {
 const OPTIONS: Options = Options {
     max_connections: 10,
     max_headers: 20,
+    write_timeout: Duration::from_secs(30),
     header_timeout: Duration::from_secs(20),
     drain: Duration::from_secs(20),
 };

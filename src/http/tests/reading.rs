@@ -155,3 +155,54 @@ async fn topics_are_those_one_may_read() {
     assert_eq!(names(&server.get("/api/v1/topics?prefix=a.z").await.json()), ["a.z"]);
     server.get("/api/v1/topics?limit=x").await.assert_problem(400, "bad_request");
 }
+
+#[tokio::test]
+async fn a_list_of_topics_looked_at_all_there_are() {
+    let flags = [("journal.max_topics", "100000"), ("limits.batch", "50000")];
+    let server = Server::with(&flags);
+    let all = token("all", &["**"], None, 3600);
+    for batch in 0..3 {
+        let topics = (0..10_000).map(|n| format!(r#"{{"topic":"b.t{batch}{n:05}.x"}}"#));
+        let body = format!("[{}]", topics.collect::<Vec<_>>().join(","));
+        let publish = Request::post("/api/v1/publish").header("x-api-key", &all);
+        assert_eq!(server.send(publish.body(body.into()).unwrap()).await.status, 200);
+    }
+    server.publish(r#"[{"topic":"a.b"},{"topic":"a.c"}]"#).await;
+    let get = async |patterns: &[&str], query: &str| {
+        let request = Request::get(format!("/api/v1/topics?{query}"));
+        let request = request.header("x-api-key", token("ada", patterns, None, 3600));
+        server.send(request.body(Body::empty()).unwrap()).await.json()
+    };
+    let count = |page: &Value| page["topics"].as_array().unwrap().len();
+    // Whose grants say where to look is answered at once, and the others go on from page to page.
+    let page = get(&["a.*"], "").await;
+    assert_eq!((count(&page), page.get("next")), (2, None));
+    let page = get(&["c.*", "b.nothing"], "").await;
+    assert_eq!((count(&page), page.get("next")), (0, None));
+    let page = get(&["*.t209999.*"], "").await;
+    let next = page["next"].as_str().unwrap();
+    assert_eq!(count(&page), 0, "so many are not looked at for one page");
+    let page = get(&["*.t209999.*"], &format!("after={next}")).await;
+    assert_eq!((count(&page), page.get("next")), (1, None));
+    // Page by page nothing is missing.
+    let (mut seen, mut after) = (0, String::new());
+    loop {
+        let page = get(&["b.**", "b.t0.x"], &format!("limit=1000&after={after}")).await;
+        seen += count(&page);
+        match page.get("next") {
+            Some(next) => after = next.as_str().unwrap().to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(seen, 30_000);
+}
+
+#[tokio::test]
+async fn every_list_is_a_question_of_which_one_user_has_only_so_many() {
+    let server = Server::with(&[("limits.questions", "1")]);
+    let ada = Principal { name: "ada".into(), ..Principal::hub() };
+    let _asking = server.state.questions.ask(&ada).await.unwrap();
+    for path in ["/api/v1/topics", "/api/v1/instances", "/api/v1/series"] {
+        server.get(path).await.assert_problem(429, "too_many_questions");
+    }
+}
