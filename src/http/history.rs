@@ -61,10 +61,13 @@ pub(super) async fn history(
     for _ in 0..ATTEMPTS {
         let epoch = state.broker.epoch();
         let asked = Asked::read(&parts, &principal, &state).await?;
-        let mut page = Page::begin(asked, &state).await?;
-        let first = page.piece().await?;
+        let begun = Page::begin(asked, &state).await;
         // Where another epoch began meanwhile, some of this may be lost, and what was asked for as well.
-        if state.broker.epoch() == epoch && page.head.epoch == epoch {
+        if state.broker.epoch() != epoch {
+            continue;
+        }
+        let (page, first) = begun?;
+        if page.head.epoch == epoch {
             return Ok(answers::respond(body(page, first, charge)));
         }
     }
@@ -231,8 +234,8 @@ struct Page {
 }
 
 impl Page {
-    /// Forward from `after` or `since`; without either, the newest before `before`.
-    async fn begin(asked: Asked, state: &AppState) -> Result<Self, ReadError> {
+    /// A page with its first events: forward from `after` or `since`; without either, the newest before `before`.
+    async fn begin(asked: Asked, state: &AppState) -> Result<(Self, Option<Bytes>), ReadError> {
         let broker = &state.broker;
         let head = broker.head();
         let until =
@@ -272,7 +275,8 @@ impl Page {
         if !is_forward {
             page.narrow().await?;
         }
-        Ok(page)
+        let first = page.piece().await?;
+        Ok((page, first))
     }
 
     /// The bytes of events that a page has at most.
