@@ -65,8 +65,9 @@ pub struct Session {
     expires: Option<Instant>,
     ping_at: Instant,
     pong_by: Option<Instant>,
-    second: Instant,
-    messages: u32,
+    /// Messages that may still come, and when they were last made more.
+    allowed: f64,
+    allowed_at: Instant,
 }
 
 /// How the two sides speak.
@@ -91,7 +92,8 @@ enum State {
 
 /// The name of the only subscription in simple mode.
 const SIMPLE: &str = "simple";
-const SECOND: Duration = Duration::from_secs(1);
+/// What a client is told to wait that sent too many messages.
+const TOO_MANY_PAUSE: Duration = Duration::from_secs(1);
 
 impl Session {
     /// A session that begins now; `principal` and `token` are what came with the upgrade.
@@ -115,9 +117,10 @@ impl Session {
             expires: None,
             ping_at: now.instant + config.ping.0,
             pong_by: None,
-            second: now.instant,
-            messages: 0,
+            allowed: 0.0,
+            allowed_at: now.instant,
         };
+        session.allowed = session.burst();
         if let Some(principal) = principal {
             session.adopt(principal, now);
         }
@@ -143,7 +146,7 @@ impl Session {
 
     /// A text frame came in.
     pub fn text(&mut self, text: &str, now: Now) -> Vec<Action> {
-        if let Some(close) = self.heard(now) {
+        if let Some(close) = self.heard(1, now) {
             return close;
         }
         if matches!(self.talk, Talk::Simple(_)) {
@@ -168,13 +171,18 @@ impl Session {
 
     /// Something came in that is no text: a pong, or a binary frame.
     pub fn other(&mut self, is_binary: bool, now: Now) -> Vec<Action> {
-        if let Some(close) = self.heard(now) {
+        if let Some(close) = self.heard(1, now) {
             return close;
         }
         if is_binary && matches!(self.talk, Talk::Messages) {
             return self.close(CloseCode::BadMessage, "messages are text frames");
         }
         Vec::new()
+    }
+
+    /// Parts of a message came in; all but the last, which comes as the message.
+    pub fn fragments(&mut self, count: u32, now: Now) -> Vec<Action> {
+        self.heard(count, now).unwrap_or_default()
     }
 
     /// The token asked about was checked.
@@ -332,20 +340,32 @@ impl Session {
     }
 
     /// Any frame proves that the client lives; too many of them are too many.
-    fn heard(&mut self, now: Now) -> Option<Vec<Action>> {
+    fn heard(&mut self, frames: u32, now: Now) -> Option<Vec<Action>> {
         self.pong_by = None;
-        if now.instant.duration_since(self.second) >= SECOND {
-            self.second = now.instant;
-            self.messages = 0;
+        let most = self.terms.limits.messages_per_second;
+        let passed = now.instant.saturating_duration_since(self.allowed_at);
+        self.allowed_at = now.instant;
+        let refilled = self.allowed + passed.as_secs_f64() * f64::from(most);
+        self.allowed = refilled.min(self.burst()) - f64::from(frames);
+        if self.allowed >= 0.0 {
+            return None;
         }
-        self.messages += 1;
-        if self.messages > self.terms.limits.messages_per_second {
-            self.terms.telemetry.hit(Limit::MessagesPerSecond);
-            let most = self.terms.limits.messages_per_second;
-            let reason = format!("more than {most} messages in a second; retry after 1 s");
-            return Some(self.close(CloseCode::TooMany, reason));
+        self.terms.telemetry.hit(Limit::MessagesPerSecond);
+        let mut actions = Vec::new();
+        if matches!(self.talk, Talk::Messages) {
+            let after_ms = TOO_MANY_PAUSE.as_millis() as u64;
+            actions.push(Action::Send(ServerMessage::Reconnect { after_ms }.frame()));
         }
-        None
+        let reason = format!("more than {most} messages in a second; retry after 1 s");
+        actions.extend(self.close(CloseCode::TooMany, reason));
+        Some(actions)
+    }
+
+    /// Messages that may come at once: a client that comes back may name and drop every subscription it may
+    /// have one by one, beside what it says in a second.
+    fn burst(&self) -> f64 {
+        let limits = &self.terms.limits;
+        f64::from(limits.messages_per_second) + 2.0 * limits.subscriptions as f64
     }
 
     fn error(&self, id: Option<&MessageId>, code: ErrorCode, message: &str) -> Action {

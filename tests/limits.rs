@@ -12,7 +12,13 @@ use pulsehub::{
     topic::OwnTopics,
 };
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{
+    Message,
+    protocol::frame::{
+        Frame,
+        coding::{Data, OpCode},
+    },
+};
 
 use crate::support::{
     eventually,
@@ -84,7 +90,7 @@ async fn one_user_cannot_make_views_without_end() {
 
 #[tokio::test]
 async fn who_sends_too_many_messages_is_closed() {
-    let hub = TestHub::with(&[("limits.messages_per_second", "5")]).await;
+    let hub = TestHub::with(&FEW_MESSAGES).await;
     let mut other = hub.client("bob", &["a.*"]).await;
     let mut client = hub.client("ada", &["a.*"]).await;
     // Many at once, so that no pause of the machine can spread them over as many seconds.
@@ -99,6 +105,24 @@ async fn who_sends_too_many_messages_is_closed() {
     assert_eq!(hub.metric(&hits("messages_per_second")).await, 1.0);
     other.expect_silence().await;
 }
+
+#[tokio::test]
+async fn frames_that_end_no_message_count_as_messages() {
+    let hub = TestHub::with(&FEW_MESSAGES).await;
+    let mut silent = hub.socket(PATH, &[PROTOCOL]).await;
+    let part = |data| Message::Frame(Frame::message("", OpCode::Data(data), false));
+    silent.send_raw(part(Data::Text)).await;
+    for _ in 0..10 {
+        silent.send_raw(part(Data::Continue)).await;
+    }
+    assert_eq!(silent.expect("reconnect").await["after_ms"], 1000);
+    assert_eq!(silent.expect_close().await.0, 4429);
+    assert_eq!(hub.metric(&hits("messages_per_second")).await, 1.0);
+}
+
+/// Seven at once.
+const FEW_MESSAGES: [(&str, &str); 2] =
+    [("limits.messages_per_second", "5"), ("limits.subscriptions", "1")];
 
 #[tokio::test]
 async fn a_subscription_over_a_limit_is_an_error_and_counted() {
@@ -143,8 +167,8 @@ async fn a_subscription_over_a_limit_is_an_error_and_counted() {
 
 #[tokio::test]
 async fn the_limits_told_are_the_defaults_of_the_contract() {
-    // More messages than people send, for all of them come at once.
-    let hub = TestHub::with(&[("limits.messages_per_second", "1000")]).await;
+    // One by one, as a client that comes back may: within the messages allowed as well.
+    let hub = TestHub::start().await;
     let mut client = hub.client("ada", &["a.*"]).await;
     for sub in 0..64 {
         client.subscribe(json!({"sub": format!("s{sub}"), "topics": ["a.*"]})).await;

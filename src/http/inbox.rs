@@ -1,6 +1,8 @@
 //! What comes in from a socket. tungstenite reads it and answers control frames, with buffers that
 //! are there only while a message is under way: most of the time a client says nothing.
 
+mod frames;
+
 use std::{
     io::{self, Read, Write},
     task::{Context, Poll, ready},
@@ -13,8 +15,13 @@ use tokio_tungstenite::tungstenite::{
     protocol::{Role, WebSocketConfig, WebSocketContext},
 };
 
+use self::frames::Frames;
+
 /// How much is read at once.
 const READ_BUFFER: usize = 4096;
+
+/// Bytes read before others get their turn. An empty frame takes six of them.
+const TURN: usize = 16 << 10;
 
 /// The shortest masked header (RFC 6455 section 5.2), and what longer lengths add to it.
 const SHORT_HEADER: usize = 6;
@@ -45,14 +52,26 @@ pub(super) struct Inbox {
     needs_flush: bool,
     /// The longest message.
     limit: usize,
+    /// Bytes that may still be read in this turn.
+    left: usize,
+    /// Finds the fragments among the bytes that the reader is given.
+    frames: Frames,
 }
 
 impl Inbox {
     /// An inbox for messages of at most `limit` bytes; `read` is what was read already.
     pub(super) fn new(read: Vec<u8>, limit: usize) -> Self {
         let unread = read.len();
+        let mut frames = Frames::default();
+        frames.pass(&read);
         let reader = (unread > 0).then(|| reader(read, limit));
-        Self { reader, unread, needs_flush: false, limit }
+        Self { reader, unread, needs_flush: false, limit, left: TURN, frames }
+    }
+
+    /// How many fragments have come since this was last asked: frames that end no message, which
+    /// [`poll_next`](Self::poll_next) therefore never shows.
+    pub(super) fn take_fragments(&mut self) -> u32 {
+        std::mem::take(&mut self.frames.fragments)
     }
 
     /// What comes next.
@@ -82,7 +101,8 @@ impl Inbox {
                 ready!(stream.poll_read_ready(cx))?;
             }
             let reader = self.reader.get_or_insert_with(|| reader(Vec::new(), self.limit));
-            match reader.read(&mut Direct { stream, read: &mut self.unread }) {
+            let (read, left, frames) = (&mut self.unread, &mut self.left, &mut self.frames);
+            match reader.read(&mut Direct { stream, read, left, frames }) {
                 Ok(message) => {
                     self.needs_flush |= matches!(message, Message::Ping(_) | Message::Close(_));
                     self.unread = self.unread.saturating_sub(shortest(&message));
@@ -91,6 +111,12 @@ impl Inbox {
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     if self.unread == 0 && !self.needs_flush {
                         self.reader = None;
+                    }
+                    // tungstenite reads on for as long as bytes come and no message is whole.
+                    if self.left == 0 {
+                        self.left = TURN;
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
                     }
                     ready!(stream.poll_read_ready(cx))?;
                 }
@@ -104,7 +130,8 @@ impl Inbox {
         if self.needs_flush
             && let Some(reader) = &mut self.reader
         {
-            match reader.flush(&mut Direct { stream, read: &mut self.unread }) {
+            let (read, left, frames) = (&mut self.unread, &mut self.left, &mut self.frames);
+            match reader.flush(&mut Direct { stream, read, left, frames }) {
                 Ok(()) => self.needs_flush = false,
                 Err(Error::Io(error)) => return Err(error),
                 Err(error) => return Err(io::Error::other(error)), // the close was answered
@@ -141,17 +168,24 @@ fn shortest(message: &Message) -> usize {
     header + payload
 }
 
-/// The stream without waiting, as tungstenite wants it.
+/// The stream without waiting, as tungstenite wants it, for one turn.
 struct Direct<'a> {
     stream: &'a TcpStream,
     /// Counts what is read.
     read: &'a mut usize,
+    left: &'a mut usize,
+    frames: &'a mut Frames,
 }
 
 impl Read for Direct<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if *self.left == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let count = self.stream.try_read(buffer)?;
         *self.read += count;
+        *self.left = self.left.saturating_sub(count);
+        self.frames.pass(&buffer[..count]);
         Ok(count)
     }
 }

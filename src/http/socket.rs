@@ -160,13 +160,13 @@ impl Socket {
             self.actions.extend(actions);
         }
         loop {
-            for round in 0.. {
-                if round == ROUNDS {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
+            let mut is_busy = true;
+            for _ in 0..ROUNDS {
                 match self.poll_write() {
-                    Poll::Pending => break,
+                    Poll::Pending => {
+                        is_busy = false;
+                        break;
+                    }
                     Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
                     Poll::Ready(Ok(())) => {}
                 }
@@ -177,15 +177,26 @@ impl Socket {
                     continue;
                 }
                 if self.work.is_some() || !self.woken {
+                    is_busy = false;
                     break; // the next message waits until the last one is done
                 }
                 match self.poll_read() {
-                    Poll::Pending => break,
+                    Poll::Pending => {
+                        is_busy = false;
+                        break;
+                    }
                     Poll::Ready(true) => {}
                     Poll::Ready(false) => return Poll::Ready(End::Gone),
                 }
             }
-            ready!(self.poll_timer());
+            // Whatever comes or goes, the timers run.
+            let may_hold_more = is_busy && self.woken;
+            let time = self.poll_timer();
+            self.woken |= may_hold_more;
+            if is_busy {
+                cx.waker().wake_by_ref();
+            }
+            ready!(time);
             let now = self.state.now();
             if self.outbox.stuck_until().is_some_and(|until| until <= now.instant) {
                 self.state.terms.telemetry.hit(Limit::WriteTimeout);
@@ -353,7 +364,17 @@ impl Socket {
     fn poll_read(&mut self) -> Poll<bool> {
         let waker = self.waker();
         let cx = &mut Context::from_waker(&waker);
-        let incoming = ready!(self.inbox.poll_next(&self.stream, cx));
+        let incoming = self.inbox.poll_next(&self.stream, cx);
+        let fragments = self.inbox.take_fragments();
+        if fragments > 0 {
+            let actions = self.session.fragments(fragments, self.state.now());
+            let is_over = !actions.is_empty();
+            self.actions.extend(actions);
+            if is_over {
+                return Poll::Ready(true);
+            }
+        }
+        let incoming = ready!(incoming);
         let now = self.state.now();
         let actions = match incoming {
             Incoming::Text(text) => self.session.text(&text, now),

@@ -16,6 +16,7 @@ const LIMIT: usize = 70_000;
 
 const TEXT: u8 = 0x81;
 const TEXT_BEGINS: u8 = 0x01;
+const CONTINUES: u8 = 0x00;
 const TEXT_ENDS: u8 = 0x80;
 const PING: u8 = 0x89;
 
@@ -115,6 +116,34 @@ async fn keeps_what_has_come_of_a_message() {
         texts.push(pair.text().await); // the last bytes may still be on their way
     }
     assert_eq!(texts, ["first", "second"]);
+}
+
+#[tokio::test]
+async fn frames_without_end_take_one_turn_at_a_time() {
+    const COUNT: u32 = 20_000;
+    let pair = Pair::new(b"").await;
+    let mut bytes = frame(TEXT_BEGINS, b"x");
+    bytes.extend(frame(CONTINUES, b"").repeat(COUNT as usize - 1));
+    let Pair { mut client, server, mut inbox } = pair;
+    let sending = tokio::spawn(async move {
+        client.write_all(&bytes).await.unwrap();
+        client
+    });
+    let mut all = 0;
+    while all < COUNT {
+        let turn = poll_fn(|cx| {
+            assert!(inbox.poll_next(&server, cx).is_pending());
+            match inbox.take_fragments() {
+                0 => Poll::Pending,
+                fragments => Poll::Ready(fragments),
+            }
+        });
+        let fragments = timeout(DEADLINE, turn).await.unwrap();
+        assert!(fragments as usize <= (TURN + READ_BUFFER) / SHORT_HEADER, "{fragments} in a turn");
+        all += fragments;
+    }
+    assert_eq!(all, COUNT);
+    drop(sending.await.unwrap());
 }
 
 #[tokio::test]
