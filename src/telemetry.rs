@@ -199,6 +199,8 @@ pub enum Dropped {
     Field,
     /// One of several points.
     Point,
+    /// A sample of which no series is made; its event is stored all the same.
+    Sample,
     /// An instance for which the registry has no room, or for which the caller may not speak.
     Instance,
 }
@@ -211,6 +213,7 @@ impl Dropped {
             Dropped::Timestamp => "timestamp",
             Dropped::Field => "field",
             Dropped::Point => "point",
+            Dropped::Sample => "sample",
             Dropped::Instance => "instance",
         }
     }

@@ -19,6 +19,7 @@ mod golden;
 mod instances;
 mod latest;
 mod limits;
+mod odd_payloads;
 mod producers;
 mod projections;
 mod proxy;

@@ -55,38 +55,31 @@ pub(super) struct Tail {
     client: ClientArgs,
 }
 
-/// What the hub may say, as far as it matters here.
+/// What the hub may say, as far as it matters here: the fields of all messages. Not an enum by `type`,
+/// for serde reads the whole of a message to find that, also the payloads, in which may stand what it
+/// has no value for: `"\\ud800"`, `1e400`.
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-enum Heard {
-    Subscribed {
-        position: String,
-    },
-    Events {
-        position: String,
-    },
-    Live {
-        position: String,
-    },
-    Gap {
-        from: String,
-        to: String,
-        reason: String,
-        position: String,
-    },
-    Ping {
-        head: String,
-        caught_up: Vec<String>,
-    },
-    Reconnect {
-        after_ms: u64,
-    },
-    Error {
-        code: String,
-        message: String,
-    },
-    #[serde(other)]
-    Other,
+struct Heard {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    position: String,
+    #[serde(default)]
+    from: String,
+    #[serde(default)]
+    to: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    head: String,
+    #[serde(default)]
+    caught_up: Vec<String>,
+    #[serde(default)]
+    after_ms: u64,
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
 }
 
 #[derive(Deserialize)]
@@ -174,8 +167,9 @@ impl Tail {
                 _ => continue,
             };
             let heard: Heard = serde_json::from_str(&text).map_err(anyhow::Error::from)?;
-            match heard {
-                Heard::Events { position } => {
+            let position = heard.position;
+            match &*heard.kind {
+                "events" => {
                     let Events { events } =
                         serde_json::from_str(&text).map_err(anyhow::Error::from)?;
                     if !print(&events, left).map_err(anyhow::Error::from)? {
@@ -184,36 +178,37 @@ impl Tail {
                     self.resume = Some(position);
                 }
                 // A gap, or the newest values, may lie before it and are still to come.
-                Heard::Subscribed { position } => {
+                "subscribed" => {
                     if self.resume.is_none() && !self.latest {
                         self.resume = Some(position);
                     }
                 }
-                Heard::Live { position } => self.resume = Some(position),
-                Heard::Gap { from, to, reason, position } => {
+                "live" => self.resume = Some(position),
+                "gap" => {
+                    let Heard { from, to, reason, .. } = heard;
                     eprintln!("pulsehub: gap: {from} to {to} are missing ({reason})");
                     self.resume = Some(position);
                 }
-                Heard::Ping { head, caught_up } => {
-                    if caught_up.iter().any(|sub| sub == SUB) {
-                        self.resume = Some(head);
+                "ping" => {
+                    if heard.caught_up.iter().any(|sub| sub == SUB) {
+                        self.resume = Some(heard.head);
                     }
                     if socket.send(Message::text(r#"{"type":"pong"}"#)).await.is_err() {
                         return broken("the connection broke".into());
                     }
                 }
-                Heard::Reconnect { after_ms } => {
-                    let after = Some(Duration::from_millis(after_ms));
+                "reconnect" => {
+                    let after = Some(Duration::from_millis(heard.after_ms));
                     return Ok(Some(Broken { reason: "the hub is restarting".into(), after }));
                 }
-                Heard::Error { code, message } => {
-                    let message = format!("{code}: {message}");
-                    return Err(match code.as_str() {
+                "error" => {
+                    let message = format!("{}: {}", heard.code, heard.message);
+                    return Err(match heard.code.as_str() {
                         "forbidden" | "unauthorized" => Failure::Refused(message),
                         _ => Failure::Failed(anyhow::anyhow!(message)),
                     });
                 }
-                Heard::Other => {}
+                _ => {}
             }
         }
     }
