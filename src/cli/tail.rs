@@ -178,10 +178,8 @@ impl Tail {
                     self.resume = Some(position);
                 }
                 // A gap, or the newest values, may lie before it and are still to come.
-                "subscribed" => {
-                    if self.resume.is_none() && !self.latest {
-                        self.resume = Some(position);
-                    }
+                "subscribed" if self.resume.is_none() && !self.latest => {
+                    self.resume = Some(position);
                 }
                 "live" => self.resume = Some(position),
                 "gap" => {

@@ -90,7 +90,7 @@ fn an_array_in_the_place_of_an_event_is_refused() {
         let found = faults(&body);
         assert_eq!((&found[0].1, &found[0].2), (&None, &no_object), "{body}");
     }
-    let lines = read(array.as_bytes(), Format::Lines, &DEFAULTS, &BOUNDS);
+    let lines = read(array.as_bytes(), Format::Lines, &defaults(), &BOUNDS);
     assert!(matches!(lines, Err(Refusal::Items(_))), "{lines:?}");
 }
 
