@@ -145,12 +145,14 @@ impl App {
             telemetry: telemetry.clone(),
             clock: clock.clone(),
             readiness: readiness.clone(),
+            attempts: http::Attempts::default(),
             questions: Questions::new(config.limits.questions, telemetry.clone()),
             budgets: Budgets::new(&config.limits, &telemetry),
             settings: Settings {
                 http: config.http.clone(),
                 limits: config.limits,
                 query_token: config.auth.query_token,
+                wrong_sign_ins: config.auth.wrong_sign_ins,
                 is_loopback: address.ip().is_loopback(),
                 is_demo: matches!(broker, Broker::Journal(_)) && demo::is_marked(&config.data),
             },
@@ -198,7 +200,7 @@ impl App {
         };
         let accept_loop = tokio::spawn(server::serve(
             listener,
-            http::router(services.clone()),
+            http::front(services.clone()),
             options,
             telemetry,
             tasks.clone(),

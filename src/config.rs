@@ -295,6 +295,7 @@ impl Config {
             ("instances.max", self.instances.max),
             ("series.max_series", series.max_series),
             ("series.max_per_topic", series.max_per_topic),
+            ("auth.wrong_sign_ins", self.auth.wrong_sign_ins as usize),
             ("auth.passes_per_principal", self.auth.passes_per_principal),
             ("limits.batch", limits.batch),
             ("limits.subscriptions", limits.subscriptions),

@@ -2,6 +2,7 @@
 
 mod answering;
 mod answers;
+mod attempts;
 mod body;
 mod budget;
 mod coding;
@@ -12,6 +13,7 @@ mod error;
 mod farewell;
 mod handshake;
 mod history;
+mod host;
 mod inbox;
 mod instances;
 mod nodes;
@@ -55,6 +57,7 @@ use tower_http::{
 
 use self::compat::timetracker;
 pub use self::{
+    attempts::Attempts,
     budget::Budgets,
     config::{Config, Origin},
     credentials::{Caller, GatherError},
@@ -102,6 +105,8 @@ pub struct Services {
     pub readiness: Readiness,
     /// What is asked that costs.
     pub questions: Questions,
+    /// Who signs in wrongly.
+    pub attempts: Attempts,
     /// What requests and answers hold in memory.
     pub budgets: Budgets,
     /// What can be set.
@@ -125,6 +130,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Whether sockets take `?token=`: `auth.query_token`.
     pub query_token: bool,
+    /// Wrong sign-ins a minute from one address: `auth.wrong_sign_ins`.
+    pub wrong_sign_ins: u32,
     /// Whether only this machine can reach the hub.
     pub is_loopback: bool,
     /// Whether its events are synthetic: see [`demo`](crate::demo).
@@ -204,10 +211,23 @@ pub fn router(state: AppState) -> Router {
                     header::X_CONTENT_TYPE_OPTIONS,
                     HeaderValue::from_static("nosniff"),
                 ))
+                .layer(SetResponseHeaderLayer::if_not_present(
+                    HeaderName::from_static("cross-origin-opener-policy"),
+                    HeaderValue::from_static("same-origin"),
+                ))
+                .layer(SetResponseHeaderLayer::if_not_present(
+                    HeaderName::from_static("cross-origin-resource-policy"),
+                    HeaderValue::from_static("same-origin"),
+                ))
                 .layer(cors(&state.settings.http))
                 .layer(CatchPanicLayer::custom(error::panicked)),
         )
         .with_state(state)
+}
+
+/// The router as a listener serves it: what it asks of a request's `Host` comes before everything.
+pub fn front(state: AppState) -> Router {
+    router(state.clone()).layer(middleware::from_fn_with_state(state, host::check))
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

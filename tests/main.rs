@@ -15,6 +15,7 @@ mod disk;
 mod docs;
 mod drain;
 mod floors;
+mod front;
 mod golden;
 mod instances;
 mod latest;

@@ -11,6 +11,8 @@ use crate::time::Span;
 pub struct Config {
     /// Web pages of other origins that may use the hub.
     pub allowed_origins: Vec<Origin>,
+    /// Names the hub may be called by, beside the loopback ones.
+    pub allowed_hosts: Vec<String>,
     /// Time for a request's headers to arrive.
     pub header_timeout: Span,
     /// Time for a request's body to arrive.

@@ -120,6 +120,7 @@ impl Server {
             broker,
             cluster: Cluster::alone(node),
             access: Access::new(authenticator, store, clock.clone()),
+            attempts: Attempts::default(),
             questions: Questions::new(config.limits.questions, telemetry.clone()),
             budgets: Budgets::new(&config.limits, &telemetry),
             telemetry,
@@ -131,6 +132,7 @@ impl Server {
                 http: config.http,
                 limits: config.limits,
                 query_token: config.auth.query_token,
+                wrong_sign_ins: config.auth.wrong_sign_ins,
             },
         });
         Self { router: router(state.clone()), state, _folder: folder }
