@@ -26,16 +26,9 @@ struct Wrong {
 }
 
 impl Attempts {
-    /// How long an address must wait that has had `most` wrong sign-ins.
-    pub(super) fn wait(&self, address: IpAddr, most: u32, now: Millis) -> Option<Duration> {
-        let addresses = self.0.lock();
-        let wrong = addresses.get(&network(address)).filter(|wrong| wrong.count >= most)?;
-        let left = (wrong.since + WINDOW).saturating_sub(now).min(WINDOW);
-        (left > 0).then(|| Duration::from_millis(left))
-    }
-
-    /// Notes a wrong sign-in.
-    pub(super) fn wrong(&self, address: IpAddr, now: Millis) {
+    /// Begins a sign-in, which counts as a wrong one until [`right`](Self::right) says otherwise: so
+    /// many at once are no more than one after the other. Refused, it tells how long to wait.
+    pub(super) fn begin(&self, address: IpAddr, most: u32, now: Millis) -> Result<(), Duration> {
         let mut addresses = self.0.lock();
         if addresses.len() >= MAX_ADDRESSES {
             addresses.retain(|_, wrong| wrong.since + WINDOW > now);
@@ -47,7 +40,19 @@ impl Attempts {
         if wrong.since + WINDOW <= now {
             *wrong = Wrong { since: now, count: 0 };
         }
+        if wrong.count >= most {
+            let left = (wrong.since + WINDOW - now).min(WINDOW);
+            return Err(Duration::from_millis(left));
+        }
         wrong.count += 1;
+        Ok(())
+    }
+
+    /// A sign-in that was begun was not a wrong one.
+    pub(super) fn right(&self, address: IpAddr) {
+        if let Some(wrong) = self.0.lock().get_mut(&network(address)) {
+            wrong.count = wrong.count.saturating_sub(1);
+        }
     }
 }
 
@@ -68,14 +73,14 @@ mod tests {
         let attempts = Attempts::default();
         let (one, other) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
         for n in 0..10 {
-            assert_eq!(attempts.wait(one, 10, 1000 + n), None);
-            attempts.wrong(one, 1000 + n);
+            assert_eq!(attempts.begin(one, 10, 1000 + n), Ok(()));
+            assert_eq!(attempts.begin(other, 10, 1000 + n), Ok(()));
+            attempts.right(other);
         }
-        assert_eq!(attempts.wait(one, 10, 31_000), Some(Duration::from_secs(30)));
-        assert_eq!(attempts.wait(other, 10, 31_000), None);
-        assert_eq!(attempts.wait(one, 10, 61_000), None);
-        attempts.wrong(one, 61_000);
-        assert_eq!(attempts.wait(one, 10, 61_000), None, "counted anew");
+        assert_eq!(attempts.begin(one, 10, 31_000), Err(Duration::from_secs(30)));
+        assert_eq!(attempts.begin(other, 10, 31_000), Ok(()), "right ones do not count");
+        assert_eq!(attempts.begin(one, 10, 61_000), Ok(()), "counted anew");
+        assert_eq!(attempts.begin(one, 10, 61_000), Ok(()));
         let six = |text: &str| text.parse::<IpAddr>().unwrap();
         assert_eq!(network(six("2001:db8::1")), network(six("2001:db8::2")));
         assert_ne!(network(six("2001:db8:0:1::1")), network(six("2001:db8::1")));

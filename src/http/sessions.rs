@@ -96,28 +96,28 @@ pub(super) async fn begin(
         return Err(GatherError::CrossOrigin.into());
     }
     let from = parts.extensions.get::<server::Connection>().map(|from| from.peer.ip());
-    let (most, now) = (state.settings.wrong_sign_ins, state.clock.now());
-    if let Some(wait) = from.and_then(|from| state.attempts.wait(from, most, now)) {
-        state.telemetry.hit(Limit::WrongSignIns);
-        return Err(Problem::too_many_sign_ins(most, wait));
-    }
     let said = body::json(&parts.headers, body, &state, Payer::Stranger(from)).await?;
     let way = match &said {
         SignIn::Code(_) => "link",
         SignIn::Token(_) => "token",
     };
+    let (most, now) = (state.settings.wrong_sign_ins, state.clock.now());
+    if let Some(Err(wait)) = from.map(|from| state.attempts.begin(from, most, now)) {
+        state.telemetry.hit(Limit::WrongSignIns);
+        return Err(Problem::too_many_sign_ins(most, wait));
+    }
     let signed_in = match said {
         SignIn::Code(code) => state.access.exchange(&code).await,
         SignIn::Token(token) => state.access.sign_in(&token).await,
     };
-    let is_wrong =
-        |error: &AuthError| !matches!(error, AuthError::Unavailable(_) | AuthError::Full(_));
-    if let (Some(error), Some(from)) =
-        (signed_in.as_ref().err().filter(|error| is_wrong(error)), from)
-    {
-        state.attempts.wrong(from, now);
-        // At most so many a minute from one address; the fields are for programs that ban addresses.
-        tracing::warn!(client = %from, way, reason = %error, "a sign-in was refused");
+    if let Some(from) = from {
+        match &signed_in {
+            Ok(_) | Err(AuthError::Unavailable(_) | AuthError::Full(_)) => {
+                state.attempts.right(from);
+            }
+            // At most so many a minute from one address; the fields are for programs that ban addresses.
+            Err(reason) => tracing::warn!(client = %from, way, %reason, "a sign-in was refused"),
+        }
     }
     let (session, principal) = counted(&state, signed_in)?;
     let answer = Session::of(&principal, &state);
