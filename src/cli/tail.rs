@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::{
 
 use super::{
     Failure,
-    client::{ClientArgs, NO_TOKEN},
+    client::{ClientArgs, HubClient, NO_TOKEN},
 };
 use crate::{
     logging::cause,
@@ -27,7 +27,7 @@ use crate::{
 #[command(after_help = "\
 Examples:
   pulsehub tail 'voicehive.**'
-  pulsehub tail '**' --last 100 --token \"$(pulsehub token --data ./data --sub me --subscribe '**')\"
+  PULSEHUB_TOKEN=$(pulsehub token --data ./data --sub me --subscribe '**') pulsehub tail '**' --last 100
   pulsehub tail 'voicehive.metrics' --latest --count 1
 
 Events go to standard output, everything else to standard error. After a break it comes back by
@@ -102,11 +102,12 @@ const SILENCE: Duration = Duration::from_secs(40);
 
 impl Tail {
     pub(super) async fn run(mut self) -> Result<(), Failure> {
+        let hub = self.client.hub()?;
         let mut backoff = FIRST_BACKOFF;
         let mut left = self.count;
         loop {
             let before = (self.resume.clone(), left);
-            let broken = match self.follow(&mut left).await? {
+            let broken = match self.follow(&hub, &mut left).await? {
                 None => return Ok(()),
                 Some(broken) => broken,
             };
@@ -121,9 +122,13 @@ impl Tail {
     }
 
     /// One connection; None when as many events came as were asked for.
-    async fn follow(&mut self, left: &mut Option<u64>) -> Result<Option<Broken>, Failure> {
+    async fn follow(
+        &mut self,
+        hub: &HubClient,
+        left: &mut Option<u64>,
+    ) -> Result<Option<Broken>, Failure> {
         let broken = |reason: String| Ok(Some(Broken { reason, after: None }));
-        let mut url = self.client.at("/ws/real-time")?;
+        let mut url = hub.at("/ws/real-time")?;
         let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
         if url.set_scheme(scheme).is_err() {
             return Err(Failure::Usage(format!("{url}: give an http or https address")));
@@ -131,7 +136,7 @@ impl Tail {
         let mut request = url.as_str().into_client_request().map_err(anyhow::Error::from)?;
         let headers = request.headers_mut();
         headers.insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
-        if let Some(bearer) = self.client.bearer() {
+        if let Some(bearer) = hub.bearer() {
             let bearer = HeaderValue::try_from(bearer)
                 .map_err(|_| Failure::Usage("the token has characters no token has".into()))?;
             headers.insert("authorization", bearer);
@@ -139,11 +144,11 @@ impl Tail {
         let mut socket = match tokio_tungstenite::connect_async(request).await {
             Ok((socket, _)) => socket,
             Err(WebSocketError::Http(answer)) => {
-                let message = format!("{} answered {}", self.client.url, answer.status());
+                let message = format!("{} answered {}", hub.url, answer.status());
                 return Err(Failure::Failed(anyhow::anyhow!(message)));
             }
             Err(error) => {
-                return broken(format!("{} does not answer: {}", self.client.url, cause(&error)));
+                return broken(format!("{} does not answer: {}", hub.url, cause(&error)));
             }
         };
         let connect = json!({"type": "connect", "id": 1, "name": "pulsehub tail", "subscribe": [self.subscription()]});
@@ -159,7 +164,7 @@ impl Tail {
             let text = match message {
                 Message::Text(text) => text,
                 Message::Close(Some(frame))
-                    if u16::from(frame.code) == 4401 && !self.client.has_token() =>
+                    if u16::from(frame.code) == 4401 && !hub.has_token() =>
                 {
                     return Err(Failure::Refused(NO_TOKEN.to_owned()));
                 }
