@@ -194,6 +194,8 @@ impl App {
         let options = server::Options {
             max_connections: config.limits.connections,
             max_headers: config.limits.headers,
+            trusted_proxies: config.http.trusted_proxies.as_slice().into(),
+            proxy_protocol: config.http.proxy_protocol,
             header_timeout: config.http.header_timeout.0,
             write_timeout: config.http.write_timeout.0,
             drain: drain_time,

@@ -11,6 +11,7 @@ mod config;
 pub mod credentials;
 mod error;
 mod farewell;
+mod forwarded;
 mod handshake;
 mod history;
 mod host;
@@ -21,6 +22,7 @@ mod operations;
 mod outbox;
 mod page;
 mod projections;
+mod proxy_protocol;
 mod publish;
 mod query;
 mod questions;
@@ -62,6 +64,7 @@ pub use self::{
     config::{Config, Origin},
     credentials::{Caller, GatherError},
     error::Problem,
+    forwarded::{Network, NetworkError},
     projections::owner,
     questions::Questions,
 };
@@ -266,7 +269,9 @@ impl MakeRequestId for NewRequestId {
 /// Without the query, which may hold a ticket or a token.
 fn span<B>(request: &http::Request<B>) -> tracing::Span {
     let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or("");
-    tracing::debug_span!("request", method = %request.method(), path = request.uri().path(), id)
+    let client = request.extensions().get::<server::Connection>().map(|from| from.client);
+    let (method, path) = (request.method(), request.uri().path());
+    tracing::debug_span!("request", %method, path, id, client = client.map(tracing::field::display))
 }
 
 /// What pages of other origins may send, and what scripts there may read: every method, request header and response

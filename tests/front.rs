@@ -6,7 +6,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::hub::TestHub;
+use crate::support::hub::{PROTOCOL, TestHub};
 
 /// The status of the answer to these header lines, sent as they are.
 async fn status(hub: &TestHub, lines: &str) -> u16 {
@@ -59,4 +59,28 @@ async fn wrong_sign_ins_are_slowed_after_ten() {
     assert_eq!(answer.status(), 201);
     assert_eq!(answer.headers()["cross-origin-opener-policy"], "same-origin");
     assert_eq!(answer.headers()["cross-origin-resource-policy"], "same-origin");
+}
+
+#[tokio::test]
+async fn one_client_behind_a_proxy_kept_all_others_from_signing_in() {
+    let hub = TestHub::with(&[("http.trusted_proxies", "127.0.0.0/8")]).await;
+    let sign_in = async |client: &str| {
+        let request = hub.http().post(hub.url("/api/v1/session")).json(&json!({"token": "wrong"}));
+        request.header("x-forwarded-for", client).send().await.unwrap().status()
+    };
+    for n in 0..11 {
+        // What the client made up stands before what the proxy added.
+        let wanted = if n < 10 { 401 } else { 429 };
+        assert_eq!(sign_in(&format!("1.1.1.{n}, 192.0.2.1")).await, wanted);
+    }
+    assert_eq!(sign_in("192.0.2.2").await, 401);
+    // The list of connections as well.
+    let root = hub.token_for("root", &[], Some("admin"), 60);
+    let forwarded = ("forwarded", "for=\"[2001:db8::7]:4711\"");
+    let mut client = hub.socket("/ws/real-time", &[PROTOCOL, forwarded]).await;
+    client.connect(&hub.token("ada", &["a.*"])).await;
+    let list =
+        hub.http().get(hub.url("/api/v1/connections")).bearer_auth(root).send().await.unwrap();
+    let list: Value = list.json().await.unwrap();
+    assert!(list.to_string().contains("\"[2001:db8::7]:4711\""), "{list}");
 }

@@ -95,7 +95,7 @@ pub(super) async fn begin(
     if parts.headers.contains_key(header::ORIGIN) && !credentials::is_same_origin(&parts) {
         return Err(GatherError::CrossOrigin.into());
     }
-    let from = parts.extensions.get::<server::Connection>().map(|from| from.peer.ip());
+    let from = parts.extensions.get::<server::Connection>().map(|from| from.client.ip());
     let said = body::json(&parts.headers, body, &state, Payer::Stranger(from)).await?;
     let way = match &said {
         SignIn::Code(_) => "link",

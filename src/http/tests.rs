@@ -254,6 +254,8 @@ async fn a_socket_opens_through_the_real_accept_loop() {
     let address = listener.local_addr().unwrap();
     let settings = &server.state.settings;
     let options = server::Options {
+        trusted_proxies: [].into(),
+        proxy_protocol: false,
         max_connections: 10,
         max_headers: settings.limits.headers,
         header_timeout: settings.http.header_timeout.0,
