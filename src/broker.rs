@@ -5,6 +5,7 @@
 
 mod codec;
 pub mod journal;
+mod lineage;
 mod look_back;
 pub mod redis;
 mod ring;
@@ -281,6 +282,14 @@ impl Broker {
         }
     }
 
+    /// How many offsets were given out above `after` up to `until`; between two epochs lies a hole.
+    pub fn offsets_between(&self, after: Offset, until: Offset) -> u64 {
+        match self {
+            Self::Journal(journal) => journal.offsets_between(after, until),
+            Self::Redis(redis) => redis.offsets_between(after, until),
+        }
+    }
+
     /// Changes after each commit, when its blocks can be read.
     pub fn tail(&self) -> watch::Receiver<Offset> {
         match self {
@@ -360,15 +369,7 @@ impl Broker {
     pub async fn resume(&self, position: Position) -> Result<Resumption, ReadError> {
         match self {
             Self::Redis(redis) => redis.resume(position).await,
-            Self::Journal(journal) => {
-                let head = journal.head();
-                let is_known = position.epoch == head.epoch && position.offset <= head.offset;
-                Ok(if is_known {
-                    Resumption::From(position.offset)
-                } else {
-                    Resumption::Lost(head)
-                })
-            }
+            Self::Journal(journal) => Ok(journal.resume(position)),
         }
     }
 
@@ -412,7 +413,7 @@ impl Broker {
     /// The position of an offset, in the epoch that gave it out.
     pub fn position(&self, offset: Offset) -> Position {
         match self {
-            Self::Journal(journal) => Position { epoch: journal.epoch(), offset },
+            Self::Journal(journal) => journal.position(offset),
             Self::Redis(redis) => redis.position(offset),
         }
     }

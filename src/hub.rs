@@ -255,7 +255,8 @@ impl Hub {
             registry.views.iter().map(|(_, view)| view.clone()).collect()
         };
         let head = self.head().offset;
-        views.iter().map(|view| view.slowest_lag(head)).max().unwrap_or(0)
+        let slowest = views.iter().filter_map(|view| view.slowest()).min();
+        slowest.map_or(0, |position| self.0.broker.offsets_between(position, head))
     }
 
     /// How many events match above `after` up to `until`.

@@ -32,7 +32,8 @@ pub use self::{
 };
 use self::{reader::Readers, topics::Topics};
 use super::{
-    Chunk, PublishError, Published, ReadError, Stretch, TopicInfo,
+    Chunk, PublishError, Published, ReadError, Resumption, Stretch, TopicInfo,
+    lineage::Lineage,
     look_back::{LookBack, Looked},
     ring::Ring,
 };
@@ -78,7 +79,8 @@ struct Inner {
 
 /// What the writer and the readers both see.
 struct Shared {
-    epoch: Epoch,
+    /// The newest began with this start.
+    lineage: Lineage,
     config: Config,
     rules: Rules,
     clock: Clock,
@@ -166,9 +168,30 @@ impl Journal {
         Position { epoch: self.epoch(), offset: *self.0.shared.head.borrow() }
     }
 
-    /// Names this log.
+    /// Names this run of the log.
     pub fn epoch(&self) -> Epoch {
-        self.0.shared.epoch
+        self.0.shared.lineage.newest()
+    }
+
+    /// The position of an offset, in the epoch that gave it out.
+    pub fn position(&self, offset: Offset) -> Position {
+        Position { epoch: self.0.shared.lineage.epoch_of(offset), offset }
+    }
+
+    /// How many offsets were given out above `after` up to `until`.
+    pub fn offsets_between(&self, after: Offset, until: Offset) -> u64 {
+        self.0.shared.lineage.between(after, until)
+    }
+
+    /// What a position of any epoch means here.
+    pub fn resume(&self, position: Position) -> Resumption {
+        let head = self.head();
+        match self.0.shared.lineage.resume(position) {
+            Some(Ok(offset)) if offset <= head.offset => Resumption::From(offset),
+            Some(Err(to)) => Resumption::Lost(to),
+            // Of an epoch that this log never was in, or never given out.
+            Some(Ok(_)) | None => Resumption::Lost(head),
+        }
     }
 
     /// Changes after each commit, when its blocks can be read.

@@ -5,7 +5,6 @@
 //! goes on reading where it was.
 
 mod batch;
-mod lineage;
 mod outside;
 mod reader;
 mod retention;
@@ -29,10 +28,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::outside::{check, export};
-use self::{lineage::Lineage, scripts::Scripts, topics::Topics};
+use self::{scripts::Scripts, topics::Topics};
 use super::{
     Chunk, PublishError, Published, ReadError, Resumption, Stretch, TopicInfo,
     journal::{Config, Rules},
+    lineage::Lineage,
     ring::Ring,
 };
 use crate::{
@@ -275,6 +275,11 @@ impl Redis {
     /// The position of an offset, in the epoch that gave it out.
     pub fn position(&self, offset: Offset) -> Position {
         Position { epoch: self.0.shared.log.lock().lineage.epoch_of(offset), offset }
+    }
+
+    /// How many offsets were given out above `after` up to `until`.
+    pub fn offsets_between(&self, after: Offset, until: Offset) -> u64 {
+        self.0.shared.log.lock().lineage.between(after, until)
     }
 
     /// Changes when this node has something new to read.

@@ -21,9 +21,8 @@ pub(super) struct Healthcheck {
 impl Healthcheck {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let path = if self.publishing { "/readyz/publishing" } else { "/readyz" };
-        let hub = self.client.hub()?;
-        let url = hub.at(path)?;
-        println!("{}", hub.send(|client| client.get(url)).await?);
+        let url = self.client.at(path)?;
+        println!("{}", self.client.send(|client| client.get(url)).await?);
         Ok(())
     }
 }

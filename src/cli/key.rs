@@ -57,7 +57,7 @@ enum Action {
     },
     /// Take a key back
     Revoke {
-        /// The key's id, or the key itself: it ends here, so that arguments may show it
+        /// The key's id, or the key itself
         key: String,
         #[command(flatten)]
         settings: SettingsArgs,

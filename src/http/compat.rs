@@ -84,6 +84,6 @@ async fn take(
 }
 
 /// Counts what could not be kept.
-pub(super) fn count(losses: &Losses, state: &AppState) {
+fn count(losses: &Losses, state: &AppState) {
     losses.counts().for_each(|(what, count)| state.telemetry.dropped(what, count));
 }

@@ -58,7 +58,7 @@ pub(super) async fn topics(
         match &*name {
             "prefix" => prefix = value,
             "after" => after = value,
-            "limit" => limit = query::whole("limit", &value)?,
+            "limit" => limit = query::value("limit", &value, "a whole number")?,
             _ => {} // as unknown fields are
         }
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Place,
+    Hub, Place,
     bell::Seat,
     frame::Frame,
     latest::{Conflated, Value},
@@ -127,7 +127,7 @@ impl Cursor {
 
     /// For those who ask how far behind the subscription is, from outside its task.
     pub fn lag(&self) -> Lag {
-        Lag { view: self.view.clone(), seat: self.seat.clone() }
+        Lag { view: self.view.clone(), seat: self.seat.clone(), hub: self.place.hub.clone() }
     }
 
     /// The next item. Pending until there is one: the task is woken by the bell given at
@@ -350,10 +350,11 @@ impl Cursor {
 }
 
 /// Tells how far a cursor is behind.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Lag {
     view: Arc<View>,
     seat: Arc<Seat>,
+    hub: Hub,
 }
 
 impl Lag {
@@ -364,7 +365,18 @@ impl Lag {
 
     /// Offsets between the cursor and `head`; 0 when it has all that matches.
     pub fn offsets(&self, head: Offset) -> u64 {
-        self.view.lag(self.seat.position.load(Ordering::Relaxed), head)
+        let position = self.seat.position.load(Ordering::Relaxed);
+        if self.view.is_lagging(position) {
+            self.hub.0.broker.offsets_between(position, head)
+        } else {
+            0
+        }
+    }
+}
+
+impl std::fmt::Debug for Lag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lag").field("view", &self.view.key).finish_non_exhaustive()
     }
 }
 

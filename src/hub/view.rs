@@ -194,8 +194,8 @@ impl View {
         }
     }
 
-    /// Offsets between a cursor at `position` and `head`; 0 when it has all that matches.
-    pub(super) fn lag(&self, position: Offset, head: Offset) -> u64 {
+    /// Whether something may match that a cursor at `position` has not had.
+    pub(super) fn is_lagging(&self, position: Offset) -> bool {
         let newest = match &self.tail {
             Tail::Frames(frames) => {
                 let frames = frames.lock();
@@ -203,16 +203,16 @@ impl View {
             }
             Tail::Latest(conflated) => conflated.lock().through(),
         };
-        if position >= newest { 0 } else { head.saturating_sub(position) }
+        position < newest
     }
 
-    /// The position of the cursor that is furthest behind, as a lag.
-    pub(super) fn slowest_lag(&self, head: Offset) -> u64 {
+    /// The position of the cursor that is furthest behind, if one is.
+    pub(super) fn slowest(&self) -> Option<Offset> {
         let slowest = {
             let seats = self.seats.lock();
             seats.iter().map(|(_, seat)| seat.position.load(Ordering::Relaxed)).min()
         };
-        slowest.map_or(0, |position| self.lag(position, head))
+        slowest.filter(|position| self.is_lagging(*position))
     }
 }
 

@@ -4,16 +4,16 @@ use std::{path::Path, sync::Arc};
 
 use pulsehub::{
     broker::{
-        Broker, PublishError,
+        Broker, PublishError, Resumption,
         journal::{self, RetentionRule},
     },
     bytesize::ByteSize,
-    position::Offset,
+    position::{Offset, Position},
     telemetry::Telemetry,
     topic::TopicPattern,
 };
 
-use super::{Fixture, Place, START, numbered, read_all};
+use super::{EPOCH_STEP, Fixture, Place, START, numbered, read_all};
 use crate::support::{event, eventually, filter};
 
 impl Fixture {
@@ -23,6 +23,16 @@ impl Fixture {
             Place::Redis(_) => panic!("there is no folder"),
         }
     }
+}
+
+/// The files as they are at this moment: what a crash would leave.
+fn copy_of(folder: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    copy
 }
 
 fn open_at(fixture: &Fixture, folder: &Path) -> Result<Broker, journal::OpenError> {
@@ -66,17 +76,79 @@ async fn what_was_answered_is_there_after_a_crash_and_no_offset_is_given_twice()
     let fixture = Fixture::journal();
     let broker = fixture.open().await;
     broker.publish(numbered("a", 0..10)).await.unwrap();
-    // The files as they are at this moment: what a crash would leave.
-    let crashed = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(fixture.folder()).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, crashed.path().join(path.file_name().unwrap())).unwrap();
-    }
+    let crashed = copy_of(fixture.folder());
     let epoch = broker.epoch();
     let broker = open_at(&fixture, crashed.path()).unwrap();
-    assert_eq!((broker.epoch(), broker.head().offset), (epoch, 10));
-    assert_eq!(broker.publish(numbered("b", 0..1)).await.unwrap().offsets, [11]);
-    assert_eq!(read_all(&broker, 0, &filter(&["**"]), 1).await.0, (1..=11).collect::<Vec<_>>());
+    assert_ne!(broker.epoch(), epoch);
+    assert_eq!((broker.head().offset, broker.position(10).epoch), (EPOCH_STEP, epoch));
+    let next = EPOCH_STEP + 1;
+    assert_eq!(broker.publish(numbered("b", 0..1)).await.unwrap().offsets, [next]);
+    let all = (1..=10).chain([next]).collect::<Vec<_>>();
+    assert_eq!(read_all(&broker, 0, &filter(&["**"]), 1).await, (all, 0));
+}
+
+#[tokio::test]
+async fn a_copy_that_was_restored_does_not_take_the_lost_run_for_its_own() {
+    let fixture = Fixture::journal();
+    let broker = fixture.open().await;
+    let shared = broker.publish(numbered("a", 0..10)).await.unwrap().position;
+    let copy = copy_of(fixture.folder());
+    let lost = broker.publish(numbered("a", 10..20)).await.unwrap().position;
+    let broker = open_at(&fixture, copy.path()).unwrap();
+    // As many again, so that offsets alone would not tell.
+    let new = broker.publish(numbered("a", 20..30)).await.unwrap().position;
+    assert_eq!(broker.resume(shared).await.unwrap(), Resumption::From(shared.offset));
+    let base = Position { epoch: broker.epoch(), offset: EPOCH_STEP };
+    assert_eq!(broker.resume(lost).await.unwrap(), Resumption::Lost(base));
+    assert_eq!(broker.resume(new).await.unwrap(), Resumption::From(new.offset));
+    // What nobody ever gave out is nobody's.
+    let never = Position { epoch: broker.epoch(), offset: new.offset + 1 };
+    assert_eq!(broker.resume(never).await.unwrap(), Resumption::Lost(broker.head()));
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_version_keeps_its_positions_and_becomes_one_of_the_second() {
+    let fixture = Fixture::journal();
+    let broker = fixture.open().await;
+    let old = broker.publish(numbered("a", 0..5)).await.unwrap().position;
+    broker.close().await;
+    drop(broker);
+    let path = fixture.folder().join("journal.db");
+    let version = |database: &rusqlite::Connection| -> u32 {
+        database.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+    };
+    let database = rusqlite::Connection::open(&path).unwrap();
+    assert_eq!(version(&database), 2);
+    let bits = u64::from_str_radix(&old.epoch.to_string(), 16).unwrap() as i64;
+    database
+        .execute_batch(&format!(
+            "DELETE FROM meta WHERE key = 'lineage';
+             INSERT INTO meta(key, value) VALUES ('epoch', {bits});
+             PRAGMA user_version = 1;"
+        ))
+        .unwrap();
+    drop(database);
+    let exported = |through: &mut Vec<Position>| {
+        journal::export(fixture.folder(), 0, |epoch, block| {
+            through.push(Position { epoch, offset: block.last() });
+            Ok::<(), ()>(())
+        })
+    };
+    let mut before = Vec::new();
+    assert_eq!(exported(&mut before).unwrap(), Ok(()));
+    assert_eq!(before, [old], "a look at it changes nothing");
+
+    let broker = fixture.open().await;
+    assert_eq!(broker.resume(old).await.unwrap(), Resumption::From(old.offset));
+    let beyond = Position { offset: old.offset + 1, ..old };
+    assert_eq!(broker.resume(beyond).await.unwrap(), Resumption::Lost(broker.head()));
+    let new = broker.publish(numbered("a", 5..6)).await.unwrap().position;
+    assert_eq!(new, Position { epoch: broker.epoch(), offset: EPOCH_STEP + 1 });
+    broker.close().await;
+    let mut after = Vec::new();
+    assert_eq!(exported(&mut after).unwrap(), Ok(()));
+    assert_eq!(after, [old, new]);
+    assert_eq!(version(&rusqlite::Connection::open(&path).unwrap()), 2);
 }
 
 #[tokio::test]
@@ -142,7 +214,7 @@ async fn foreign_damaged_and_newer_files_are_refused_and_left_as_they_are() {
         assert!(std::fs::read(&path).unwrap() == bytes, "{says}: the file was changed");
     }
     std::fs::write(&path, &good).unwrap();
-    assert_eq!(fixture.open().await.head().offset, 5);
+    assert_eq!(fixture.open().await.head().offset, fixture.head_after(5));
 }
 
 #[tokio::test]
@@ -185,8 +257,10 @@ async fn an_event_of_an_unknown_topic_is_no_loss_of_the_first_topic() {
     broker.maintain().await;
     let first = filter(&["first"]);
     assert_eq!(broker.trimmed_through(&first).await.unwrap(), 5, "a slip is nobody's gap");
-    assert_eq!(read_all(&broker, 5, &first, 1 << 20).await, (vec![11, 12, 13, 14, 15], 0));
-    assert_eq!(broker.publish(numbered("other", 5..6)).await.unwrap().offsets, [16]);
+    let base = fixture.head_after(10);
+    let second = (base + 1..=base + 5).collect::<Vec<_>>();
+    assert_eq!(read_all(&broker, 5, &first, 1 << 20).await, (second, 0));
+    assert_eq!(broker.publish(numbered("other", 5..6)).await.unwrap().offsets, [base + 6]);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{OpenError, schema};
+use super::{OpenError, open, schema};
 use crate::{
     broker::codec,
     event::Block,
@@ -32,9 +32,9 @@ pub fn export<E>(
     mut each: impl FnMut(Epoch, &Block) -> Result<(), E>,
 ) -> Result<Result<(), E>, OpenError> {
     let path = folder.join(schema::FILE);
-    let connection = open(&path)?;
+    let connection = open_file(&path)?;
     let damaged = |error| sqlite::OpenError::Damaged { path: path.clone(), error };
-    let epoch: i64 = meta(&connection, "epoch").map_err(damaged)?;
+    let lineage = open::lineage(&connection).map_err(damaged)?;
     let mut select = connection
         .prepare("SELECT codec, body FROM blocks WHERE last > ? ORDER BY first")
         .map_err(damaged)?;
@@ -44,7 +44,8 @@ pub fn export<E>(
         let (codec, body) = body.map_err(damaged)?;
         let block = codec::decode(codec, body)
             .map_err(|error| OpenError::Setup { path: path.clone(), error: error.to_string() })?;
-        if let Err(stop) = each(Epoch::new(epoch as u64), &block) {
+        let epoch = lineage.as_ref().map_or(Epoch::new(0), |epochs| epochs.epoch_of(block.last()));
+        if let Err(stop) = each(epoch, &block) {
             return Ok(Err(stop));
         }
     }
@@ -54,7 +55,7 @@ pub fn export<E>(
 /// Reads the whole journal in `folder` and tells what is wrong with it.
 pub fn check(folder: &Path) -> Result<Report, OpenError> {
     let path = folder.join(schema::FILE);
-    let connection = open(&path)?;
+    let connection = open_file(&path)?;
     let damaged = |error| sqlite::OpenError::Damaged { path: path.clone(), error };
     examine(&connection).map_err(|error| damaged(error).into())
 }
@@ -104,7 +105,7 @@ fn examine(connection: &Connection) -> rusqlite::Result<Report> {
     Ok(report)
 }
 
-fn open(path: &Path) -> Result<Connection, OpenError> {
+fn open_file(path: &Path) -> Result<Connection, OpenError> {
     let io = |error| sqlite::OpenError::Io { path: path.to_owned(), error };
     std::fs::metadata(path).map_err(io)?; // a look must not make a file
     sqlite::check_header(path, &schema::IDENTITY)?;

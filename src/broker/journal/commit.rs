@@ -13,6 +13,7 @@ use super::{
     config::Rules,
     dedupe::{self, IdHash},
     new_topics::NewTopics,
+    open::note,
     schema::BLOCK_BYTES,
     topics::{Amount, TopicId, Topics},
     writer::Writer,
@@ -177,6 +178,9 @@ impl Writer {
     fn write(&mut self, group: &Group) -> rusqlite::Result<Written> {
         let shared = self.shared.clone();
         let transaction = self.connection.unchecked_transaction()?;
+        if !self.is_noted {
+            note(&transaction, &shared.lineage)?;
+        }
         let mut written = Written { amounts: Vec::new(), stored_bytes: 0 };
         let topics = shared.topics.read();
         for (id, topic) in group.new_topics.iter() {
@@ -241,6 +245,7 @@ impl Writer {
             .prepare_cached("UPDATE meta SET value = ? WHERE key = 'head'")?
             .execute([group.next - 1])?;
         transaction.commit().inspect_err(|_| self.unsure = true)?;
+        self.is_noted = true;
         Ok(written)
     }
 
@@ -278,7 +283,7 @@ impl Writer {
             if let Some(asked) = batch.answer {
                 let answer = answer.map(|outcome| Published {
                     position: Position {
-                        epoch: shared.epoch,
+                        epoch: shared.lineage.newest(),
                         offset: outcome.offsets.iter().copied().max().unwrap_or(group.next - 1),
                     },
                     offsets: outcome.offsets,

@@ -21,7 +21,7 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    broker::ring::Ring,
+    broker::{lineage::Lineage, ring::Ring},
     position::{Epoch, Offset},
     sqlite,
     telemetry::Telemetry,
@@ -54,11 +54,12 @@ pub(super) fn open(
         }
         IdentifyError::Random(error) => setup(error.to_string()),
     })?;
-    let state =
+    let mut state =
         State::load(&connection, &config, &rules, identity.dedupe_key, &clock).map_err(damaged)?;
+    state.head = state.head.max(identity.lineage.base());
     let room = config.queue_bytes.as_usize().min(Semaphore::MAX_PERMITS);
     let shared = Arc::new(Shared {
-        epoch: identity.epoch,
+        lineage: identity.lineage,
         rules,
         clock,
         telemetry,
@@ -79,6 +80,7 @@ pub(super) fn open(
         state.dedupe,
         state.received,
         state.stored_bytes,
+        identity.is_noted,
     )
     .map_err(|error| setup(error.to_string()))?;
     let writer = std::thread::Builder::new()
@@ -113,7 +115,9 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
 }
 
 struct Identity {
-    epoch: Epoch,
+    lineage: Lineage,
+    /// Whether the file knows of the newest epoch.
+    is_noted: bool,
     dedupe_key: [u8; 16],
 }
 
@@ -128,38 +132,38 @@ impl From<rusqlite::Error> for IdentifyError {
     }
 }
 
-/// Reads the log's name, or gives it one; notes under which rules it is kept from now on.
+/// Begins an epoch, the first or one more; notes under which rules the log is kept from now on.
+///
+/// Nobody can tell a file from its copy, or whether it has lost its end: so every start is a fork.
 fn identify(connection: &Connection, rules: &Rules) -> Result<Identity, IdentifyError> {
-    let get = |key: &str| {
-        connection
-            .query_row("SELECT value FROM meta WHERE key = ?", [key], |row| row.get(0))
-            .optional()
-    };
-    let epoch: Option<i64> = get("epoch")?;
-    let identity = match epoch {
-        Some(epoch) => {
-            let key = connection.query_row(
-                "SELECT value FROM meta WHERE key = 'dedupe_key'",
-                [],
-                |row| row.get(0),
-            )?;
-            Identity { epoch: Epoch::new(epoch as u64), dedupe_key: key }
-        }
+    let name = getrandom::u64().map_err(IdentifyError::Random)?;
+    let identity = match lineage(connection)? {
         None => {
-            let epoch = getrandom::u64().map_err(IdentifyError::Random)?;
             let mut dedupe_key = [0; 16];
             getrandom::fill(&mut dedupe_key).map_err(IdentifyError::Random)?;
+            let lineage = Lineage::of(Epoch::new(name));
             connection.execute(
-                "INSERT INTO meta(key, value) VALUES ('epoch', ?), ('dedupe_key', ?), ('head', 0),
+                "INSERT INTO meta(key, value) VALUES ('lineage', ?), ('dedupe_key', ?), ('head', 0),
                      ('forgotten_through', 0), ('rules', '')",
-                params![epoch as i64, dedupe_key],
+                params![lineage.to_string(), dedupe_key],
             )?;
-            Identity { epoch: Epoch::new(epoch), dedupe_key }
+            Identity { lineage, is_noted: true, dedupe_key }
+        }
+        Some(mut lineage) => {
+            let dedupe_key = meta(connection, "dedupe_key")?;
+            lineage.begin(Epoch::new(name), meta(connection, "head")?);
+            let is_noted = match begin(connection, &lineage) {
+                Err(error) if is_full(&error) => {
+                    tracing::warn!(%error, "the disk is full: the log begins read-only");
+                    false
+                }
+                begun => begun.map(|()| true)?,
+            };
+            Identity { lineage, is_noted, dedupe_key }
         }
     };
     let fingerprint = rules.fingerprint();
-    let kept_under: String =
-        connection.query_row("SELECT value FROM meta WHERE key = 'rules'", [], |row| row.get(0))?;
+    let kept_under: String = meta(connection, "rules")?;
     if kept_under != fingerprint {
         let transaction = connection.unchecked_transaction()?;
         transaction.execute("UPDATE blocks SET expires = 0", [])?;
@@ -176,6 +180,43 @@ fn newest_received(connection: &Connection) -> rusqlite::Result<Millis> {
         [],
         |row| row.get(0),
     )
+}
+
+/// The epochs the file knows; None in a new file.
+pub(super) fn lineage(connection: &Connection) -> rusqlite::Result<Option<Lineage>> {
+    let Some(text) = meta::<String>(connection, "lineage").optional()? else {
+        let epoch: Option<i64> = meta(connection, "epoch").optional()?;
+        return Ok(epoch.map(|epoch| Lineage::of(Epoch::new(epoch as u64))));
+    };
+    let unreadable = || rusqlite::Error::InvalidColumnName("meta.lineage".to_owned());
+    Lineage::parse(&text).map(Some).ok_or_else(unreadable)
+}
+
+fn begin(connection: &Connection, lineage: &Lineage) -> rusqlite::Result<()> {
+    let transaction = connection.unchecked_transaction()?;
+    note(&transaction, lineage)?;
+    transaction.commit()
+}
+
+/// Writes the epochs down, in a file of whatever version.
+pub(super) fn note(transaction: &Connection, lineage: &Lineage) -> rusqlite::Result<()> {
+    transaction.execute(
+        "INSERT INTO meta(key, value) VALUES ('lineage', ?1) ON CONFLICT DO UPDATE SET value = ?1",
+        [lineage.to_string()],
+    )?;
+    transaction
+        .execute("UPDATE meta SET value = max(value, ?) WHERE key = 'head'", [lineage.base()])?;
+    transaction.execute("DELETE FROM meta WHERE key = 'epoch'", [])?;
+    transaction.pragma_update(None, "user_version", schema::IDENTITY.version)
+}
+
+fn is_full(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
+    matches!(error.sqlite_error_code(), Some(DiskFull | SystemIoFailure))
+}
+
+fn meta<T: rusqlite::types::FromSql>(connection: &Connection, key: &str) -> rusqlite::Result<T> {
+    connection.query_row("SELECT value FROM meta WHERE key = ?", [key], |row| row.get(0))
 }
 
 /// What the file says at a moment when nobody writes to it.

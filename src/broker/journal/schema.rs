@@ -8,8 +8,10 @@ pub(super) const FILE: &str = "journal.db";
 /// `pulj` and the version of the tables below.
 pub(super) const IDENTITY: Identity = Identity {
     application_id: u32::from_be_bytes(*b"pulj"),
-    version: 1,
+    version: 2,
     schema: "
+    -- `lineage` has the epochs as broker/lineage.rs writes them; version 1 had one `epoch`, for good.
+    -- Who knows only version 1 does not know the form of today's blocks either and would call them damaged.
     CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
     -- One row per block: a run of events committed together, or merged since. first and last are
     -- offsets; expires is when retention has to look at it; body is Block::encode, codec 1 = zstd.

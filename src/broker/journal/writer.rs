@@ -37,6 +37,8 @@ pub(super) struct Writer {
     pub(super) compressor: Compressor,
     /// Whether the last commit failed; said once, and once when it is over.
     pub(super) failing: bool,
+    /// Whether the file knows the epoch; if the disk was full at the start, the first commit notes it.
+    pub(super) is_noted: bool,
     /// Whether the file may know more than we do.
     pub(super) unsure: bool,
     pub(super) since_checkpoint: u64,
@@ -60,6 +62,7 @@ impl Writer {
         dedupe: Dedupe,
         received: Millis,
         stored_bytes: u64,
+        is_noted: bool,
     ) -> std::io::Result<Self> {
         let checkpoints = start_checkpoints(&path)?;
         Ok(Self {
@@ -73,6 +76,7 @@ impl Writer {
             stored_bytes,
             compressor: Compressor::new()?,
             failing: false,
+            is_noted,
             unsure: false,
             since_checkpoint: 0,
             touched: HashSet::new(),

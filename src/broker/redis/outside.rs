@@ -3,14 +3,13 @@
 use ::redis::cmd;
 
 use super::{
-    lineage::Lineage,
     reader,
     scripts::Scripts,
     tail::{Entry, Raw},
     topics::Topics,
 };
 use crate::{
-    broker::journal::Report,
+    broker::{journal::Report, lineage::Lineage},
     event::Block,
     position::Offset,
     redis::{Failure, Keys, Link, OpenError, Server},

@@ -2,8 +2,8 @@
 
 use ::redis::{Script, ScriptInvocation, Value};
 
-use super::lineage::Lineage;
 use crate::{
+    broker::lineage::Lineage,
     position::{Offset, Position},
     redis::{Failure, Keys, Link},
     time::Millis,

@@ -3,7 +3,14 @@
 //! Offsets grow through all epochs of a lineage: each begins beyond everything that was ever given
 //! out before. So one number still orders all that a node has seen, and what was lost is a range.
 
+use std::fmt;
+
 use crate::position::{Epoch, Offset, Position};
+
+/// An epoch begins at a multiple of this. `redis/hello.lua` knows it too.
+const STEP: Offset = 1_000_000_000;
+/// The most epochs of a file; the oldest are forgotten first, and their positions are `gap epoch`.
+const MOST_EPOCHS: usize = 1000;
 
 /// One epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +45,22 @@ pub(super) struct Loss {
 }
 
 impl Lineage {
-    /// Reads what the script wrote; None if it is something else.
+    /// Of a log that begins with `epoch`.
+    pub(super) fn of(epoch: Epoch) -> Self {
+        Self(vec![Line { epoch, shared: 0, base: 0, lost: 0 }])
+    }
+
+    /// Begins `epoch` behind a log whose newest offset is `head`; gives the offset before its first.
+    /// Whether the epoch before went on elsewhere cannot be known here: whoever saw more of it tells.
+    pub(super) fn begin(&mut self, epoch: Epoch, head: Offset) -> Offset {
+        let base = (head / STEP + 1) * STEP;
+        self.0.push(Line { epoch, shared: head, base, lost: 0 });
+        let surplus = self.0.len().saturating_sub(MOST_EPOCHS);
+        self.0.drain(..surplus);
+        base
+    }
+
+    /// Reads what the script or [`Display`](fmt::Display) wrote; None if it is something else.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let line = |text: &str| {
             let mut parts = text.split(' ');
@@ -54,6 +76,11 @@ impl Lineage {
     /// The newest epoch.
     pub(super) fn newest(&self) -> Epoch {
         self.0.last().map_or(Epoch::new(0), |line| line.epoch)
+    }
+
+    /// The offset before the newest epoch's first.
+    pub(super) fn base(&self) -> Offset {
+        self.0.last().map_or(0, |line| line.base)
     }
 
     /// The epoch in which an offset was given out, or that began there.
@@ -106,6 +133,14 @@ impl Lineage {
         Some(Loss { shared: line.shared, from, to })
     }
 
+    /// How many offsets lie above `after` up to `until`, without the holes between epochs.
+    pub(super) fn between(&self, after: Offset, until: Offset) -> u64 {
+        let ahead = self.0.iter().rev().take_while(|line| line.base > after);
+        let holes = ahead.filter(|line| line.base <= until);
+        let holes: u64 = holes.map(|line| line.base - line.shared.max(after)).sum();
+        until.saturating_sub(after).saturating_sub(holes)
+    }
+
     /// Where a reader with a position of any epoch goes on: an offset, or behind a loss.
     pub(super) fn resume(&self, position: Position) -> Option<Result<Offset, Position>> {
         let (at, offset) = (self.index(position.epoch)?, position.offset);
@@ -138,6 +173,16 @@ impl Lineage {
 
     fn index(&self, epoch: Epoch) -> Option<usize> {
         self.0.iter().position(|line| line.epoch == epoch)
+    }
+}
+
+impl fmt::Display for Lineage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Line { epoch, shared, base, lost }) in self.0.iter().enumerate() {
+            let separator = if index > 0 { ";" } else { "" };
+            write!(f, "{separator}{epoch} {shared} {base} {lost}")?;
+        }
+        Ok(())
     }
 }
 
@@ -175,6 +220,11 @@ mod tests {
         assert_eq!(log.resume(at(C, 1)), None);
         assert!(log.joins(50, 1000) && log.joins(7, 7) && !log.joins(49, 1000));
         assert_eq!((log.backward(1000), log.backward(1001)), (50, 1001));
+        assert_eq!(
+            (log.between(40, 50), log.between(40, 1000), log.between(40, 1003)),
+            (10, 10, 13)
+        );
+        assert_eq!((log.between(70, 1003), log.between(1000, 1003), log.between(9, 9)), (3, 3, 0));
     }
 
     #[test]
@@ -222,6 +272,22 @@ mod tests {
         let log = lineage("a 0 0 0;b 0 0 1;c 9 1000 1");
         assert_eq!(log.crossing(A, 70), Some(Crossing { to: at(C, 1000), is_lossy: true }));
         assert_eq!(log.resume(at(A, 70)), Some(Err(at(B, 0))));
+    }
+
+    #[test]
+    fn a_file_keeps_the_newest_epochs_and_forgets_the_oldest() {
+        let mut log = Lineage::of(A);
+        assert_eq!(log.begin(B, 50), STEP);
+        assert_eq!(log.to_string(), "a 0 0 0;b 50 1000000000 0");
+        assert_eq!(Lineage::parse(&log.to_string()), Some(log.clone()));
+        let mut head = STEP + 7;
+        for epoch in 0x100..0x100 + MOST_EPOCHS as u64 - 1 {
+            head = log.begin(Epoch::new(epoch), head) + 1;
+        }
+        assert_eq!(log.0.len(), MOST_EPOCHS);
+        assert_eq!(log.resume(at(A, 50)), None);
+        assert_eq!(log.resume(at(B, STEP + 7)), Some(Ok(STEP + 7)));
+        assert_eq!(log.resume(at(B, STEP + 8)), Some(Err(at(Epoch::new(0x100), 2 * STEP))));
     }
 
     #[test]
