@@ -3,7 +3,9 @@
 CARGO_FLAGS := --locked
 CARGO_DENY := 0.20.2
 
-.PHONY: run demo page test bench soak valkey setup fmt lint deny
+N := 20
+
+.PHONY: run demo page test flaky bench soak valkey setup fmt lint deny
 
 # Builds the page and the release binary, and starts a hub on 127.0.0.1:8080 with its data in ./data.
 run: page
@@ -29,6 +31,10 @@ test: setup lint page
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps $(CARGO_FLAGS)
 	cargo test --workspace $(CARGO_FLAGS)
 	PULSEHUB_BIN="$(CURDIR)/target/debug/pulsehub" npm --prefix web test
+
+# All Rust tests N times in random order, HOGS busy loops beside them; lists which failed how often. No retries.
+flaky:
+	./tools/flaky $(N) $(if $(HOGS),--hogs $(HOGS))
 
 # A hundred random fault schedules over Redis and real outages of 45 s, reported in tests/cluster/soak.txt.
 soak:

@@ -145,12 +145,14 @@ impl App {
             telemetry: telemetry.clone(),
             clock: clock.clone(),
             readiness: readiness.clone(),
+            attempts: http::Attempts::default(),
             questions: Questions::new(config.limits.questions, telemetry.clone()),
             budgets: Budgets::new(&config.limits, &telemetry),
             settings: Settings {
                 http: config.http.clone(),
                 limits: config.limits,
                 query_token: config.auth.query_token,
+                wrong_sign_ins: config.auth.wrong_sign_ins,
                 is_loopback: address.ip().is_loopback(),
                 is_demo: matches!(broker, Broker::Journal(_)) && demo::is_marked(&config.data),
             },
@@ -192,13 +194,15 @@ impl App {
         let options = server::Options {
             max_connections: config.limits.connections,
             max_headers: config.limits.headers,
+            trusted_proxies: config.http.trusted_proxies.as_slice().into(),
+            proxy_protocol: config.http.proxy_protocol,
             header_timeout: config.http.header_timeout.0,
             write_timeout: config.http.write_timeout.0,
             drain: drain_time,
         };
         let accept_loop = tokio::spawn(server::serve(
             listener,
-            http::router(services.clone()),
+            http::front(services.clone()),
             options,
             telemetry,
             tasks.clone(),

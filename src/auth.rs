@@ -49,6 +49,8 @@ pub struct Config {
     pub publish_claim: String,
     /// Whether `?token=` is taken in the address of a socket.
     pub query_token: bool,
+    /// Wrong sign-ins a minute from one address.
+    pub wrong_sign_ins: u32,
     /// Tickets, sign-in links and sessions of one principal, of each at most so many.
     pub passes_per_principal: usize,
     /// Keys of other issuers, beside the hub's own secret.

@@ -283,6 +283,10 @@ impl Config {
         if self.data.as_os_str().is_empty() {
             return Some(("data", "must name a folder".to_owned()));
         }
+        if self.http.proxy_protocol && self.http.trusted_proxies.is_empty() {
+            let message = "needs the proxies that speak it in http.trusted_proxies";
+            return Some(("http.proxy_protocol", message.to_owned()));
+        }
         if let Some(message) = sources::Config::nonsense(&self.sources) {
             return Some(("source", message));
         }
@@ -295,6 +299,7 @@ impl Config {
             ("instances.max", self.instances.max),
             ("series.max_series", series.max_series),
             ("series.max_per_topic", series.max_per_topic),
+            ("auth.wrong_sign_ins", self.auth.wrong_sign_ins as usize),
             ("auth.passes_per_principal", self.auth.passes_per_principal),
             ("limits.batch", limits.batch),
             ("limits.subscriptions", limits.subscriptions),

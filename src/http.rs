@@ -2,6 +2,7 @@
 
 mod answering;
 mod answers;
+mod attempts;
 mod body;
 mod budget;
 mod coding;
@@ -10,8 +11,10 @@ mod config;
 pub mod credentials;
 mod error;
 mod farewell;
+mod forwarded;
 mod handshake;
 mod history;
+mod host;
 mod inbox;
 mod instances;
 mod nodes;
@@ -19,6 +22,7 @@ mod operations;
 mod outbox;
 mod page;
 mod projections;
+mod proxy_protocol;
 mod publish;
 mod query;
 mod questions;
@@ -55,10 +59,12 @@ use tower_http::{
 
 use self::compat::timetracker;
 pub use self::{
+    attempts::Attempts,
     budget::Budgets,
     config::{Config, Origin},
     credentials::{Caller, GatherError},
     error::Problem,
+    forwarded::{Network, NetworkError},
     projections::owner,
     questions::Questions,
 };
@@ -102,6 +108,8 @@ pub struct Services {
     pub readiness: Readiness,
     /// What is asked that costs.
     pub questions: Questions,
+    /// Who signs in wrongly.
+    pub attempts: Attempts,
     /// What requests and answers hold in memory.
     pub budgets: Budgets,
     /// What can be set.
@@ -125,6 +133,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Whether sockets take `?token=`: `auth.query_token`.
     pub query_token: bool,
+    /// Wrong sign-ins a minute from one address: `auth.wrong_sign_ins`.
+    pub wrong_sign_ins: u32,
     /// Whether only this machine can reach the hub.
     pub is_loopback: bool,
     /// Whether its events are synthetic: see [`demo`](crate::demo).
@@ -204,10 +214,23 @@ pub fn router(state: AppState) -> Router {
                     header::X_CONTENT_TYPE_OPTIONS,
                     HeaderValue::from_static("nosniff"),
                 ))
+                .layer(SetResponseHeaderLayer::if_not_present(
+                    HeaderName::from_static("cross-origin-opener-policy"),
+                    HeaderValue::from_static("same-origin"),
+                ))
+                .layer(SetResponseHeaderLayer::if_not_present(
+                    HeaderName::from_static("cross-origin-resource-policy"),
+                    HeaderValue::from_static("same-origin"),
+                ))
                 .layer(cors(&state.settings.http))
                 .layer(CatchPanicLayer::custom(error::panicked)),
         )
         .with_state(state)
+}
+
+/// The router as a listener serves it: what it asks of a request's `Host` comes before everything.
+pub fn front(state: AppState) -> Router {
+    router(state.clone()).layer(middleware::from_fn_with_state(state, host::check))
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -246,7 +269,9 @@ impl MakeRequestId for NewRequestId {
 /// Without the query, which may hold a ticket or a token.
 fn span<B>(request: &http::Request<B>) -> tracing::Span {
     let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or("");
-    tracing::debug_span!("request", method = %request.method(), path = request.uri().path(), id)
+    let client = request.extensions().get::<server::Connection>().map(|from| from.client);
+    let (method, path) = (request.method(), request.uri().path());
+    tracing::debug_span!("request", %method, path, id, client = client.map(tracing::field::display))
 }
 
 /// What pages of other origins may send, and what scripts there may read: every method, request header and response

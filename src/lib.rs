@@ -20,6 +20,7 @@ pub mod hub;
 pub mod id;
 pub mod ingest;
 pub mod instances;
+pub mod json;
 pub mod lease;
 pub mod limits;
 pub mod logging;

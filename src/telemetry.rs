@@ -122,6 +122,8 @@ pub enum Limit {
     Questions,
     /// Messages from one client in a second.
     MessagesPerSecond,
+    /// Wrong sign-ins a minute from one address.
+    WrongSignIns,
     /// Tickets, sign-in links or sessions of one principal.
     PassesPerPrincipal,
     /// Header lines or bytes of a request.
@@ -161,6 +163,7 @@ impl Limit {
             Limit::TailBytes => "tail_bytes",
             Limit::Questions => "questions",
             Limit::MessagesPerSecond => "messages_per_second",
+            Limit::WrongSignIns => "wrong_sign_ins",
             Limit::PassesPerPrincipal => "passes_per_principal",
             Limit::Headers => "headers",
             Limit::BodyTimeout => "body_timeout",
@@ -199,6 +202,8 @@ pub enum Dropped {
     Field,
     /// One of several points.
     Point,
+    /// A sample of which no series is made; its event is stored all the same.
+    Sample,
     /// An instance for which the registry has no room, or for which the caller may not speak.
     Instance,
 }
@@ -211,6 +216,7 @@ impl Dropped {
             Dropped::Timestamp => "timestamp",
             Dropped::Field => "field",
             Dropped::Point => "point",
+            Dropped::Sample => "sample",
             Dropped::Instance => "instance",
         }
     }

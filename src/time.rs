@@ -169,10 +169,65 @@ pub fn rfc3339(millis: Millis) -> String {
     }
 }
 
-/// Reads RFC 3339 with a zone; times before 1970 count as 1970.
+/// Reads RFC 3339 with a zone, and what the library reads beyond it; times before 1970 count as 1970.
 pub fn parse_rfc3339(text: &str) -> Result<Millis, TimeError> {
-    let time: jiff::Timestamp = text.parse().map_err(|_| TimeError(text.to_owned()))?;
+    let refuse = || TimeError(text.to_owned());
+    if has_rfc3339_shape(text) {
+        return strictly(text).ok_or_else(refuse);
+    }
+    let time: jiff::Timestamp = text.parse().map_err(|_| refuse())?;
     Ok(u64::try_from(time.as_millisecond()).unwrap_or(0))
+}
+
+/// The shape that RFC 3339 section 5.6 gives a time. The library reads much more than that (ISO
+/// 8601's basic form, zones in brackets), which most receivers would not.
+pub fn has_rfc3339_shape(text: &str) -> bool {
+    let digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+    let fits = |part: &[u8], shape: &[u8]| {
+        part.len() == shape.len()
+            && part.iter().zip(shape).all(|(byte, want)| match want {
+                b'0' => byte.is_ascii_digit(),
+                want => byte.eq_ignore_ascii_case(want),
+            })
+    };
+    let Some((date_time, rest)) = text.as_bytes().split_at_checked(19) else { return false };
+    let (fraction, zone) = match rest.iter().position(|byte| !matches!(byte, b'.' | b'0'..=b'9')) {
+        Some(at) => rest.split_at(at),
+        None => return false,
+    };
+    fits(date_time, b"0000-00-00T00:00:00")
+        && (fraction.is_empty() || fraction[0] == b'.' && digits(&fraction[1..]))
+        && (fits(zone, b"Z") || fits(zone, b"+00:00") || fits(zone, b"-00:00"))
+}
+
+/// A text of that shape by the ranges of section 5.7. The library's own end two days before the year
+/// 9999 does, allow nine digits of a fraction, and know zones of more than a day.
+fn strictly(text: &str) -> Option<Millis> {
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
+    let below = |number: Option<i64>, limit: i64| number.filter(|number| *number < limit);
+    let narrow = |number: Option<i64>| i8::try_from(number?).ok();
+    let year = i16::try_from(number(0, 4)?).ok()?;
+    let date = jiff::civil::Date::new(year, narrow(number(5, 7))?, narrow(number(8, 10))?).ok()?;
+    let days = jiff::civil::date(1970, 1, 1).until(date).ok()?.get_days();
+    let (hour, minute) = (below(number(11, 13), 24)?, below(number(14, 16), 60)?);
+    // A leap second counts as the one before it.
+    let second = below(number(17, 19), 61)?.min(59);
+    let rest = text.get(19..)?;
+    let digits = rest.bytes().skip(1).take_while(u8::is_ascii_digit).take(3);
+    let is_fraction = rest.starts_with('.');
+    let fraction = digits.filter(|_| is_fraction).zip([100, 10, 1]);
+    let millis: i64 = fraction.map(|(digit, unit)| i64::from(digit - b'0') * unit).sum();
+    let zone = match rest.rfind(['+', '-']) {
+        None => 0,
+        Some(at) => {
+            let at = 19 + at;
+            let hours = below(number(at + 1, at + 3), 24)?;
+            let zone = hours * 60 + below(number(at + 4, at + 6), 60)?;
+            if text.as_bytes().get(at) == Some(&b'-') { -zone } else { zone }
+        }
+    };
+    let minutes = (i64::from(days) * 24 + hour) * 60 + minute - zone;
+    Some(u64::try_from((minutes * 60 + second) * 1000 + millis).unwrap_or(0))
 }
 
 /// A moment that is written in RFC 3339 wherever it is stored or shown.
@@ -282,6 +337,16 @@ mod tests {
     fn times_read_and_print() {
         let millis = parse_rfc3339("2026-11-20T13:00:00.123+01:00").unwrap();
         assert_eq!(rfc3339(millis), "2026-11-20T12:00:00.123Z");
+        for text in [
+            "1999-02-28T23:59:60.9994-23:59",
+            "2024-02-29t00:00:00.05+05:30",
+            "1971-01-01T00:00:00Z",
+        ] {
+            let library: jiff::Timestamp = text.replace(":60", ":59").parse().unwrap();
+            assert_eq!(parse_rfc3339(text), Ok(library.as_millisecond() as u64), "{text}");
+        }
+        assert_eq!(parse_rfc3339("9999-12-31T23:59:59.999Z"), Ok(253_402_300_799_999));
+        assert_eq!(parse_rfc3339("0000-01-01T00:00:00Z"), Ok(0));
         assert!(parse_rfc3339("2026-11-20T12:00:00").is_err());
         assert!(parse_rfc3339("yesterday").is_err());
     }

@@ -240,3 +240,57 @@ async fn a_message_with_a_mistake_is_an_error_and_the_socket_stays() {
     client.send(json!({"type": "pong", "more": [1, 2]})).await;
     client.expect_silence().await;
 }
+
+#[tokio::test]
+async fn samples_that_become_no_series_are_told_in_the_answer_and_the_others_kept() {
+    let hub = TestHub::start().await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let time: Value = serde_json::from_str(&format!("{}.5", now.as_millis())).unwrap();
+    let answer = hub
+        .publish(
+            json!({"topic": "a.b", "type": "samples", "key": "k".repeat(256), "data": {"samples": [
+                {"name": "odd.fraction", "value": 1, "time": time},
+                {"name": "odd.word", "value": 1, "time": "soon"},
+                ["odd.array", "gauge"],
+            ]}}),
+        )
+        .await;
+    assert_eq!((&answer["accepted"], &answer["dropped"]["sample"]), (&json!(1), &json!(2)));
+    let reasons = answer["dropped"]["reasons"].to_string();
+    assert!(reasons.contains("`time` is RFC 3339"), "{answer}");
+    assert_eq!(hub.metric("pulsehub_dropped_total{code=\"sample\"}").await, 2.0);
+    let ask = async |query: &str| {
+        let request = hub.http().get(hub.url(&format!("/api/v1/series?prefix=odd.&{query}")));
+        let answer = request.bearer_auth(hub.token("r", &["**"])).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let text = crate::support::eventually("the series", async || {
+        let (_, text) = ask("limit=50.0").await;
+        text.contains("odd.fraction").then_some(text)
+    })
+    .await;
+    assert!(!text.contains("odd.word") && !text.contains("odd.array"), "{text}");
+    let (status, text) = ask("limit=50.5").await;
+    assert!(status == 400 && text.contains("`limit` is a whole number"), "{text}");
+}
+
+#[tokio::test]
+async fn whole_numbers_are_taken_however_they_are_written_and_arrays_are_no_messages() {
+    let hub = TestHub::start().await;
+    hub.publish_numbers("a.b", 0..3).await;
+    let mut client = hub.socket("/ws/real-time", &[PROTOCOL]).await;
+    client.send(json!({"type": "connect", "id": 1.0, "token": hub.token("a", &["a.*"])})).await;
+    assert_eq!(client.expect("connected").await["id"], 1);
+    client.subscribe(json!({"sub": "s", "topics": ["a.*"], "replay": {"last": 2.0}})).await;
+    assert_eq!(numbers(&client.events("s", 2).await), [1, 2]);
+    client.expect("live").await;
+    for last in [json!(2.5), json!(-1), json!([2])] {
+        let replay = json!({"last": last});
+        let message =
+            json!({"type": "subscribe", "id": 2, "sub": "t", "topics": ["a.*"], "replay": replay});
+        client.send(message).await;
+        client.expect_error("bad_message").await;
+    }
+    client.send(json!(["pong", null])).await;
+    assert_eq!(client.expect_close().await.0, 4400);
+}

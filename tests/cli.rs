@@ -26,9 +26,23 @@ fn run(args: &[&str]) -> Output {
     program(args).output().unwrap()
 }
 
+/// Runs it with this token.
+fn run_as(token: &str, args: &[&str]) -> Output {
+    program(args).env("PULSEHUB_TOKEN", token).output().unwrap()
+}
+
 #[track_caller]
 fn assert_fails(args: &[&str], code: i32, says: &str) {
-    let output = run(args);
+    assert_failed(args, &run(args), code, says);
+}
+
+#[track_caller]
+fn assert_fails_as(token: &str, args: &[&str], code: i32, says: &str) {
+    assert_failed(args, &run_as(token, args), code, says);
+}
+
+#[track_caller]
+fn assert_failed(args: &[&str], output: &Output, code: i32, says: &str) {
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "{args:?}: {complaint}");
     assert!(complaint.contains(says), "{args:?}: {complaint}");
@@ -47,7 +61,12 @@ struct Running {
 
 impl Running {
     fn start(args: &[&str]) -> Self {
+        Self::start_as("", args)
+    }
+
+    fn start_as(token: &str, args: &[&str]) -> Self {
         let mut child = program(args)
+            .env("PULSEHUB_TOKEN", token)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -100,10 +119,9 @@ fn tail_comes_back_after_a_crash_and_goes_on_where_it_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let data = path(folder.path());
     let (mut hub, url, token) = serve(data, "127.0.0.1:0");
-    let to = ["--url", &url, "--token", &token];
-    let publish = |text: &str| stdout(&run(&[&["publish", "demo.a", text], &to[..]].concat()));
+    let publish = |text: &str| stdout(&run_as(&token, &["publish", "demo.a", text, "--url", &url]));
     publish("\"first\"");
-    let tail = Running::start(&[&["tail", "demo.**", "--last", "10"], &to[..]].concat());
+    let tail = Running::start_as(&token, &["tail", "demo.**", "--last", "10", "--url", &url]);
     assert!(tail.line().contains("\"data\":\"first\""));
     hub.kill();
     let (_hub, again, _) = serve(data, url.strip_prefix("http://").unwrap());
@@ -119,8 +137,8 @@ fn commands_work_beside_a_running_hub() {
     let folder = tempfile::tempdir().unwrap();
     let data = path(folder.path());
     let (_hub, url, token) = serve(data, "127.0.0.1:0");
-    let to = ["--url", &url, "--token", &token];
-    let answer = stdout(&run(&[&["publish", "demo.a", "[1]", "--key", "k"], &to[..]].concat()));
+    let publish = ["publish", "demo.a", "[1]", "--key", "k", "--url", &url];
+    let answer = stdout(&run_as(&token, &publish));
     assert!(answer.contains("\"accepted\":1"), "{answer}");
     assert!(stdout(&run(&["healthcheck", "--url", &url])).contains("\"accepting\":true"));
     let exported = stdout(&run(&["export", "--data", data, "--topics", "demo.*"]));
@@ -129,26 +147,22 @@ fn commands_work_beside_a_running_hub() {
 
     let make = ["key", "create", "--data", data, "--name", "locanext", "--publish", "locanext.**"];
     let key = stdout(&run(&make));
-    let with_key = ["--url", &url, "--token", &key];
-    stdout(&run(&[&["publish", "locanext.metrics", "{}"], &with_key[..]].concat()));
-    assert_fails(
-        &[&["publish", "other.metrics", "{}"], &with_key[..]].concat(),
-        4,
-        "publish other",
-    );
+    let publish = |topic| ["publish", topic, "{}", "--url", &url];
+    stdout(&run_as(&key, &publish("locanext.metrics")));
+    assert_fails_as(&key, &publish("other.metrics"), 4, "publish other");
     let listed = stdout(&run(&["key", "list", "--data", data]));
     assert!(listed.contains("locanext") && listed.contains("good"), "{listed}");
     assert!(!listed.contains(&key), "a key is shown once");
     assert!(stdout(&run(&["key", "revoke", "--data", data, &key])).starts_with("revoked "));
-    assert_fails(&[&["publish", "locanext.metrics", "{}"], &with_key[..]].concat(), 4, "revoked");
+    assert_fails_as(&key, &publish("locanext.metrics"), 4, "revoked");
 
     assert_fails(&["serve", "--data", data, "--listen", "127.0.0.1:0"], 1, "another pulsehub");
     let busy = url.strip_prefix("http://").unwrap();
     let other = tempfile::tempdir().unwrap();
     assert_fails(&["serve", "--data", path(other.path()), "--listen", busy], 1, "cannot listen");
     assert_fails(&["demo", "--data", data], 2, "something else than a demo");
-    assert_fails(&["publish", "a", "1", "--url", &url, "--token", "no"], 4, "401");
-    assert_fails(&[&["publish", "hub.a", "1"], &to[..]].concat(), 4, "nobody but the hub");
+    assert_fails_as("no", &publish("a"), 4, "401");
+    assert_fails_as(&token, &publish("hub.a"), 4, "nobody but the hub");
 }
 
 #[test]
@@ -157,19 +171,20 @@ fn a_refusal_is_told_in_words_and_says_what_to_do() {
     let (_hub, url, token) = serve(path(folder.path()), "127.0.0.1:0");
     assert_fails(&["publish", "a", "1", "--url", &url], 4, "`pulsehub token` prints one");
     assert_fails(&["tail", "a", "--url", &url], 4, "`pulsehub token` prints one");
-    assert_fails(&["tail", "a", "--url", &url, "--token", ""], 4, "`pulsehub token` prints one");
-    assert_fails(&["tail", "a", "--url", &url, "--token", "no"], 4, "three parts");
+    assert_fails_as("", &["tail", "a", "--url", &url], 4, "`pulsehub token` prints one");
+    assert_fails_as("no", &["tail", "a", "--url", &url], 4, "three parts");
     let says = "such as http://127.0.0.1:8080";
     assert_fails(&["healthcheck", "--url", "127.0.0.1:8080"], 2, says);
     assert_fails(&["healthcheck", "--url", "localhost:8080"], 2, says);
 
-    let unquoted = run(&["publish", "a", "{text:hello}", "--url", &url, "--token", &token]);
+    let unquoted = run_as(&token, &["publish", "a", "{text:hello}", "--url", &url]);
     assert!(unquoted.status.success());
     assert!(String::from_utf8_lossy(&unquoted.stderr).contains("sent as a text"));
 
     let events = folder.path().join("events.ndjson");
     std::fs::write(&events, "{\"topic\":\"a\"}\n{\"topic\":\"b..c\"}\n").unwrap();
-    let mut publish = program(&["publish", "-", "--url", &url, "--token", &token]);
+    let mut publish = program(&["publish", "-", "--url", &url]);
+    publish.env("PULSEHUB_TOKEN", &token);
     let output = publish.stdin(std::fs::File::open(&events).unwrap()).output().unwrap();
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{complaint}");
@@ -218,6 +233,37 @@ fn wrong_usage_and_settings_are_told_apart_and_say_what_to_do() {
         let help = stdout(&run(&[command, "--help"]));
         assert!(help.contains("Examples:"), "{command}: {help}");
     }
+}
+
+#[test]
+fn a_secret_in_the_arguments_is_refused_and_not_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_hub, url, token) = serve(path(folder.path()), "127.0.0.1:0");
+    let with_login = url.replace("http://", "http://me:hunter2@");
+    for (args, says) in [
+        (&["tail", "a", "--url", &url, "--token", "hunter2"][..], "--token-file"),
+        (&["publish", "a", "1", "--url", &url, "--token=hunter2"], "PULSEHUB_TOKEN"),
+        (&["nodes", "--url", &with_login], "PULSEHUB_TOKEN"),
+        (&["serve", "--redis", "redis://:hunter2@127.0.0.1:1"], "PULSEHUB_REDIS"),
+        (&["check", "--redis", "redis+sentinel://:hunter2@127.0.0.1:1/m"], "PULSEHUB_REDIS"),
+        (&["token", "--sub", "a", "--redis", "redis+unix:///s?pass=hunter2"], "PULSEHUB_REDIS"),
+    ] {
+        let output = run(args);
+        assert_failed(args, &output, 2, says);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter2"), "{args:?}");
+    }
+    // The ways that are left.
+    let file = folder.path().join("token");
+    std::fs::write(&file, format!("{token}\n")).unwrap();
+    let publish = ["publish", "a", "1", "--url", &url, "--token-file", path(&file)];
+    assert!(stdout(&run_as("no", &publish)).contains("\"accepted\":1"));
+    std::fs::write(&file, "\n").unwrap();
+    assert_fails(&publish, 2, "is empty");
+    std::fs::remove_file(&file).unwrap();
+    assert_fails(&publish, 2, "--token-file");
+    let settings = ["check", "--settings-only"];
+    let mut checked = program(&settings);
+    stdout(&checked.env("PULSEHUB_REDIS", "redis://:hunter2@127.0.0.1:1").output().unwrap());
 }
 
 #[tokio::test]

@@ -22,7 +22,8 @@ use tokio_tungstenite::tungstenite::{
 
 use crate::support::{
     eventually,
-    hub::{PROTOCOL, TestHub, numbers},
+    hub::{Client, PROTOCOL, TestHub, numbers},
+    process::Home,
 };
 
 const PATH: &str = "/ws/real-time";
@@ -225,41 +226,56 @@ async fn who_does_not_answer_a_ping_is_closed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_never_reads_costs_no_memory_and_disturbs_nobody() {
-    let flags = [
-        ("socket.write_timeout", "1s"),
-        ("hub.tail_bytes", "1 MiB"),
-        ("journal.recent_bytes", "1 MiB"),
-    ];
-    let hub = TestHub::with(&flags).await;
-    let mut stuck = hub.client("slow", &["a.*"]).await;
-    let mut reader = hub.client("fast", &["a.*"]).await;
-    for client in [&mut stuck, &mut reader] {
+    // A process of its own: what the tests beside it, its clients and their sockets take is not its.
+    let home = Home::new(
+        "[socket]\nwrite_timeout = \"1s\"\n[hub]\ntail_bytes = \"1 MiB\"\n\
+         [journal]\nsync = \"normal\"\nrecent_bytes = \"1 MiB\"\n",
+    );
+    let hub = home.start().await;
+    let token = home.token("all", "a.*");
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let publish = async |event: Value| {
+        let request = http.post(format!("http://{}/api/v1/publish", hub.address()));
+        let answer = request.bearer_auth(&token).json(&event).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    };
+    let metric = async |line: &str| {
+        let request = http.get(format!("http://{}/metrics", hub.address()));
+        let text = request.send().await.unwrap().text().await.unwrap();
+        let found = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
+        found.map_or(0.0, |value| value.parse::<f64>().unwrap())
+    };
+    let becomes = async |line: &str, wanted: f64| {
+        eventually(line, async || (metric(line).await == wanted).then_some(())).await;
+    };
+    let mut clients = Vec::new();
+    for name in ["slow", "fast"] {
+        let mut client = Client::open(hub.address(), PATH, &[PROTOCOL]).await.unwrap();
+        client.connect(&home.token(name, "a.*")).await;
         client.subscribe(json!({"sub": "s", "topics": ["a.*"]})).await;
         client.expect("live").await;
+        clients.push(client);
     }
-    let before = memory();
+    let [stuck, reader] = &mut clients[..] else { unreachable!() };
+    let before = memory(hub.id());
     let load = "x".repeat(200_000);
     for n in 0..400 {
-        hub.publish(json!({"topic": "a.b", "data": {"n": n, "load": load}})).await;
+        publish(json!({"topic": "a.b", "data": {"n": n, "load": load}})).await;
         assert_eq!(numbers(&reader.events("s", 1).await), [n]);
     }
-    let grown = memory().saturating_sub(before);
+    let grown = memory(hub.id()).saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes more after 80 MB that somebody did not read");
-    let closed = "pulsehub_closes_total{code=\"too_slow\"}";
-    hub.metric_becomes(closed, 1.0).await;
-    assert_eq!(hub.metric(&hits("write_timeout")).await, 1.0);
-    eventually("the end of the stuck socket", async || {
-        (hub.metric("pulsehub_connections").await == 1.0).then_some(())
-    })
-    .await;
+    becomes("pulsehub_closes_total{code=\"too_slow\"}", 1.0).await;
+    assert_eq!(metric(&hits("write_timeout")).await, 1.0);
+    becomes("pulsehub_connections", 1.0).await;
     while let Some(Message::Text(_)) = stuck.next().await {} // what was under way, then the end
-    hub.publish_numbers("a.b", 400..401).await;
+    publish(json!({"topic": "a.b", "data": {"n": 400}})).await;
     assert_eq!(numbers(&reader.events("s", 1).await), [400]);
 }
 
-/// Resident bytes of this process.
-fn memory() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+/// Resident bytes of a process.
+fn memory(process: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").trim().parse::<usize>().unwrap() << 10
 }

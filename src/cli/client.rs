@@ -1,6 +1,11 @@
 //! Talking to a hub as its clients do.
 
-use std::time::Duration;
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use reqwest::{Client, StatusCode, Url};
@@ -14,33 +19,78 @@ use crate::logging::cause;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a command without credentials is told, instead of how a request carries them.
-pub(super) const NO_TOKEN: &str = "the hub wants a token: give --token or set PULSEHUB_TOKEN; \
+pub(super) const NO_TOKEN: &str = "the hub wants a token: set PULSEHUB_TOKEN or give --token-file; \
     `pulsehub token` prints one";
+
+/// The variable that a token comes from without `--token-file`.
+const VARIABLE: &str = "PULSEHUB_TOKEN";
+
+/// The longest file with a token, in bytes.
+const LONGEST_FILE: u64 = 64 * 1024;
 
 /// Flags of every command that talks to a hub.
 #[derive(Args)]
 pub(super) struct ClientArgs {
     /// The hub
     #[arg(long, value_name = "URL", env = "PULSEHUB_URL", default_value = "http://127.0.0.1:8080", value_parser = address)]
+    url: Url,
+    /// A file that holds a token or an API key; without it, the variable PULSEHUB_TOKEN does
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Only to say what to do instead: everybody on the machine can read the arguments of a program.
+    #[arg(long, hide = true)]
+    token: Option<SecretString>,
+}
+
+/// A hub to talk to, and how to say who does.
+pub(super) struct HubClient {
     pub(super) url: Url,
-    /// A token or an API key
-    #[arg(long, value_name = "TOKEN", env = "PULSEHUB_TOKEN", hide_env_values = true)]
     token: Option<SecretString>,
 }
 
 impl ClientArgs {
+    /// The hub that was asked for; refuses secrets that everybody on this machine could read.
+    pub(super) fn hub(&self) -> Result<HubClient, Failure> {
+        if self.token.is_some() {
+            let message = "everybody on this machine can read a token in `--token`: set \
+                PULSEHUB_TOKEN, or name a file that holds it with --token-file";
+            return Err(Failure::Usage(message.to_owned()));
+        }
+        if !self.url.username().is_empty() || self.url.password().is_some() {
+            let message = "the hub takes no password in its address: set PULSEHUB_TOKEN, or name a \
+                file that holds a token with --token-file";
+            return Err(Failure::Usage(message.to_owned()));
+        }
+        let text = match &self.token_file {
+            Some(path) => read(path)?,
+            None => std::env::var(VARIABLE).unwrap_or_default(),
+        };
+        let token = Some(text.trim()).filter(|token| !token.is_empty()).map(Into::into);
+        Ok(HubClient { url: self.url.clone(), token })
+    }
+}
+
+/// The token in a file.
+fn read(path: &Path) -> Result<String, Failure> {
+    let wrong = |why: &str| Failure::Usage(format!("--token-file {}: {why}", path.display()));
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| wrong(&error.to_string()))?;
+    file.take(LONGEST_FILE).read_to_string(&mut text).map_err(|error| wrong(&error.to_string()))?;
+    if text.trim().is_empty() {
+        return Err(wrong("it is empty"));
+    }
+    Ok(text)
+}
+
+impl HubClient {
     /// Whether a token was given at all; an empty variable gives none.
     pub(super) fn has_token(&self) -> bool {
-        self.given().is_some()
+        self.token.is_some()
     }
 
     /// The token, in a header's form.
     pub(super) fn bearer(&self) -> Option<String> {
-        self.given().map(|token| format!("Bearer {token}"))
-    }
-
-    fn given(&self) -> Option<&str> {
-        self.token.as_ref().map(|token| token.expose_secret()).filter(|token| !token.is_empty())
+        self.token.as_ref().map(|token| format!("Bearer {}", token.expose_secret()))
     }
 
     /// The address of `path` on the hub.

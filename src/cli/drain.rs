@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
-use super::{Failure, client::ClientArgs, nodes::Answer};
+use super::{
+    Failure,
+    client::{ClientArgs, HubClient},
+    nodes::Answer,
+};
 use crate::time::Span;
 
 /// Send the clients of a node elsewhere
@@ -43,6 +47,7 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 impl Drain {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let Self { node, stop, undo, wait, client } = self;
+        let client = client.hub()?;
         let mut url = client.at("/api/v1/drain")?;
         let answer = if undo {
             url.query_pairs_mut().append_pair("node", &node);
@@ -59,7 +64,7 @@ impl Drain {
 }
 
 async fn wait_until_empty(
-    client: &ClientArgs,
+    client: &HubClient,
     node: &str,
     longest: Duration,
 ) -> Result<(), Failure> {

@@ -21,8 +21,9 @@ pub(super) struct Healthcheck {
 impl Healthcheck {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let path = if self.publishing { "/readyz/publishing" } else { "/readyz" };
-        let url = self.client.at(path)?;
-        println!("{}", self.client.send(|client| client.get(url)).await?);
+        let hub = self.client.hub()?;
+        let url = hub.at(path)?;
+        println!("{}", hub.send(|client| client.get(url)).await?);
         Ok(())
     }
 }

@@ -57,7 +57,7 @@ enum Action {
     },
     /// Take a key back
     Revoke {
-        /// The key's id, or the key itself
+        /// The key's id, or the key itself: it ends here, so that arguments may show it
         key: String,
         #[command(flatten)]
         settings: SettingsArgs,

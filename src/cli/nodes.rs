@@ -21,8 +21,9 @@ pub(super) struct Nodes {
 
 impl Nodes {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let url = self.client.at("/api/v1/nodes")?;
-        Answer::read(&self.client.send(|client| client.get(url)).await?)?.show()
+        let hub = self.client.hub()?;
+        let url = hub.at("/api/v1/nodes")?;
+        Answer::read(&hub.send(|client| client.get(url)).await?)?.show()
     }
 }
 

@@ -56,7 +56,8 @@ struct Event<'a> {
 
 impl Publish {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let url = self.client.at("/api/v1/publish")?;
+        let hub = self.client.hub()?;
+        let url = hub.at("/api/v1/publish")?;
         let (kind, body) = if self.topic == "-" {
             self.takes_whole_events()?;
             let mut events = String::new();
@@ -65,10 +66,8 @@ impl Publish {
         } else {
             ("application/json", self.event()?)
         };
-        let answer = self
-            .client
-            .send(|client| client.post(url).header("content-type", kind).body(body))
-            .await?;
+        let answer =
+            hub.send(|client| client.post(url).header("content-type", kind).body(body)).await?;
         println!("{answer}");
         Ok(())
     }

@@ -14,7 +14,8 @@ pub(super) struct SettingsArgs {
     /// The data folder; without it, what the settings say: ./data by default
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
-    /// The Redis that many nodes share, such as redis://host:6379; then no data folder is used
+    /// The Redis that many nodes share, such as redis://host:6379; then no data folder is used. An
+    /// address with a password goes into PULSEHUB_REDIS
     #[arg(long, value_name = "URL")]
     pub(super) redis: Option<String>,
     /// A settings file; see docs/configuration.md
@@ -32,8 +33,16 @@ impl SettingsArgs {
             .chain([("data", data), ("redis", self.redis.clone())])
             .filter_map(|(key, value)| value.map(|value| (key, value)))
             .collect();
-        Config::load(self.config.as_deref(), std::env::vars_os(), &flags)
-            .map_err(|error| Failure::Usage(error.to_string()))
+        let config = Config::load(self.config.as_deref(), std::env::vars_os(), &flags)
+            .map_err(|error| Failure::Usage(error.to_string()))?;
+        if self.redis.is_some()
+            && config.redis().is_ok_and(|it| it.is_some_and(|it| it.has_password()))
+        {
+            let message = "everybody on this machine can read a password in `--redis`: set \
+                PULSEHUB_REDIS, or `redis` in a settings file";
+            return Err(Failure::Usage(message.to_owned()));
+        }
+        Ok(config)
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::{
 
 use super::{
     Failure,
-    client::{ClientArgs, NO_TOKEN},
+    client::{ClientArgs, HubClient, NO_TOKEN},
 };
 use crate::{
     logging::cause,
@@ -27,7 +27,7 @@ use crate::{
 #[command(after_help = "\
 Examples:
   pulsehub tail 'voicehive.**'
-  pulsehub tail '**' --last 100 --token \"$(pulsehub token --data ./data --sub me --subscribe '**')\"
+  PULSEHUB_TOKEN=$(pulsehub token --data ./data --sub me --subscribe '**') pulsehub tail '**' --last 100
   pulsehub tail 'voicehive.metrics' --latest --count 1
 
 Events go to standard output, everything else to standard error. After a break it comes back by
@@ -55,38 +55,31 @@ pub(super) struct Tail {
     client: ClientArgs,
 }
 
-/// What the hub may say, as far as it matters here.
+/// What the hub may say, as far as it matters here: the fields of all messages. Not an enum by `type`,
+/// for serde reads the whole of a message to find that, also the payloads, in which may stand what it
+/// has no value for: `"\\ud800"`, `1e400`.
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-enum Heard {
-    Subscribed {
-        position: String,
-    },
-    Events {
-        position: String,
-    },
-    Live {
-        position: String,
-    },
-    Gap {
-        from: String,
-        to: String,
-        reason: String,
-        position: String,
-    },
-    Ping {
-        head: String,
-        caught_up: Vec<String>,
-    },
-    Reconnect {
-        after_ms: u64,
-    },
-    Error {
-        code: String,
-        message: String,
-    },
-    #[serde(other)]
-    Other,
+struct Heard {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    position: String,
+    #[serde(default)]
+    from: String,
+    #[serde(default)]
+    to: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    head: String,
+    #[serde(default)]
+    caught_up: Vec<String>,
+    #[serde(default)]
+    after_ms: u64,
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
 }
 
 #[derive(Deserialize)]
@@ -109,11 +102,12 @@ const SILENCE: Duration = Duration::from_secs(40);
 
 impl Tail {
     pub(super) async fn run(mut self) -> Result<(), Failure> {
+        let hub = self.client.hub()?;
         let mut backoff = FIRST_BACKOFF;
         let mut left = self.count;
         loop {
             let before = (self.resume.clone(), left);
-            let broken = match self.follow(&mut left).await? {
+            let broken = match self.follow(&hub, &mut left).await? {
                 None => return Ok(()),
                 Some(broken) => broken,
             };
@@ -128,9 +122,13 @@ impl Tail {
     }
 
     /// One connection; None when as many events came as were asked for.
-    async fn follow(&mut self, left: &mut Option<u64>) -> Result<Option<Broken>, Failure> {
+    async fn follow(
+        &mut self,
+        hub: &HubClient,
+        left: &mut Option<u64>,
+    ) -> Result<Option<Broken>, Failure> {
         let broken = |reason: String| Ok(Some(Broken { reason, after: None }));
-        let mut url = self.client.at("/ws/real-time")?;
+        let mut url = hub.at("/ws/real-time")?;
         let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
         if url.set_scheme(scheme).is_err() {
             return Err(Failure::Usage(format!("{url}: give an http or https address")));
@@ -138,7 +136,7 @@ impl Tail {
         let mut request = url.as_str().into_client_request().map_err(anyhow::Error::from)?;
         let headers = request.headers_mut();
         headers.insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
-        if let Some(bearer) = self.client.bearer() {
+        if let Some(bearer) = hub.bearer() {
             let bearer = HeaderValue::try_from(bearer)
                 .map_err(|_| Failure::Usage("the token has characters no token has".into()))?;
             headers.insert("authorization", bearer);
@@ -146,11 +144,11 @@ impl Tail {
         let mut socket = match tokio_tungstenite::connect_async(request).await {
             Ok((socket, _)) => socket,
             Err(WebSocketError::Http(answer)) => {
-                let message = format!("{} answered {}", self.client.url, answer.status());
+                let message = format!("{} answered {}", hub.url, answer.status());
                 return Err(Failure::Failed(anyhow::anyhow!(message)));
             }
             Err(error) => {
-                return broken(format!("{} does not answer: {}", self.client.url, cause(&error)));
+                return broken(format!("{} does not answer: {}", hub.url, cause(&error)));
             }
         };
         let connect = json!({"type": "connect", "id": 1, "name": "pulsehub tail", "subscribe": [self.subscription()]});
@@ -166,7 +164,7 @@ impl Tail {
             let text = match message {
                 Message::Text(text) => text,
                 Message::Close(Some(frame))
-                    if u16::from(frame.code) == 4401 && !self.client.has_token() =>
+                    if u16::from(frame.code) == 4401 && !hub.has_token() =>
                 {
                     return Err(Failure::Refused(NO_TOKEN.to_owned()));
                 }
@@ -174,8 +172,9 @@ impl Tail {
                 _ => continue,
             };
             let heard: Heard = serde_json::from_str(&text).map_err(anyhow::Error::from)?;
-            match heard {
-                Heard::Events { position } => {
+            let position = heard.position;
+            match &*heard.kind {
+                "events" => {
                     let Events { events } =
                         serde_json::from_str(&text).map_err(anyhow::Error::from)?;
                     if !print(&events, left).map_err(anyhow::Error::from)? {
@@ -184,36 +183,35 @@ impl Tail {
                     self.resume = Some(position);
                 }
                 // A gap, or the newest values, may lie before it and are still to come.
-                Heard::Subscribed { position } => {
-                    if self.resume.is_none() && !self.latest {
-                        self.resume = Some(position);
-                    }
+                "subscribed" if self.resume.is_none() && !self.latest => {
+                    self.resume = Some(position);
                 }
-                Heard::Live { position } => self.resume = Some(position),
-                Heard::Gap { from, to, reason, position } => {
+                "live" => self.resume = Some(position),
+                "gap" => {
+                    let Heard { from, to, reason, .. } = heard;
                     eprintln!("pulsehub: gap: {from} to {to} are missing ({reason})");
                     self.resume = Some(position);
                 }
-                Heard::Ping { head, caught_up } => {
-                    if caught_up.iter().any(|sub| sub == SUB) {
-                        self.resume = Some(head);
+                "ping" => {
+                    if heard.caught_up.iter().any(|sub| sub == SUB) {
+                        self.resume = Some(heard.head);
                     }
                     if socket.send(Message::text(r#"{"type":"pong"}"#)).await.is_err() {
                         return broken("the connection broke".into());
                     }
                 }
-                Heard::Reconnect { after_ms } => {
-                    let after = Some(Duration::from_millis(after_ms));
+                "reconnect" => {
+                    let after = Some(Duration::from_millis(heard.after_ms));
                     return Ok(Some(Broken { reason: "the hub is restarting".into(), after }));
                 }
-                Heard::Error { code, message } => {
-                    let message = format!("{code}: {message}");
-                    return Err(match code.as_str() {
+                "error" => {
+                    let message = format!("{}: {}", heard.code, heard.message);
+                    return Err(match heard.code.as_str() {
                         "forbidden" | "unauthorized" => Failure::Refused(message),
                         _ => Failure::Failed(anyhow::anyhow!(message)),
                     });
                 }
-                Heard::Other => {}
+                _ => {}
             }
         }
     }

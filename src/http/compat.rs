@@ -84,6 +84,6 @@ async fn take(
 }
 
 /// Counts what could not be kept.
-fn count(losses: &Losses, state: &AppState) {
+pub(super) fn count(losses: &Losses, state: &AppState) {
     losses.counts().for_each(|(what, count)| state.telemetry.dropped(what, count));
 }

@@ -3,6 +3,7 @@
 use http::HeaderValue;
 use serde::Deserialize;
 
+use super::Network;
 use crate::time::Span;
 
 /// The `[http]` section of the configuration.
@@ -11,6 +12,12 @@ use crate::time::Span;
 pub struct Config {
     /// Web pages of other origins that may use the hub.
     pub allowed_origins: Vec<Origin>,
+    /// Names the hub may be called by, beside the loopback ones.
+    pub allowed_hosts: Vec<String>,
+    /// Proxies that are believed when they say whose request it is.
+    pub trusted_proxies: Vec<Network>,
+    /// Whether their connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// Time for a request's headers to arrive.
     pub header_timeout: Span,
     /// Time for a request's body to arrive.

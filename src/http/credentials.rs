@@ -13,6 +13,9 @@ use crate::{access::Credential, auth::Principal, protocol::BEARER_SUBPROTOCOL};
 /// The cookie that holds a browser's session.
 pub const SESSION_COOKIE: &str = "pulsehub_session";
 
+/// The same where it is marked `Secure`: a browser takes it from this very host over TLS alone.
+pub const SECURE_SESSION_COOKIE: &str = "__Host-pulsehub_session";
+
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Who makes the request: an extractor that refuses who may not come in at all.
@@ -82,14 +85,18 @@ pub fn gather_upgrade(parts: &Parts, query_token: bool) -> Result<Option<Credent
 
 /// The session a request shows, whoever sent it.
 pub(super) fn session(headers: &HeaderMap) -> Option<SecretString> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|cookies| cookies.split(';'))
-        .filter_map(|cookie| cookie.trim().split_once('='))
-        .find(|(name, value)| *name == SESSION_COOKIE && !value.is_empty())
-        .map(|(_, value)| value.into())
+    let named = |wanted: &str| {
+        headers
+            .get_all(header::COOKIE)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|cookies| cookies.split(';'))
+            .filter_map(|cookie| cookie.trim().split_once('='))
+            .find(|(name, value)| *name == wanted && !value.is_empty())
+            .map(|(_, value)| value.into())
+    };
+    // A neighbour under the same domain can set the other, but not this one.
+    named(SECURE_SESSION_COOKIE).or_else(|| named(SESSION_COOKIE))
 }
 
 /// The one explicit credential, in however many places it stands.
@@ -153,13 +160,15 @@ fn of_subprotocols(headers: &HeaderMap) -> Result<Option<SecretString>, GatherEr
 /// Browsers name a page's origin in every request that changes something and in every upgrade; where
 /// a proxy in front rewrites `Host`, `Sec-Fetch-Site` still tells.
 pub(super) fn is_same_origin(parts: &Parts) -> bool {
-    let says_same =
-        parts.headers.get("sec-fetch-site").is_some_and(|site| site.as_bytes() == b"same-origin");
+    let site = parts.headers.get("sec-fetch-site").map(|site| site.as_bytes());
+    let says_same = site == Some(b"same-origin");
+    let says_other = matches!(site, Some(b"cross-site" | b"same-site"));
+    let is_reading = parts.method == Method::GET || parts.method == Method::HEAD;
     match parts.headers.get(header::ORIGIN) {
         Some(origin) => {
             origin.to_str().is_ok_and(|origin| says_same || is_this_host(origin, parts))
         }
-        None => says_same || parts.method == Method::GET || parts.method == Method::HEAD,
+        None => says_same || is_reading && !says_other,
     }
 }
 
@@ -228,11 +237,16 @@ mod tests {
         let same = ("origin", "https://Hub.example:8443");
         let foreign = ("origin", "https://evil.example");
         assert!(with("GET", &[]).is_ok());
+        assert!(with("GET", &[("sec-fetch-site", "none")]).is_ok());
+        let both = [("cookie", "pulsehub_session=planted; __Host-pulsehub_session=own")];
+        assert_eq!(request("GET", &both), Ok("session own".into()));
         assert!(with("GET", &[same]).is_ok() && with("POST", &[same]).is_ok());
         assert!(with("POST", &[("sec-fetch-site", "same-origin")]).is_ok());
         for (method, headers) in [
             ("GET", &[foreign][..]),
             ("POST", &[foreign]),
+            ("GET", &[("sec-fetch-site", "cross-site")]),
+            ("GET", &[("sec-fetch-site", "same-site")]),
             ("POST", &[("origin", "null")]),
             ("POST", &[("origin", "https://hub.example")]),
             ("POST", &[("sec-fetch-site", "same-site")]),

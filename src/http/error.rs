@@ -81,11 +81,13 @@ kinds! {
     INVALID_EVENT = UNPROCESSABLE_ENTITY "invalid_event" "Some events cannot be taken";
     TOO_MANY_TOPICS = UNPROCESSABLE_ENTITY "too_many_topics" "The log holds no more topics";
     TOO_MANY_INSTANCES = UNPROCESSABLE_ENTITY "too_many_instances" "The registry holds no more instances";
+    FOREIGN_HOST = MISDIRECTED_REQUEST "foreign_host" "The hub is not called that";
     UPGRADE = UPGRADE_REQUIRED "upgrade_required" "This is for a WebSocket";
     TOO_MANY_CONNECTIONS = TOO_MANY_REQUESTS "too_many_connections" "Too many connections", retryable;
     TOO_MANY_SUBSCRIPTIONS = TOO_MANY_REQUESTS "too_many_subscriptions" "Too many subscriptions", retryable;
     TOO_MANY_QUESTIONS = TOO_MANY_REQUESTS "too_many_questions" "Too many questions", retryable;
     TOO_MANY_BYTES = TOO_MANY_REQUESTS "too_many_bytes" "One user holds too much memory", retryable;
+    TOO_MANY_SIGN_INS = TOO_MANY_REQUESTS "too_many_sign_ins" "Too many wrong sign-ins", retryable;
     TOO_MANY_PASSES = TOO_MANY_REQUESTS "too_many_passes" "Too many tickets, links or sessions", retryable;
     INTERNAL = INTERNAL_SERVER_ERROR "internal" "The hub made a mistake";
     UNAVAILABLE = SERVICE_UNAVAILABLE "unavailable" "The hub cannot do it now", retryable;
@@ -182,6 +184,22 @@ impl Problem {
         let detail = format!("all {what} together hold {allowed} bytes: come back in a moment");
         Self::new(&OVERLOADED, detail)
             .with("limit", json!({"name": limit.name(), "allowed": allowed}))
+    }
+
+    /// Too many wrong sign-ins from one address.
+    pub fn too_many_sign_ins(most: u32, wait: Duration) -> Self {
+        let detail = "too many wrong sign-ins from this address: wait, then try again";
+        Self::new(&TOO_MANY_SIGN_INS, detail)
+            .with("limit", json!({"name": Limit::WrongSignIns.name(), "allowed": most}))
+            .after(wait)
+    }
+
+    /// A request by a name that is not the hub's (RFC 9110 section 15.5.20).
+    pub fn foreign_host(name: &str) -> Self {
+        let detail = format!(
+            "{name:?} is not a name of this hub: if it is meant to be one, add it to `http.allowed_hosts`"
+        );
+        Self::new(&FOREIGN_HOST, detail)
     }
 
     /// A page of an origin that is not allowed.

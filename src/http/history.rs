@@ -106,7 +106,7 @@ impl Asked {
                 "after" => after = Some(after_offset(&value, state).await?),
                 "before" => before = Some(before_offset(&value, state).await?),
                 "since" => since = Some(Replay::since(&value).map_err(Problem::bad_request)?),
-                "limit" => limit = query::value("limit", &value, "a whole number")?,
+                "limit" => limit = query::whole("limit", &value)?,
                 _ => {} // as unknown fields are
             }
         }

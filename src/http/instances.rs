@@ -182,7 +182,7 @@ impl Asked {
                 "q" => asked.text = value.to_lowercase(),
                 "sort" => (asked.sort, asked.descending) = sort(&value)?,
                 "after" => asked.after = Some(read_place(&value)?),
-                "limit" => asked.limit = query::value("limit", &value, "a whole number")?,
+                "limit" => asked.limit = query::whole("limit", &value)?,
                 _ => {} // as unknown fields are
             }
         }

@@ -11,15 +11,17 @@ use axum::{
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-use super::{AppState, Caller, Problem, body};
+use super::{AppState, Caller, Problem, body, compat};
 use crate::{
     auth::Principal,
     event::Event,
     ingest::{
-        self, Bounds, Defaults, Refusal,
+        self, Bounds, Defaults, Losses, Refusal,
         native::{self, Format},
     },
     position::{Offset, Position},
+    series,
+    telemetry::Dropped,
     topic::Topic,
 };
 
@@ -30,12 +32,17 @@ struct Stored {
     duplicates: usize,
     position: Position,
     offsets: Vec<Offset>,
+    /// Samples that become no series, though their events are stored.
+    #[serde(skip_serializing_if = "Losses::is_empty")]
+    dropped: Losses,
 }
 
 /// The answer before anything is stored.
 #[derive(Serialize)]
 struct Taken {
     accepted: usize,
+    #[serde(skip_serializing_if = "Losses::is_empty")]
+    dropped: Losses,
 }
 
 pub(super) async fn publish(
@@ -57,19 +64,22 @@ pub(super) async fn publish(
     let format = format(&headers)?;
     // Held until the events have been stored: the queue's own limit counts them only from then on.
     let (body, _charge) = body::read(&headers, body, &state, &principal).await?;
-    let events = read(body, format, &principal, &state).await?;
+    let (events, dropped) = read(body, format, &principal, &state).await?;
     check_grants(&principal, &events, &state)?;
     let count = events.len();
     if !waits {
         state.broker.enqueue(events).await?;
-        return Ok((StatusCode::ACCEPTED, Json(Taken { accepted: count })).into_response());
+        compat::count(&dropped, &state);
+        return Ok((StatusCode::ACCEPTED, Json(Taken { accepted: count, dropped })).into_response());
     }
     let published = state.broker.publish(events).await?;
+    compat::count(&dropped, &state);
     let stored = Stored {
         accepted: published.accepted,
         duplicates: count - published.accepted,
         position: published.position,
         offsets: published.offsets,
+        dropped,
     };
     Ok(Json(stored).into_response())
 }
@@ -87,14 +97,21 @@ async fn read(
     format: Format,
     principal: &Principal,
     state: &AppState,
-) -> Result<Vec<Event>, Problem> {
+) -> Result<(Vec<Event>, Losses), Problem> {
     let bounds = bounds(state);
     let (now, source) = (state.clock.now(), principal.name.clone());
     let publisher = principal.publisher.clone();
     let events = body::parse(body, move |body| {
         let defaults =
             Defaults { source: &source, publisher: &publisher, now, new_id: ingest::new_id };
-        native::read(body, format, &defaults, &bounds)
+        let events = native::read(body, format, &defaults, &bounds)?;
+        let mut dropped = Losses::default();
+        for (index, event) in events.iter().enumerate() {
+            for reason in series::extract::left_out(event) {
+                dropped.note(Dropped::Sample, || format!("event {index}: {reason}"));
+            }
+        }
+        Ok((events, dropped))
     });
     events.await?.map_err(|refusal| refused(refusal, state))
 }

@@ -6,6 +6,7 @@ use axum::extract::Query;
 use http::request::Parts;
 
 use super::Problem;
+use crate::json;
 
 /// The pairs of the query, decoded, in order. None where it cannot be decoded.
 pub(super) fn pairs(parts: &Parts) -> Vec<(String, String)> {
@@ -15,6 +16,12 @@ pub(super) fn pairs(parts: &Parts) -> Vec<(String, String)> {
 /// The value of the parameter `name`; `expected` says what it looks like.
 pub(super) fn value<T: FromStr>(name: &str, text: &str, expected: &str) -> Result<T, Problem> {
     text.parse().map_err(|_| Problem::bad_request(format!("`{name}` is {expected}")))
+}
+
+/// The value of the parameter `name`, a whole number, which may be written as `50.0`.
+pub(super) fn whole<T: FromStr + TryFrom<i64>>(name: &str, text: &str) -> Result<T, Problem> {
+    let refuse = || Problem::bad_request(format!("`{name}` is a whole number, not {text:?}"));
+    json::read_whole(text).ok_or_else(refuse)
 }
 
 /// The value of the parameter `name`, which is on or off.

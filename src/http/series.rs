@@ -63,7 +63,7 @@ pub(super) async fn list(
             "prefix" => prefix = value,
             "topic" => topic = Some(query::value::<TopicPattern>("topic", &value, "a pattern")?),
             "after" => after = Some(cursor(&value)?),
-            "limit" => limit = query::value("limit", &value, "a whole number")?,
+            "limit" => limit = query::whole("limit", &value)?,
             _ => {} // as unknown fields are
         }
     }

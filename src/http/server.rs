@@ -28,19 +28,25 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use super::{
+    Network,
     answering::{self, Answering, Streams},
     farewell::say_farewell,
+    forwarded, proxy_protocol,
     stall::Impatient,
 };
 use crate::telemetry::{Limit, Telemetry};
 
 /// How the server treats its connections.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Connections at a time, sockets included; who comes then is told 503.
     pub max_connections: usize,
     /// Header lines of a request; who sends more is told 431.
     pub max_headers: usize,
+    /// Proxies that are believed.
+    pub trusted_proxies: Arc<[Network]>,
+    /// Whether their connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// Time for a request's headers to arrive, and for a connection without a request to get one.
     pub header_timeout: Duration,
     /// Time for a peer to take the next piece of an answer.
@@ -52,8 +58,9 @@ pub struct Options {
 /// What a request knows of its connection; among the request's extensions.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    /// The other end; a proxy's, if one stands between.
-    pub peer: SocketAddr,
+    /// Where the request comes from: the other end, or what a trusted proxy says of it; see
+    /// [`trusted_proxies`](super::Config::trusted_proxies). The port is 0 where it is not known.
+    pub client: SocketAddr,
     /// One of [`Options::max_connections`]. Who takes over the connection, as a WebSocket does, keeps this.
     pub permit: Arc<OwnedSemaphorePermit>,
 }
@@ -180,13 +187,13 @@ impl Door {
         }
         match Arc::clone(&self.room).try_acquire_owned() {
             Ok(permit) => {
-                let connection = Connection { peer, permit: Arc::new(permit) };
+                let connection = Connection { client: peer, permit: Arc::new(permit) };
                 self.tasks.spawn(converse(
                     stream,
                     connection,
                     self.router.clone(),
                     Arc::clone(&self.protocol),
-                    self.options,
+                    self.options.clone(),
                     self.telemetry.clone(),
                     self.stop.clone(),
                 ));
@@ -203,21 +210,34 @@ impl Door {
 }
 
 async fn converse(
-    stream: TcpStream,
-    connection: Connection,
+    mut stream: TcpStream,
+    mut connection: Connection,
     router: Router,
     protocol: Arc<auto::Builder<Streams>>,
     options: Options,
     telemetry: Telemetry,
     stop: CancellationToken,
 ) {
-    let peer = connection.peer;
+    let is_trusted = |proxy: &Network| proxy.contains(connection.client.ip());
+    if options.proxy_protocol && options.trusted_proxies.iter().any(is_trusted) {
+        let header = timeout(options.header_timeout, proxy_protocol::read(&mut stream)).await;
+        match header.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(client) => connection.client = client.unwrap_or(connection.client),
+            Err(error) => {
+                let proxy = connection.client;
+                tracing::debug!(%error, %proxy, "a trusted proxy did not say whose connection it is");
+                return;
+            }
+        }
+    }
+    let peer = connection.client;
     let has_spoken = Arc::new(AtomicBool::new(false));
     let service = service_fn({
-        let has_spoken = Arc::clone(&has_spoken);
-        move |request| {
+        let (has_spoken, trusted) = (Arc::clone(&has_spoken), options.trusted_proxies.clone());
+        move |request: http::Request<Incoming>| {
             has_spoken.store(true, Ordering::Relaxed);
-            answer(router.clone(), request, connection.clone())
+            let client = forwarded::client(connection.client, request.headers(), &trusted);
+            answer(router.clone(), request, Connection { client, ..connection.clone() })
         }
     });
     let answering = Answering::new(options.write_timeout, telemetry.clone());

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     AppState, Caller, GatherError, Problem,
     body::{self, Payer},
-    credentials, server,
+    credentials::{self, SECURE_SESSION_COOKIE, SESSION_COOKIE},
+    server,
 };
 use crate::{
     access,
@@ -94,12 +95,30 @@ pub(super) async fn begin(
     if parts.headers.contains_key(header::ORIGIN) && !credentials::is_same_origin(&parts) {
         return Err(GatherError::CrossOrigin.into());
     }
-    let from = parts.extensions.get::<server::Connection>().map(|from| from.peer.ip());
+    let from = parts.extensions.get::<server::Connection>().map(|from| from.client.ip());
     let said = body::json(&parts.headers, body, &state, Payer::Stranger(from)).await?;
+    let way = match &said {
+        SignIn::Code(_) => "link",
+        SignIn::Token(_) => "token",
+    };
+    let (most, now) = (state.settings.wrong_sign_ins, state.clock.now());
+    if let Some(Err(wait)) = from.map(|from| state.attempts.begin(from, most, now)) {
+        state.telemetry.hit(Limit::WrongSignIns);
+        return Err(Problem::too_many_sign_ins(most, wait));
+    }
     let signed_in = match said {
         SignIn::Code(code) => state.access.exchange(&code).await,
         SignIn::Token(token) => state.access.sign_in(&token).await,
     };
+    if let Some(from) = from {
+        match &signed_in {
+            Ok(_) | Err(AuthError::Unavailable(_) | AuthError::Full(_)) => {
+                state.attempts.right(from);
+            }
+            // At most so many a minute from one address; the fields are for programs that ban addresses.
+            Err(reason) => tracing::warn!(client = %from, way, %reason, "a sign-in was refused"),
+        }
+    }
     let (session, principal) = counted(&state, signed_in)?;
     let answer = Session::of(&principal, &state);
     // Shorter than a session's full life where the credentials behind it end sooner.
@@ -127,8 +146,9 @@ pub(super) async fn end(State(state): State<AppState>, parts: Parts) -> Result<R
 /// `Secure` by configuration only: whether a proxy in front speaks TLS cannot be seen from here, and
 /// `X-Forwarded-Proto` can be sent by anybody.
 fn cookie(state: &AppState, session: &str, seconds: u64) -> Result<HeaderValue, Problem> {
-    let secure = if state.settings.http.secure_cookie { "; Secure" } else { "" };
-    let name = credentials::SESSION_COOKIE;
+    let is_secure = state.settings.http.secure_cookie;
+    let name = if is_secure { SECURE_SESSION_COOKIE } else { SESSION_COOKIE };
+    let secure = if is_secure { "; Secure" } else { "" };
     let text =
         format!("{name}={session}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
     let mut value = HeaderValue::try_from(text)

@@ -77,7 +77,7 @@ impl Socket {
         let (tasks, terms) = (state.tasks.clone(), state.terms.clone());
         match opening {
             Ok(opening) => {
-                let mut socket = Self::new(state, stream, read, from.peer, opening);
+                let mut socket = Self::new(state, stream, read, from.client, opening);
                 // Room for one socket: bound to a name inside, it would take that of two.
                 tasks.spawn(async move {
                     if let End::Close(code, reason) = poll_fn(|cx| socket.poll(cx)).await {

@@ -77,7 +77,7 @@ async fn open(state: &AppState, request: Request) -> Result<Events, Problem> {
         return Err(Problem::forbidden(&[format!("subscribe {pattern}")]));
     }
     let from = parts.extensions.get::<server::Connection>();
-    let peer = from.map(|from| from.peer).ok_or_else(|| Problem::bad_request("no connection"))?;
+    let peer = from.map(|from| from.client).ok_or_else(|| Problem::bad_request("no connection"))?;
     let bell = Arc::new(Bell::default());
     let connection = state.connections.enter(ConnectionKind::Sse, peer, bell.clone(), now.wall);
     if !connection.identify(principal.clone(), None) {

@@ -120,6 +120,7 @@ impl Server {
             broker,
             cluster: Cluster::alone(node),
             access: Access::new(authenticator, store, clock.clone()),
+            attempts: Attempts::default(),
             questions: Questions::new(config.limits.questions, telemetry.clone()),
             budgets: Budgets::new(&config.limits, &telemetry),
             telemetry,
@@ -131,6 +132,7 @@ impl Server {
                 http: config.http,
                 limits: config.limits,
                 query_token: config.auth.query_token,
+                wrong_sign_ins: config.auth.wrong_sign_ins,
             },
         });
         Self { router: router(state.clone()), state, _folder: folder }
@@ -252,6 +254,8 @@ async fn a_socket_opens_through_the_real_accept_loop() {
     let address = listener.local_addr().unwrap();
     let settings = &server.state.settings;
     let options = server::Options {
+        trusted_proxies: [].into(),
+        proxy_protocol: false,
         max_connections: 10,
         max_headers: settings.limits.headers,
         header_timeout: settings.http.header_timeout.0,

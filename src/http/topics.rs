@@ -58,7 +58,7 @@ pub(super) async fn topics(
         match &*name {
             "prefix" => prefix = value,
             "after" => after = value,
-            "limit" => limit = query::value("limit", &value, "a whole number")?,
+            "limit" => limit = query::whole("limit", &value)?,
             _ => {} // as unknown fields are
         }
     }

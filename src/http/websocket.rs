@@ -81,7 +81,7 @@ pub(super) async fn upgrade_to(
                 None => tracing::error!("a socket came over something that is no TCP stream"),
             },
             Err(error) => {
-                tracing::debug!(%error, peer = %connection.peer, "the upgrade broke off");
+                tracing::debug!(%error, client = %connection.client, "the upgrade broke off");
             }
         }
     });

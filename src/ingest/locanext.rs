@@ -64,7 +64,7 @@ pub fn read(
     let time = match body.timestamp.map(text_of).transpose() {
         Ok(None) => None,
         Ok(Some(text)) => {
-            let time = timestamps::read(&text).and_then(timestamps::utc);
+            let time = timestamps::read_as_utc(&text);
             if time.is_none() {
                 losses.note(Dropped::Timestamp, || {
                     format!("`timestamp` {text:?} is no time: the time of arrival stands for it")

@@ -14,11 +14,11 @@ use serde_json::value::RawValue;
 use super::{
     BadItem, Bounds, Defaults, Fault, Refusal,
     parts::{AtMost, attribute_of, kind_of, malformed, not_utf8, text_of, within},
-    timestamps::has_rfc3339_shape,
 };
 use crate::{
     event::{Event, compact},
-    time::{parse_rfc3339, rfc3339},
+    json::Object,
+    time::{has_rfc3339_shape, parse_rfc3339, rfc3339},
     topic::Topic,
 };
 
@@ -42,9 +42,9 @@ pub fn read(
 ) -> Result<Vec<Event>, Refusal> {
     let text = std::str::from_utf8(body).map_err(|error| not_utf8(body, error.valid_up_to()))?;
     let context = Context { defaults, bounds, now: rfc3339(defaults.now) };
-    match split::<Incoming<'_>>(text, format, bounds) {
+    match split::<Object<Incoming<'_>>>(text, format, bounds) {
         Ok(items) => {
-            let events = items.into_iter().map(|item| context.event(item, Vec::new()));
+            let events = items.into_iter().map(|Object(item)| context.event(item, Vec::new()));
             if let Ok(events) = events.collect() {
                 return Ok(events);
             }

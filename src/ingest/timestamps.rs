@@ -2,7 +2,7 @@
 
 use jiff::{Timestamp, civil::DateTime, tz::Offset};
 
-use crate::time::Millis;
+use crate::time::{Millis, has_rfc3339_shape, parse_rfc3339};
 
 /// A time as its producer wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,16 +15,23 @@ pub(super) enum Written {
 
 /// Reads RFC 3339 and its relatives (a space for the `T`, `+0100`); None for what is no time.
 pub(super) fn read(text: &str) -> Option<Written> {
+    if has_rfc3339_shape(text) {
+        return parse_rfc3339(text).is_ok().then(|| Written::Zoned(text.into()));
+    }
     match text.parse::<Timestamp>() {
-        Ok(_) if has_rfc3339_shape(text) => Some(Written::Zoned(text.into())),
         Ok(time) => rfc3339(time).map(Written::Zoned),
         Err(_) => text.parse().ok().map(Written::Naive),
     }
 }
 
-/// The same in RFC 3339, taking it for UTC where no zone was written.
-pub(super) fn utc(written: Written) -> Option<Box<str>> {
-    match written {
+/// The same in RFC 3339, taking it for UTC where no zone was written. What only lacks the zone stays
+/// as it was written, with all digits of its fraction.
+pub(super) fn read_as_utc(text: &str) -> Option<Box<str>> {
+    let with_zone = format!("{text}Z");
+    if has_rfc3339_shape(&with_zone) {
+        return parse_rfc3339(&with_zone).is_ok().then(|| with_zone.into());
+    }
+    match read(text)? {
         Written::Zoned(text) => Some(text),
         Written::Naive(time) => rfc3339(Offset::UTC.to_timestamp(time).ok()?),
     }
@@ -64,34 +71,12 @@ fn rfc3339(time: Timestamp) -> Option<Box<str>> {
     has_rfc3339_shape(&text).then(|| text.into())
 }
 
-/// RFC 3339 section 5.6. The library reads much more than that (ISO 8601's basic form, zones in
-/// brackets), which most receivers would not.
-pub(super) fn has_rfc3339_shape(text: &str) -> bool {
-    let digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
-    let fits = |part: &[u8], shape: &[u8]| {
-        part.len() == shape.len()
-            && part.iter().zip(shape).all(|(byte, want)| match want {
-                b'0' => byte.is_ascii_digit(),
-                want => byte.eq_ignore_ascii_case(want),
-            })
-    };
-    let Some((date_time, rest)) = text.as_bytes().split_at_checked(19) else { return false };
-    let (fraction, zone) = match rest.iter().position(|byte| !matches!(byte, b'.' | b'0'..=b'9')) {
-        Some(at) => rest.split_at(at),
-        None => return false,
-    };
-    fits(date_time, b"0000-00-00T00:00:00")
-        && (fraction.is_empty() || fraction[0] == b'.' && digits(&fraction[1..]))
-        && (fits(zone, b"Z") || fits(zone, b"+00:00") || fits(zone, b"-00:00"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::parse_rfc3339;
 
     fn as_utc(text: &str) -> Option<String> {
-        read(text).and_then(utc).map(Into::into)
+        read_as_utc(text).map(Into::into)
     }
 
     #[test]
@@ -101,6 +86,8 @@ mod tests {
         }
         for (text, want) in [
             ("2025-12-16T12:00:00.123456", "2025-12-16T12:00:00.123456Z"),
+            ("2025-12-16T12:00:00.123450", "2025-12-16T12:00:00.123450Z"),
+            ("9999-12-31T23:59:59", "9999-12-31T23:59:59Z"),
             ("2025-12-16 12:00:00", "2025-12-16T12:00:00Z"),
             ("2025-12-16", "2025-12-16T00:00:00Z"),
             ("2025-12-16 12:00:00+0100", "2025-12-16T11:00:00Z"),
@@ -116,6 +103,7 @@ mod tests {
             "-000001-01-01T00:00:00",
             "2025-12-16T25:00:00",
             "12025-01-01T00:00:00Z",
+            "2025-12-16T12:00:00+25:59",
             "2025-02-30",
         ] {
             assert_eq!(as_utc(absurd), None, "{absurd:?}");

@@ -6,6 +6,7 @@ use jiff::civil::DateTime;
 use serde::{
     Deserialize, Deserializer as _, Serialize,
     de::{DeserializeSeed as _, MapAccess, Visitor},
+    ser::{SerializeMap, Serializer as _},
 };
 use serde_json::{Map, Value, value::RawValue};
 
@@ -15,7 +16,7 @@ use super::{
     timestamps::{self, Written},
 };
 use crate::{
-    event::{Event, MAX_ATTRIBUTE_BYTES, PublisherName, compact},
+    event::{DataError, Event, MAX_ATTRIBUTE_BYTES, PublisherName, compact},
     id,
     telemetry::Dropped,
     time::{Millis, rfc3339},
@@ -316,10 +317,7 @@ impl<'a> Point<'a> {
         time: Option<Box<str>>,
     ) -> Result<Event, Fault> {
         let point = compact(self.raw)?;
-        let open = point.get().strip_suffix('}').unwrap_or_default();
-        let whose = Value::from(instance.as_str());
-        let data = format!(r#"{open},"instance_id":{whose},"received_at":"{received}"}}"#);
-        let data = RawValue::from_string(data).map_err(|_| crate::event::DataError::Invalid)?;
+        let data = told_by(&point, instance, received).map_err(|_| DataError::Invalid)?;
         Ok(Event {
             topic: app.topic_of("usage", &self.key)?,
             id_is_ours: self.same.is_none(),
@@ -332,6 +330,47 @@ impl<'a> Point<'a> {
             data,
         })
     }
+}
+
+/// A point's members as they came, and behind them whose it is and when it arrived. Where the point
+/// says one of these two itself, the hub's word replaces it: readers do not agree on which of two
+/// members of one name counts.
+fn told_by(
+    point: &RawValue,
+    instance: &InstanceId,
+    received: &str,
+) -> Result<Box<RawValue>, serde_json::Error> {
+    struct Members<'a>(&'a InstanceId, &'a str);
+    impl<'de> Visitor<'de> for Members<'_> {
+        type Value = Result<Vec<u8>, serde_json::Error>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+            let mut text = Vec::new();
+            let mut writer = serde_json::Serializer::new(&mut text);
+            let mut written = writer.serialize_map(None);
+            while let Some((name, value)) = members.next_entry::<String, &RawValue>()? {
+                if !["instance_id", "received_at"].contains(&&*name) {
+                    written = written.and_then(|mut map| {
+                        map.serialize_entry(&name, value)?;
+                        Ok(map)
+                    });
+                }
+            }
+            let written = written.and_then(|mut map| {
+                map.serialize_entry("instance_id", self.0.as_str())?;
+                map.serialize_entry("received_at", self.1)?;
+                SerializeMap::end(map)
+            });
+            Ok(written.map(|()| text))
+        }
+    }
+    let mut reader = serde_json::Deserializer::from_str(point.get());
+    let text = reader.deserialize_map(Members(instance, received))??;
+    serde_json::from_slice(&text)
 }
 
 #[cfg(test)]
@@ -375,6 +414,20 @@ mod tests {
             event.data.get(),
             r#"{"key":"usage_event","value":"feature_used","type":"string","metadata":{"feature":"dashboard"},"instance_id":"i-1","received_at":"2026-03-01T12:00:00.000Z"}"#
         );
+    }
+
+    #[test]
+    fn what_a_point_says_of_its_instance_and_its_arrival_never_stands_beside_the_hubs_word() {
+        let (events, _) = with(
+            r#"[{"key":"a","instance_id":"other","x":{},"received\u005fat":1,"big":1e400,"odd":"\ud800"}]"#,
+        )
+        .unwrap();
+        assert_eq!(
+            events[0].data.get(),
+            r#"{"key":"a","x":{},"big":1e400,"odd":"\ud800","instance_id":"i-1","received_at":"2026-03-01T12:00:00.000Z"}"#
+        );
+        let (events, _) = with(r#"[{"key":"a","instance_id":"other"}]"#).unwrap();
+        assert_eq!(events[0].data.get().matches("instance_id").count(), 1);
     }
 
     #[test]

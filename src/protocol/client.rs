@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::ErrorCode;
 use crate::{
+    json::{self, Object, Whole},
     position::Position,
     time::{self, Millis, Span},
     topic::TopicPattern,
@@ -48,7 +49,7 @@ pub struct Connect {
     /// What the client calls itself, shown among the connections.
     pub name: Option<Box<str>>,
     /// Subscriptions to start at once.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "subscriptions")]
     pub subscribe: Vec<Subscribe>,
 }
 
@@ -142,7 +143,7 @@ const MAX_NAME: usize = 64;
 impl<'a> ClientMessage<'a> {
     /// Reads one text frame.
     pub fn parse(text: &'a str) -> Result<Self, MessageError> {
-        let head: Head<'_> = serde_json::from_str(text).map_err(|error| {
+        let Object(head): Object<Head<'_>> = serde_json::from_str(text).map_err(|error| {
             MessageError::Broken(format!("a message is a JSON object with a `type`: {error}"))
         })?;
         if head.kind == "pong" {
@@ -155,6 +156,9 @@ impl<'a> ClientMessage<'a> {
                     return Err(refused(None, ErrorCode::BadMessage, "`id` has at most 64 bytes"));
                 }
                 Ok(id) => Some(id),
+                Err(_) if let Some(number) = json::read_whole(raw.get()) => {
+                    Some(MessageId::Number(number))
+                }
                 Err(_) => {
                     let message = "`id` is a whole number or a string";
                     return Err(refused(None, ErrorCode::BadMessage, message));
@@ -220,6 +224,11 @@ fn fields<'a, T: Deserialize<'a>>(text: &'a str, id: &MessageId) -> Result<T, Me
         .map_err(|error| refused(Some(id.clone()), ErrorCode::BadMessage, error.to_string()))
 }
 
+fn subscriptions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Subscribe>, D::Error> {
+    let all = Vec::<Object<Subscribe>>::deserialize(deserializer)?;
+    Ok(all.into_iter().map(|Object(one)| one).collect())
+}
+
 fn name_fits(field: &str, name: &str, id: &MessageId) -> Result<(), MessageError> {
     if name.is_empty() || name.len() > MAX_NAME {
         let message = format!("`{field}` has 1 to {MAX_NAME} bytes");
@@ -233,19 +242,22 @@ fn refused(id: Option<MessageId>, code: ErrorCode, message: impl Into<String>) -
 }
 
 impl<'de> Deserialize<'de> for Replay {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error;
 
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Fields {
-            last: Option<usize>,
+            last: Option<Whole>,
             since: Option<String>,
             latest: Option<bool>,
         }
-        let fields = Fields::deserialize(deserializer)?;
+        let Object(fields) = Object::<Fields>::deserialize(deserializer)?;
         match fields {
-            Fields { last: Some(n), since: None, latest: None } => Ok(Self::Last(n)),
+            Fields { last: Some(n), since: None, latest: None } => {
+                let n = usize::try_from(n.0);
+                n.map(Self::Last).map_err(|_| D::Error::custom("`last` is not below 0"))
+            }
             Fields { last: None, since: Some(since), latest: None } => {
                 Self::since(&since).map_err(D::Error::custom)
             }

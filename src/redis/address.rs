@@ -51,6 +51,15 @@ impl Server {
         Ok(Self(Arc::new(Inner { place, config })))
     }
 
+    /// Whether the address holds a password.
+    pub fn has_password(&self) -> bool {
+        let info = match &self.0.place {
+            Place::Fixed(info) => info,
+            Place::Sentinels { as_master, .. } => as_master,
+        };
+        info.redis_settings().password().is_some()
+    }
+
     /// What can be set about it.
     pub fn config(&self) -> &Config {
         &self.0.config

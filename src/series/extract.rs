@@ -15,7 +15,8 @@ use super::{
     sample::{Dropped, Labels, MAX_DEPTH, Name, Sample, Value},
 };
 use crate::{
-    event::Record,
+    event::{BlockBuilder, Event, Record},
+    json::{self, Object},
     time::{Millis, parse_rfc3339},
 };
 
@@ -79,6 +80,19 @@ pub fn extract(record: Record<'_>, rules: &[Rule]) -> Option<(Millis, Found)> {
         derived(rule, &event, &mut found);
     }
     Some((event.time.unwrap_or(event.received), found))
+}
+
+/// Why samples of an event of type `samples` will be left out, for the answer to who publishes it; what
+/// only the table of all series can know is not among it.
+pub fn left_out(event: &Event) -> Vec<Dropped> {
+    if event.kind.as_deref() != Some("samples") {
+        return Vec::new();
+    }
+    let mut block = BlockBuilder::default();
+    block.push(1, 0, event);
+    let block = block.finish();
+    let found = block.records().filter_map(|record| extract(record, &[]));
+    found.flat_map(|(_, found)| found.dropped).collect()
 }
 
 impl<'a> Incoming<'a> {
@@ -263,12 +277,13 @@ fn typed(event: &Incoming<'_>, found: &mut Found) {
         #[serde(borrow)]
         samples: Vec<&'a RawValue>,
     }
-    let Ok(Samples { samples }) = serde_json::from_str(event.data.get()) else {
+    let Ok(Object(Samples { samples })) = serde_json::from_str(event.data.get()) else {
         return found.dropped.push(Dropped::Shape);
     };
     for sample in samples {
-        let read = serde_json::from_str::<Typed<'_>>(sample.get()).map_err(|_| Dropped::Shape);
-        if let Err(reason) = read.and_then(|typed| typed.read(event, found)) {
+        let read =
+            serde_json::from_str::<Object<Typed<'_>>>(sample.get()).map_err(|_| Dropped::Shape);
+        if let Err(reason) = read.and_then(|Object(typed)| typed.read(event, found)) {
             found.dropped.push(reason);
         }
     }
@@ -362,12 +377,18 @@ fn label(value: &RawValue) -> Result<Cow<'_, str>, Dropped> {
     }
 }
 
-/// RFC 3339, or milliseconds since 1970.
+/// RFC 3339, or milliseconds since 1970, of which a fraction is dropped.
 fn time(value: &RawValue) -> Result<Millis, Dropped> {
-    let text = value.get();
-    if let Ok(millis) = text.parse() {
-        return Ok(millis);
+    // Up to where doubles tell milliseconds apart.
+    const LAST: f64 = (1_u64 << 53) as f64;
+    match number(value).filter(|_| !matches!(value.get(), "true" | "false")) {
+        Some(millis) if (0.0..=LAST).contains(&millis) => {
+            json::read_whole(&millis.trunc().to_string()).ok_or(Dropped::Time)
+        }
+        Some(_) => Err(Dropped::Time),
+        None => {
+            let Text(text) = serde_json::from_str(value.get()).map_err(|_| Dropped::Time)?;
+            parse_rfc3339(&text).map_err(|_| Dropped::Time)
+        }
     }
-    let Text(text) = serde_json::from_str(text).map_err(|_| Dropped::Shape)?;
-    parse_rfc3339(&text).map_err(|_| Dropped::Shape)
 }

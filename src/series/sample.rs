@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{time::Millis, topic::TopicPattern};
+use crate::{event::MAX_ATTRIBUTE_BYTES, time::Millis, topic::TopicPattern};
 
 /// One value of one series.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +68,9 @@ pub enum Dropped {
     /// Somebody's sample for a series that the hub derives.
     #[error("the series is a derived value, which only the hub makes")]
     Derived,
+    /// A time that is none.
+    #[error("a sample's `time` is RFC 3339 with a zone, or milliseconds since 1970")]
+    Time,
     /// The event does not have the shape it should have.
     #[error("the samples are not in the form that docs/series.md tells")]
     Shape,
@@ -84,6 +87,7 @@ impl Dropped {
             Self::Kind => "kind",
             Self::Cap => "cap",
             Self::Derived => "derived",
+            Self::Time => "time",
             Self::Shape => "shape",
         }
     }
@@ -93,8 +97,8 @@ impl Dropped {
 pub const MAX_NAME: usize = 255;
 /// The most labels of a series.
 pub const MAX_LABELS: usize = 16;
-/// The longest label, name or value, in bytes.
-pub const MAX_LABEL: usize = 255;
+/// The longest label, name or value, in bytes: an event's longest key is one.
+pub const MAX_LABEL: usize = MAX_ATTRIBUTE_BYTES;
 /// The largest value either way.
 pub const MAX_VALUE: f64 = 1e100;
 /// The most groups within groups that metrics are looked for in.
@@ -229,7 +233,7 @@ mod tests {
         let many: Vec<_> = (0..17).map(|n| n.to_string()).collect();
         let many = many.iter().map(|n| (n.as_str(), "x"));
         assert_eq!(Labels::new(many), Err(Dropped::Labels));
-        assert_eq!(Labels::new([("a", "x".repeat(256).as_str())]), Err(Dropped::Labels));
+        assert_eq!(Labels::new([("a", "x".repeat(257).as_str())]), Err(Dropped::Labels));
     }
 
     #[test]

@@ -92,8 +92,8 @@ pub struct ConnectionInfo {
     pub name: Option<Box<str>>,
     /// How it receives events.
     pub kind: ConnectionKind,
-    /// The other end.
-    pub peer: SocketAddr,
+    /// Where it comes from; without a port where a proxy did not tell it.
+    pub peer: String,
     /// When it was opened, RFC 3339.
     pub since: String,
     /// Its subscriptions, each with how many offsets it is behind the head.
@@ -312,7 +312,10 @@ impl Shared {
             user: about.principal.as_ref().map(|principal| principal.name.clone()),
             name: about.name.clone(),
             kind: self.kind,
-            peer: self.peer,
+            peer: match self.peer.port() {
+                0 => self.peer.ip().to_string(),
+                _ => self.peer.to_string(),
+            },
             since: time::rfc3339(self.since),
             subscriptions: about.lags.iter().map(subscription).collect(),
         }

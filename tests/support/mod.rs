@@ -69,6 +69,7 @@ pub(crate) fn auth_config(text: &str) -> auth::Config {
         publish_claim = "publish"
         query_token = false
         passes_per_principal = 1000
+        wrong_sign_ins = 10
         keys = []
         roles = {}
     "#;

@@ -38,7 +38,7 @@ impl Home {
     pub(crate) async fn start(&self) -> Process {
         let mut command = self.command("serve");
         command.args(["--listen", "127.0.0.1:0"]);
-        self.run(command).await
+        self.listen(command).await
     }
 
     /// Starts a hub to which a file that grows too large is an error, not its end.
@@ -47,7 +47,7 @@ impl Home {
         let mut command = clean(Command::new("bash"));
         command.args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#]).arg(hub.get_program());
         command.args(hub.get_args()).args(["--listen", "127.0.0.1:0"]);
-        self.run(command).await
+        self.listen(command).await
     }
 
     /// Starts a hub that must not come up; what it says.
@@ -60,7 +60,7 @@ impl Home {
         String::from_utf8(ended.stderr).unwrap()
     }
 
-    async fn run(&self, mut command: Command) -> Process {
+    async fn listen(&self, mut command: Command) -> Process {
         let log = self.folder.path().join("log");
         let log_file = File::options().create(true).append(true).open(&log).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file);
@@ -103,6 +103,27 @@ impl Home {
         command.arg(name).args(arguments).env("PULSEHUB_TOKEN", output(token).trim());
         command.arg("--url").arg(format!("http://{}", hub.address));
         tokio::task::spawn_blocking(|| output(command)).await.unwrap()
+    }
+
+    /// Runs a command that talks to this hub with a token; what it prints.
+    pub(crate) async fn run_as(
+        &self,
+        token: &str,
+        hub: &Process,
+        name: &str,
+        arguments: &[&str],
+    ) -> String {
+        let mut command = clean(Command::new(env!("CARGO_BIN_EXE_pulsehub")));
+        command.arg(name).args(arguments).env("PULSEHUB_TOKEN", token);
+        command.arg("--url").arg(format!("http://{}", hub.address));
+        tokio::task::spawn_blocking(|| output(command)).await.unwrap()
+    }
+
+    /// Runs a command on the folder; what it prints.
+    pub(crate) fn run(&self, name: &str, arguments: &[&str]) -> String {
+        let mut command = self.command(name);
+        command.args(arguments);
+        output(command)
     }
 
     /// All that its hubs wrote about themselves.

@@ -18,13 +18,17 @@ struct Running {
     stop: CancellationToken,
 }
 
-const OPTIONS: Options = Options {
-    max_connections: 10,
-    max_headers: 20,
-    write_timeout: Duration::from_secs(30),
-    header_timeout: Duration::from_secs(20),
-    drain: Duration::from_secs(20),
-};
+fn options() -> Options {
+    Options {
+        max_connections: 10,
+        max_headers: 20,
+        trusted_proxies: [].into(),
+        proxy_protocol: false,
+        write_timeout: Duration::from_secs(30),
+        header_timeout: Duration::from_secs(20),
+        drain: Duration::from_secs(20),
+    }
+}
 
 async fn start(options: Options, router: Router) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -41,7 +45,7 @@ async fn start(options: Options, router: Router) -> Running {
 
 fn hello() -> Router {
     async fn peer(request: Request) -> String {
-        request.extensions().get::<Connection>().unwrap().peer.ip().to_string()
+        request.extensions().get::<Connection>().unwrap().client.ip().to_string()
     }
     Router::new().route("/", get(peer)).route("/", post(async || "posted"))
 }
@@ -75,14 +79,45 @@ const KEEPING: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
 #[tokio::test]
 async fn a_request_knows_its_peer() {
-    let server = start(OPTIONS, hello()).await;
+    let server = start(options(), hello()).await;
     let answer = server.talk(CLOSING).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("127.0.0.1"), "{answer}");
 }
 
+/// Behind a proxy on this machine that says whose connections it passes on.
+fn behind_a_proxy() -> Options {
+    let here = Network::try_from("127.0.0.0/8".to_owned()).unwrap();
+    Options { trusted_proxies: [here].into(), ..options() }
+}
+
+#[tokio::test]
+async fn a_proxys_address_was_everybodys() {
+    let server = start(behind_a_proxy(), hello()).await;
+    let forwarded = CLOSING.replace("host", "X-Forwarded-For: 9.9.9.9, 192.0.2.7\r\nhost");
+    assert!(server.talk(&forwarded).await.ends_with("\r\n\r\n192.0.2.7"));
+    // Who is not trusted says it of themselves.
+    let server = start(options(), hello()).await;
+    assert!(server.talk(&forwarded).await.ends_with("\r\n\r\n127.0.0.1"));
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_says_before_the_first_byte_whose_connection_it_is() {
+    let options = Options { proxy_protocol: true, ..behind_a_proxy() };
+    let server = start(options, hello()).await;
+    let head =
+        "\r\n\r\n\0\r\nQUIT\n\u{21}\u{11}\0\u{c}\u{1}\u{2}\u{3}\u{4}\u{7f}\0\0\u{1}\0\u{9}\0\u{50}";
+    assert!(server.talk(&format!("{head}{CLOSING}")).await.ends_with("\r\n\r\n1.2.3.4"));
+    let mut bare = server.connect().await;
+    bare.write_all(CLOSING.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // Closed with bytes unread, which may be a reset.
+    let _ = timeout(DEADLINE, bare.read_to_end(&mut answer)).await.unwrap();
+    assert_eq!(answer, b"", "without the header nothing is answered");
+}
+
 #[tokio::test]
 async fn who_finds_no_room_is_told_when_to_come_back() {
-    let server = start(Options { max_connections: 1, ..OPTIONS }, hello()).await;
+    let server = start(Options { max_connections: 1, ..options() }, hello()).await;
     let mut first = server.connect().await;
     first.write_all(KEEPING.as_bytes()).await.unwrap();
     first.read_u8().await.unwrap(); // it is in
@@ -111,7 +146,7 @@ async fn a_permit_outlives_its_connection_with_who_took_it() {
         }
     };
     let router = Router::new().route("/", get(take));
-    let server = start(Options { max_connections: 1, ..OPTIONS }, router).await;
+    let server = start(Options { max_connections: 1, ..options() }, router).await;
     assert!(server.talk(CLOSING).await.starts_with("HTTP/1.1 200"));
     assert!(server.talk(CLOSING).await.starts_with("HTTP/1.1 503"));
     taken.lock().take();
@@ -121,7 +156,7 @@ async fn a_permit_outlives_its_connection_with_who_took_it() {
 
 #[tokio::test]
 async fn who_says_nothing_or_only_half_is_not_waited_for() {
-    let options = Options { header_timeout: Duration::from_millis(50), ..OPTIONS };
+    let options = Options { header_timeout: Duration::from_millis(50), ..options() };
     let server = start(options, hello()).await;
     for text in ["", "P", "GET / HTTP/1.1\r\nhost", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
         assert!(!server.talk(text).await.contains("200"), "{text:?}");
@@ -130,7 +165,7 @@ async fn who_says_nothing_or_only_half_is_not_waited_for() {
 
 #[tokio::test]
 async fn too_many_header_lines_are_refused() {
-    let server = start(OPTIONS, hello()).await;
+    let server = start(options(), hello()).await;
     let lines: String = (0..21).map(|n| format!("x-{n}: y\r\n")).collect();
     let answer = server.talk(&format!("GET / HTTP/1.1\r\n{lines}\r\n")).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
@@ -154,7 +189,7 @@ async fn a_stop_lets_requests_under_way_end_and_idle_connections_go() {
             "done"
         }
     };
-    let server = start(OPTIONS, Router::new().route("/", get(slow))).await;
+    let server = start(options(), Router::new().route("/", get(slow))).await;
     let idle = server.connect().await;
     let mut busy = server.connect().await;
     busy.write_all(KEEPING.as_bytes()).await.unwrap();
@@ -178,7 +213,7 @@ async fn a_request_that_does_not_end_is_cut_off() {
             std::future::pending::<()>().await;
         }
     };
-    let options = Options { drain: Duration::from_millis(20), ..OPTIONS };
+    let options = Options { drain: Duration::from_millis(20), ..options() };
     let server = start(options, Router::new().route("/", get(never))).await;
     let mut stuck = server.connect().await;
     stuck.write_all(KEEPING.as_bytes()).await.unwrap();

@@ -83,6 +83,18 @@ fn every_fault_of_every_event_is_told() {
 }
 
 #[test]
+fn an_array_in_the_place_of_an_event_is_refused() {
+    let array = r#"["a","i","s","t",null,"k",1]"#;
+    let no_object = Fault::NotAnObject("an array");
+    for body in [format!("[{array}]"), format!(r#"[{{"topic":"a"}},{array}]"#)] {
+        let found = faults(&body);
+        assert_eq!((&found[0].1, &found[0].2), (&None, &no_object), "{body}");
+    }
+    let lines = read(array.as_bytes(), Format::Lines, &defaults(), &BOUNDS);
+    assert!(matches!(lines, Err(Refusal::Items(_))), "{lines:?}");
+}
+
+#[test]
 fn the_bounds_hold() {
     let long = "k".repeat(257);
     assert_eq!(
@@ -133,6 +145,9 @@ fn a_time_is_rfc_3339_and_nothing_else() {
         "2026-11-20t12:00:00.123456789z",
         "1969-12-31T23:59:59-08:00",
         "2016-12-31T23:59:60Z",
+        "9999-12-31T23:59:59Z",
+        "2026-11-20T12:00:00.1234567890Z",
+        "2026-11-20T12:00:00+23:59",
     ] {
         assert!(time(good).is_ok(), "{good}");
     }
@@ -144,6 +159,12 @@ fn a_time_is_rfc_3339_and_nothing_else() {
         "2026-11-20T12:00:00.Z",
         "2026-13-20T12:00:00Z",
         "2026-11-20T12:00:00+01",
+        "2026-11-20T12:00:00+25:59",
+        "2026-11-20T12:00:00+01:60",
+        "2026-11-20T24:00:00Z",
+        "2026-02-29T12:00:00Z",
+        "2026-11-20T12:60:00Z",
+        "2026-11-20T12:00:61Z",
         "2026-11-20T12:00:00Z[UTC]",
         "yesterday",
     ] {

@@ -1,0 +1,113 @@
+//! JSON from outside where derived readers take too much (arrays for structs) or too little (`50.0` is no
+//! integer to them, though many languages have no other way to write 50).
+
+use std::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+
+/// A struct that is read from an object only. Derived readers also take an array, its items in the order
+/// of the fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members))
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData)).map(Object)
+    }
+}
+
+/// A whole number, also as `50.0` or `5e1`; a number with a fraction, or beyond the type, is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whole(pub i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+        impl Visitor<'_> for Number {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Whole, E> {
+                Ok(Whole(number))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Whole, E> {
+                let whole = i64::try_from(number);
+                whole
+                    .map(Whole)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(number), &self))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Whole, E> {
+                let refuse = || E::invalid_value(de::Unexpected::Float(number), &self);
+                whole(number).map(Whole).ok_or_else(refuse)
+            }
+        }
+        deserializer.deserialize_any(Number)
+    }
+}
+
+/// Reads a whole number of any type, also as `50.0` or `5e1`.
+pub fn read_whole<T: std::str::FromStr + TryFrom<i64>>(text: &str) -> Option<T> {
+    text.parse().ok().or_else(|| T::try_from(whole(text.parse().ok()?)?).ok())
+}
+
+/// The number as an integer, if it has no fraction and every integer up to it is a double.
+#[expect(clippy::cast_possible_truncation, reason = "its size is looked at first")]
+fn whole(number: f64) -> Option<i64> {
+    const MOST: f64 = (1_u64 << 53) as f64;
+    (number.fract() == 0.0 && number.abs() <= MOST).then_some(number as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_taken_however_they_are_written() {
+        for text in ["50", "50.0", "5e1", "500e-1"] {
+            assert_eq!(read_whole::<usize>(text), Some(50), "{text}");
+            assert_eq!(serde_json::from_str::<Whole>(text).unwrap(), Whole(50), "{text}");
+        }
+        for text in ["50.5", "1e300", "\"50\"", "null", "true", "[50]"] {
+            assert_eq!(read_whole::<u64>(text), None, "{text}");
+            assert!(serde_json::from_str::<Whole>(text).is_err(), "{text}");
+        }
+        assert_eq!(read_whole::<u64>("-1.0"), None);
+        assert_eq!(read_whole::<u64>("18446744073709551615"), Some(u64::MAX));
+        assert_eq!((read_whole::<u64>("inf"), read_whole::<u64>("NaN")), (None, None));
+    }
+
+    #[test]
+    fn an_array_is_no_object() {
+        #[derive(Debug, Deserialize)]
+        struct Pair<'a> {
+            one: u8,
+            #[serde(borrow)]
+            two: Option<&'a serde_json::value::RawValue>,
+        }
+        let read = |text| serde_json::from_str::<Object<Pair<'_>>>(text);
+        let Object(pair) = read(r#"{"two":[1e400,"\ud800"],"one":1}"#).unwrap();
+        assert_eq!((pair.one, pair.two.unwrap().get()), (1, r#"[1e400,"\ud800"]"#));
+        assert!(read("[1,2]").is_err() && read("7").is_err());
+        assert!(read(r#"{"one":1,"one":2}"#).is_err());
+    }
+}

@@ -1,0 +1,86 @@
+//! What is asked of a request before anybody looks at what it wants.
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::support::hub::{PROTOCOL, TestHub};
+
+/// The status of the answer to these header lines, sent as they are.
+async fn status(hub: &TestHub, lines: &str) -> u16 {
+    let mut stream = TcpStream::connect(hub.address()).await.unwrap();
+    let request = format!("GET /healthz HTTP/1.1\r\n{lines}connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_page_that_had_its_name_lead_to_this_machine_reads_nothing() {
+    let hub = TestHub::with(&[("http.allowed_hosts", "hub.example")]).await;
+    let port = hub.address().port();
+    for (lines, wanted) in [
+        (format!("host: 127.0.0.1:{port}\r\n"), 200),
+        (format!("host: localhost:{port}\r\n"), 200),
+        ("host: Hub.example\r\n".to_owned(), 200),
+        (format!("host: evil.example:{port}\r\n"), 421),
+        (String::new(), 400),
+        ("host: localhost\r\nhost: localhost\r\n".to_owned(), 400),
+        ("host: localhost\r\nhost: evil.example\r\n".to_owned(), 400),
+        ("host: a b\r\n".to_owned(), 400),
+        ("host: user@localhost\r\n".to_owned(), 400),
+    ] {
+        assert_eq!(status(&hub, &lines).await, wanted, "{lines}");
+    }
+    assert_eq!(hub.metric("pulsehub_refusals_total{code=\"foreign_host\"}").await, 1.0);
+}
+
+#[tokio::test]
+async fn wrong_sign_ins_are_slowed_after_ten() {
+    let hub = TestHub::start().await;
+    let sign_in = async |token: &str| {
+        let request = hub.http().post(hub.url("/api/v1/session")).json(&json!({"token": token}));
+        request.send().await.unwrap()
+    };
+    for _ in 0..10 {
+        assert_eq!(sign_in("phk_wrong_secret").await.status(), 401);
+    }
+    let refused = sign_in(&hub.token("ada", &["a.*"])).await;
+    assert_eq!(refused.status(), 429);
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "too_many_sign_ins");
+    assert_eq!(hub.metric("pulsehub_limit_hits_total{limit=\"wrong_sign_ins\"}").await, 1.0);
+    // Who shows credentials with each request is not hindered.
+    let tickets = hub.http().post(hub.url("/api/v1/tickets"));
+    let answer = tickets.bearer_auth(hub.token("ada", &["a.*"])).send().await.unwrap();
+    assert_eq!(answer.status(), 201);
+    assert_eq!(answer.headers()["cross-origin-opener-policy"], "same-origin");
+    assert_eq!(answer.headers()["cross-origin-resource-policy"], "same-origin");
+}
+
+#[tokio::test]
+async fn one_client_behind_a_proxy_kept_all_others_from_signing_in() {
+    let hub = TestHub::with(&[("http.trusted_proxies", "127.0.0.0/8")]).await;
+    let sign_in = async |client: &str| {
+        let request = hub.http().post(hub.url("/api/v1/session")).json(&json!({"token": "wrong"}));
+        request.header("x-forwarded-for", client).send().await.unwrap().status()
+    };
+    for n in 0..11 {
+        // What the client made up stands before what the proxy added.
+        let wanted = if n < 10 { 401 } else { 429 };
+        assert_eq!(sign_in(&format!("1.1.1.{n}, 192.0.2.1")).await, wanted);
+    }
+    assert_eq!(sign_in("192.0.2.2").await, 401);
+    // The list of connections as well.
+    let root = hub.token_for("root", &[], Some("admin"), 60);
+    let forwarded = ("forwarded", "for=\"[2001:db8::7]:4711\"");
+    let mut client = hub.socket("/ws/real-time", &[PROTOCOL, forwarded]).await;
+    client.connect(&hub.token("ada", &["a.*"])).await;
+    let list =
+        hub.http().get(hub.url("/api/v1/connections")).bearer_auth(root).send().await.unwrap();
+    let list: Value = list.json().await.unwrap();
+    assert!(list.to_string().contains("\"[2001:db8::7]:4711\""), "{list}");
+}
