@@ -108,6 +108,7 @@ contract!(
     retention_by_age_trims_and_says_exactly_what_is_lost_to_whom,
     memory_forgets_what_retention_took,
     retention_by_size_trims_the_oldest,
+    retention_by_size_never_takes_the_newest,
     a_reader_that_follows_sees_each_event_of_many_publishers_once_and_in_order,
     too_many_topics_refuse_the_batch_whole,
     a_forgotten_topic_makes_no_gap_for_one_that_lost_nothing,
@@ -440,6 +441,23 @@ async fn retention_by_size_trims_the_oldest(mut fixture: Fixture) {
     let (free, lost) = read_all(&broker, 0, &filter(&["free"]), 1 << 20).await;
     assert!(free.len() < 50 && lost > 0 && free[0] > lost, "{lost} {free:?}");
     assert_eq!(free.last(), Some(&100));
+}
+
+async fn retention_by_size_never_takes_the_newest(mut fixture: Fixture) {
+    fixture.config.max_bytes = ByteSize(1);
+    fixture.config.recent_bytes = ByteSize(1);
+    let broker = fixture.open().await;
+    broker.publish(numbered("a", 0..5)).await.unwrap();
+    broker.publish(numbered("b", 0..5)).await.unwrap();
+    broker.maintain().await;
+    broker.maintain().await;
+    let (found, lost) = read_all(&broker, 0, &filter(&["**"]), 1 << 20).await;
+    assert_eq!(found.last(), Some(&10), "{lost}");
+    assert_eq!(lost, found[0] - 1);
+    // By its age the newest goes as well.
+    fixture.clock.set(START + 3_601_000);
+    broker.maintain().await;
+    assert_eq!(read_all(&broker, 0, &filter(&["**"]), 1 << 20).await, (vec![], 10));
 }
 
 async fn a_reader_that_follows_sees_each_event_of_many_publishers_once_and_in_order(

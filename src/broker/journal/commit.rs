@@ -244,6 +244,7 @@ impl Writer {
         transaction
             .prepare_cached("UPDATE meta SET value = ? WHERE key = 'head'")?
             .execute([group.next - 1])?;
+        drop(topics);
         transaction.commit().inspect_err(|_| self.unsure = true)?;
         self.is_noted = true;
         Ok(written)

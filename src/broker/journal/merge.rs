@@ -134,6 +134,7 @@ impl Writer {
         let (codec, body) = self.compressor.encode(&merged).map_err(to_sqlite)?;
         put_block(&transaction, &merged, codec, &body, expires(&shared.rules, rule_of, &held))?;
         insert_topics(&transaction, merged.first(), &held)?;
+        drop(topics);
         transaction.commit()?;
         self.stored_bytes = (self.stored_bytes + body.len() as u64).saturating_sub(freed);
         self.since_checkpoint += body.len() as u64 + 4096;

@@ -1,12 +1,12 @@
 //! Retention: what is too old or too much is trimmed, in small steps between commits.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::params;
 
 use super::{
     commit::{amounts, expires, insert_topics, put_block, to_sqlite},
-    topics::{Amount, TopicId},
+    topics::{Amount, TopicId, TopicState},
     writer::Writer,
 };
 use crate::{
@@ -19,6 +19,8 @@ use crate::{
 
 /// Blocks looked at in one step.
 const STEP: usize = 16;
+/// Topics above their size looked at in one step.
+const TOPICS_STEP: usize = 1000;
 /// Rows of old ids dropped in one statement.
 const IDS_STEP: usize = 500;
 /// Pages given back to the file system in one step.
@@ -75,54 +77,84 @@ impl Writer {
         Ok(firsts.len() == STEP)
     }
 
-    /// Above the size of the whole, the oldest blocks go.
+    /// Above the size of the whole, the oldest blocks go, but never the newest event.
     fn trim_total(&mut self, _: Millis) -> rusqlite::Result<bool> {
         for _ in 0..STEP {
-            if self.stored_bytes <= self.shared.config.max_bytes.0 {
+            let most = self.shared.config.max_bytes.0;
+            if self.stored_bytes <= most {
                 return Ok(false);
             }
-            let oldest = self
+            let oldest: Vec<(Offset, Offset, u64)> = self
                 .connection
-                .prepare_cached("SELECT first FROM blocks ORDER BY first LIMIT 1")?
-                .query_row([], |row| row.get(0))
-                .optional()?;
-            let Some(oldest) = oldest else { return Ok(false) };
-            self.trim(oldest, |_, _, _| false)?;
+                .prepare_cached("SELECT first, last, raw_bytes FROM blocks ORDER BY first LIMIT 2")?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                .collect::<Result<_, _>>()?;
+            match *oldest {
+                [(first, ..), _] => self.trim(first, |_, _, _| false)?,
+                // Of the only block, about as much as is too much.
+                [(first, last, raw)] if first < last => {
+                    let surplus = self.stored_bytes - most;
+                    let share =
+                        u128::from(raw) * u128::from(surplus) / u128::from(self.stored_bytes);
+                    let mut left = (share as u64).max(1);
+                    self.trim(first, |_, _, record| {
+                        let is_kept = left == 0 || record.offset() == last;
+                        left = left.saturating_sub(record.json().len() as u64);
+                        is_kept
+                    })?
+                }
+                _ => return Ok(false),
+            };
         }
         Ok(true)
     }
 
-    /// Above the size a rule gives each of its topics, that topic's oldest records go.
+    /// Above the size a rule gives each of its topics, that topic's oldest records go, no more of them than
+    /// needed and never the newest.
     fn trim_topics(&mut self, _: Millis) -> rusqlite::Result<bool> {
         let shared = self.shared.clone();
         if shared.rules.0.iter().all(|rule| rule.max_bytes.is_none()) {
             return Ok(false);
         }
-        let over: Vec<TopicId> = {
+        let over: Vec<(TopicId, u64, Offset)> = {
             let topics = shared.topics.read();
-            let is_over = |(id, state): (TopicId, &super::topics::TopicState)| {
+            let surplus = |(id, state): (TopicId, &TopicState)| {
                 let most = shared.rules.0.get(state.rule).and_then(|rule| rule.max_bytes)?;
-                (state.info.bytes > most).then_some(id)
+                let surplus = state.info.bytes.checked_sub(most).filter(|surplus| *surplus > 0)?;
+                (state.info.events > 1).then_some((id, surplus, state.info.last_offset))
             };
-            topics.iter().filter_map(is_over).take(STEP).collect()
+            topics.iter().filter_map(surplus).take(TOPICS_STEP).collect()
         };
-        for id in &over {
-            let oldest = self
+        // A block is written once for all topics that begin in it.
+        let mut blocks: BTreeMap<Offset, HashMap<TopicId, (u64, Offset)>> = BTreeMap::new();
+        for (id, surplus, newest) in over {
+            let oldest: Option<Offset> = self
                 .connection
                 .prepare_cached("SELECT min(first) FROM block_topics WHERE topic_id = ?")?
                 .query_row([id], |row| row.get(0))?;
-            let Some(oldest) = oldest else { continue };
-            self.trim(oldest, |_, topic, _| topic != *id)?;
+            if let Some(oldest) = oldest {
+                blocks.entry(oldest).or_default().insert(id, (surplus, newest));
+            }
         }
-        Ok(!over.is_empty())
+        let mut gone = 0;
+        for (first, mut topics) in blocks.into_iter().take(STEP) {
+            gone += self.trim(first, |_, topic, record| {
+                let Some((surplus, newest)) = topics.get_mut(&topic) else { return true };
+                let is_kept = *surplus == 0 || record.offset() == *newest;
+                *surplus = surplus.saturating_sub(record.json().len() as u64);
+                is_kept
+            })?;
+        }
+        Ok(gone > 0)
     }
 
-    /// Rewrites or deletes the block at `first` so that it holds only what `keep` says.
+    /// Rewrites or deletes the block at `first` so that it holds only what `keep` says, asked in order; how many
+    /// events went.
     fn trim(
         &mut self,
         first: Offset,
-        keep: impl Fn(Millis, TopicId, &Record<'_>) -> bool,
-    ) -> rusqlite::Result<()> {
+        mut keep: impl FnMut(Millis, TopicId, &Record<'_>) -> bool,
+    ) -> rusqlite::Result<u64> {
         let shared = self.shared.clone();
         let (codec, body, last): (i64, Vec<u8>, Offset) = self
             .connection
@@ -168,7 +200,7 @@ impl Writer {
             topics.subtract(*id, *amount);
         }
         self.stored_bytes = (self.stored_bytes + added).saturating_sub(freed);
-        Ok(())
+        Ok(gone.iter().map(|(_, amount)| amount.events).sum())
     }
 
     fn replace_block(
@@ -205,6 +237,7 @@ impl Writer {
             put_block(&transaction, kept, codec, &body, expires)?;
             insert_topics(&transaction, kept.first(), &remaining)?;
         }
+        drop(topics);
         transaction.commit()?;
         self.since_checkpoint += 4096 + added;
         Ok(added)
@@ -259,6 +292,17 @@ impl Writer {
             return Ok(false);
         }
         let from = now.saturating_sub(self.dedupe.window());
+        // A deletion takes the file's lock also where it finds nothing.
+        let is_due: bool = self
+            .connection
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM (SELECT received FROM ids ORDER BY first LIMIT ?)
+                     WHERE received < ?)",
+            )?
+            .query_row(params![IDS_STEP, from], |row| row.get(0))?;
+        if !is_due {
+            return Ok(false);
+        }
         let dropped = self
             .connection
             .prepare_cached(

@@ -162,7 +162,7 @@ async fn time(shared: &Shared) -> Result<Option<Millis>, Failure> {
     Ok(is_settled.then_some(now))
 }
 
-/// What leaves the stream: older than every rule allows, or too much.
+/// What leaves the stream: older than every rule allows, or too much, but for the newest entry.
 async fn cut_oldest(
     shared: &Shared,
     topics: &Topics,
@@ -175,9 +175,11 @@ async fn cut_oldest(
     let mut left = bytes.unwrap_or(0);
     let entries = shared.entries("-", STEP).await?;
     cut.more |= entries.len() == STEP;
-    for raw in entries {
+    let last = entries.len().saturating_sub(1);
+    for (index, raw) in entries.into_iter().enumerate() {
         let entry = Entry::read(raw)?;
-        if received(&entry) >= oldest && left <= shared.config.max_bytes.0 {
+        let is_too_much = left > shared.config.max_bytes.0 && index < last;
+        if received(&entry) >= oldest && !is_too_much {
             cut.more = false;
             break;
         }
