@@ -2,17 +2,13 @@
 
 pub mod lenient;
 pub mod locanext;
-mod loss;
 mod names;
 pub mod native;
 mod parts;
 mod timestamps;
 pub mod timetracker;
 
-pub use self::{
-    loss::Losses,
-    names::{AppName, InstanceId, NameError},
-};
+pub use self::names::{AppName, InstanceId, NameError};
 
 use crate::{
     event::{MAX_ATTRIBUTE_BYTES, PublisherName},

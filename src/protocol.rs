@@ -2,6 +2,7 @@
 
 mod client;
 mod close;
+mod losses;
 mod server;
 pub mod wire;
 
@@ -9,6 +10,7 @@ pub use client::{
     ClientMessage, Connect, MessageError, MessageId, Mode, Publish, Replay, Subscribe,
 };
 pub use close::CloseCode;
+pub use losses::Losses;
 pub use server::{ErrorCode, GapReason, Limits, ServerMessage, SubscribedStart};
 
 /// The subprotocol this hub speaks.

@@ -30,8 +30,8 @@ use crate::{
     hub::{Gap, SubscribeError, Subscription},
     position::Position,
     protocol::{
-        self, ClientMessage, CloseCode, Connect, ErrorCode, MessageError, MessageId, ServerMessage,
-        SubscribedStart,
+        self, ClientMessage, CloseCode, Connect, ErrorCode, Losses, MessageError, MessageId,
+        ServerMessage, SubscribedStart,
     },
     telemetry::Limit,
     time::{self, Millis},
@@ -238,12 +238,15 @@ impl Session {
     pub fn published(
         &mut self,
         id: &MessageId,
+        dropped: &Losses,
         outcome: Result<Published, PublishError>,
     ) -> Vec<Action> {
         match outcome {
             Ok(Published { position, offsets, accepted }) => {
                 let duplicates = offsets.len() - accepted;
-                let ack = ServerMessage::Ack { id, position, accepted, duplicates };
+                let telemetry = &self.terms.telemetry;
+                dropped.counts().for_each(|(what, count)| telemetry.dropped(what, count));
+                let ack = ServerMessage::Ack { id, position, accepted, duplicates, dropped };
                 vec![Action::Send(ack.frame())]
             }
             Err(error) => {

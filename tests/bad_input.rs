@@ -259,6 +259,15 @@ async fn samples_that_become_no_series_are_told_in_the_answer_and_the_others_kep
     let reasons = answer["dropped"]["reasons"].to_string();
     assert!(reasons.contains("`time` is RFC 3339"), "{answer}");
     assert_eq!(hub.metric("pulsehub_dropped_total{code=\"sample\"}").await, 2.0);
+    let mut client = hub.client("ada", &["**"]).await;
+    let events = json!([{"topic": "a.b", "type": "samples", "data": {"samples": [7]}}]);
+    client.send(json!({"type": "publish", "id": 1, "events": events})).await;
+    let ack = client.expect("ack").await;
+    assert_eq!((&ack["accepted"], &ack["dropped"]["sample"]), (&json!(1), &json!(1)), "{ack}");
+    assert!(ack["dropped"]["reasons"][0].as_str().unwrap().starts_with("event 0: "), "{ack}");
+    assert_eq!(hub.metric("pulsehub_dropped_total{code=\"sample\"}").await, 3.0);
+    client.send(json!({"type": "publish", "id": 2, "events": [{"topic": "a.b"}]})).await;
+    assert_eq!(client.expect("ack").await.get("dropped"), None);
     let ask = async |query: &str| {
         let request = hub.http().get(hub.url(&format!("/api/v1/series?prefix=odd.&{query}")));
         let answer = request.bearer_auth(hub.token("r", &["**"])).send().await.unwrap();
@@ -293,4 +302,26 @@ async fn whole_numbers_are_taken_however_they_are_written_and_arrays_are_no_mess
     }
     client.send(json!(["pong", null])).await;
     assert_eq!(client.expect_close().await.0, 4400);
+    let key = [("x-api-key", &*hub.token("a", &["a.*"]))];
+    let mut simple = hub.socket("/ws/real-time?topics=a.*&last=2.0&format=data", &key).await;
+    assert_eq!(
+        [simple.next_json().await, simple.next_json().await],
+        [json!({"n": 1}), json!({"n": 2})]
+    );
+    let admin = hub.token_for("root", &["**"], Some("admin"), 60);
+    let ask = async |request: reqwest::RequestBuilder| {
+        let answer = request.bearer_auth(&admin).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let get = async |path: &str| ask(hub.http().get(hub.url(path))).await;
+    let (status, page) = get("/api/v1/history?topics=a.*&after=1.0&before=3e0").await;
+    assert!(status == 200 && page.matches("\"offset\":").count() == 1, "{page}");
+    assert_eq!(get("/api/v1/history?topics=a.*&after=1.5").await.0, 400);
+    let columns = get("/api/v1/series/query?name=n&from=1795916376.5&to=1795916976.25").await;
+    assert_eq!(columns.0, 200, "{columns:?}");
+    assert_eq!(get("/api/v1/series/query?name=n&from=inf").await.0, 400);
+    let drain = |body: Value| ask(hub.http().post(hub.url("/api/v1/drain")).json(&body));
+    let refused = drain(json!(["nobody", false])).await;
+    assert!(refused.0 == 400 && refused.1.contains("an object"), "{refused:?}");
+    assert_eq!(drain(json!({"node": "nobody"})).await.0, 404);
 }

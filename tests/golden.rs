@@ -7,9 +7,10 @@ use std::{collections::BTreeMap, path::Path};
 use pulsehub::{
     position::Position,
     protocol::{
-        ClientMessage, ErrorCode, GapReason, Limits, MessageId, Mode, Replay, ServerMessage,
-        SubscribedStart,
+        ClientMessage, ErrorCode, GapReason, Limits, Losses, MessageId, Mode, Replay,
+        ServerMessage, SubscribedStart,
     },
+    telemetry::Dropped,
 };
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -106,6 +107,8 @@ fn every_message_of_the_hub_is_made() {
     };
     let forbidden = ErrorCode::Forbidden;
     let needs_id = "`subscribe` needs an `id`, which the answer repeats";
+    let mut dropped = Losses::default();
+    dropped.note(Dropped::Sample, || "event 0: why".to_owned());
     let no_grant = "no grant to subscribe to private.*";
     let made = [
         (
@@ -146,6 +149,17 @@ fn every_message_of_the_hub_is_made() {
                 position: position("3f9a:2001"),
                 accepted: 1,
                 duplicates: 0,
+                dropped: &Losses::default(),
+            },
+        ),
+        (
+            "ack-dropped",
+            ServerMessage::Ack {
+                id: &id(8),
+                position: position("3f9a:2002"),
+                accepted: 1,
+                duplicates: 0,
+                dropped: &dropped,
             },
         ),
         (

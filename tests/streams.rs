@@ -122,7 +122,7 @@ async fn a_stream_sends_events_and_goes_on_from_the_last_event_id() {
     let hub = TestHub::start().await;
     let token = hub.token("ada", &["a.*"]);
     hub.publish_numbers("a.b", 0..3).await;
-    let mut stream = Stream::open(&hub, "topics=a.*&last=1", &token, None).await;
+    let mut stream = Stream::open(&hub, "topics=a.*&last=1.0", &token, None).await;
     let headers = stream.response.headers();
     assert_eq!(headers["content-type"], "text/event-stream");
     assert_eq!(headers["cache-control"], "no-store");

@@ -14,7 +14,7 @@ use super::{
     budget::Charge,
     coding::{Coding, CodingError},
 };
-use crate::{auth::Principal, telemetry::Limit};
+use crate::{auth::Principal, json::Object, telemetry::Limit};
 
 /// Who a body is charged to.
 pub(super) enum Payer<'a> {
@@ -55,7 +55,8 @@ pub(super) async fn json<T: DeserializeOwned>(
         return Err(Problem::content_type("application/json"));
     }
     let (bytes, _charge) = read_small(headers, body, state, payer).await?;
-    serde_json::from_slice(&bytes).map_err(|error| Problem::invalid_json(&error))
+    let read = serde_json::from_slice(&bytes).map_err(|error| Problem::invalid_json(&error));
+    read.map(|Object(read)| read)
 }
 
 async fn take(

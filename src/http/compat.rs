@@ -15,10 +15,11 @@ use super::{AppState, Caller, Problem, body, publish};
 use crate::{
     auth::Principal,
     ingest::{
-        self, AppName, Defaults, Losses,
+        self, AppName, Defaults,
         locanext::{self, Kind},
     },
     position::Position,
+    protocol::Losses,
 };
 
 /// The answer to one event that is stored.

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     access::Credential,
     hub::{Form, Start, Subscription},
+    json,
     position::Position,
     protocol::{BEARER_SUBPROTOCOL, Mode, Replay, SUBPROTOCOL},
     session::{self, Now},
@@ -150,7 +151,7 @@ impl Query {
         let replay = match (&self.last, &self.since, latest) {
             (None, None, false) => return Ok(Start::Live),
             (Some(last), None, false) => {
-                let count = last.parse().map_err(|_| "`last` is a whole number")?;
+                let count = json::read_whole(last).ok_or("`last` is a whole number")?;
                 if count > most {
                     return Err(format!("`last` is at most {most}"));
                 }

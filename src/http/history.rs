@@ -16,6 +16,7 @@ use crate::{
     auth::Principal,
     broker::{Chunk, ReadError, Resumption},
     event::{PublisherName, Record},
+    json,
     position::{Offset, Position},
     protocol::Replay,
     telemetry::Limit,
@@ -174,10 +175,10 @@ enum Place {
 impl Place {
     fn read(name: &str, text: &str) -> Result<Self, Problem> {
         let expected = "an offset, or a position such as 3f9a:1842";
-        text.parse().map_or_else(
-            |_| query::value(name, text, expected).map(Self::At),
-            |offset| Ok(Self::Bare(offset)),
-        )
+        match json::read_whole(text) {
+            Some(offset) => Ok(Self::Bare(offset)),
+            None => query::value(name, text, expected).map(Self::At),
+        }
     }
 }
 

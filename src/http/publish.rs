@@ -16,12 +16,12 @@ use crate::{
     auth::Principal,
     event::Event,
     ingest::{
-        self, Bounds, Defaults, Losses, Refusal,
+        self, Bounds, Defaults, Refusal,
         native::{self, Format},
     },
     position::{Offset, Position},
+    protocol::Losses,
     series,
-    telemetry::Dropped,
     topic::Topic,
 };
 
@@ -105,12 +105,7 @@ async fn read(
         let defaults =
             Defaults { source: &source, publisher: &publisher, now, new_id: ingest::new_id };
         let events = native::read(body, format, &defaults, &bounds)?;
-        let mut dropped = Losses::default();
-        for (index, event) in events.iter().enumerate() {
-            for reason in series::extract::left_out(event) {
-                dropped.note(Dropped::Sample, || format!("event {index}: {reason}"));
-            }
-        }
+        let dropped = series::extract::left_out(&events);
         Ok((events, dropped))
     });
     events.await?.map_err(|refusal| refused(refusal, state))

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{AppState, Caller, Problem, answers, query, questions};
 use crate::{
     auth::Principal,
+    json,
     series::{Agg, Columns, Identity, Kind, Labels, Name, QuerySpec},
     time::{Millis, Span, parse_rfc3339, rfc3339},
     topic::TopicPattern,
@@ -178,8 +179,9 @@ fn moment(name: &str, text: &str, now: Millis) -> Result<Millis, Problem> {
     if let Ok(ago) = text.parse::<Span>() {
         return Ok(now.saturating_sub(ago.millis()));
     }
-    let seconds = text.parse::<u64>().ok().and_then(|seconds| seconds.checked_mul(1000));
-    seconds.map_or_else(|| parse_rfc3339(text), Ok).map_err(|_| {
+    let millis = text.parse::<f64>().ok().map(|seconds| (seconds * 1000.0).round().to_string());
+    let millis = millis.and_then(|millis| json::read_whole(&millis));
+    millis.map_or_else(|| parse_rfc3339(text), Ok).map_err(|_| {
         Problem::bad_request(format!(
             "`{name}` is a time such as 2026-11-20T12:00:00Z, seconds since 1970, or how long ago, such as 5m"
         ))

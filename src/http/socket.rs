@@ -267,8 +267,8 @@ impl Socket {
                 let bell = self.bell.clone();
                 self.work = Some(work::subscribe(&self.state, id, sub, subscription, bell));
             }
-            Action::Publish(id, events) => {
-                self.work = Some(work::publish(&self.state, id, events));
+            Action::Publish(id, events, dropped) => {
+                self.work = Some(work::publish(&self.state, id, events, dropped));
             }
         }
         true
@@ -278,7 +278,7 @@ impl Socket {
         let now = self.state.now();
         let actions = match done {
             Done::Authenticated(outcome) => self.session.authenticated(outcome, now),
-            Done::Published(id, outcome) => self.session.published(&id, outcome),
+            Done::Published(id, dropped, outcome) => self.session.published(&id, &dropped, outcome),
             Done::Subscribed(id, sub, outcome) => {
                 let outcome = outcome.map(|(cursor, start)| {
                     self.cursors.reserve_exact(1); // most clients have one

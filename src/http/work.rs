@@ -11,7 +11,7 @@ use crate::{
     broker::{PublishError, Published},
     event::Event,
     hub::{Bell, Cursor, SubscribeError, Subscription},
-    protocol::{MessageId, SubscribedStart},
+    protocol::{Losses, MessageId, SubscribedStart},
 };
 
 /// Something under way.
@@ -21,7 +21,7 @@ pub(super) type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 pub(super) enum Done {
     Authenticated(Result<Arc<Principal>, AuthError>),
     Subscribed(Option<MessageId>, Arc<str>, Result<(Cursor, SubscribedStart), SubscribeError>),
-    Published(MessageId, Result<Published, PublishError>),
+    Published(MessageId, Losses, Result<Published, PublishError>),
 }
 
 pub(super) fn authenticate(state: &AppState, token: SecretString) -> Work {
@@ -42,7 +42,12 @@ pub(super) fn subscribe(
     Box::pin(async move { Done::Subscribed(id, sub, hub.subscribe(subscription, bell).await) })
 }
 
-pub(super) fn publish(state: &AppState, id: MessageId, events: Vec<Event>) -> Work {
+pub(super) fn publish(
+    state: &AppState,
+    id: MessageId,
+    events: Vec<Event>,
+    dropped: Losses,
+) -> Work {
     let broker = state.broker.clone();
-    Box::pin(async move { Done::Published(id, broker.publish(events).await) })
+    Box::pin(async move { Done::Published(id, dropped, broker.publish(events).await) })
 }

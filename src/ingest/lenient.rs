@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-use super::{Losses, Refusal, parts};
-use crate::telemetry::Dropped;
+use super::{Refusal, parts};
+use crate::{protocol::Losses, telemetry::Dropped};
 
 /// A body that JSON readers can read.
 #[derive(Debug)]

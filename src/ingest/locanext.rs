@@ -4,12 +4,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    AppName, BadItem, Bounds, Defaults, Fault, Losses, Refusal, lenient,
+    AppName, BadItem, Bounds, Defaults, Fault, Refusal, lenient,
     parts::{self, attribute_of, text_of, within},
     timestamps,
 };
 use crate::{
     event::{Event, compact},
+    protocol::Losses,
     telemetry::Dropped,
     time::rfc3339,
 };

@@ -11,13 +11,14 @@ use serde::{
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{
-    AppName, BadItem, Bounds, Fault, InstanceId, Losses, Refusal,
+    AppName, BadItem, Bounds, Fault, InstanceId, Refusal,
     parts::{self, AtMost, attribute_of, text_of, within},
     timestamps::{self, Written},
 };
 use crate::{
     event::{DataError, Event, MAX_ATTRIBUTE_BYTES, PublisherName, compact},
     id,
+    protocol::Losses,
     telemetry::Dropped,
     time::{Millis, rfc3339},
 };

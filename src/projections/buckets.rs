@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value, json};
 
-use crate::time::Millis;
+use crate::{json, time::Millis};
 
 /// `{ buckets = "…" }` of a shape.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,7 +114,7 @@ impl std::str::FromStr for Hours {
     type Err = HoursError;
 
     fn from_str(text: &str) -> Result<Self, HoursError> {
-        text.parse::<i64>().map_err(|_| HoursError)?.try_into()
+        json::read_whole::<i64>(text).ok_or(HoursError)?.try_into()
     }
 }
 
@@ -175,6 +175,8 @@ mod tests {
         for bad in ["0", "721", "-1", "1.5", "day", "", "99999999999999999999"] {
             assert_eq!(bad.parse::<Hours>(), Err(HoursError), "{bad}");
         }
-        assert_eq!("720".parse(), Ok(Hours(720)));
+        for good in ["720", "720.0", "72e1"] {
+            assert_eq!(good.parse(), Ok(Hours(720)), "{good}");
+        }
     }
 }

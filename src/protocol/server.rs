@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{MessageId, wire};
+use super::{Losses, MessageId, wire};
 use crate::position::Position;
 
 /// A message to one client.
@@ -69,6 +69,9 @@ pub enum ServerMessage<'a> {
         accepted: usize,
         /// How many had been stored before.
         duplicates: usize,
+        /// Samples that become no series, though their events are stored.
+        #[serde(skip_serializing_if = "Losses::is_empty")]
+        dropped: &'a Losses,
     },
     /// Replay is over, what follows is live.
     Live {

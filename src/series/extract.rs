@@ -17,6 +17,8 @@ use super::{
 use crate::{
     event::{BlockBuilder, Event, Record},
     json::{self, Object},
+    protocol::Losses,
+    telemetry,
     time::{Millis, parse_rfc3339},
 };
 
@@ -82,17 +84,23 @@ pub fn extract(record: Record<'_>, rules: &[Rule]) -> Option<(Millis, Found)> {
     Some((event.time.unwrap_or(event.received), found))
 }
 
-/// Why samples of an event of type `samples` will be left out, for the answer to who publishes it; what
-/// only the table of all series can know is not among it.
-pub fn left_out(event: &Event) -> Vec<Dropped> {
-    if event.kind.as_deref() != Some("samples") {
-        return Vec::new();
+/// Which samples of events of type `samples` will be left out and why, for the answer to who publishes them;
+/// what only the table of all series can know is not among it.
+pub fn left_out(events: &[Event]) -> Losses {
+    let mut losses = Losses::default();
+    for (index, event) in events.iter().enumerate() {
+        if event.kind.as_deref() != Some("samples") {
+            continue;
+        }
+        let mut block = BlockBuilder::default();
+        block.push(1, 0, event);
+        let block = block.finish();
+        let found = block.records().filter_map(|record| extract(record, &[]));
+        for reason in found.flat_map(|(_, found)| found.dropped) {
+            losses.note(telemetry::Dropped::Sample, || format!("event {index}: {reason}"));
+        }
     }
-    let mut block = BlockBuilder::default();
-    block.push(1, 0, event);
-    let block = block.finish();
-    let found = block.records().filter_map(|record| extract(record, &[]));
-    found.flat_map(|(_, found)| found.dropped).collect()
+    losses
 }
 
 impl<'a> Incoming<'a> {

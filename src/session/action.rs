@@ -9,7 +9,7 @@ use crate::{
     auth::Principal,
     event::Event,
     hub::Subscription,
-    protocol::{CloseCode, MessageId},
+    protocol::{CloseCode, Losses, MessageId},
 };
 
 /// What the driver of a session does next, in order.
@@ -25,8 +25,8 @@ pub enum Action {
     Subscribe(Option<MessageId>, Arc<str>, Subscription),
     /// Ends a subscription.
     Unsubscribe(Arc<str>),
-    /// Publishes and tells [`Session::published`](super::Session::published).
-    Publish(MessageId, Vec<Event>),
+    /// Publishes and tells [`Session::published`](super::Session::published), also what the events lose.
+    Publish(MessageId, Vec<Event>, Losses),
     /// Writes a ping; see [`Session::ping`](super::Session::ping).
     Ping,
     /// Writes what is to be written, then a close frame.

@@ -9,6 +9,7 @@ use crate::{
     hub::{Form, Start, Subscription},
     ingest::{self, Bounds, Defaults, native},
     protocol::{ClientMessage, ErrorCode, MessageId, Publish, Replay, ServerMessage, Subscribe},
+    series,
     telemetry::Limit,
     topic::{Topic, TopicFilter},
 };
@@ -103,7 +104,10 @@ impl Session {
             Ok(events) => {
                 let check = |event: &Event| self.check_publish(&principal, &event.topic);
                 match events.iter().try_for_each(check) {
-                    Ok(()) => vec![Action::Publish(id, events)],
+                    Ok(()) => {
+                        let dropped = series::extract::left_out(&events);
+                        vec![Action::Publish(id, events, dropped)]
+                    }
                     Err(message) => vec![self.error(Some(&id), ErrorCode::Forbidden, &message)],
                 }
             }

@@ -23,9 +23,10 @@ use crate::{
         budget::Charge,
         publish,
     },
-    ingest::{self, AppName, InstanceId, Losses, lenient, timetracker::Message},
+    ingest::{self, AppName, InstanceId, lenient, timetracker::Message},
     instances::{InstanceError, is_of_another, is_own},
     position::Position,
+    protocol::Losses,
     telemetry::Dropped,
     topic::PatternToken,
 };

@@ -78,6 +78,8 @@ export interface Ack {
   position: Position;
   accepted: number;
   duplicates: number;
+  /** Parts of the events that could not be kept, though the events were: how many of each kind, and why. */
+  dropped?: { reasons: string[]; sample?: number };
 }
 export interface Events {
   type: "events";
@@ -201,7 +203,7 @@ const FIELDS: { [T in ServerMessage["type"]]: Record<string, Check> } = {
   subscribed: { id: isCount, sub: isText, position: isPosition, head: isPosition, recovered: isFlag },
   unsubscribed: { id: orNone(isCount), sub: isText, code: orNone(isText) },
   refreshed: { id: isCount, expires_in: orNone(isCount) },
-  ack: { id: isCount, position: isPosition, accepted: isCount, duplicates: isCount },
+  ack: { id: isCount, position: isPosition, accepted: isCount, duplicates: isCount, dropped: orNone(isObject) },
   events: { sub: isText, position: isPosition, skipped: orNone(isCount), events: isEvents },
   live: { sub: isText, position: isPosition },
   gap: { sub: isText, from: isPosition, to: isPosition, reason: isText, position: isPosition },
