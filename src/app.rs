@@ -197,6 +197,7 @@ impl App {
             trusted_proxies: config.http.trusted_proxies.as_slice().into(),
             proxy_protocol: config.http.proxy_protocol,
             header_timeout: config.http.header_timeout.0,
+            idle_timeout: config.http.idle_timeout.0,
             write_timeout: config.http.write_timeout.0,
             drain: drain_time,
         };

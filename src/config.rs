@@ -321,6 +321,7 @@ impl Config {
             ("series.save_every", series.save_every, Span::seconds(1)),
             ("host.interval", self.host.interval, sources::LEAST_INTERVAL),
             ("http.header_timeout", http.header_timeout, MOMENT),
+            ("http.idle_timeout", http.idle_timeout, MOMENT),
             ("http.write_timeout", http.write_timeout, MOMENT),
             ("http.body_timeout", http.body_timeout, MOMENT),
             ("socket.connect_timeout", socket.connect_timeout, MOMENT),

@@ -24,6 +24,7 @@ mod page;
 mod projections;
 mod proxy_protocol;
 mod publish;
+mod pulse;
 mod query;
 mod questions;
 mod series;
@@ -33,6 +34,7 @@ mod socket;
 mod sse;
 mod stall;
 mod topics;
+mod unread_body;
 mod websocket;
 mod work;
 

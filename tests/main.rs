@@ -14,6 +14,7 @@ mod demo;
 mod disk;
 mod docs;
 mod drain;
+mod endings;
 mod floors;
 mod front;
 mod golden;

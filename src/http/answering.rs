@@ -18,6 +18,7 @@ use hyper::rt::Executor;
 use parking_lot::Mutex;
 use tokio::time::{Sleep, sleep};
 
+use super::pulse::UnderWay;
 use crate::telemetry::{Limit, Telemetry};
 
 /// Resolves when an answer must end, whether or not it is being read. Among a response's extensions.
@@ -114,7 +115,13 @@ impl Answering {
 }
 
 /// The answer as it goes out: in pieces, watched over. To be called on the task that writes it.
-pub(super) fn watch(response: Response<Body>, version: Version) -> Response<Body> {
+///
+/// `under_way` goes with it to its end.
+pub(super) fn watch(
+    response: Response<Body>,
+    version: Version,
+    under_way: UnderWay,
+) -> Response<Body> {
     let Ok(answering) = ANSWERING.try_with(Clone::clone) else { return response };
     let (mut parts, body) = response.into_parts();
     if let Some(EndWhen(until)) = parts.extensions.remove() {
@@ -124,7 +131,7 @@ pub(super) fn watch(response: Response<Body>, version: Version) -> Response<Body
         return Response::from_parts(parts, body);
     }
     let is_h2 = version == Version::HTTP_2;
-    let watched = Watched { body, rest: Bytes::new(), is_h2, answering };
+    let watched = Watched { body, rest: Bytes::new(), is_h2, answering, _under_way: under_way };
     Response::from_parts(parts, Body::new(watched))
 }
 
@@ -137,6 +144,7 @@ struct Watched {
     rest: Bytes,
     is_h2: bool,
     answering: Answering,
+    _under_way: UnderWay,
 }
 
 impl Watched {

@@ -20,6 +20,8 @@ pub struct Config {
     pub proxy_protocol: bool,
     /// Time for a request's headers to arrive.
     pub header_timeout: Span,
+    /// Time for the next request on a connection.
+    pub idle_timeout: Span,
     /// Time for a request's body to arrive.
     pub body_timeout: Span,
     /// Time for the next piece of an answer to be taken.

@@ -1,19 +1,9 @@
 //! The accept loop: who gets in, how long they may take to say what they want, and how it ends.
 
-use std::{
-    convert::Infallible,
-    io,
-    net::SocketAddr,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::Request};
-use http::Response;
+use http::{HeaderValue, Response, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -32,7 +22,9 @@ use super::{
     answering::{self, Answering, Streams},
     farewell::say_farewell,
     forwarded, proxy_protocol,
+    pulse::{Lapse, Pulse, Tapped},
     stall::Impatient,
+    unread_body::Rest,
 };
 use crate::telemetry::{Limit, Telemetry};
 
@@ -47,8 +39,10 @@ pub struct Options {
     pub trusted_proxies: Arc<[Network]>,
     /// Whether their connections begin with a header of the PROXY protocol.
     pub proxy_protocol: bool,
-    /// Time for a request's headers to arrive, and for a connection without a request to get one.
+    /// Time for a request's headers to arrive, and for the first request of a connection.
     pub header_timeout: Duration,
+    /// Time for the next request of a connection.
+    pub idle_timeout: Duration,
     /// Time for a peer to take the next piece of an answer.
     pub write_timeout: Duration,
     /// Time for requests under way to end once the server stops.
@@ -149,8 +143,7 @@ fn protocol(options: &Options, telemetry: &Telemetry) -> auto::Builder<Streams> 
     let mut builder = auto::Builder::new(Streams { patience, telemetry });
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.header_timeout)
+        .header_read_timeout(None) // see `Pulse`, which knows an idle connection from a slow one
         .max_headers(options.max_headers)
         .max_buf_size(MAX_HEADER_BYTES);
     builder
@@ -231,30 +224,39 @@ async fn converse(
         }
     }
     let peer = connection.client;
-    let has_spoken = Arc::new(AtomicBool::new(false));
+    let pulse = Pulse::new(options.header_timeout, options.idle_timeout);
     let service = service_fn({
-        let (has_spoken, trusted) = (Arc::clone(&has_spoken), options.trusted_proxies.clone());
+        let (pulse, trusted) = (pulse.clone(), options.trusted_proxies.clone());
         move |request: http::Request<Incoming>| {
-            has_spoken.store(true, Ordering::Relaxed);
             let client = forwarded::client(connection.client, request.headers(), &trusted);
-            answer(router.clone(), request, Connection { client, ..connection.clone() })
+            answer(
+                router.clone(),
+                request,
+                pulse.clone(),
+                Connection { client, ..connection.clone() },
+            )
         }
     });
     let answering = Answering::new(options.write_timeout, telemetry.clone());
-    let stream = Impatient::new(stream, options.write_timeout, telemetry.clone());
+    let stream = Impatient::new(
+        Tapped::new(stream, pulse.clone()),
+        options.write_timeout,
+        telemetry.clone(),
+    );
     let mut talk = pin!(protocol.serve_connection_with_upgrades(TokioIo::new(stream), service));
-    // Which HTTP it is shows in the first bytes, and nothing else bounds how long those may take.
-    let mut silence = pin!(sleep(options.header_timeout));
-    let mut is_waiting = true;
+    let mut is_ending = false;
     let ended = loop {
         tokio::select! {
+            biased; // what has come shows whether anything is late
             ended = answering.during(talk.as_mut()) => break ended,
             () = answering.cut_off() => return,
-            () = &mut silence, if is_waiting => {
-                is_waiting = false;
-                if !has_spoken.load(Ordering::Relaxed) {
+            lapse = pulse.lapse() => {
+                if lapse == Lapse::Headers || is_ending {
                     return;
                 }
+                is_ending = true;
+                pulse.end();
+                talk.as_mut().graceful_shutdown();
             }
             () = stop.cancelled() => {
                 talk.as_mut().graceful_shutdown();
@@ -287,13 +289,27 @@ async fn converse(
 async fn answer(
     router: Router,
     request: http::Request<Incoming>,
+    pulse: Pulse,
     connection: Connection,
 ) -> Result<Response<Body>, Infallible> {
-    let mut request: Request = request.map(Body::new);
-    request.extensions_mut().insert(connection);
     let version = request.version();
-    let answered = router.oneshot(request).await;
-    answered.map(|response| answering::watch(response, version))
+    let under_way = pulse.begin(request.method(), version);
+    let (parts, body) = request.into_parts();
+    // An HTTP/2 stream that is not read to its end takes nothing from the others.
+    let (body, rest) = match version {
+        Version::HTTP_2 => (Body::new(body), None),
+        _ => Rest::of(body, &pulse),
+    };
+    let mut request = Request::from_parts(parts, body);
+    request.extensions_mut().insert(connection);
+    let mut response = router.oneshot(request).await?;
+    if let Some(rest) = rest
+        && !rest.read_on().await
+    {
+        pulse.leave_body();
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(answering::watch(response, version, under_way))
 }
 
 fn is_headers_too_large(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -256,6 +256,7 @@ async fn a_socket_opens_through_the_real_accept_loop() {
     let options = server::Options {
         trusted_proxies: [].into(),
         proxy_protocol: false,
+        idle_timeout: std::time::Duration::from_secs(30),
         max_connections: 10,
         max_headers: settings.limits.headers,
         header_timeout: settings.http.header_timeout.0,

@@ -19,6 +19,7 @@ use super::{
     AppState, Problem,
     credentials::GatherError,
     handshake::{self, Handshake},
+    pulse::Tapped,
     server,
     socket::Socket,
     stall::Impatient,
@@ -91,8 +92,8 @@ pub(super) async fn upgrade_to(
 /// The bare stream under a finished upgrade, and what was read of it with the request: a copy, so
 /// that hyper's buffer goes.
 fn take_over(upgraded: Upgraded) -> Option<(TcpStream, Vec<u8>)> {
-    let plain = downcast::<TokioIo<Impatient<TcpStream>>>(upgraded).ok()?;
-    Some((plain.io.into_inner().into_inner(), plain.read_buf.to_vec()))
+    let plain = downcast::<TokioIo<Impatient<Tapped<TcpStream>>>>(upgraded).ok()?;
+    Some((plain.io.into_inner().into_inner().into_inner(), plain.read_buf.to_vec()))
 }
 
 async fn open(

@@ -24,6 +24,7 @@ fn options() -> Options {
         max_headers: 20,
         trusted_proxies: [].into(),
         proxy_protocol: false,
+        idle_timeout: Duration::from_secs(30),
         write_timeout: Duration::from_secs(30),
         header_timeout: Duration::from_secs(20),
         drain: Duration::from_secs(20),
@@ -222,4 +223,38 @@ async fn a_request_that_does_not_end_is_cut_off() {
     assert_eq!(rest(stuck).await, "");
     server.tasks.close();
     timeout(DEADLINE, server.tasks.wait()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_left_stops_its_question_but_not_what_it_sent() {
+    struct Dropped(Arc<Notify>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+    let (begun, dropped, go_on) = <(Arc<Notify>, Arc<Notify>, Arc<Notify>)>::default();
+    let slow = {
+        let (begun, dropped, go_on) = (begun.clone(), dropped.clone(), go_on.clone());
+        async move || {
+            let _dropped = Dropped(dropped);
+            begun.notify_one();
+            go_on.notified().await;
+            "done"
+        }
+    };
+    let server = start(options(), Router::new().route("/", get(slow.clone()).post(slow))).await;
+    let mut asking = server.connect().await;
+    asking.write_all(KEEPING.as_bytes()).await.unwrap();
+    begun.notified().await;
+    asking.shutdown().await.unwrap();
+    timeout(DEADLINE, dropped.notified()).await.expect("the question goes on");
+    let mut sending = server.connect().await;
+    sending.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi").await.unwrap();
+    begun.notified().await;
+    sending.shutdown().await.unwrap();
+    // Another connection's question, so that the end was surely seen.
+    assert!(server.talk("GET /x HTTP/1.1\r\nconnection: close\r\n\r\n").await.contains("404"));
+    go_on.notify_one();
+    assert!(rest(sending).await.ends_with("done"));
 }

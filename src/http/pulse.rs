@@ -1,0 +1,288 @@
+//! What a connection is doing, told by its bytes and its requests: how long it may do nothing, whether the end of what
+//! its peer sends is the end of what they want, and how it closes.
+
+use std::{
+    future::poll_fn,
+    io,
+    mem::MaybeUninit,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use http::{Method, Version};
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep},
+};
+
+/// Shared by a connection's stream, its requests and its task.
+#[derive(Clone)]
+pub(super) struct Pulse(Arc<Mutex<State>>);
+
+struct State {
+    header_timeout: Duration,
+    idle_timeout: Duration,
+    /// When it was opened, or when the last answer was done.
+    since: Instant,
+    /// When the first byte of the next request came.
+    head_since: Option<Instant>,
+    has_spoken: bool,
+    is_h2: bool,
+    under_way: usize,
+    /// Whether the answer of HTTP/1 is in the buffer whole, and only has to be written.
+    is_answered: bool,
+    /// Whether who sends no more still wants the answer.
+    outlives_eof: bool,
+    /// Whether the peer sends no more, and the connection has not been told.
+    holds_eof: bool,
+    leaves_body: bool,
+    /// Of the task that waits for a lapse.
+    waker: Option<Waker>,
+}
+
+/// Why a connection must end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lapse {
+    /// No request came, or not all of its headers.
+    Headers,
+    /// Nothing is asked of it any more.
+    Idle,
+}
+
+/// How long a connection that was told to end may take.
+const GRACE: Duration = Duration::from_secs(5);
+
+impl Pulse {
+    pub(super) fn new(header_timeout: Duration, idle_timeout: Duration) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            header_timeout,
+            idle_timeout,
+            since: Instant::now(),
+            head_since: None,
+            has_spoken: false,
+            is_h2: false,
+            under_way: 0,
+            is_answered: false,
+            outlives_eof: false,
+            holds_eof: false,
+            leaves_body: false,
+            waker: None,
+        })))
+    }
+
+    /// Notes that a request has come; what is returned goes with its answer.
+    pub(super) fn begin(&self, method: &Method, version: Version) -> UnderWay {
+        let mut state = self.0.lock();
+        state.has_spoken = true;
+        state.is_h2 = version == Version::HTTP_2;
+        state.under_way += 1;
+        state.head_since = None;
+        state.is_answered = false;
+        // Who only asked and has left must not keep the hub busy; what was sent to be kept is kept, and they may listen.
+        state.outlives_eof = !state.is_h2 && !method.is_safe();
+        UnderWay(self.clone())
+    }
+
+    /// Resolves when the connection has to end; to be asked after its bytes were looked at.
+    pub(super) async fn lapse(&self) -> Lapse {
+        let mut timer = pin!(sleep(Duration::ZERO));
+        poll_fn(|cx| {
+            let mut state = self.0.lock();
+            if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                state.waker = Some(cx.waker().clone());
+            }
+            let Some((deadline, lapse)) = state.deadline() else { return Poll::Pending };
+            drop(state);
+            if timer.deadline() != deadline {
+                timer.as_mut().reset(deadline);
+            }
+            timer.as_mut().poll(cx).map(|()| lapse)
+        })
+        .await
+    }
+
+    /// The connection was told to end: what is under way may, the rest has a moment.
+    pub(super) fn end(&self) {
+        let mut state = self.0.lock();
+        state.idle_timeout = GRACE;
+        state.since = Instant::now();
+    }
+
+    /// Notes that the body of the request under way will not be read to its end.
+    pub(super) fn leave_body(&self) {
+        self.0.lock().leaves_body = true;
+    }
+
+    /// Whether the peer sends no more.
+    pub(super) fn holds_eof(&self) -> bool {
+        self.0.lock().holds_eof
+    }
+
+    fn heard(&self) {
+        let mut state = self.0.lock();
+        if state.under_way == 0 && !state.is_h2 {
+            state.head_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Whether the connection may be told that its peer sends no more.
+    fn may_end(&self) -> bool {
+        let mut state = self.0.lock();
+        state.holds_eof = state.outlives_eof;
+        !state.holds_eof
+    }
+
+    /// Everything so far was written; tells whether an end of file was held back until now.
+    fn flushed(&self) -> bool {
+        let mut state = self.0.lock();
+        if !state.is_answered {
+            return false;
+        }
+        state.is_answered = false;
+        state.under_way = 0;
+        state.since = Instant::now();
+        state.outlives_eof = false;
+        std::mem::take(&mut state.holds_eof)
+    }
+}
+
+impl State {
+    fn deadline(&self) -> Option<(Instant, Lapse)> {
+        if self.under_way > 0 {
+            return None;
+        }
+        if !self.has_spoken {
+            return Some((self.since + self.header_timeout, Lapse::Headers));
+        }
+        let idle = (self.since + self.idle_timeout, Lapse::Idle);
+        let head = self.head_since.map(|since| (since + self.header_timeout, Lapse::Headers));
+        Some(head.unwrap_or(idle))
+    }
+}
+
+/// A request that is being answered.
+pub(super) struct UnderWay(Pulse);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut state = self.0.0.lock();
+        if !state.is_h2 {
+            state.is_answered = true; // the task of the connection writes it now
+            return;
+        }
+        state.under_way = state.under_way.saturating_sub(1);
+        state.since = Instant::now();
+        if let Some(waker) = &state.waker {
+            waker.wake_by_ref(); // an HTTP/2 stream has a task of its own
+        }
+    }
+}
+
+/// A stream that tells what it hears.
+///
+/// It ends as TCP wants it, so that the last words are not lost: what still comes is read and thrown away, up to a
+/// bound, for closing with bytes unread resets the connection (RFC 9112 section 9.6).
+pub(super) struct Tapped<S> {
+    stream: S,
+    pulse: Pulse,
+    lingering: Option<Lingering>,
+}
+
+struct Lingering {
+    left: usize,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// What is read of a body that nobody wants, so that its sender comes to read the refusal.
+const LEFT_BODY: (usize, Duration) = (16 << 20, Duration::from_secs(5));
+
+/// The same where nothing more is expected.
+const LEFT_WORDS: (usize, Duration) = (64 << 10, Duration::from_secs(1));
+
+impl<S> Tapped<S> {
+    pub(super) fn new(stream: S, pulse: Pulse) -> Self {
+        Self { stream, pulse, lingering: None }
+    }
+
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Tapped<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.pulse.holds_eof() {
+            return Poll::Pending; // the flush of the answer wakes it
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            self.pulse.heard();
+        } else if !self.pulse.may_end() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        if self.pulse.flushed() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.lingering.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            let (left, patience) =
+                if this.pulse.0.lock().leaves_body { LEFT_BODY } else { LEFT_WORDS };
+            this.lingering = Some(Lingering { left, timer: Box::pin(sleep(patience)) });
+        }
+        let Some(lingering) = &mut this.lingering else { return Poll::Ready(Ok(())) };
+        let mut buffer = [MaybeUninit::uninit(); 8 * 1024];
+        while lingering.left > 0 {
+            let mut buffer = ReadBuf::uninit(&mut buffer);
+            match Pin::new(&mut this.stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    lingering.left = lingering.left.saturating_sub(buffer.filled().len());
+                }
+                Poll::Ready(_) => return Poll::Ready(Ok(())), // they have closed as well
+                Poll::Pending => {
+                    return lingering.timer.as_mut().poll(cx).map(Ok);
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,118 @@
+//! A request's body that its handler may leave unread, and what happens to it then.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::body::{Body, Bytes};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use tokio::task::yield_now;
+
+use super::pulse::Pulse;
+
+/// What a handler has left of a body, to be looked after once it has answered.
+pub(super) struct Rest(Arc<Mutex<Slot>>);
+
+enum Slot {
+    /// The handler has it.
+    Away,
+    Left(Incoming),
+    /// It was read to its end, or nobody asks any more.
+    Over,
+}
+
+/// Bytes of a body left unread for which a connection is kept.
+const LITTLE: usize = 64 * 1024;
+
+/// Times that the connection is given a turn to read on.
+const TURNS: usize = 8;
+
+impl Rest {
+    /// The body for the handler, and what it leaves of it.
+    pub(super) fn of(body: Incoming, pulse: &Pulse) -> (Body, Option<Self>) {
+        if body.is_end_stream() {
+            return (Body::new(body), None);
+        }
+        let slot = Arc::new(Mutex::new(Slot::Away));
+        let sent = SentBody { body: Some(body), slot: Arc::clone(&slot), pulse: pulse.clone() };
+        (Body::new(sent), Some(Self(slot)))
+    }
+
+    /// Reads what is there already; tells whether that was all, so that the connection can go on.
+    pub(super) async fn read_on(self) -> bool {
+        let Slot::Left(mut body) = std::mem::replace(&mut *self.0.lock(), Slot::Over) else {
+            return true;
+        };
+        let (mut length, mut turns) = (0, 0);
+        while length <= LITTLE && turns < TURNS {
+            let next = poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx)));
+            match next.await {
+                Poll::Ready(Some(Ok(frame))) => length += frame.data_ref().map_or(0, Bytes::len),
+                Poll::Ready(Some(Err(_))) => return false,
+                Poll::Ready(None) => return true,
+                Poll::Pending => {
+                    turns += 1;
+                    yield_now().await;
+                }
+            }
+        }
+        false
+    }
+}
+
+/// The body as the handler has it.
+struct SentBody {
+    /// There until it is dropped.
+    body: Option<Incoming>,
+    slot: Arc<Mutex<Slot>>,
+    pulse: Pulse,
+}
+
+impl http_body::Body for SentBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        match Pin::new(body).poll_frame(cx) {
+            // All that came before was handed on already, and no more will come.
+            Poll::Pending if self.pulse.holds_eof() => {
+                let ended = io::Error::from(io::ErrorKind::UnexpectedEof);
+                Poll::Ready(Some(Err(axum::Error::new(ended))))
+            }
+            Poll::Ready(None) => {
+                self.body = None;
+                *self.slot.lock() = Slot::Over;
+                Poll::Ready(None)
+            }
+            other => other.map_err(axum::Error::new),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
+    }
+}
+
+impl Drop for SentBody {
+    fn drop(&mut self) {
+        let mut slot = self.slot.lock();
+        if let (Slot::Away, Some(body)) = (&*slot, self.body.take()) {
+            let is_read = body.is_end_stream();
+            *slot = if is_read { Slot::Over } else { Slot::Left(body) };
+        }
+    }
+}
