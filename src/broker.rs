@@ -3,10 +3,12 @@
 //! Whatever the broker behind it, an event is announced to readers only after its commit, and no
 //! offset is given twice within an epoch. `tests/broker.rs` holds the contract each broker passes.
 
+mod candidates;
 mod codec;
 pub mod journal;
 mod lineage;
 mod look_back;
+mod losses;
 pub mod redis;
 mod ring;
 
@@ -25,31 +27,21 @@ use crate::{
     topic::{Topic, TopicFilter},
 };
 
-/// All topics, in order.
+/// The names of all topics, in order.
 pub enum TopicIndex {
-    /// In memory, kept up to date.
+    /// Kept up to date.
     Journal(Journal),
-    /// A copy, as they were at one moment.
-    Redis(Vec<TopicInfo>),
+    /// As they were at one moment.
+    Redis(redis::KnownNames),
 }
 
 impl TopicIndex {
     /// Those that begin with `prefix` and lie behind `after`, at most `most`. It may wait for a writer for some
     /// milliseconds: not for the threads of the runtime.
-    pub fn page(&self, prefix: &str, after: &str, most: usize) -> Vec<TopicInfo> {
+    pub fn page(&self, prefix: &str, after: &str, most: usize) -> Vec<Topic> {
         match self {
             Self::Journal(journal) => journal.topics_page(prefix, after, most),
-            Self::Redis(topics) => {
-                let lies_before =
-                    |info: &TopicInfo| info.topic.as_str() < prefix || info.topic.as_str() <= after;
-                let behind = topics.partition_point(lies_before);
-                let found = topics[behind..].iter();
-                found
-                    .take_while(|info| info.topic.as_str().starts_with(prefix))
-                    .take(most)
-                    .cloned()
-                    .collect()
-            }
+            Self::Redis(names) => names.page(prefix, after, most),
         }
     }
 }
@@ -383,14 +375,23 @@ impl Broker {
 
     /// All topics, in order.
     pub async fn topics(&self) -> Result<Vec<TopicInfo>, ReadError> {
-        Ok(self.topic_index().await?.page("", "", usize::MAX))
+        let names = self.topic_index().await?.page("", "", usize::MAX);
+        self.topic_infos(names).await
     }
 
-    /// The topics as they are, to page through.
+    /// The names of all topics, to page through.
     pub async fn topic_index(&self) -> Result<TopicIndex, ReadError> {
         match self {
             Self::Journal(journal) => Ok(TopicIndex::Journal(journal.clone())),
-            Self::Redis(redis) => redis.topics().await.map(TopicIndex::Redis),
+            Self::Redis(redis) => redis.topic_names().await.map(TopicIndex::Redis),
+        }
+    }
+
+    /// What is known of some topics, which are given in order; one that was forgotten is left out.
+    pub async fn topic_infos(&self, topics: Vec<Topic>) -> Result<Vec<TopicInfo>, ReadError> {
+        match self {
+            Self::Journal(journal) => journal.topic_infos(topics).await,
+            Self::Redis(redis) => redis.topic_infos(&topics).await,
         }
     }
 

@@ -126,6 +126,12 @@ impl TopicPattern {
         (!self.0.contains('*')).then_some(&self.0)
     }
 
+    /// What every topic begins with that this pattern matches: its tokens before the first wildcard.
+    pub fn beginning(&self) -> &str {
+        // A star is a token of its own, or the first of two.
+        self.0.find('*').map_or(&*self.0, |star| &self.0[..star])
+    }
+
     /// Whether `topic` (the text of a valid topic) is in the set.
     pub fn matches(&self, topic: &str) -> bool {
         let mut topic_tokens = topic.split('.').peekable();
@@ -315,6 +321,12 @@ mod tests {
         assert!(pattern("hub.**").contains(&pattern("hub.metrics")));
         assert!(Topic::parse("hub").unwrap().is_reserved());
         assert!(!Topic::parse("hubs.x").unwrap().is_reserved());
+    }
+
+    #[test]
+    fn a_pattern_begins_with_its_tokens_before_the_first_wildcard() {
+        let begins = |text| pattern(text).beginning().to_owned();
+        assert_eq!([begins("a.*.c"), begins("a.b"), begins("**")], ["a.", "a.b", ""]);
     }
 
     #[test]

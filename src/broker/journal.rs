@@ -43,7 +43,7 @@ use crate::{
     sqlite,
     telemetry::{Limit, Telemetry},
     time::{Clock, Millis},
-    topic::TopicFilter,
+    topic::{Topic, TopicFilter},
 };
 
 /// Why the journal could not be opened.
@@ -254,8 +254,13 @@ impl Journal {
     }
 
     /// The topics that begin with `prefix` and lie behind `after`, in order, at most `most`. It may wait for the writer.
-    pub fn topics_page(&self, prefix: &str, after: &str, most: usize) -> Vec<TopicInfo> {
+    pub fn topics_page(&self, prefix: &str, after: &str, most: usize) -> Vec<Topic> {
         self.0.shared.topics.read().page(prefix, after, most)
+    }
+
+    /// What is known of some topics.
+    pub async fn topic_infos(&self, topics: Vec<Topic>) -> Result<Vec<TopicInfo>, ReadError> {
+        self.blocking(move |readers| Ok(readers.infos(&topics))).await
     }
 
     /// The last offset that retention took from the filter above `after`; 0 if it took nothing.
@@ -264,9 +269,8 @@ impl Journal {
         filter: &TopicFilter,
         after: Offset,
     ) -> Result<Offset, ReadError> {
-        let topics = &self.0.shared.topics;
-        if filter.is_literal() || !topics.read().has_lost_above(after) {
-            return Ok(topics.read().trimmed_through(filter, after));
+        if let Some(lost) = self.0.shared.topics.read().lost(filter, after) {
+            return Ok(lost);
         }
         // There may be a million topics to look at, which is no work for a runtime worker.
         let filter = filter.clone();

@@ -5,6 +5,7 @@
 //! goes on reading where it was.
 
 mod batch;
+mod names;
 mod outside;
 mod reader;
 mod retention;
@@ -23,12 +24,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::outside::{check, export};
-use self::{scripts::Scripts, topics::Topics};
+pub use self::{
+    names::KnownNames,
+    outside::{check, export},
+};
+use self::{names::TopicNames, scripts::Scripts};
 use super::{
     Chunk, PublishError, Published, ReadError, Resumption, Stretch, TopicInfo,
     journal::{Config, Rules},
@@ -76,7 +80,10 @@ struct Shared {
     /// Held to look up or to add a block.
     log: Mutex<Log>,
     head: watch::Sender<Offset>,
-    topics: RwLock<Arc<Topics>>,
+    /// Held to look up, to add or to copy names.
+    names: Mutex<TopicNames>,
+    /// Redis is asked for all topics by one at a time.
+    asking: Semaphore,
     /// How often retention took something, as far as is known, and what it took from the stream.
     trims: AtomicU64,
     trimmed: AtomicU64,
@@ -124,6 +131,8 @@ const QUEUE_LENGTH: usize = 65_536;
 const EVENT_OVERHEAD: usize = 256;
 /// When a publisher that was not served should try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Topics asked for at a time.
+const INFOS: usize = 1000;
 /// A node that has heard nothing for so long says so.
 const STALE: Duration = Duration::from_secs(1);
 
@@ -169,7 +178,8 @@ impl Redis {
             link,
             log: Mutex::new(log),
             head: watch::Sender::new(state.head),
-            topics: RwLock::default(),
+            names: Mutex::default(),
+            asking: Semaphore::new(1),
             trims: AtomicU64::new(state.trims),
             trimmed: AtomicU64::new(state.trimmed),
             heard: AtomicU64::new(0),
@@ -348,22 +358,25 @@ impl Redis {
         self.0.shared.latest(filter).await
     }
 
-    /// All topics, in order.
-    pub async fn topics(&self) -> Result<Vec<TopicInfo>, ReadError> {
-        let topics = self.0.shared.load_topics().await?;
-        let shared = Arc::clone(&self.0.shared);
-        let sort = move || {
-            let mut infos = topics.infos(&shared.rules);
-            infos.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
-            infos
-        };
-        let sorted = tokio::task::spawn_blocking(sort).await;
-        sorted.map_err(|_| ReadError("the hub is shutting down".to_owned()))
+    /// The names of all topics, as they are.
+    pub async fn topic_names(&self) -> Result<KnownNames, ReadError> {
+        Ok(self.0.shared.names().await?)
+    }
+
+    /// What is known of some topics, in order.
+    pub async fn topic_infos(&self, topics: &[Topic]) -> Result<Vec<TopicInfo>, ReadError> {
+        let mut infos = Vec::new();
+        for topics in topics.chunks(INFOS) {
+            let known = self.0.shared.topics_named(topics).await?;
+            infos.extend(known.infos(&self.0.shared.rules));
+        }
+        Ok(infos)
     }
 
     /// The last offset that retention took from the filter; 0 if it took nothing.
     pub async fn trimmed_through(&self, filter: &TopicFilter) -> Result<Offset, ReadError> {
-        Ok(self.0.shared.known_topics().await?.trimmed_through(filter))
+        let shared = &self.0.shared;
+        Ok(shared.lost(&shared.topics_for(filter).await?, filter, 0).await?)
     }
 
     /// Whether something that matches was lost above `after`, for whatever reason.
@@ -371,8 +384,11 @@ impl Redis {
         let shared = &self.0.shared;
         let head = *shared.head.borrow();
         let loss = shared.log.lock().lineage.loss_above(after);
-        Ok(loss.is_some_and(|loss| loss.to.offset <= head)
-            || shared.known_topics().await?.trimmed_through(filter) > after)
+        if loss.is_some_and(|loss| loss.to.offset <= head) {
+            return Ok(true);
+        }
+        let topics = shared.topics_for(filter).await?;
+        Ok(shared.lost(&topics, filter, after).await? > after)
     }
 
     /// What a position of any epoch means here.

@@ -13,7 +13,7 @@ use crate::{
     cluster::Question,
     position::Position,
     time::rfc3339,
-    topic::{PatternToken, TopicPattern},
+    topic::{Topic, TopicPattern},
 };
 
 const DEFAULT_LIMIT: usize = 100;
@@ -69,6 +69,7 @@ pub(super) async fn topics(
     let index = state.broker.topic_index().await?;
     let looked = Search { index, principal: principal.clone(), limit };
     let (found, next) = questions::work(move || looked.run(&prefix, after)).await?;
+    let found = state.broker.topic_infos(found).await?;
     // The other nodes are waited for without keeping anybody from asking.
     drop(asking);
     let epoch = state.broker.epoch();
@@ -97,20 +98,20 @@ struct Search {
 
 impl Search {
     /// Those that begin with `prefix` and lie behind `after`; and if there may be more, where to go on.
-    fn run(&self, prefix: &str, mut after: String) -> (Vec<TopicInfo>, Option<String>) {
+    fn run(&self, prefix: &str, mut after: String) -> (Vec<Topic>, Option<String>) {
         let (mut found, mut searched) = (Vec::new(), 0);
         for begin in self.beginnings(prefix) {
             loop {
                 let piece = self.index.page(&begin, &after, PIECE);
                 let is_last = piece.len() < PIECE;
-                for info in piece {
+                for topic in piece {
                     if found.len() == self.limit || searched == SEARCHED {
                         return (found, Some(after));
                     }
                     searched += 1;
-                    after = info.topic.to_string();
-                    if self.principal.may_subscribe(&TopicPattern::from(&info.topic)) {
-                        found.push(info);
+                    after = topic.to_string();
+                    if self.principal.may_subscribe(&TopicPattern::from(&topic)) {
+                        found.push(topic);
                     }
                 }
                 if is_last {
@@ -125,10 +126,10 @@ impl Search {
     fn beginnings(&self, prefix: &str) -> Vec<String> {
         let mut all = BTreeSet::new();
         for pattern in &self.principal.grants.subscribe {
-            let begin = beginning(pattern);
+            let begin = pattern.beginning();
             if begin.starts_with(prefix) {
-                all.insert(begin);
-            } else if prefix.starts_with(&begin) {
+                all.insert(begin.to_owned());
+            } else if prefix.starts_with(begin) {
                 all.insert(prefix.to_owned());
             }
         }
@@ -140,18 +141,4 @@ impl Search {
         }
         apart
     }
-}
-
-/// What every topic begins with that `pattern` matches.
-fn beginning(pattern: &TopicPattern) -> String {
-    let mut begin = String::new();
-    for token in pattern.tokens() {
-        let PatternToken::Literal(token) = token else { break };
-        begin.push_str(token);
-        begin.push('.');
-    }
-    if pattern.as_literal().is_some() {
-        begin.pop();
-    }
-    begin
 }

@@ -6,7 +6,7 @@ use pulsehub::{
     telemetry::Telemetry,
 };
 
-use super::{Fixture, Place, numbered};
+use super::{Fixture, Place, event, numbered};
 use crate::support::{self, eventually, filter, proxy::Proxy};
 
 #[tokio::test]
@@ -102,4 +102,57 @@ async fn what_was_stored_before_the_answer_was_lost_is_no_duplicate() {
     let some = broker.publish(numbered("lost", 2..5)).await.unwrap();
     assert_eq!((some.offsets, some.accepted), (vec![4, 5, 6], 2));
     broker.close().await;
+}
+
+#[tokio::test]
+async fn every_question_fetched_every_topic_from_redis() {
+    let mut fixture = Fixture::redis().await;
+    fixture.config.recent_bytes = ByteSize(1);
+    let broker = fixture.open().await;
+    let Place::Redis(redis) = &fixture.place else { unreachable!("it was made so") };
+    for batch in 0..3 {
+        let topics = (batch * 100..(batch + 1) * 100).map(|n| format!("t{}.{n}", n / 10));
+        let events = topics.map(|topic| event(&topic, "s", "1", Some("k"), "1")).collect();
+        broker.publish(events).await.unwrap();
+    }
+    // How often Redis was asked for the whole of a hash, or a piece of it.
+    let wholes = async || -> u64 {
+        let stats: String = redis.ask(&["INFO", "commandstats"]).await;
+        let calls = |line: &str| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            let wanted = ["hgetall", "hscan"].contains(&name);
+            rest.split(',').next().filter(|_| wanted)?.parse::<u64>().ok()
+        };
+        stats.lines().filter_map(calls).sum()
+    };
+    let ask = async |patterns: &[&str]| {
+        let filter = filter(patterns);
+        broker.read(0, 250, &filter, 1).await.unwrap();
+        broker.trimmed_through(&filter).await.unwrap();
+        let newest = broker.newest(&filter, 3, 300, 1 << 20).await.unwrap();
+        let latest = broker.latest(&filter).await.unwrap();
+        (newest.after, latest.records().map(|record| record.offset()).collect::<Vec<_>>())
+    };
+    let index = broker.topic_index().await.unwrap();
+    assert_eq!(index.page("t29.", "t29.297", 5).len(), 2);
+    let before = wholes().await;
+    for _ in 0..5 {
+        assert_eq!(ask(&["t7.70", "t9.91"]).await, (0, vec![71, 92]));
+        assert_eq!(ask(&["t7.*"]).await, (77, (71..=80).collect()));
+        assert_eq!(ask(&["**"]).await.0, 297);
+    }
+    broker.publish(vec![event("t7.new", "s", "1", Some("k"), "1")]).await.unwrap();
+    assert_eq!(ask(&["t7.*"]).await.1.last(), Some(&301), "a new topic is found");
+    assert_eq!(wholes().await, before, "nothing was taken, and new names are met in the log");
+
+    // What retention takes is asked for once, whoever asks.
+    fixture.clock.set(super::START + 3_601_000);
+    broker.maintain().await;
+    assert_eq!(broker.trimmed_through(&filter(&["t7.*"])).await.unwrap(), 301);
+    let before = wholes().await;
+    for _ in 0..5 {
+        assert_eq!(broker.trimmed_through(&filter(&["t9.*"])).await.unwrap(), 100);
+        assert_eq!(broker.trimmed_through(&filter(&["t7.70"])).await.unwrap(), 71);
+    }
+    assert_eq!(wholes().await, before);
 }

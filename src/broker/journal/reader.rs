@@ -9,17 +9,20 @@ use std::{
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Shared, topics::TopicId};
+use super::{
+    Shared,
+    topics::{PIECE, TopicId},
+};
 use crate::{
     broker::{
-        Chunk, ReadError, Stretch, codec,
+        Chunk, ReadError, Stretch, TopicInfo, codec,
         look_back::{LookBack, Looked},
     },
     event::{Block, BlockBuilder},
     position::Offset,
     sqlite,
     time::Millis,
-    topic::TopicFilter,
+    topic::{Topic, TopicFilter},
 };
 
 /// Idle connections kept for the next reader.
@@ -104,7 +107,7 @@ impl Readers {
             Ok(chunk)
         })?;
         // After reading: what retention took meanwhile was raised before it vanished.
-        let trimmed = self.shared.topics.read().trimmed_through(filter, after);
+        let trimmed = self.trimmed_through(filter, after);
         if trimmed > after {
             chunk.trimmed_through = chunk.trimmed_through.max(trimmed);
         }
@@ -127,7 +130,7 @@ impl Readers {
             let few = topics.matching(&back.filter, FEW_TOPICS);
             if few.is_none() {
                 // Of topics that have been quiet, everything lies before their newest event.
-                until = until.min(topics.last_offset(&back.filter));
+                until = until.min(topics.last_offset(&back.filter).unwrap_or(until));
                 back.before = back.before.min(until + 1);
             }
             few
@@ -154,12 +157,29 @@ impl Readers {
 
     /// A replay gives what is kept: it does not begin inside what is gone.
     fn kept_after(&self, located: Offset, filter: &TopicFilter, until: Offset) -> Offset {
-        let trimmed = self.shared.topics.read().trimmed_through(filter, located);
+        let trimmed = self.trimmed_through(filter, located);
         located.max(trimmed).min(until)
     }
 
+    /// The last offset above `after` that was lost to the filter.
     pub(super) fn trimmed_through(&self, filter: &TopicFilter, after: Offset) -> Offset {
-        self.shared.topics.read().trimmed_through(filter, after)
+        let topics = &self.shared.topics;
+        if let Some(lost) = topics.read().lost(filter, after) {
+            return lost;
+        }
+        let (mut highest, mut next) = topics.read().lost_piece(filter, "");
+        while let Some(behind) = next {
+            let lost;
+            (lost, next) = topics.read().lost_piece(filter, behind.as_str());
+            highest = highest.max(lost);
+        }
+        highest
+    }
+
+    /// What is known of some topics.
+    pub(super) fn infos(&self, topics: &[Topic]) -> Vec<TopicInfo> {
+        let pieces = topics.chunks(PIECE);
+        pieces.flat_map(|piece| self.shared.topics.read().infos(piece)).collect()
     }
 
     pub(super) fn locate_since(
@@ -185,7 +205,7 @@ impl Readers {
     }
 
     pub(super) fn latest(&self, filter: &TopicFilter) -> Result<Arc<Block>, ReadError> {
-        let topics = self.shared.topics.read().matching(filter, usize::MAX).unwrap_or_default();
+        let topics = self.matching(filter);
         self.with(|connection| {
             let mut newest: Vec<(Offset, Block)> = Vec::new();
             let mut select = connection
@@ -207,6 +227,17 @@ impl Readers {
             }
             Ok(builder.finish())
         })
+    }
+
+    fn matching(&self, filter: &TopicFilter) -> Vec<TopicId> {
+        let topics = &self.shared.topics;
+        let (mut found, mut next) = topics.read().matching_piece(filter, "");
+        while let Some(behind) = next {
+            let piece;
+            (piece, next) = topics.read().matching_piece(filter, behind.as_str());
+            found.extend(piece);
+        }
+        found
     }
 
     fn block(

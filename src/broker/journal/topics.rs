@@ -1,19 +1,25 @@
 //! What the journal knows of each topic, in memory: the file's aggregates, kept up to date.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    ops::Bound,
-};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::config::Rules;
 use crate::{
-    broker::TopicInfo,
+    broker::{
+        TopicInfo,
+        candidates::{behind, candidates},
+        losses::Losses,
+    },
     position::Offset,
     topic::{Topic, TopicFilter},
 };
 
 /// A topic's row number in the file.
 pub(super) type TopicId = i64;
+
+/// Topics looked at at a time: no longer is the writer kept waiting.
+pub(super) const PIECE: usize = 500;
+/// Topics looked at for what may as well be found in another way.
+const LOOKS: usize = 2000;
 
 /// All topics, by name and number.
 #[derive(Debug, Default)]
@@ -25,8 +31,8 @@ pub(super) struct Topics {
     next_id: TopicId,
     /// How many of them are the hub's own.
     reserved: usize,
-    /// The highest `trimmed_through` of all.
-    trimmed_max: Offset,
+    /// What they and forgotten ones lost.
+    losses: Losses,
     /// Topics that make room for others, with their row in the file and what they had lost: they must
     /// not make a gap for others that lost nothing.
     forgotten: HashMap<Topic, (TopicId, Offset)>,
@@ -84,7 +90,6 @@ impl Topics {
 
     pub(super) fn set_forgotten_through(&mut self, offset: Offset) {
         self.forgotten_through = offset;
-        self.trimmed_max = self.trimmed_max.max(offset);
     }
 
     pub(super) fn insert(&mut self, id: TopicId, topic: Topic, trimmed: Offset, rules: &Rules) {
@@ -95,7 +100,7 @@ impl Topics {
         self.by_name.insert(topic.clone(), id);
         self.in_order.insert(topic.clone(), id);
         self.next_id = self.next_id.max(id + 1);
-        self.trimmed_max = self.trimmed_max.max(trimmed);
+        self.losses.raise(&topic, trimmed);
         let info = TopicInfo {
             topic,
             events: 0,
@@ -126,7 +131,7 @@ impl Topics {
     pub(super) fn raise_trimmed(&mut self, id: TopicId, through: Offset) {
         if let Some(TopicState { info, .. }) = self.by_id.get_mut(&id) {
             info.trimmed_through = info.trimmed_through.max(through);
-            self.trimmed_max = self.trimmed_max.max(through);
+            self.losses.raise(&info.topic, through);
         }
     }
 
@@ -171,75 +176,78 @@ impl Topics {
 
     /// Forgets what forgotten topics had lost, too.
     pub(super) fn drop_forgotten(&mut self, ids: &HashSet<TopicId>) {
-        self.forgotten.retain(|_, (id, _)| !ids.contains(id));
-    }
-
-    /// Whether anything was lost above `after`, whatever it was.
-    pub(super) fn has_lost_above(&self, after: Offset) -> bool {
-        self.trimmed_max > after
+        for (topic, _) in self.forgotten.extract_if(|_, (id, _)| ids.contains(id)) {
+            self.losses.forget(&topic);
+        }
     }
 
     /// Those that begin with `prefix` and lie behind `after`, in order, at most `most`.
-    pub(super) fn page(&self, prefix: &str, after: &str, most: usize) -> Vec<TopicInfo> {
-        let start = match after < prefix {
-            true => Bound::Included(prefix),
-            false => Bound::Excluded(after),
-        };
-        let found = self.in_order.range::<str, _>((start, Bound::Unbounded));
-        found
-            .take_while(|(topic, _)| topic.as_str().starts_with(prefix))
-            .take(most)
-            .filter_map(|(_, id)| Some(self.get(*id)?.info.clone()))
-            .collect()
+    pub(super) fn page(&self, prefix: &str, after: &str, most: usize) -> Vec<Topic> {
+        let found = behind(&self.in_order, prefix, after);
+        found.take(most).map(|(topic, _)| topic.clone()).collect()
     }
 
-    /// The last offset lost to the filter; only asked for losses above `after`.
-    pub(super) fn trimmed_through(&self, filter: &TopicFilter, after: Offset) -> Offset {
-        if !self.has_lost_above(after) {
-            return 0;
+    /// What is known of some of them.
+    pub(super) fn infos(&self, topics: &[Topic]) -> Vec<TopicInfo> {
+        let ids = topics.iter().filter_map(|topic| self.id(topic.as_str()));
+        ids.filter_map(|id| Some(self.get(id)?.info.clone())).collect()
+    }
+
+    /// The last offset above `after` that was lost to the filter, 0 if there is none; None if that takes many looks,
+    /// which are taken in pieces.
+    pub(super) fn lost(&self, filter: &TopicFilter, after: Offset) -> Option<Offset> {
+        let own = match self.losses.highest() > after {
+            true => self.losses.newest(filter, after)?,
+            false => 0,
+        };
+        Some(own.max(self.forgotten_through))
+    }
+
+    /// A piece of them: for the next topics behind `behind`, and where to go on.
+    pub(super) fn lost_piece(&self, filter: &TopicFilter, behind: &str) -> (Offset, Option<Topic>) {
+        let (lost, next) = self.losses.piece(filter, behind, PIECE);
+        (lost.max(self.forgotten_through), next)
+    }
+
+    /// The newest event's offset of all topics that match; None if there are many to look at.
+    pub(super) fn last_offset(&self, filter: &TopicFilter) -> Option<Offset> {
+        let (mut last, mut looks) = (0, 0);
+        for (topic, id) in candidates(&self.in_order, filter, "") {
+            looks += 1;
+            if looks > LOOKS {
+                return None;
+            }
+            if filter.matches(topic.as_str()) {
+                last = last.max(self.get(*id).map_or(0, |state| state.info.last_offset));
+            }
         }
-        let known = |id: &TopicId| self.get(*id).map(|state| state.info.trimmed_through);
-        let lost = if filter.is_literal() {
-            let topics = filter.patterns().iter().filter_map(|pattern| pattern.as_literal());
-            let lost = topics.filter_map(|topic| {
-                let forgotten = self.forgotten.get(topic).map(|(_, lost)| *lost);
-                self.by_name.get(topic).and_then(known).max(forgotten)
-            });
-            lost.max()
-        } else {
-            let known = self.by_name.iter().filter_map(|(topic, id)| Some((topic, known(id)?)));
-            let all = known.chain(self.forgotten.iter().map(|(topic, (_, lost))| (topic, *lost)));
-            // Most topics have lost nothing of late: the cheap question first.
-            let all = all.filter(|(topic, lost)| *lost > after && filter.matches(topic.as_str()));
-            all.map(|(_, lost)| lost).max()
-        };
-        lost.unwrap_or(0).max(self.forgotten_through)
+        Some(last)
     }
 
-    /// The newest event's offset of all topics that match.
-    pub(super) fn last_offset(&self, filter: &TopicFilter) -> Offset {
-        let matching =
-            self.by_id.values().filter(|state| filter.matches(state.info.topic.as_str()));
-        matching.map(|state| state.info.last_offset).max().unwrap_or(0)
-    }
-
-    /// The topics that match; None if they are more than `most`.
+    /// The topics that match; None if they are more than `most`, or if there are many to look at.
     pub(super) fn matching(&self, filter: &TopicFilter, most: usize) -> Option<Vec<TopicId>> {
-        let literals: Option<Vec<&str>> =
-            filter.patterns().iter().map(|pattern| pattern.as_literal()).collect();
-        if let Some(literals) = literals {
-            let found: Vec<_> = literals.into_iter().filter_map(|topic| self.id(topic)).collect();
-            return (found.len() <= most).then_some(found);
-        }
         let mut found = Vec::new();
-        for (id, state) in self.iter() {
-            if filter.matches(state.info.topic.as_str()) {
-                if found.len() == most {
-                    return None;
-                }
-                found.push(id);
+        for (looks, (topic, id)) in candidates(&self.in_order, filter, "").enumerate() {
+            let matches = filter.matches(topic.as_str());
+            if looks == LOOKS || matches && found.len() == most {
+                return None;
+            }
+            if matches {
+                found.push(*id);
             }
         }
         Some(found)
+    }
+
+    /// All that match, in pieces: of the next topics behind `behind`, and where to go on.
+    pub(super) fn matching_piece(
+        &self,
+        filter: &TopicFilter,
+        behind: &str,
+    ) -> (Vec<TopicId>, Option<Topic>) {
+        let piece: Vec<_> = candidates(&self.in_order, filter, behind).take(PIECE).collect();
+        let next = piece.get(PIECE - 1).map(|(topic, _)| (*topic).clone());
+        let found = piece.into_iter().filter(|(topic, _)| filter.matches(topic.as_str()));
+        (found.map(|(_, id)| *id).collect(), next)
     }
 }

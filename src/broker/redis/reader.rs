@@ -66,17 +66,17 @@ impl Shared {
         };
         // After reading: what retention took from the stream meanwhile has left a hole.
         let trimmed_through = if hole > 0 {
-            let topics = self.load_topics().await?;
+            let topics = self.topics_for_now(filter).await?;
             if self.trimmed.load(Ordering::Acquire) >= hole {
-                topics.trimmed_through(filter)
+                self.lost(&topics, filter, after).await?
             } else {
                 hole // nobody said that this was trimmed: it may be anybody's
             }
         } else {
-            self.known_topics().await?.trimmed_through(filter)
+            self.lost(&self.topics_for(filter).await?, filter, after).await?
         };
         if trimmed_through > after {
-            let topics = self.known_topics().await?;
+            let topics = self.topics_for(filter).await?;
             chunk.blocks = chunk.blocks.iter().filter_map(|block| kept(block, &topics)).collect();
             chunk.trimmed_through = trimmed_through;
         }
@@ -169,7 +169,7 @@ impl Shared {
         filter: &TopicFilter,
         until: Offset,
     ) -> Result<Offset, ReadError> {
-        let trimmed = self.known_topics().await?.trimmed_through(filter);
+        let trimmed = self.lost(&self.topics_for(filter).await?, filter, located).await?;
         Ok(located.max(trimmed).min(until))
     }
 
@@ -201,9 +201,10 @@ impl Shared {
                 Looked::More => tokio::task::yield_now().await,
             }
         };
-        let topics = self.load_topics().await?;
+        let few = self.few_topics(filter).await?;
         // Of topics that have been quiet, everything lies before their newest event.
-        let until = until.min(topics.last_offset(filter));
+        let last = few.as_ref().map_or(until, |topics| topics.last_offset(filter));
+        let until = until.min(last);
         let mut oldest = from.min(until);
         let mut end = format!("{oldest}-0");
         if oldest < from {
@@ -213,7 +214,8 @@ impl Shared {
             }
         }
         // Of topics with few events, all are found long before the log's beginning.
-        let mut kept = topics.events(filter).saturating_sub((count - back.left) as u64);
+        let kept = few.map_or(u64::MAX, |topics| topics.events(filter));
+        let mut kept = kept.saturating_sub((count - back.left) as u64);
         let (mut bytes, mut pages) = (0, FIRST_COUNT);
         while kept > 0 && bytes < budget {
             let mut command = cmd("XREVRANGE");
@@ -266,12 +268,9 @@ impl Shared {
     }
 
     pub(super) async fn latest(&self, filter: &TopicFilter) -> Result<Arc<Block>, ReadError> {
-        let topics = self.load_topics().await?;
-        let keys: Vec<String> = topics
-            .matching(filter)
-            .into_iter()
-            .map(|topic| self.keys.of(&format!("latest:{topic}")))
-            .collect();
+        let names = self.names_of(filter, usize::MAX).await?.unwrap_or_default();
+        let keys: Vec<String> =
+            names.into_iter().map(|topic| self.keys.of(&format!("latest:{topic}"))).collect();
         let mut newest: Vec<(Offset, Arc<Block>)> = Vec::new();
         for keys in keys.chunks(TOPICS_AT_ONCE) {
             let mut ask = pipe();
@@ -292,31 +291,6 @@ impl Shared {
             block.records().for_each(|record| builder.push_record(record));
         }
         Ok(builder.finish())
-    }
-
-    /// The topics as they are now.
-    pub(super) async fn load_topics(&self) -> Result<Arc<Topics>, Failure> {
-        let mut ask = pipe();
-        ask.atomic();
-        ask.cmd("HMGET").arg(&self.scripts.meta).arg(&["trims", "trimmed", "forgotten_through"]);
-        ask.cmd("HGETALL").arg(&self.scripts.topics);
-        let (meta, entries): (Vec<Option<u64>>, Vec<(String, String)>) =
-            self.link.run_all(&ask).await?;
-        let number = |index: usize| meta.get(index).copied().flatten().unwrap_or(0);
-        let topics = Arc::new(Topics::new(number(0), number(2), entries));
-        self.trimmed.fetch_max(number(1), Ordering::AcqRel);
-        self.trims.fetch_max(number(0), Ordering::AcqRel);
-        *self.topics.write() = topics.clone();
-        Ok(topics)
-    }
-
-    /// The topics as they were when retention last took something, or later.
-    pub(super) async fn known_topics(&self) -> Result<Arc<Topics>, Failure> {
-        let known = self.topics.read().clone();
-        if known.trims == self.trims.load(Ordering::Acquire) {
-            return Ok(known);
-        }
-        self.load_topics().await
     }
 
     pub(super) async fn resume(&self, position: Position) -> Result<Resumption, ReadError> {

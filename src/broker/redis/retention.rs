@@ -100,14 +100,19 @@ struct Gone {
 
 /// One step; true if there is more to do.
 async fn step(shared: &Shared) -> Result<bool, Failure> {
-    let topics = shared.load_topics().await?;
+    // Of topics that nothing was taken from since, what Redis told before is true.
+    let trims: Option<u64> =
+        shared.link.run(cmd("HGET").arg(&shared.scripts.meta).arg("trims")).await?;
+    shared.trims.fetch_max(trims.unwrap_or(0), Ordering::AcqRel);
+    let topics = shared.known_topics().await?;
     let mut cut = Cut::default();
     let now = time(shared).await?;
     cut_oldest(shared, &topics, now, &mut cut).await?;
     if let Some(now) = now {
         cut_short(shared, &topics, now, &mut cut).await?;
     }
-    cut.forget.extend(topics.empty(shared.config.max_topics).cloned());
+    let fresh = shared.names().await?.fresh();
+    cut.forget.extend(topics.empty(&fresh, shared.config.max_topics).cloned());
     let dropped = topics.too_many_forgotten(cut.forget.len(), shared.config.max_topics);
     if cut.through.is_none() && cut.marks.is_empty() && cut.forget.is_empty() {
         return Ok(false);

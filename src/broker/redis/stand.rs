@@ -42,6 +42,7 @@ impl Shared {
                 "the log goes on in a new epoch");
             // The epoch before the head: see `Redis::head`.
             log.epoch = crossing.to.epoch;
+            self.names.lock().doubt();
             if crossing.is_lossy {
                 log.ring.forget(crossing.to.offset);
             }

@@ -161,6 +161,8 @@ fn unpack(body: &[u8]) -> Option<Block> {
 impl Shared {
     /// Takes in the next entry; false if it belongs to an epoch that is not known.
     fn take(&self, entry: &Entry) -> bool {
+        // Before anybody hears of the events: their topics are found then.
+        self.names.lock().meet(entry.block.records().map(|record| record.topic()));
         let mut log = self.log.lock();
         self.cross(&mut log);
         let head = *self.head.borrow();

@@ -1,9 +1,14 @@
 //! What Redis knows of each topic: a copy of its hash, as it was at one moment.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::{
-    broker::{TopicInfo, journal::Rules},
+    broker::{
+        TopicInfo,
+        candidates::{behind, matching},
+        journal::Rules,
+        losses::Losses,
+    },
     position::Offset,
     time::Millis,
     topic::{Topic, TopicFilter},
@@ -16,9 +21,11 @@ pub(super) struct Topics {
     pub(super) trims: u64,
     /// Of forgotten topics that are not remembered even so, the last loss.
     pub(super) forgotten_through: Offset,
-    by_name: HashMap<Topic, Numbers>,
+    by_name: BTreeMap<Topic, Numbers>,
     /// Those that make room for others, and what they had lost.
-    forgotten: HashMap<Topic, Offset>,
+    forgotten: BTreeMap<Topic, Offset>,
+    /// What all of them lost.
+    losses: Losses,
 }
 
 /// What the numbers of a forgotten topic end with; see `trim.lua`.
@@ -45,9 +52,13 @@ impl Topics {
             let (Ok(topic), Some(numbers)) = (Topic::parse(&name), Numbers::parse(&text)) else {
                 continue;
             };
+            topics.losses.raise(&topic, numbers.trimmed_through);
+            // A scan may tell of one twice, which was forgotten or came back meanwhile.
             if text.ends_with(FORGOTTEN) {
+                topics.by_name.remove(&topic);
                 topics.forgotten.insert(topic, numbers.trimmed_through);
             } else {
+                topics.forgotten.remove(&topic);
                 topics.by_name.insert(topic, numbers);
             }
         }
@@ -67,6 +78,7 @@ impl Topics {
         all.into_iter().map(|(topic, _)| topic).collect()
     }
 
+    /// In order.
     pub(super) fn infos(&self, rules: &Rules) -> Vec<TopicInfo> {
         let info = |(topic, numbers): (&Topic, &Numbers)| TopicInfo {
             topic: topic.clone(),
@@ -80,30 +92,47 @@ impl Topics {
         self.by_name.iter().map(info).collect()
     }
 
-    /// Topics without events, if there are `limit` or more of their kind: of the hub's own, or of
-    /// all others.
-    pub(super) fn empty(&self, limit: usize) -> impl Iterator<Item = &Topic> {
-        let own = self.by_name.keys().filter(|topic| topic.is_reserved()).count();
-        let is_full = [self.by_name.len() - own, own].map(|count| count >= limit);
+    /// Whether it is there and not forgotten.
+    pub(super) fn holds(&self, topic: &str) -> bool {
+        self.by_name.contains_key(topic)
+    }
+
+    /// Those that match, in order.
+    pub(super) fn matching<'a>(
+        &'a self,
+        filter: &'a TopicFilter,
+    ) -> impl Iterator<Item = &'a Topic> {
+        matching(&self.by_name, filter).map(|(topic, _)| topic)
+    }
+
+    /// Those that begin with `prefix` and lie behind `after`, in order.
+    pub(super) fn behind<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: &str,
+    ) -> impl Iterator<Item = &'a Topic> + use<'a> {
+        behind(&self.by_name, prefix, after).map(|(topic, _)| topic)
+    }
+
+    /// Topics without events, if with `fresh` ones there are `limit` or more of their kind: of the hub's own, or
+    /// of all others.
+    pub(super) fn empty(&self, fresh: &[Topic], limit: usize) -> impl Iterator<Item = &Topic> {
+        let names = || self.by_name.keys().chain(fresh);
+        let own = names().filter(|topic| topic.is_reserved()).count();
+        let is_full = [names().count() - own, own].map(|count| count >= limit);
         let empty = self.by_name.iter().filter(|(_, numbers)| numbers.events == 0);
         empty.map(|(topic, _)| topic).filter(move |topic| is_full[usize::from(topic.is_reserved())])
     }
 
-    pub(super) fn matching(&self, filter: &TopicFilter) -> Vec<&Topic> {
-        self.by_name.keys().filter(|topic| filter.matches(topic.as_str())).collect()
-    }
-
     /// The newest event that matches, kept or not; 0 if there was none.
     pub(super) fn last_offset(&self, filter: &TopicFilter) -> Offset {
-        let matching = |(topic, _): &(&Topic, &Numbers)| filter.matches(topic.as_str());
-        let last = self.by_name.iter().filter(matching).map(|(_, numbers)| numbers.last_offset);
+        let last = matching(&self.by_name, filter).map(|(_, numbers)| numbers.last_offset);
         last.max().unwrap_or(0)
     }
 
     /// How many events are kept that match.
     pub(super) fn events(&self, filter: &TopicFilter) -> u64 {
-        let matching = |(topic, _): &(&Topic, &Numbers)| filter.matches(topic.as_str());
-        self.by_name.iter().filter(matching).map(|(_, numbers)| numbers.events).sum()
+        matching(&self.by_name, filter).map(|(_, numbers)| numbers.events).sum()
     }
 
     /// The last offset that retention took from one topic.
@@ -113,12 +142,15 @@ impl Topics {
         known.unwrap_or(self.forgotten_through)
     }
 
-    /// The last offset that retention took from the filter; 0 if it took nothing.
+    /// The last offset above `after` that retention took from the filter, 0 if there is none; None if that takes many
+    /// looks.
+    pub(super) fn lost(&self, filter: &TopicFilter, after: Offset) -> Option<Offset> {
+        Some(self.losses.newest(filter, after)?.max(self.forgotten_through))
+    }
+
+    /// The last offset that retention took from the filter, however long it takes to find it.
     pub(super) fn trimmed_through(&self, filter: &TopicFilter) -> Offset {
-        let known = self.by_name.iter().map(|(topic, numbers)| (topic, numbers.trimmed_through));
-        let all = known.chain(self.forgotten.iter().map(|(topic, lost)| (topic, *lost)));
-        let trimmed = all.filter(|(topic, _)| filter.matches(topic.as_str()));
-        trimmed.map(|(_, lost)| lost).max().unwrap_or(0).max(self.forgotten_through)
+        self.losses.through(filter).max(self.forgotten_through)
     }
 }
 
