@@ -11,6 +11,7 @@ mod nodes;
 mod publish;
 mod serve;
 mod settings;
+mod sign_in_link;
 mod tail;
 mod token;
 

@@ -7,18 +7,23 @@ use std::{
     sync::mpsc,
 };
 
-use crate::support::{DEADLINE, process::Home};
+use crate::support::{DEADLINE, eventually, process::Home};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pulsehub");
 
 /// The program with a clean environment.
 fn program(args: &[&str]) -> Command {
-    let mut command = Command::new(PROGRAM);
+    let mut command = clean(Command::new(PROGRAM));
+    command.args(args);
+    command
+}
+
+/// Without the settings of the shell that runs the tests.
+fn clean(mut command: Command) -> Command {
     let ours = std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("PULSEHUB"));
     for name in ours {
         command.env_remove(name);
     }
-    command.args(args);
     command
 }
 
@@ -65,13 +70,11 @@ impl Running {
     }
 
     fn start_as(token: &str, args: &[&str]) -> Self {
-        let mut child = program(args)
-            .env("PULSEHUB_TOKEN", token)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        Self::spawn(program(args).env("PULSEHUB_TOKEN", token).stderr(Stdio::null()))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -233,6 +236,55 @@ fn wrong_usage_and_settings_are_told_apart_and_say_what_to_do() {
         let help = stdout(&run(&[command, "--help"]));
         assert!(help.contains("Examples:"), "{command}: {help}");
     }
+}
+
+#[tokio::test]
+async fn a_sign_in_link_is_not_written_into_what_may_be_a_log() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let (log, link) = (folder.path().join("log"), data.join("sign-in-link"));
+    let args = ["serve", "--listen", "127.0.0.1:0", "--data", path(&data), "--welcome"];
+    let start = || {
+        let errors = std::fs::File::options().create(true).append(true).open(&log).unwrap();
+        Running::spawn(program(&args).stderr(errors))
+    };
+    for times in 1..=2 {
+        let mut hub = start();
+        let said = eventually("the welcome", async || {
+            let said = std::fs::read_to_string(&log).unwrap();
+            (said.matches("/api/v1/publish").count() == times).then_some(said)
+        });
+        let said = said.await;
+        assert!(!said.contains("#code="), "{said}");
+        assert!(said.contains(&format!("Open the link in {}, once", link.display())), "{said}");
+        let mode = link.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{mode:o}");
+        let kept = std::fs::read_to_string(&link).unwrap();
+        let (address, code) = kept.trim().split_once("/#code=").unwrap();
+        let session = reqwest::Client::new().post(format!("{address}/api/v1/session"));
+        let answer = session.json(&serde_json::json!({"code": code})).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        if times == 1 {
+            // Another one's file is not written into, and what a crash leaves behind is replaced.
+            hub.kill();
+            let open = std::fs::Permissions::from_mode(0o644);
+            std::fs::set_permissions(&link, open).unwrap();
+        } else {
+            let id = hub.child.id().to_string();
+            assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+            assert!(hub.child.wait().unwrap().success());
+            assert!(!link.exists(), "the file goes with the hub");
+        }
+    }
+    // A terminal is shown the link itself.
+    let line = format!("{PROGRAM} {}", args.join(" "));
+    let mut script = clean(Command::new("script"));
+    script.args(["--quiet", "--flush", "--command", &line, "/dev/null"]);
+    let terminal = Running::spawn(&mut script);
+    while !terminal.line().contains("/#code=") {}
+    assert!(!link.exists());
 }
 
 #[test]

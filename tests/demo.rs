@@ -44,9 +44,10 @@ impl Demo {
     fn link(&self) -> (String, String) {
         loop {
             let line = self.lines.recv_timeout(DEADLINE).expect("a sign-in link");
-            if let Some((hub, code)) = line.trim().split_once("/#code=") {
-                return (hub.to_owned(), code.to_owned());
-            }
+            let Some((_, rest)) = line.split_once("Open the link in ") else { continue };
+            let link = std::fs::read_to_string(rest.split(',').next().unwrap()).unwrap();
+            let (hub, code) = link.trim().split_once("/#code=").unwrap();
+            return (hub.to_owned(), code.to_owned());
         }
     }
 

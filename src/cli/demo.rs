@@ -11,8 +11,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Failure,
-    serve::{Signals, announce, link},
+    serve::{Signals, announce},
     settings::{SettingsArgs, signing_secret},
+    sign_in_link::SignInLink,
 };
 use crate::{
     app::App,
@@ -91,7 +92,7 @@ impl Demo {
             .with_context(|| format!("cannot listen on {}", config.listen))?;
         let app = App::start(config.clone(), listener, Clock::system()).await?;
         announce(app.address()).context("cannot say that the hub is ready")?;
-        let link = link(&app).await?;
+        let link = SignInLink::make(&app, &config.data).await?;
         eprintln!("{}", welcome(&link, self.speed));
 
         let started = self.produce(&config, &app, &day, &tasks, &stop).await;
@@ -146,13 +147,12 @@ impl Demo {
     }
 }
 
-fn welcome(link: &str, speed: f64) -> String {
+fn welcome(link: &SignInLink, speed: f64) -> String {
     format!(
         "
-  Synthetic data, {speed} times as fast as a real day. Open this link, once, within 15 minutes:
+  Synthetic data, {speed} times as fast as a real day.
 
-    {link}
-
+{link}
   Overview    voicehive.calls end every few seconds, with alerts when many fail
   Activity    locanext.events.**: people sign in, upload, translate; try type:error
   Topics      flext.executions, whose progress is followed; flext.source, which tells when FLEXT is away

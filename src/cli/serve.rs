@@ -1,12 +1,12 @@
 //! `pulsehub serve`: runs the hub until it is told to stop.
 
-use std::{io::Write as _, net::SocketAddr};
+use std::{io::Write as _, net::SocketAddr, path::Path};
 
 use anyhow::Context as _;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Failure, settings::SettingsArgs};
+use super::{Failure, settings::SettingsArgs, sign_in_link::SignInLink};
 use crate::{app::App, http::server, logging, time::Clock};
 
 /// Run the hub
@@ -22,7 +22,8 @@ pub(super) struct Serve {
     /// The address and port to listen on, 127.0.0.1:8080 by default; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// Also print a one-time sign-in link and a curl line that publishes, to standard error
+    /// Also print a one-time sign-in link and a curl line that publishes, to standard error. What is no
+    /// terminal gets the name of a file instead, `sign-in-link` in the data folder
     #[arg(long)]
     welcome: bool,
     #[command(flatten)]
@@ -40,9 +41,11 @@ impl Serve {
         let data = config.data.clone();
         let app = App::start(config, listener, Clock::system()).await?;
         announce(app.address()).context("cannot say that the hub is ready")?;
-        if self.welcome {
-            welcome(&app, &data).await?;
-        }
+        // Until the hub ends, and then no link is left.
+        let _link = match self.welcome {
+            true => Some(welcome(&app, &data).await?),
+            false => None,
+        };
         tokio::select! {
             () = signals.next() => {}
             () = app.leaving() => {}
@@ -62,29 +65,20 @@ pub(super) fn announce(address: SocketAddr) -> std::io::Result<()> {
     out.flush()
 }
 
-/// A link that signs a browser in, once.
-pub(super) async fn link(app: &App) -> Result<String, Failure> {
-    let code = app.sign_in_code().await.context("cannot make a sign-in link")?;
-    Ok(format!("http://{}/#code={code}", app.address()))
-}
-
-async fn welcome(app: &App, data: &std::path::Path) -> Result<(), Failure> {
-    let (address, link) = (app.address(), link(app).await?);
+async fn welcome(app: &App, data: &Path) -> Result<SignInLink, Failure> {
+    let (address, link) = (app.address(), SignInLink::make(app, data).await?);
     let program = std::env::args().next().unwrap_or_else(|| "pulsehub".into());
     let data = data.display();
     eprintln!(
         "
-  Open this link, once, within 15 minutes, to see events arrive:
-
-    {link}
-
-  Publish one:
+{link}
+  Publish an event, and see it arrive:
 
     curl -H \"Authorization: Bearer $({program} token --data {data} --sub me --publish '**')\" \\
       -d '{{\"topic\":\"demo.hello\",\"data\":{{\"text\":\"hello\"}}}}' http://{address}/api/v1/publish
 "
     );
-    Ok(())
+    Ok(link)
 }
 
 pub(super) struct Signals {

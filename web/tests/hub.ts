@@ -2,7 +2,7 @@
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
@@ -151,7 +151,9 @@ export class Hub {
         return shape.exec(text());
       }, `${what}: ${said.err}`);
     this.url = (await find(() => said.out, /listening on (\S+)/, "the hub to listen"))[1]!;
-    this.link = (await find(() => said.err, /http:\S+#code=\S+/, "the sign-in link"))[0];
+    // It is no terminal that the hub talks to here: the link is in a file, which it names when the file is whole.
+    const file = (await find(() => said.err, /Open the link in ([^,]+),/, "the sign-in link"))[1]!;
+    this.link = (await readFile(file, "utf8")).trim();
   }
 }
 
