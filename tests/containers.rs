@@ -175,7 +175,7 @@ fn included() -> Vec<String> {
 
 #[test]
 fn all_the_program_is_compiled_from_reaches_the_build_and_no_more() {
-    let sources = ["Cargo.lock", "build.rs", "src/main.rs", "proto/flext.proto"];
+    let sources = ["Cargo.lock", "build.rs", "src/main.rs", "proto/flext.rs"];
     let others = ["web/src/App.svelte", "web/public/favicon.svg"];
     sources.into_iter().chain(others).for_each(assert_reaches);
     let included = included();

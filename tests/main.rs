@@ -24,6 +24,7 @@ mod limits;
 mod odd_payloads;
 mod producers;
 mod projections;
+mod proto;
 mod proxy;
 mod publishers;
 mod restore;

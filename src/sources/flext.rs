@@ -27,10 +27,11 @@ use crate::{
     time::Clock,
 };
 
-/// The daemon's messages and calls, made from `proto/flext.proto`.
+/// The daemon's messages and calls, made from `proto/flext.proto` by a test (`UPDATE_PROTO=1 cargo test grpc`), so that
+/// building a hub builds no compiler for it.
 #[expect(missing_docs, reason = "proto/flext.proto says what there is to say")]
 pub mod proto {
-    tonic::include_proto!("flext");
+    include!("../../proto/flext.rs");
 }
 
 /// A daemon that is asked, by the node that holds its lease.
