@@ -5,17 +5,18 @@ CARGO_DENY := 0.20.2
 
 N := 20
 
-.PHONY: run demo page test flaky bench soak valkey setup fmt lint deny
+.PHONY: run demo page test flaky bench soak valkey setup fmt lint deny weight
 
-# Builds the page and the release binary, and starts a hub on 127.0.0.1:8080 with its data in ./data.
+# Builds the page and a hub, quickly rather than for speed, and starts it on 127.0.0.1:8080 with its data in ./data.
 run: page
-	cargo build --release $(CARGO_FLAGS)
-	exec ./target/release/pulsehub serve --listen 127.0.0.1:8080 --data ./data --welcome
+	@echo "The first build takes some four minutes on two cores, the next ones seconds."
+	cargo build --profile quick $(CARGO_FLAGS)
+	exec ./target/quick/pulsehub serve --listen 127.0.0.1:8080 --data ./data --welcome
 
 # The same with four synthetic producers, in a folder that is gone afterwards.
 demo: page
-	cargo build --release $(CARGO_FLAGS)
-	exec ./target/release/pulsehub demo --listen 127.0.0.1:8080
+	cargo build --profile quick $(CARGO_FLAGS)
+	exec ./target/quick/pulsehub demo --listen 127.0.0.1:8080
 
 # Builds the page into web/dist, from where it is compiled in. Without npm the hub says how to build it later.
 page:
@@ -52,6 +53,10 @@ bench:
 	cargo build --release $(CARGO_FLAGS)
 	cargo build --release --package pulsehub-load $(CARGO_FLAGS)
 	./target/release/pulsehub-load $(if $(SCENARIOS),run $(SCENARIOS),bench)
+
+# How long people wait for builds and tests, and how large everything is.
+weight: page
+	./tools/weight
 
 # What the tests need and the project does not bring along.
 setup:
