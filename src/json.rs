@@ -1,7 +1,7 @@
 //! JSON from outside where derived readers take too much (arrays for structs) or too little (`50.0` is no
 //! integer to them, though many languages have no other way to write 50).
 
-use std::{fmt, marker::PhantomData};
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
@@ -62,6 +62,33 @@ impl<'de> Deserialize<'de> for Whole {
             }
         }
         deserializer.deserialize_any(Number)
+    }
+}
+
+/// A member's name; what is no Unicode in it, such as half of a surrogate pair, is replaced, and does not cost the
+/// members beside it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MemberName<'a>(pub Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for MemberName<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl<'de> Visitor<'de> for Bytes {
+            type Value = MemberName<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_borrowed_bytes<E: de::Error>(self, name: &'de [u8]) -> Result<Self::Value, E> {
+                Ok(MemberName(String::from_utf8_lossy(name)))
+            }
+
+            fn visit_bytes<E: de::Error>(self, name: &[u8]) -> Result<Self::Value, E> {
+                Ok(MemberName(String::from_utf8_lossy(name).into_owned().into()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 /// One payload a line.
-const CORPUS: &str = include_str!("odd_payloads.ndjson");
+pub(crate) const CORPUS: &str = include_str!("odd_payloads.ndjson");
 
 /// The payloads of the events in these lines, as they stand there.
 fn payloads(lines: &str) -> Vec<&str> {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     event::{BlockBuilder, Event, Record},
-    json::{self, Object},
+    json::{self, MemberName, Object},
     protocol::Losses,
     telemetry,
     time::{Millis, parse_rfc3339},
@@ -234,7 +234,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut pairs = Vec::new();
-                while let Some((Text(name), value)) = map.next_entry()? {
+                while let Some((MemberName(name), value)) = map.next_entry()? {
                     pairs.push((name, value));
                 }
                 Ok(Pairs(pairs))

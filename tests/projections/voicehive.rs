@@ -1,6 +1,7 @@
 //! VoiceHive's dashboard: what it asks for, in the shapes it knows.
 
 use super::*;
+use crate::odd_payloads::CORPUS;
 use crate::support::program::{guide, python, variables};
 
 const PATHS: [&str; 4] = ["metrics", "health", "call-volume", "recent-activity"];
@@ -159,20 +160,63 @@ fn its_two_words_for_health_go_by_the_same_thresholds() {
 }
 
 #[tokio::test]
+async fn odd_payloads_cost_no_projection_what_stands_beside_them() {
+    let hub = TestHub::start().await;
+    let publish = async |body: String| {
+        let request = hub.http().post(hub.url("/api/v1/publish")).body(body);
+        let request = request.header("content-type", "application/x-ndjson");
+        let answer = request.bearer_auth(hub.token("odd", &["**"])).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{:?}", answer.text().await);
+    };
+    // Whole, inside a call that is otherwise good, and as the name of a member beside the good ones.
+    let mut lines = String::new();
+    for odd in CORPUS.lines() {
+        for topic in ["calls", "metrics", "alerts"] {
+            lines += &format!("{{\"topic\":\"voicehive.{topic}\",\"data\":{odd}}}\n");
+        }
+        let name = if odd.starts_with('"') { odd } else { r#""\udfff""# };
+        for data in
+            [format!("{{\"odd\":{odd},\"duration\":4}}"), format!("{{{name}:1,\"duration\":7}}")]
+        {
+            lines += &format!("{{\"topic\":\"voicehive.calls\",\"data\":{data}}}\n");
+        }
+    }
+    publish(lines).await;
+    hub.publish(json!([metrics(72.0, json!({})), call(4.0, "success")])).await;
+    let odd = CORPUS.lines().count();
+    let all = 3 * odd + 1;
+    let summary = metrics_become(&hub, "total_calls", json!(all)).await;
+    let average = (4 * odd + 7 * odd + 4) as f64 / (2 * odd + 1) as f64;
+    assert_eq!(summary["avg_duration"], (average * 10.0).round() / 10.0, "{summary}");
+    metrics_become(&hub, "active_calls", json!(8)).await;
+    let calls =
+        |value: &Value| value.as_array().unwrap().iter().any(|item| item["agent"] == "roxy");
+    becomes(&hub, "/api/dashboard/recent-activity", calls).await;
+    eventually("what is published", async || {
+        published(&hub, "voicehive.dashboard.summary")
+            .await
+            .last()
+            .filter(|last| last["total_calls"] == all && last["active_calls"] == 8)
+            .map(drop)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_volume_of_calls_is_told_for_as_many_hours_as_are_asked_for() {
     let hub = TestHub::start().await;
     hub.publish(json!([call(1.0, "success"), call(2.0, "error")])).await;
     metrics_become(&hub, "total_calls", json!(2)).await;
-    for (hours, rows) in [("1", 12), ("24", 12), ("48", 12), ("168", 7), ("720", 10)] {
+    for (hours, rows) in [("1", 12), ("24.0", 12), ("48", 12), ("168", 7), ("720", 10)] {
         let path = format!("/api/dashboard/call-volume?hours={hours}");
         let volume = becomes(&hub, &path, |_| true).await;
         let volume = volume.as_array().unwrap();
         let calls: u64 = volume.iter().map(|row| row["calls"].as_u64().unwrap()).sum();
         assert_eq!((volume.len(), calls), (rows, 2), "{hours}: {volume:?}");
         let last = volume.last().unwrap()["time"].as_str().unwrap();
-        assert_eq!(last.len(), if hours.parse::<u32>().unwrap() > 24 { 16 } else { 5 }, "{last}");
+        assert_eq!(last.len(), if hours.parse::<f64>().unwrap() > 24.0 { 16 } else { 5 }, "{last}");
     }
-    for bad in ["0", "721", "-1", "all", ""] {
+    for bad in ["0", "1.5", "721", "-1", "all", ""] {
         let (status, problem) =
             get(&hub, &format!("/api/dashboard/call-volume?hours={bad}"), &["**"]).await;
         assert_eq!((status.as_u16(), &problem["code"]), (400, &json!("bad_request")), "{bad}");

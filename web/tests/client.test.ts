@@ -2,7 +2,9 @@
 
 import { randomInt } from "node:crypto";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import { join } from "node:path";
 
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { WebSocket } from "ws";
@@ -342,6 +344,30 @@ test("large events come whole, and too large ones do not end the connection", as
   await expect(tooLarge).rejects.toMatchObject({ code: "limit_exceeded" });
   await heard.has(2);
   expect(heard.numbers).toEqual([data, data.slice(0, 10_000)]);
+  expect(client.stats.reconnects).toBe(0);
+});
+
+// The corpus of tests/odd_payloads.rs.
+const ODD = readFileSync(join(import.meta.dirname, "../../tests/odd_payloads.ndjson"), "utf8")
+  .trim()
+  .split("\n");
+
+test("odd payloads come as they were published, replayed and live, and end no connection", async () => {
+  const client = await open();
+  const live = new Heard(client);
+  await until(() => live.lives === 1, "live");
+  await hub.publishText(`[${ODD.map((data) => `{"topic":"a.x","data":${data}}`).join()}]`);
+  const replayed = new Heard(client, { replay: { last: ODD.length } });
+  const read = ODD.map((data) => JSON.parse(data) as unknown);
+  for (const heard of [live, replayed]) {
+    await heard.has(ODD.length);
+    expect(heard.numbers).toEqual(read);
+  }
+  // No text can be made of all of them again: JSON has no word for infinity, and a name stands once.
+  const again = read.map((data) => JSON.stringify(data));
+  await client.publish(read.map((data) => ({ topic: "a.y", data })));
+  await live.has(2 * ODD.length);
+  expect(live.numbers.slice(ODD.length)).toEqual(again.map((data) => JSON.parse(data) as unknown));
   expect(client.stats.reconnects).toBe(0);
 });
 

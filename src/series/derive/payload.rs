@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, value::RawValue};
 
-use crate::event::Record;
+use crate::{event::Record, json::MemberName};
 
-/// The payload of an event. A number that is too large for any program is null, and everything
-/// beside it is there.
+/// The payload of an event. A number that is too large for any program is null, as is a text that is no Unicode,
+/// and everything beside it is there.
 pub fn payload(record: Record<'_>) -> Value {
     // What the log holds is JSON, and not deeper than can be read.
     serde_json::from_slice(record.data())
@@ -18,9 +18,12 @@ pub fn payload(record: Record<'_>) -> Value {
 fn leniently(raw: &RawValue) -> Value {
     let text = raw.get();
     let read = match text.as_bytes().first() {
-        Some(b'{') => serde_json::from_str::<BTreeMap<String, &RawValue>>(text).map(|members| {
-            members.into_iter().map(|(name, value)| (name, leniently(value))).collect()
-        }),
+        Some(b'{') => {
+            serde_json::from_str::<BTreeMap<MemberName<'_>, &RawValue>>(text).map(|members| {
+                let members = members.into_iter();
+                members.map(|(name, value)| (name.0.into_owned(), leniently(value))).collect()
+            })
+        }
         Some(b'[') => serde_json::from_str::<Vec<&RawValue>>(text)
             .map(|items| items.into_iter().map(leniently).collect()),
         _ => serde_json::from_str(text),
@@ -35,7 +38,7 @@ mod tests {
 
     #[test]
     fn one_number_too_large_does_not_cost_the_others() {
-        let block = block(r#"{"a":[1,1e999,{"b":"x"}],"c":-1e999,"d":"\ud800","e":2}"#);
+        let block = block(r#"{"\ud800":1,"a":[1,1e999,{"b":"x"}],"c":-1e999,"d":"\ud800","e":2}"#);
         let read = payload(block.record(0).unwrap());
         assert_eq!(read["a"], json!([1, null, {"b": "x"}]));
         assert_eq!((&read["c"], &read["e"]), (&json!(null), &json!(2)));
