@@ -136,24 +136,25 @@ impl Drain {
     /// Tells one after the other to come back soon; ends when the node is to end.
     async fn send_away(&self) {
         let Inner { connections, time, .. } = &*self.0;
-        let end = Instant::now() + *time;
-        tokio::time::sleep(time.mul_f64(NOTICE)).await;
+        let begun = Instant::now();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told = HashSet::new();
         loop {
             ticks.tick().await;
+            let since = begun.elapsed();
+            if since < notice(*time) {
+                continue;
+            }
             let here = connections.ids();
             told.retain(|id| here.contains(id));
             let left: Vec<u64> = here.difference(&told).copied().collect();
             if left.is_empty() && self.leaves() {
                 return;
             }
-            let time_left = end.saturating_duration_since(Instant::now());
             // Who comes later finds no other node, it seems: that must not become a storm.
-            let spread = if time_left.is_zero() { *time } else { SOON };
-            let turns = 1 + (time_left.as_millis() / TICK.as_millis()) as usize;
-            let share = left.len().div_ceil(turns);
+            let spread = if since >= *time { *time } else { SOON };
+            let share = share(left.len(), since, *time);
             for id in left.into_iter().take(share) {
                 connections.tell(id, Order::Reconnect { after_ms: random_below(spread) });
                 told.insert(id);
@@ -173,9 +174,44 @@ impl Drain {
     }
 }
 
+/// How long nobody is sent away, of all the `time` a drain takes.
+fn notice(time: Duration) -> Duration {
+    time.mul_f64(NOTICE)
+}
+
+/// How many of those `left` are told in one turn of a drain that has lasted `since` and takes `time`.
+fn share(left: usize, since: Duration, time: Duration) -> usize {
+    let turns = 1 + (time.saturating_sub(since).as_millis() / TICK.as_millis()) as usize;
+    left.div_ceil(turns)
+}
+
 /// A number of milliseconds below `bound`, for spreading; its quality does not matter, and without
 /// random bytes everybody simply comes back at once.
 fn random_below(bound: Duration) -> u64 {
     let bound = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
     getrandom::u64().map_or(0, |random| random.checked_rem(bound).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_told_one_after_the_other_after_a_notice_and_all_in_time() {
+        for (clients, seconds) in [(6, 1), (1000, 1), (1000, 30), (1, 0), (0, 10)] {
+            let time = Duration::from_secs(seconds);
+            let (mut since, mut told) = (notice(time), Vec::new());
+            assert_eq!(since * 4, time, "a quarter for load balancers to notice");
+            let left = |told: &[usize]| clients - told.iter().sum::<usize>();
+            while left(&told) > 0 {
+                told.push(share(left(&told), since, time));
+                since += TICK;
+            }
+            let turns = told.len() as u32;
+            assert!(notice(time) + TICK * turns.saturating_sub(1) <= time, "{clients}: {told:?}");
+            let even = clients.div_ceil(told.len().max(1));
+            assert!(told.iter().all(|&count| count <= even), "{clients}: {told:?}");
+            assert!(seconds == 0 || clients < 2 || told.len() >= 6, "{clients}: {told:?}");
+        }
+    }
 }

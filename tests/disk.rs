@@ -69,8 +69,6 @@ async fn a_full_disk_refuses_events_keeps_readers_and_heals_by_itself() {
     let mut late = disk.reader(json!({"last": 1000})).await;
     let mut seen_late = events(&mut late, stored).await;
     late.expect("live").await;
-    late.expect_silence().await;
-    reader.expect_silence().await;
     eventually("publishing is said to be down", async || {
         (disk.get("/readyz/publishing").await.status() == 503).then_some(())
     })
@@ -90,8 +88,8 @@ async fn a_full_disk_refuses_events_keeps_readers_and_heals_by_itself() {
     })
     .await;
     for (client, seen) in [(&mut reader, &mut seen), (&mut late, &mut seen_late)] {
+        // What was refused and came nevertheless, now or before, would stand among them.
         seen.extend(events(client, 5).await);
-        client.expect_silence().await;
     }
     disk.judge(vec![("reader", seen), ("late", seen_late)]);
 }

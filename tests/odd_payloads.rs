@@ -63,11 +63,11 @@ async fn what_publish_takes_comes_out_of_tail_history_export_and_the_socket() {
     let exported = home.run("export", &["--topics", "odd.**"]);
     assert_eq!(payloads(&exported), wanted);
     assert!(home.run("check", &[]).contains("journal: good"));
-    // The number beside those that are none is a series.
+    // The numbers beside those that are none are series.
     eventually("the series", async || {
         let request = http.get(url("series?prefix=odd.")).bearer_auth(&token);
         let text = request.send().await.unwrap().text().await.unwrap();
-        text.contains("\"odd.fine\"").then_some(())
+        (text.contains("\"odd.fine\"") && text.contains("\"odd.beside\"")).then_some(())
     })
     .await;
 }

@@ -203,7 +203,7 @@ async fn a_projection_is_published_at_most_so_often_however_fast_events_come() {
     let hub = TestHub::with_file(&file).await;
     becomes(&hub, "/api/shop/summary", |_| true).await;
     let (started, mut sent) = (Instant::now(), 0);
-    while started.elapsed().as_millis() < 1500 {
+    while sent < 300 {
         hub.publish(json!([order(json!(1))])).await;
         sent += 1;
     }
@@ -212,9 +212,9 @@ async fn a_projection_is_published_at_most_so_often_however_fast_events_come() {
         all.last().is_some_and(|last| last["orders"] == sent).then_some(all)
     })
     .await;
-    // One at the start, one for each turn.
+    // One at the start, one for each turn there was time for: on a slow machine there may be more of both.
     let most = 3 + started.elapsed().as_millis() / 200;
-    assert!(sent > 10 && (all.len() as u128) <= most, "{} of {sent}, {most}", all.len());
+    assert!((all.len() as u128) <= most, "{} of {sent}, {most}", all.len());
 }
 
 /// Each kind of derived value, over the same events.

@@ -54,7 +54,7 @@ async fn a_subscriber_gets_what_is_published_once_and_in_order() {
     let unsubscribed = client.expect("unsubscribed").await;
     assert_eq!(unsubscribed, json!({"type": "unsubscribed", "id": 7, "sub": "one"}));
     hub.publish_numbers("a.b", 0..5).await;
-    client.expect_silence().await;
+    hub.expect_silence(&mut client, "a.c").await;
     client.subscribe(json!({"sub": "one", "topics": ["a.b"]})).await; // the name is free again
 }
 

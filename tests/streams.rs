@@ -195,15 +195,12 @@ async fn a_heartbeat_moves_the_last_event_id_of_a_quiet_stream() {
 
 #[tokio::test]
 async fn a_stream_ends_when_its_token_does() {
-    // Nothing else wakes the connection meanwhile.
-    let hub = TestHub::with(&[("http.header_timeout", "60s")]).await;
+    // Nothing else wakes the connection in all the time a test waits.
+    let hub = TestHub::with(&[("http.header_timeout", "60s"), ("socket.ping", "60s")]).await;
     let token = hub.token_for("ada", &["a.*"], None, 1);
     let mut stream = Stream::open(&hub, "topics=a.*", &token, None).await;
     stream.block().await.unwrap();
-    let started = std::time::Instant::now();
     assert_eq!(stream.block().await, None);
-    // Well before the heartbeat, which is after 25 s.
-    assert!(started.elapsed().as_secs() < 15, "{:?}", started.elapsed());
 }
 
 #[tokio::test]

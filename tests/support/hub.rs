@@ -183,6 +183,18 @@ impl TestHub {
         self.publish(events.into()).await["position"].as_str().unwrap().to_owned()
     }
 
+    /// Asserts that nothing of all that has been published still comes to `client`: what is published now on
+    /// `topic`, for which it has a grant and no subscription, is the only thing it gets.
+    pub(crate) async fn expect_silence(&self, client: &mut Client, topic: &str) {
+        client.subscribe(json!({"sub": "sentinel", "topics": [topic]})).await;
+        client.expect("live").await;
+        self.publish_numbers(topic, 0..1).await;
+        client.events("sentinel", 1).await;
+        // A socket reads on only when it has written all there is, so what came beside it has been written by now.
+        client.send(json!({"type": "unsubscribe", "id": "sentinel", "sub": "sentinel"})).await;
+        client.expect("unsubscribed").await;
+    }
+
     /// The value of one line of `/metrics`, named with its labels; 0 if there is none.
     pub(crate) async fn metric(&self, line: &str) -> f64 {
         let text = self.http.get(self.url("/metrics")).send().await.unwrap().text().await.unwrap();
@@ -341,11 +353,12 @@ impl Client {
         }
     }
 
-    /// Asserts that nothing comes before the answer to a message sent now.
-    pub(crate) async fn expect_silence(&mut self) {
-        self.send(json!({"type": "unsubscribe", "id": "silence", "sub": "no such"})).await;
+    /// Asserts that the connection stands, and that nothing was on its way before the answer to a message sent
+    /// now. It says nothing of events that come later: [`TestHub::expect_silence`] does.
+    pub(crate) async fn still_answers(&mut self) {
+        self.send(json!({"type": "unsubscribe", "id": "asked", "sub": "no such"})).await;
         let answer = self.expect_error("unknown_sub").await;
-        assert_eq!(answer["id"], "silence");
+        assert_eq!(answer["id"], "asked");
     }
 
     /// The next frame of any kind; None once the other side is gone.
