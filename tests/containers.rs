@@ -4,13 +4,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use pulsehub::time::Span;
 use serde_json::Value;
 
+use crate::support::eventually;
+
 const SECRET: (&str, &str) = ("PULSEHUB_SECRET", "0123456789abcdef0123456789abcdef");
+const PASSWORD: (&str, &str) = ("REDIS_PASSWORD", "fedcba9876543210fedcba9876543210");
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -45,7 +48,7 @@ fn compose(variables: &[(&str, &str)]) -> Result<Value, String> {
 }
 
 fn services() -> BTreeMap<String, Value> {
-    let file = compose(&[SECRET]).unwrap();
+    let file = compose(&[SECRET, PASSWORD]).unwrap();
     serde_json::from_value(file["services"].clone()).unwrap()
 }
 
@@ -66,7 +69,7 @@ fn interpolate(text: &str, variables: &[(&str, &str)]) -> Result<String, String>
         }
         done.push_str(after);
     }
-    Ok(done)
+    Ok(done.replace("$$", "$"))
 }
 
 fn strings(value: &Value) -> Vec<String> {
@@ -272,7 +275,8 @@ fn the_hubs_take_the_settings_they_are_given_and_have_time_to_drain() {
         let redis = environment.get("PULSEHUB_REDIS").cloned();
         assert_eq!(redis.is_some(), is_node, "{name}");
         if let Some(redis) = redis {
-            let (host, port) = redis.strip_prefix("redis://").unwrap().split_once(':').unwrap();
+            let login = format!("redis://:{}@", PASSWORD.1);
+            let (host, port) = redis.strip_prefix(&login).unwrap().split_once(':').unwrap();
             assert!(services.contains_key(host) && port == "6379", "{redis}");
         }
         let check = ["check", "--settings-only"].map(str::to_owned);
@@ -298,10 +302,53 @@ fn the_cluster_s_redis_keeps_what_it_was_told_and_nobody_else_reaches_it() {
     for option in ["--appendonly yes", "--appendfsync everysec", "--maxmemory-policy noeviction"] {
         assert!(command.contains(option), "{command}");
     }
+    assert!(redis["environment"]["REDISCLI_AUTH"].is_string());
+    assert_eq!(strings(&redis["healthcheck"]["test"]), ["CMD", "redis-cli", "-e", "ping"]);
     assert!(redis["ports"].is_null());
     assert_eq!(strings(&redis["volumes"]), ["redis:/data"]);
     let networks = strings(&redis["networks"]);
     assert!(networks.iter().all(|network| file["networks"][network]["internal"] == true));
+}
+
+/// The command of the cluster's Redis, run here on a port of its own.
+fn start_redis(folder: &Path, port: &str, password: &str) -> Child {
+    let file = compose(&[SECRET, ("REDIS_PASSWORD", password)]).unwrap();
+    let redis = &file["services"]["redis"];
+    let mut words = strings(&redis["command"]);
+    let script = words.last_mut().unwrap();
+    let here = format!("redis-server - --port {port} --bind 127.0.0.1 ");
+    *script = script.replace("redis-server - ", &here);
+    assert!(script.contains(&here), "{script}");
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).current_dir(folder);
+    command.env("REDISCLI_AUTH", redis["environment"]["REDISCLI_AUTH"].as_str().unwrap());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[tokio::test]
+async fn the_clusters_redis_lets_nobody_in_without_its_password_and_shows_it_to_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = start_redis(folder.path(), "0", "").wait_with_output().unwrap();
+    assert_eq!(refused.status.code(), Some(1), "no Redis without a password");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("openssl rand -hex 32"));
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    drop(listener);
+    let mut server = start_redis(folder.path(), &port, PASSWORD.1);
+    let ask = async |login: &str, words: &[&str]| {
+        let client = redis::Client::open(format!("redis://{login}127.0.0.1:{port}")).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        redis::cmd(words[0]).arg(&words[1..]).query_async::<redis::Value>(&mut connection).await
+    };
+    let login = format!(":{}@", PASSWORD.1);
+    eventually("an answer of Redis", async || ask(&login, &["GET", "a"]).await.ok()).await;
+    let refused = ask("", &["GET", "a"]).await.unwrap_err();
+    assert_eq!(refused.code(), Some("NOAUTH"), "{refused}");
+    let arguments = fs::read(format!("/proc/{}/cmdline", server.id())).unwrap();
+    assert!(!String::from_utf8_lossy(&arguments).contains(PASSWORD.1));
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
 
 #[test]
