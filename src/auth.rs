@@ -107,6 +107,11 @@ impl Role {
     }
 }
 
+/// Whether a token of this life is one that a hub warns of.
+pub fn is_long_life(config: &Config, life: Span) -> bool {
+    config.longest_life.is_none() && life > claims::LONG_LIFE
+}
+
 /// Whether tokens and keys may have this role.
 pub fn knows_role(config: &Config, name: &str) -> bool {
     claims::roles(config).contains_key(name)

@@ -288,6 +288,22 @@ async fn a_sign_in_link_is_not_written_into_what_may_be_a_log() {
 }
 
 #[test]
+fn a_token_for_a_hundred_years_is_warned_of_when_it_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = path(folder.path());
+    let (_hub, ..) = serve(data, "127.0.0.1:0");
+    let make =
+        |ttl| run(&["token", "--data", data, "--sub", "a", "--role", "viewer", "--ttl", ttl]);
+    let long = make("36500d");
+    assert_eq!(stdout(&long).split('.').count(), 3, "only the token on standard output");
+    let warning = String::from_utf8_lossy(&long.stderr);
+    assert!(warning.contains("36500d") && warning.contains("auth.longest_life"), "{warning}");
+    let short = make("365d");
+    assert_eq!(stdout(&short).split('.').count(), 3);
+    assert!(short.stderr.is_empty(), "{}", String::from_utf8_lossy(&short.stderr));
+}
+
+#[test]
 fn a_secret_in_the_arguments_is_refused_and_not_repeated() {
     let folder = tempfile::tempdir().unwrap();
     let (_hub, url, token) = serve(path(folder.path()), "127.0.0.1:0");

@@ -59,6 +59,14 @@ impl Token {
         };
         let token = auth::mint(&config.auth, &secret, &claims, Clock::system().now())
             .map_err(|error| Failure::Usage(error.to_string()))?;
+        if auth::is_long_life(&config.auth, self.ttl) {
+            eprintln!(
+                "pulsehub: this token is good for {}, and only a new secret takes it back: give a shorter \
+                 --ttl, or make a key that can be revoked (`pulsehub key create`). A longest life can \
+                 be set with auth.longest_life",
+                self.ttl
+            );
+        }
         println!("{}", token.expose_secret());
         Ok(())
     }
