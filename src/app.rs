@@ -1,6 +1,8 @@
 //! The hub as a whole: builds every subsystem from its own settings, owns every task, and ends
 //! them in the order that loses nothing.
 
+mod warnings;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
@@ -8,6 +10,7 @@ use secrecy::ExposeSecret as _;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::warnings::Machine;
 use crate::{
     access::Access,
     auth::{AuthError, Authenticator, CredentialId, Principal, Role},
@@ -135,6 +138,10 @@ impl App {
             telemetry.clone(),
         )?;
         instances.load().await.context("cannot read the registry of instances")?;
+        let warnings = Machine::look().warnings(&config, address);
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
         let services = Arc::new(Services {
             broker: broker.clone(),
             series: series.clone(),
@@ -154,6 +161,7 @@ impl App {
                 query_token: config.auth.query_token,
                 wrong_sign_ins: config.auth.wrong_sign_ins,
                 is_loopback: address.ip().is_loopback(),
+                warnings,
                 is_demo: matches!(broker, Broker::Journal(_)) && demo::is_marked(&config.data),
             },
             terms,

@@ -137,6 +137,8 @@ pub struct Settings {
     pub query_token: bool,
     /// Wrong sign-ins a minute from one address: `auth.wrong_sign_ins`.
     pub wrong_sign_ins: u32,
+    /// What weakens the hub, a sentence each.
+    pub warnings: Vec<String>,
     /// Whether only this machine can reach the hub.
     pub is_loopback: bool,
     /// Whether its events are synthetic: see [`demo`](crate::demo).

@@ -95,6 +95,9 @@ async fn a_clock_two_days_ahead_for_a_moment_empties_no_log_and_freezes_nothing(
     publish(&home, &hub, "ahead").await;
     retention_has_run(&hub).await;
     assert_eq!(metric(&hub, "pulsehub_clock_unsettled").await, 1.0);
+    let ready = reqwest::get(format!("http://{}/readyz", hub.address())).await.unwrap();
+    let ready = ready.text().await.unwrap();
+    assert!(ready.contains("the clock jumped"), "{ready}");
     assert_eq!(history(&home, &hub, "").await, ["before", "ahead"], "{}", home.log());
     clock.set("+0");
     publish(&home, &hub, "right").await;

@@ -39,6 +39,20 @@ async fn a_page_that_had_its_name_lead_to_this_machine_reads_nothing() {
 }
 
 #[tokio::test]
+async fn settings_that_weaken_the_hub_are_named_in_readyz() {
+    let flags = [("journal.sync", "normal"), ("auth.query_token", "true")];
+    let hub = TestHub::with(&flags).await;
+    let ready = hub.http().get(hub.url("/readyz")).send().await.unwrap();
+    assert_eq!(ready.status(), 200, "weak, but it works");
+    let ready: Value = ready.json().await.unwrap();
+    for (key, _) in flags {
+        let warnings = ready["warnings"].as_array().unwrap();
+        let names = |warning: &&Value| warning.as_str().unwrap().contains(key);
+        assert_eq!(warnings.iter().filter(names).count(), 1, "{key}: {ready}");
+    }
+}
+
+#[tokio::test]
 async fn wrong_sign_ins_are_slowed_after_ten() {
     let hub = TestHub::start().await;
     let sign_in = async |token: &str| {

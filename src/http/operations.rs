@@ -23,8 +23,8 @@ struct Ready<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// What weakens the hub's promises.
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    warnings: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<&'a str>,
 }
 
 /// Whether new connections are welcome, for load balancers. Subscribers are served even while
@@ -38,13 +38,18 @@ pub(super) async fn ready_publishing(State(state): State<AppState>) -> Response 
     readiness(&state, |ready| ready.publishing)
 }
 
+const CLOCK_IN_DOUBT: &str = "the clock jumped, or is far from the newest event of the log: nothing is \
+    removed by its age until it has been steady for 10 min. Run a time service";
+
 fn readiness(state: &AppState, is_ready: impl Fn(&Ready<'_>) -> bool) -> Response {
     let now = state.readiness.state(state.clock.now());
+    let lasting = state.broker.warnings().iter().chain(&state.settings.warnings);
+    let doubt = (!state.clock.is_settled()).then_some(CLOCK_IN_DOUBT);
     let ready = Ready {
         accepting: now.accepting,
         publishing: now.publishing,
         reason: now.reason,
-        warnings: state.broker.warnings(),
+        warnings: lasting.map(String::as_str).chain(doubt).collect(),
     };
     let status = if is_ready(&ready) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(ready)).into_response()

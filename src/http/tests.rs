@@ -133,6 +133,7 @@ impl Server {
                 limits: config.limits,
                 query_token: config.auth.query_token,
                 wrong_sign_ins: config.auth.wrong_sign_ins,
+                warnings: Vec::new(),
             },
         });
         Self { router: router(state.clone()), state, _folder: folder }

@@ -1,6 +1,6 @@
 //! Where Redis is: an address of its own, or sentinels who know it.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ::redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
@@ -49,6 +49,19 @@ impl Server {
             None => Place::Fixed(info(url, &config)?),
         };
         Ok(Self(Arc::new(Inner { place, config })))
+    }
+
+    /// Whether it runs on this machine, as far as its address says.
+    pub fn is_local(&self) -> bool {
+        let Place::Fixed(info) = &self.0.place else { return false };
+        match info.addr() {
+            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => {
+                let address = host.parse::<IpAddr>();
+                host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+            }
+            ConnectionAddr::Unix(_) => true,
+            _ => false,
+        }
     }
 
     /// Whether the address holds a password.

@@ -1,0 +1,166 @@
+//! What of the machine and the settings weakens the hub: told at start and in `/readyz`.
+
+use std::{fs, net::SocketAddr};
+
+use crate::{broker::journal::Sync, config::Config};
+
+/// What is worth knowing of the machine; None where it does not tell.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Machine {
+    /// Files and sockets that the process may have open: its soft limit.
+    pub(super) open_files: Option<u64>,
+    /// Connections that may wait to be accepted.
+    pub(super) somaxconn: Option<u64>,
+    /// How freely memory is promised: 1 for always, which a Redis needs to copy itself.
+    pub(super) overcommit: Option<u64>,
+}
+
+/// Files the hub needs beside one for each connection: its own, and those of a moment.
+const OWN_FILES: u64 = 64;
+
+/// What Linux allows by default since 5.4; less is an old kernel or a container's setting.
+const USUAL_SOMAXCONN: u64 = 4096;
+
+impl Machine {
+    /// This one, as Linux tells it.
+    pub(super) fn look() -> Self {
+        let number = |path| fs::read_to_string(path).ok()?.trim().parse().ok();
+        Self {
+            open_files: fs::read_to_string("/proc/self/limits").ok().and_then(|it| soft_limit(&it)),
+            somaxconn: number("/proc/sys/net/core/somaxconn"),
+            overcommit: number("/proc/sys/vm/overcommit_memory"),
+        }
+    }
+
+    /// A sentence for each weakness: what it is, and what to do.
+    pub(super) fn warnings(&self, config: &Config, address: SocketAddr) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let connections = config.limits.connections;
+        if let Some(open) = self.open_files
+            && open < connections as u64 + OWN_FILES
+        {
+            warnings.push(format!(
+                "the process may have {open} files open, fewer than `limits.connections` \
+                 ({connections}): raise its limit (ulimit -n, LimitNOFILE), or lower the setting"
+            ));
+        }
+        if let Some(waiting) = self.somaxconn.filter(|waiting| *waiting < USUAL_SOMAXCONN) {
+            warnings.push(format!(
+                "only {waiting} connections may wait to be accepted, so that many who come back at \
+                 once are late: set net.core.somaxconn to {USUAL_SOMAXCONN} or more"
+            ));
+        }
+        let redis = config.redis().ok().flatten();
+        if self.overcommit.is_some_and(|how| how != 1)
+            && redis.as_ref().is_some_and(|it| it.is_local())
+        {
+            warnings.push(
+                "Redis on this machine may be refused the memory it needs to write its file anew: set \
+                 vm.overcommit_memory to 1"
+                    .to_owned(),
+            );
+        }
+        let mut weak = |is_weak: bool, warning: &str| {
+            if is_weak {
+                warnings.push(warning.to_owned());
+            }
+        };
+        weak(
+            redis.is_none() && config.journal.sync == Sync::Normal,
+            "a power loss may take events that were answered `stored`: set `journal.sync` to full",
+        );
+        weak(
+            config.auth.query_token,
+            "tokens are taken from addresses, which end up in logs: use tickets, and set \
+             `auth.query_token` to false",
+        );
+        let is_open = !address.ip().is_loopback();
+        weak(
+            is_open && config.http.public_metrics,
+            "everybody who reaches the hub may read its metrics: set `http.public_metrics` to false",
+        );
+        weak(
+            is_open && !config.http.secure_cookie,
+            "browsers send session cookies over plain HTTP as well: put TLS in front, and set \
+             `http.secure_cookie` to true",
+        );
+        weak(
+            is_open && config.auth.anonymous.as_ref().is_some_and(|it| !it.publish.is_empty()),
+            "everybody who reaches the hub may publish: leave `publish` out of `auth.anonymous`",
+        );
+        warnings
+    }
+}
+
+/// The soft limit of open files in the text of `/proc/self/limits`; "unlimited" is none.
+fn soft_limit(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(flags: &[(&str, &str)]) -> Config {
+        let flags: Vec<_> = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        Config::load(None, [], &flags).unwrap()
+    }
+
+    const HERE: SocketAddr =
+        SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 1));
+
+    #[test]
+    fn nothing_is_said_of_a_hub_that_is_as_it_should_be() {
+        let machine =
+            Machine { open_files: Some(131_072), somaxconn: Some(4096), overcommit: Some(0) };
+        assert_eq!(machine.warnings(&config(&[]), HERE), Vec::<String>::new());
+        let unknown = Machine::default().warnings(&config(&[]), HERE);
+        assert_eq!(unknown, Vec::<String>::new(), "what is not known is no weakness");
+    }
+
+    #[test]
+    fn every_weakness_is_named_with_what_to_do() {
+        let machine = Machine { open_files: Some(1024), somaxconn: Some(128), overcommit: Some(0) };
+        let far: SocketAddr = "192.0.2.1:8080".parse().unwrap();
+        let secret = ("secret", "0123456789abcdef0123456789abcdef");
+        let redis = ("redis", "redis://127.0.0.1:6379");
+        for (flags, address, wanted) in [
+            (&[][..], HERE, &["LimitNOFILE", "net.core.somaxconn"][..]),
+            (&[redis], HERE, &["LimitNOFILE", "net.core.somaxconn", "vm.overcommit_memory"]),
+            (&[("redis", "redis://192.0.2.1:6379")], HERE, &["LimitNOFILE", "net.core.somaxconn"]),
+            (
+                &[("journal.sync", "normal"), ("auth.query_token", "true"), secret],
+                far,
+                &[
+                    "LimitNOFILE",
+                    "net.core.somaxconn",
+                    "journal.sync",
+                    "auth.query_token",
+                    "http.secure_cookie",
+                ],
+            ),
+            (
+                &[("http.public_metrics", "true"), ("http.secure_cookie", "true"), secret],
+                far,
+                &["LimitNOFILE", "net.core.somaxconn", "http.public_metrics"],
+            ),
+            // Who is not reached from elsewhere shows nobody elsewhere anything.
+            (&[("http.public_metrics", "true")], HERE, &["LimitNOFILE", "net.core.somaxconn"]),
+        ] {
+            let found = machine.warnings(&config(flags), address);
+            assert_eq!(found.len(), wanted.len(), "{flags:?}: {found:?}");
+            for (warning, word) in found.iter().zip(wanted) {
+                assert!(warning.contains(word), "{flags:?}: {warning}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_soft_limit_is_read_and_not_the_hard_one() {
+        let text = "Limit  Soft Limit  Hard Limit  Units\nMax processes  1 2 processes\nMax open files            1024                 524288               files\n";
+        assert_eq!(soft_limit(text), Some(1024));
+        assert_eq!(soft_limit("Max open files  unlimited unlimited files"), None);
+        assert!(Machine::look().open_files.is_some(), "as Linux tells it");
+    }
+}
