@@ -173,7 +173,7 @@ impl Access {
         let pass = NewPass {
             kind,
             hash,
-            owner: principal.name.to_string(),
+            owner: principal.identity().to_string(),
             principal: serde_json::to_string(principal).map_err(unavailable)?,
             expires,
             most: self.authenticator.passes_per_principal(),

@@ -135,6 +135,14 @@ pub struct Principal {
     pub credential: CredentialId,
 }
 
+impl Principal {
+    /// Whose quotas they use up: somebody of the same name by another issuer, or a key of that name, has their own.
+    pub fn identity(&self) -> &Arc<str> {
+        // Passes of an earlier version do not say more than the name.
+        if self.publisher == PublisherName::unnamed() { &self.name } else { self.publisher.text() }
+    }
+}
+
 /// Which credentials somebody came with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

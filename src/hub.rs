@@ -204,6 +204,9 @@ impl Hub {
                 let found = broker.newest(&filter, n, committed.offset, budget).await?;
                 beginning.position = found.after;
                 replay_truncated = found.is_cut;
+                if replay_truncated {
+                    self.0.telemetry.hit(Limit::ReplayBytes);
+                }
             }
             Start::Since(time) => {
                 beginning.position = broker.locate(&filter, time, committed.offset).await?;
@@ -319,7 +322,7 @@ impl Hub {
         let seat_key = view.seats.lock().insert(seat.clone());
         self.0.telemetry.subscriptions.inc();
         let place =
-            Place { hub: self.clone(), slot, seat_key, owner: owner.map(|owner| owner.name) };
+            Place { hub: self.clone(), slot, seat_key, owner: owner.map(|owner| owner.identity) };
         Ok(Joined { place, view, seat, joined_at, seen })
     }
 

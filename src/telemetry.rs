@@ -110,6 +110,8 @@ pub enum Limit {
     Patterns,
     /// Events of one replay.
     Replay,
+    /// Bytes of history looked through for one replay.
+    ReplayBytes,
     /// Connections in total.
     Connections,
     /// Connections of one principal.
@@ -157,6 +159,7 @@ impl Limit {
             Limit::Subscriptions => "subscriptions",
             Limit::Patterns => "patterns",
             Limit::Replay => "replay",
+            Limit::ReplayBytes => "replay_bytes",
             Limit::Connections => "connections",
             Limit::ConnectionsPerPrincipal => "connections_per_principal",
             Limit::ViewsPerPrincipal => "views_per_principal",

@@ -286,6 +286,41 @@ fn memory(process: u32) -> usize {
 }
 
 #[tokio::test]
+async fn one_used_up_what_another_of_the_same_name_may_have() {
+    let hub = TestHub::with(&[
+        ("limits.views_per_principal", "1"),
+        ("limits.connections_per_principal", "1"),
+        ("auth.passes_per_principal", "1"),
+    ])
+    .await;
+    // A token's subject and an API key have the same name, and are two.
+    let token = hub.token("ada", &["a.*"]);
+    let (_, key) = hub.make_key("ada", &["a.*"]).await;
+    let ticket = async |secret: &str| {
+        let asked = hub.http().post(hub.url("/api/v1/tickets")).bearer_auth(secret).send().await;
+        asked.unwrap().status().as_u16()
+    };
+    let watch = async |secret: &str| {
+        let mut socket = hub.socket(PATH, &[PROTOCOL]).await;
+        socket.send(json!({"type": "connect", "id": 1, "token": secret})).await;
+        socket.expect("connected").await;
+        socket
+    };
+    assert_eq!([ticket(&token).await, ticket(&token).await, ticket(&key).await], [201, 429, 201]);
+    let mut first = watch(&token).await;
+    let mut other = watch(&key).await;
+    first.subscribe(json!({"sub": "s", "topics": ["a.x"]})).await;
+    other.subscribe(json!({"sub": "s", "topics": ["a.y"]})).await;
+    for limit in ["views_per_principal", "connections_per_principal"] {
+        assert_eq!(hub.metric(&hits(limit)).await, 0.0);
+    }
+    // Nor does one go on where the other was.
+    first.expect("live").await;
+    first.send(json!({"type": "refresh", "id": 9, "token": key})).await;
+    first.expect_error("forbidden").await;
+}
+
+#[tokio::test]
 async fn tickets_of_one_user_are_bounded_and_told_to_come_later() {
     let hub = TestHub::with(&[("auth.passes_per_principal", "2")]).await;
     let ask = async |name: &str| {

@@ -305,6 +305,7 @@ async fn a_replay_of_the_last_looks_back_only_so_far_and_says_so() {
         (&subscribed["replay_truncated"], &subscribed["recovered"]),
         (&json!(true), &json!(true))
     );
+    assert_eq!(hub.metric("pulsehub_limit_hits_total{limit=\"replay_bytes\"}").await, 1.0);
     let mut offsets = Vec::new();
     while offsets.last() != Some(&40) {
         let message = client.expect("events").await;

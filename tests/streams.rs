@@ -147,6 +147,26 @@ async fn a_stream_sends_events_and_goes_on_from_the_last_event_id() {
 }
 
 #[tokio::test]
+async fn a_stream_says_that_a_replay_was_cut_short() {
+    let hub =
+        TestHub::with(&[("hub.replay_bytes", "64 KiB"), ("journal.recent_bytes", "1 KiB")]).await;
+    let fill = "x".repeat(4000);
+    for _ in 0..40 {
+        hub.publish(json!({"topic": "a.b", "data": fill})).await;
+    }
+    let token = hub.token("ada", &["a.*"]);
+    for (last, is_cut) in [(3, false), (39, true)] {
+        let mut stream = Stream::open(&hub, &format!("topics=a.*&last={last}"), &token, None).await;
+        let begins = stream.block().await.unwrap();
+        assert!(begins.len() == 1 && begins[0].starts_with("id: "), "{begins:?}");
+        let first = stream.block().await.unwrap();
+        let is_told = first == ["event: hub.replay_truncated", "data: {}"];
+        assert_eq!(is_told, is_cut, "{first:?}");
+    }
+    assert_eq!(hub.metric("pulsehub_limit_hits_total{limit=\"replay_bytes\"}").await, 1.0);
+}
+
+#[tokio::test]
 async fn a_stream_says_a_gap_and_goes_on() {
     let hub = TestHub::start().await;
     let head = hub.publish_numbers("a.b", 0..3).await;

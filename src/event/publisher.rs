@@ -50,6 +50,11 @@ impl PublisherName {
         &self.0
     }
 
+    /// The same, shared.
+    pub fn text(&self) -> &Arc<str> {
+        &self.0
+    }
+
     /// What is read back from a log.
     pub(super) fn stored(text: &str) -> Self {
         Self(text.into())

@@ -26,7 +26,7 @@ pub(super) fn json(
         tracing::error!(%error, "an answer cannot be written");
         Problem::unavailable("the answer cannot be written")
     })?;
-    let mut charge = state.budgets.answers.begin(principal.name.clone());
+    let mut charge = state.budgets.answers.begin(principal.identity().clone());
     charge.grow(text.len())?;
     Ok(respond(Body::new(Charged { body: Body::from(text), _charge: charge })))
 }

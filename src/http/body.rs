@@ -76,7 +76,7 @@ async fn take(
         _ => state.settings.limits.body.0,
     };
     let mut charge = match payer {
-        Payer::Known(principal) => state.budgets.bodies.begin(principal.name.clone()),
+        Payer::Known(principal) => state.budgets.bodies.begin(principal.identity().clone()),
         Payer::Stranger(address) => {
             let address = address.map(|address| address.to_string()).unwrap_or_default();
             state.budgets.stranger_bodies.begin(address.into())

@@ -56,7 +56,7 @@ pub(super) async fn history(
     Caller(principal): Caller,
     parts: Parts,
 ) -> Result<Response, Problem> {
-    let mut charge = state.budgets.answers.begin(principal.name.clone());
+    let mut charge = state.budgets.answers.begin(principal.identity().clone());
     let limits = &state.settings.limits;
     charge.grow(limits.body.as_usize().min(PIECE) + limits.event.as_usize())?;
     for _ in 0..ATTEMPTS {

@@ -43,7 +43,7 @@ impl Questions {
 
     /// Waits until there is room for a question; to be kept until it is answered.
     pub(super) async fn ask(&self, principal: &Principal) -> Result<Asking<'_>, Problem> {
-        let counted = self.count(&principal.name)?;
+        let counted = self.count(principal.identity())?;
         let closed = |_| Problem::unavailable("the hub takes no questions at present");
         let permit = self.room.acquire().await.map_err(closed)?;
         Ok(Asking { _permit: permit, _counted: counted })

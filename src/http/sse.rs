@@ -85,7 +85,7 @@ async fn open(state: &AppState, request: Request) -> Result<Events, Problem> {
     }
     let owner = Some(state.terms.owner(&principal));
     let subscription = Subscription { owner, ..subscription };
-    let (cursor, _) = state.hub.subscribe(subscription, bell.clone()).await?;
+    let (cursor, start) = state.hub.subscribe(subscription, bell.clone()).await?;
     connection.set_lags(vec![("sse".into(), cursor.lag())]);
     let left = principal.expires.map(|expires| expires.saturating_sub(now.wall));
     let heartbeat = state.terms.config.ping.0;
@@ -99,6 +99,7 @@ async fn open(state: &AppState, request: Request) -> Result<Events, Problem> {
         telemetry: state.terms.telemetry.clone(),
         ends,
         begun: false,
+        truncated: start.replay_truncated,
         ending: Arc::default(),
         heartbeat,
         timer: Box::pin(tokio::time::sleep(first)),
@@ -115,6 +116,8 @@ struct Events {
     /// When the credentials run out.
     ends: Option<Instant>,
     begun: bool,
+    /// Whether fewer events are replayed than were asked for.
+    truncated: bool,
     /// Whether it was told to end: its last words are being said.
     ending: Arc<AtomicBool>,
     heartbeat: Duration,
@@ -161,11 +164,14 @@ impl Stream for Events {
             this.begun = true;
             // Says at once that the stream stands, and where it begins; but who lost this stream before it heard
             // what lies before that would never hear it.
-            let begins = match this.cursor.is_owing() {
-                true => Bytes::from_static(b":\n\n"),
-                false => format!("id: {}\n\n", this.cursor.position()).into(),
+            let mut begins = match this.cursor.is_owing() {
+                true => ":\n\n".to_owned(),
+                false => format!("id: {}\n\n", this.cursor.position()),
             };
-            return Poll::Ready(Some(Ok(begins)));
+            if this.truncated {
+                begins.push_str("event: hub.replay_truncated\ndata: {}\n\n");
+            }
+            return Poll::Ready(Some(Ok(begins.into())));
         }
         match this.connection.order() {
             Some(Order::Revoked) => return Poll::Ready(None),

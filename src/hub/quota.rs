@@ -5,8 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 /// Whose subscription it is, and how many views they may listen to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
-    /// The principal's name.
-    pub name: Arc<str>,
+    /// The principal's identity.
+    pub identity: Arc<str>,
     /// The most different views they may listen to at a time.
     pub most: usize,
 }
@@ -18,18 +18,18 @@ pub(super) struct Quotas(HashMap<Arc<str>, HashMap<usize, usize>>);
 impl Quotas {
     /// Whether `owner` may listen to one more view, or to this one if they do already.
     pub(super) fn has_room(&self, owner: &Owner, slot: Option<usize>) -> bool {
-        let held = self.0.get(&owner.name);
+        let held = self.0.get(&owner.identity);
         held.is_none_or(|held| {
             held.len() < owner.most || slot.is_some_and(|slot| held.contains_key(&slot))
         }) && owner.most > 0
     }
 
     pub(super) fn enter(&mut self, owner: &Owner, slot: usize) {
-        *self.0.entry(owner.name.clone()).or_default().entry(slot).or_default() += 1;
+        *self.0.entry(owner.identity.clone()).or_default().entry(slot).or_default() += 1;
     }
 
-    pub(super) fn leave(&mut self, name: &str, slot: usize) {
-        let Some(held) = self.0.get_mut(name) else { return };
+    pub(super) fn leave(&mut self, identity: &str, slot: usize) {
+        let Some(held) = self.0.get_mut(identity) else { return };
         if let Some(count) = held.get_mut(&slot) {
             *count -= 1;
             if *count == 0 {
@@ -37,7 +37,7 @@ impl Quotas {
             }
         }
         if held.is_empty() {
-            self.0.remove(name);
+            self.0.remove(identity);
         }
     }
 }
@@ -48,12 +48,12 @@ mod tests {
 
     #[test]
     fn what_is_shared_counts_once_and_what_is_left_makes_room() {
-        let ada = Owner { name: "ada".into(), most: 2 };
+        let ada = Owner { identity: "ada".into(), most: 2 };
         let mut quotas = Quotas::default();
         [7, 7, 8].into_iter().for_each(|slot| quotas.enter(&ada, slot));
         let room = |quotas: &Quotas, slot| quotas.has_room(&ada, slot);
         assert_eq!([Some(7), Some(9), None].map(|slot| room(&quotas, slot)), [true, false, false]);
-        let bob = Owner { name: "bob".into(), most: 2 };
+        let bob = Owner { identity: "bob".into(), most: 2 };
         assert!(quotas.has_room(&bob, Some(9)));
         quotas.leave("ada", 7);
         assert!(!room(&quotas, None));

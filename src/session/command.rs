@@ -148,7 +148,7 @@ impl Session {
                 return vec![self.error(Some(id), code, &error.to_string())];
             }
         };
-        if self.principal.as_ref().is_some_and(|before| before.name != principal.name) {
+        if self.principal.as_ref().is_some_and(|before| before.identity() != principal.identity()) {
             let message = "the token is somebody else's: open a connection of its own";
             return vec![self.error(Some(id), ErrorCode::Forbidden, message)];
         }

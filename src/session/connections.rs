@@ -222,9 +222,9 @@ impl Connections {
         self.0.by_id.iter().map(|entry| (*entry.key(), entry.value().clone())).collect()
     }
 
-    fn count(&self, name: &Arc<str>) -> bool {
+    fn count(&self, identity: &Arc<str>) -> bool {
         let mut counts = self.0.per_principal.lock();
-        let count = counts.entry(name.clone()).or_default();
+        let count = counts.entry(identity.clone()).or_default();
         if *count >= self.0.most_per_principal {
             self.0.telemetry.hit(Limit::ConnectionsPerPrincipal);
             return false;
@@ -233,12 +233,12 @@ impl Connections {
         true
     }
 
-    fn uncount(&self, name: &str) {
+    fn uncount(&self, identity: &str) {
         let mut counts = self.0.per_principal.lock();
-        if let Some(count) = counts.get_mut(name) {
+        if let Some(count) = counts.get_mut(identity) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(name);
+                counts.remove(identity);
             }
         }
     }
@@ -253,7 +253,7 @@ impl Connection {
     /// Notes whose it is; false if they have too many. Asked again, only the grants change.
     pub fn identify(&self, principal: Arc<Principal>, name: Option<Box<str>>) -> bool {
         let mut about = self.shared.about.lock();
-        if about.principal.is_none() && !self.all.count(&principal.name) {
+        if about.principal.is_none() && !self.all.count(principal.identity()) {
             return false;
         }
         about.principal = Some(principal.clone());
@@ -294,7 +294,7 @@ impl Drop for Connection {
         self.all.0.telemetry.connections.dec();
         let principal = self.shared.about.lock().principal.take();
         if let Some(principal) = principal {
-            self.all.uncount(&principal.name);
+            self.all.uncount(principal.identity());
         }
     }
 }

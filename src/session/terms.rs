@@ -36,6 +36,6 @@ pub struct Terms {
 impl Terms {
     /// Whose a subscription of `principal` is, and how many different ones they may have.
     pub fn owner(&self, principal: &Principal) -> Owner {
-        Owner { name: principal.name.clone(), most: self.limits.views_per_principal }
+        Owner { identity: principal.identity().clone(), most: self.limits.views_per_principal }
     }
 }

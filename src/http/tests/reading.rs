@@ -1,7 +1,7 @@
 //! Reading the past: history and topics.
 
 use super::*;
-use crate::auth::Principal;
+use crate::{auth::Principal, event::PublisherName};
 
 #[tokio::test]
 async fn history_pages_both_ways() {
@@ -51,7 +51,7 @@ async fn history_pages_both_ways() {
 async fn one_user_cannot_keep_all_others_from_asking() {
     let server = Server::with(&[("limits.questions", "4")]);
     let ask = async |name: &str| {
-        let principal = Principal { name: name.into(), ..Principal::hub() };
+        let principal = Principal { publisher: PublisherName::token("", name), ..Principal::hub() };
         server.state.questions.ask(&principal).await
     };
     let mut asking = Vec::new();
@@ -200,7 +200,7 @@ async fn a_list_of_topics_looked_at_all_there_are() {
 #[tokio::test]
 async fn every_list_is_a_question_of_which_one_user_has_only_so_many() {
     let server = Server::with(&[("limits.questions", "1")]);
-    let ada = Principal { name: "ada".into(), ..Principal::hub() };
+    let ada = Principal { publisher: PublisherName::token("", "ada"), ..Principal::hub() };
     let _asking = server.state.questions.ask(&ada).await.unwrap();
     for path in ["/api/v1/topics", "/api/v1/instances", "/api/v1/series"] {
         server.get(path).await.assert_problem(429, "too_many_questions");
