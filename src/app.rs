@@ -18,7 +18,7 @@ use crate::{
     cluster::{Cluster, Node},
     config::Config,
     consumer::Lease,
-    demo,
+    demo, descriptors,
     drain::Drain,
     event::PublisherName,
     grants::Grants,
@@ -138,7 +138,9 @@ impl App {
             telemetry.clone(),
         )?;
         instances.load().await.context("cannot read the registry of instances")?;
-        let warnings = Machine::look().warnings(&config, address);
+        let room = descriptors::raise();
+        let warnings = Machine::look(room).warnings(&config, address);
+        let room = room.and_then(|room| usize::try_from(room).ok()).unwrap_or(usize::MAX);
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
@@ -200,7 +202,8 @@ impl App {
             serving.clone(),
         ));
         let options = server::Options {
-            max_connections: config.limits.connections,
+            max_connections: config.limits.connections.min(room),
+            max_per_address: config.limits.connections_per_address,
             max_headers: config.limits.headers,
             trusted_proxies: config.http.trusted_proxies.as_slice().into(),
             proxy_protocol: config.http.proxy_protocol,

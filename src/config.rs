@@ -306,6 +306,7 @@ impl Config {
             ("limits.patterns", limits.patterns),
             ("limits.replay", limits.replay),
             ("limits.connections", limits.connections),
+            ("limits.connections_per_address", limits.connections_per_address),
             ("limits.connections_per_principal", limits.connections_per_principal),
             ("limits.views_per_principal", limits.views_per_principal),
             ("limits.questions", limits.questions),

@@ -13,6 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    id,
     session::{Connections, Order},
     sources::Readiness,
 };
@@ -93,7 +94,7 @@ impl Drain {
     /// Tells everybody at once when to come back, each their own time.
     pub fn dismiss(&self) {
         let Inner { connections, time, .. } = &*self.0;
-        connections.tell_all(|| Order::Reconnect { after_ms: random_below(*time) });
+        connections.tell_all(|| Order::Reconnect { after_ms: id::random_below(*time) });
     }
 
     fn turn(&self, next: impl FnOnce(Course) -> Course) {
@@ -156,7 +157,7 @@ impl Drain {
             let spread = if since >= *time { *time } else { SOON };
             let share = share(left.len(), since, *time);
             for id in left.into_iter().take(share) {
-                connections.tell(id, Order::Reconnect { after_ms: random_below(spread) });
+                connections.tell(id, Order::Reconnect { after_ms: id::random_below(spread) });
                 told.insert(id);
             }
         }
@@ -183,13 +184,6 @@ fn notice(time: Duration) -> Duration {
 fn share(left: usize, since: Duration, time: Duration) -> usize {
     let turns = 1 + (time.saturating_sub(since).as_millis() / TICK.as_millis()) as usize;
     left.div_ceil(turns)
-}
-
-/// A number of milliseconds below `bound`, for spreading; its quality does not matter, and without
-/// random bytes everybody simply comes back at once.
-fn random_below(bound: Duration) -> u64 {
-    let bound = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
-    getrandom::u64().map_or(0, |random| random.checked_rem(bound).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod publish;
 mod pulse;
 mod query;
 mod questions;
+mod seats;
 mod series;
 pub mod server;
 mod sessions;
@@ -42,11 +43,12 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{FromRequestParts as _, Request, State},
     middleware,
+    response::{IntoResponse as _, Response},
     routing::{delete, get, post},
 };
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, Version, header};
 use tokio_util::task::TaskTracker;
 use tower::ServiceBuilder;
 use tower_http::{
@@ -81,7 +83,7 @@ use crate::{
     series::Series,
     session::{Connections, Now, Terms},
     sources::Readiness,
-    telemetry::Telemetry,
+    telemetry::{Limit, Telemetry},
     time::Clock,
 };
 
@@ -234,7 +236,37 @@ pub fn router(state: AppState) -> Router {
 
 /// The router as a listener serves it: what it asks of a request's `Host` comes before everything.
 pub fn front(state: AppState) -> Router {
-    router(state.clone()).layer(middleware::from_fn_with_state(state, host::check))
+    router(state.clone())
+        .layer(middleware::from_fn_with_state(state.clone(), keep_reserve))
+        .layer(middleware::from_fn_with_state(state, host::check))
+}
+
+/// Over a reserved connection come only probes of health, and admins.
+async fn keep_reserve(
+    State(state): State<AppState>,
+    request: Request,
+    next: middleware::Next,
+) -> Response {
+    let from = request.extensions().get::<server::Connection>();
+    let is_probe = matches!(request.uri().path(), "/healthz" | "/readyz" | "/readyz/publishing");
+    if is_probe || !from.is_some_and(|from| from.seat.is_reserved()) {
+        return next.run(request).await;
+    }
+    let (mut parts, body) = request.into_parts();
+    match Caller::from_request_parts(&mut parts, &state).await {
+        Ok(Caller(principal)) if principal.admin => {
+            next.run(Request::from_parts(parts, body)).await
+        }
+        _ => {
+            state.telemetry.hit(Limit::Connections);
+            let mut response = Problem::no_room().into_response();
+            if parts.version != Version::HTTP_2 {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            response
+        }
+    }
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

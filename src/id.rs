@@ -1,4 +1,6 @@
-//! Random names and secrets.
+//! Random names, secrets and delays.
+
+use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::SecretString;
@@ -19,6 +21,13 @@ pub fn secret() -> Result<SecretString, RandomError> {
 /// 64 random bits as 16 hexadecimal digits.
 pub fn short() -> Result<String, RandomError> {
     Ok(format!("{:016x}", getrandom::u64()?))
+}
+
+/// A number of milliseconds below `bound`, for spreading; its quality does not matter, and without
+/// random bytes everybody simply comes back at once.
+pub fn random_below(bound: Duration) -> u64 {
+    let bound = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+    getrandom::u64().map_or(0, |random| random.checked_rem(bound).unwrap_or(0))
 }
 
 /// What is kept of a [`secret`]: with 256 random bits inside, a plain SHA-256 cannot be reversed.

@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod config;
 pub mod consumer;
 pub mod demo;
+pub mod descriptors;
 pub mod drain;
 pub mod event;
 pub mod grants;

@@ -33,6 +33,8 @@ pub struct Limits {
     pub replay: usize,
     /// Connections in all.
     pub connections: usize,
+    /// Connections from one address.
+    pub connections_per_address: usize,
     /// Sockets of one principal.
     pub connections_per_principal: usize,
     /// Different subscriptions of one principal, all connections together.

@@ -9,10 +9,7 @@ mod opening;
 mod revocations;
 mod terms;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use secrecy::SecretString;
@@ -92,9 +89,6 @@ enum State {
 
 /// The name of the only subscription in simple mode.
 const SIMPLE: &str = "simple";
-/// What a client is told to wait that sent too many messages.
-const TOO_MANY_PAUSE: Duration = Duration::from_secs(1);
-
 impl Session {
     /// A session that begins now; `principal` and `token` are what came with the upgrade.
     pub fn new(
@@ -299,11 +293,16 @@ impl Session {
                 if matches!(self.talk, Talk::Messages) {
                     actions.push(Action::Send(ServerMessage::Reconnect { after_ms }.frame()));
                 }
-                let reason = format!("this node is leaving; come back in {after_ms} ms");
-                actions.extend(self.close(CloseCode::Restarting, reason));
+                actions.extend(self.close(CloseCode::Restarting, "this node is leaving"));
                 actions
             }
         }
+    }
+
+    /// Their user has as many connections as they may.
+    pub fn too_many(&self) -> Vec<Action> {
+        let most = self.terms.limits.connections_per_principal;
+        self.close(CloseCode::TooMany, format!("more than {most} connections of one user"))
     }
 
     /// Time has passed; to be called at [`next_time`](Self::next_time).
@@ -354,14 +353,7 @@ impl Session {
             return None;
         }
         self.terms.telemetry.hit(Limit::MessagesPerSecond);
-        let mut actions = Vec::new();
-        if matches!(self.talk, Talk::Messages) {
-            let after_ms = TOO_MANY_PAUSE.as_millis() as u64;
-            actions.push(Action::Send(ServerMessage::Reconnect { after_ms }.frame()));
-        }
-        let reason = format!("more than {most} messages in a second; retry after 1 s");
-        actions.extend(self.close(CloseCode::TooMany, reason));
-        Some(actions)
+        Some(self.close(CloseCode::TooMany, format!("more than {most} messages in a second")))
     }
 
     /// Messages that may come at once: a client that comes back may name and drop every subscription it may

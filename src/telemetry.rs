@@ -114,6 +114,8 @@ pub enum Limit {
     ReplayBytes,
     /// Connections in total.
     Connections,
+    /// Connections from one address.
+    ConnectionsPerAddress,
     /// Connections of one principal.
     ConnectionsPerPrincipal,
     /// Different subscriptions of one principal.
@@ -161,6 +163,7 @@ impl Limit {
             Limit::Replay => "replay",
             Limit::ReplayBytes => "replay_bytes",
             Limit::Connections => "connections",
+            Limit::ConnectionsPerAddress => "connections_per_address",
             Limit::ConnectionsPerPrincipal => "connections_per_principal",
             Limit::ViewsPerPrincipal => "views_per_principal",
             Limit::TailBytes => "tail_bytes",

@@ -29,6 +29,7 @@ mod proxy;
 mod publishers;
 mod restore;
 mod seam;
+mod seats;
 mod series;
 mod socket;
 mod socket_access;

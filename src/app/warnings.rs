@@ -7,26 +7,23 @@ use crate::{broker::journal::Sync, config::Config};
 /// What is worth knowing of the machine; None where it does not tell.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Machine {
-    /// Files and sockets that the process may have open: its soft limit.
-    pub(super) open_files: Option<u64>,
+    /// Connections for which there are descriptors; see [`descriptors::raise`](crate::descriptors::raise).
+    pub(super) connections: Option<u64>,
     /// Connections that may wait to be accepted.
     pub(super) somaxconn: Option<u64>,
     /// How freely memory is promised: 1 for always, which a Redis needs to copy itself.
     pub(super) overcommit: Option<u64>,
 }
 
-/// Files the hub needs beside one for each connection: its own, and those of a moment.
-const OWN_FILES: u64 = 64;
-
 /// What Linux allows by default since 5.4; less is an old kernel or a container's setting.
 const USUAL_SOMAXCONN: u64 = 4096;
 
 impl Machine {
     /// This one, as Linux tells it.
-    pub(super) fn look() -> Self {
+    pub(super) fn look(connections: Option<u64>) -> Self {
         let number = |path| fs::read_to_string(path).ok()?.trim().parse().ok();
         Self {
-            open_files: fs::read_to_string("/proc/self/limits").ok().and_then(|it| soft_limit(&it)),
+            connections,
             somaxconn: number("/proc/sys/net/core/somaxconn"),
             overcommit: number("/proc/sys/vm/overcommit_memory"),
         }
@@ -35,13 +32,11 @@ impl Machine {
     /// A sentence for each weakness: what it is, and what to do.
     pub(super) fn warnings(&self, config: &Config, address: SocketAddr) -> Vec<String> {
         let mut warnings = Vec::new();
-        let connections = config.limits.connections;
-        if let Some(open) = self.open_files
-            && open < connections as u64 + OWN_FILES
-        {
+        let wanted = config.limits.connections;
+        if let Some(most) = self.connections.filter(|most| *most < wanted as u64) {
             warnings.push(format!(
-                "the process may have {open} files open, fewer than `limits.connections` \
-                 ({connections}): raise its limit (ulimit -n, LimitNOFILE), or lower the setting"
+                "there are descriptors for {most} connections, fewer than `limits.connections` \
+                 ({wanted}): raise the hard limit (ulimit -Hn, LimitNOFILE), or lower the setting"
             ));
         }
         if let Some(waiting) = self.somaxconn.filter(|waiting| *waiting < USUAL_SOMAXCONN) {
@@ -92,12 +87,6 @@ impl Machine {
     }
 }
 
-/// The soft limit of open files in the text of `/proc/self/limits`; "unlimited" is none.
-fn soft_limit(limits: &str) -> Option<u64> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,7 +102,7 @@ mod tests {
     #[test]
     fn nothing_is_said_of_a_hub_that_is_as_it_should_be() {
         let machine =
-            Machine { open_files: Some(131_072), somaxconn: Some(4096), overcommit: Some(0) };
+            Machine { connections: Some(100_000), somaxconn: Some(4096), overcommit: Some(0) };
         assert_eq!(machine.warnings(&config(&[]), HERE), Vec::<String>::new());
         let unknown = Machine::default().warnings(&config(&[]), HERE);
         assert_eq!(unknown, Vec::<String>::new(), "what is not known is no weakness");
@@ -121,7 +110,7 @@ mod tests {
 
     #[test]
     fn every_weakness_is_named_with_what_to_do() {
-        let machine = Machine { open_files: Some(1024), somaxconn: Some(128), overcommit: Some(0) };
+        let machine = Machine { connections: Some(832), somaxconn: Some(128), overcommit: Some(0) };
         let far: SocketAddr = "192.0.2.1:8080".parse().unwrap();
         let secret = ("secret", "0123456789abcdef0123456789abcdef");
         let redis = ("redis", "redis://127.0.0.1:6379");
@@ -154,13 +143,5 @@ mod tests {
                 assert!(warning.contains(word), "{flags:?}: {warning}");
             }
         }
-    }
-
-    #[test]
-    fn the_soft_limit_is_read_and_not_the_hard_one() {
-        let text = "Limit  Soft Limit  Hard Limit  Units\nMax processes  1 2 processes\nMax open files            1024                 524288               files\n";
-        assert_eq!(soft_limit(text), Some(1024));
-        assert_eq!(soft_limit("Max open files  unlimited unlimited files"), None);
-        assert!(Machine::look().open_files.is_some(), "as Linux tells it");
     }
 }

@@ -202,7 +202,10 @@ impl Tail {
                 }
                 "reconnect" => {
                     let after = Some(Duration::from_millis(heard.after_ms));
-                    return Ok(Some(Broken { reason: "the hub is restarting".into(), after }));
+                    return Ok(Some(Broken {
+                        reason: "the hub asks to come back later".into(),
+                        after,
+                    }));
                 }
                 "error" => {
                     let message = format!("{}: {}", heard.code, heard.message);

@@ -18,7 +18,7 @@ use hyper::rt::Executor;
 use parking_lot::Mutex;
 use tokio::time::{Sleep, sleep};
 
-use super::pulse::UnderWay;
+use super::{pulse::UnderWay, seats::Visit};
 use crate::telemetry::{Limit, Telemetry};
 
 /// Resolves when an answer must end, whether or not it is being read. Among a response's extensions.
@@ -120,7 +120,7 @@ impl Answering {
 pub(super) fn watch(
     response: Response<Body>,
     version: Version,
-    under_way: UnderWay,
+    under_way: (UnderWay, Option<Arc<Visit>>),
 ) -> Response<Body> {
     let Ok(answering) = ANSWERING.try_with(Clone::clone) else { return response };
     let (mut parts, body) = response.into_parts();
@@ -144,7 +144,7 @@ struct Watched {
     rest: Bytes,
     is_h2: bool,
     answering: Answering,
-    _under_way: UnderWay,
+    _under_way: (UnderWay, Option<Arc<Visit>>),
 }
 
 impl Watched {

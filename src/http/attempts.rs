@@ -57,7 +57,7 @@ impl Attempts {
 }
 
 /// Of an IPv6 address the half that a provider gives to one customer.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
         address => address,

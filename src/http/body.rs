@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     AppState, Problem,
+    attempts::network,
     budget::Charge,
     coding::{Coding, CodingError},
 };
@@ -78,7 +79,7 @@ async fn take(
     let mut charge = match payer {
         Payer::Known(principal) => state.budgets.bodies.begin(principal.identity().clone()),
         Payer::Stranger(address) => {
-            let address = address.map(|address| address.to_string()).unwrap_or_default();
+            let address = address.map(|address| network(address).to_string()).unwrap_or_default();
             state.budgets.stranger_bodies.begin(address.into())
         }
     };

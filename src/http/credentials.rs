@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderName, Method, header, request::Parts, uri::Authority};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{AppState, Problem, query};
+use super::{AppState, Problem, query, server};
 use crate::{access::Credential, auth::Principal, protocol::BEARER_SUBPROTOCOL};
 
 /// The cookie that holds a browser's session.
@@ -41,7 +41,13 @@ impl FromRequestParts<AppState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         match gather(parts)? {
-            Some(credential) => Ok(Self(state.access.authenticate(&credential).await?)),
+            Some(credential) => {
+                let principal = state.access.authenticate(&credential).await?;
+                if let Some(from) = parts.extensions.get::<server::Connection>() {
+                    from.seat.know();
+                }
+                Ok(Self(principal))
+            }
             None => state.access.anonymous().map(Self).ok_or_else(Problem::unauthorized),
         }
     }

@@ -163,6 +163,19 @@ impl Problem {
         Self::new(&TOO_MANY_CONNECTIONS, "close some of this user's connections first")
     }
 
+    /// One address has as many connections as it may.
+    pub fn too_many_from_address() -> Self {
+        let limit = json!({"name": Limit::ConnectionsPerAddress.name()});
+        Self::new(&TOO_MANY_CONNECTIONS, "close some of this address's connections first")
+            .with("limit", limit)
+            .after(Duration::from_secs(5))
+    }
+
+    /// Only admins and probes of health find room.
+    pub fn no_room() -> Self {
+        Self::new(&OVERLOADED, "too many connections").after(Duration::from_secs(5))
+    }
+
     /// One user asks too much at a time.
     pub fn too_many_questions(most: usize) -> Self {
         let detail = format!("{most} questions of this user are under way: wait for their answers");

@@ -1,8 +1,15 @@
 //! The accept loop: who gets in, how long they may take to say what they want, and how it ends.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
-use axum::{Router, body::Body, extract::Request};
+use axum::{Router, body::Body, extract::Request, response::IntoResponse as _};
 use http::{HeaderValue, Response, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -18,11 +25,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use super::{
-    Network,
+    Network, Problem,
     answering::{self, Answering, Streams},
     farewell::say_farewell,
     forwarded, proxy_protocol,
     pulse::{Lapse, Pulse, Tapped},
+    seats::{NoSeat, Seat, Seats, Visit},
     stall::Impatient,
     unread_body::Rest,
 };
@@ -33,6 +41,8 @@ use crate::telemetry::{Limit, Telemetry};
 pub struct Options {
     /// Connections at a time, sockets included; who comes then is told 503.
     pub max_connections: usize,
+    /// Connections from one address.
+    pub max_per_address: usize,
     /// Header lines of a request; who sends more is told 431.
     pub max_headers: usize,
     /// Proxies that are believed.
@@ -49,14 +59,22 @@ pub struct Options {
     pub drain: Duration,
 }
 
+impl Options {
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(address))
+    }
+}
+
 /// What a request knows of its connection; among the request's extensions.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Connection {
     /// Where the request comes from: the other end, or what a trusted proxy says of it; see
     /// [`trusted_proxies`](super::Config::trusted_proxies). The port is 0 where it is not known.
     pub client: SocketAddr,
-    /// One of [`Options::max_connections`]. Who takes over the connection, as a WebSocket does, keeps this.
-    pub permit: Arc<OwnedSemaphorePermit>,
+    /// One of [`Options::max_connections`].
+    pub(super) seat: Arc<Seat>,
+    /// A trusted proxy's request, counted by the client's address.
+    pub(super) visit: Option<Arc<Visit>>,
 }
 
 /// Listens on `address`, with room for all who connect again at once after a restart: who finds the
@@ -80,7 +98,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let door = Door {
-        room: Arc::new(Semaphore::new(options.max_connections.min(Semaphore::MAX_PERMITS))),
+        seats: Seats::new(options.max_connections, options.max_per_address, telemetry.clone()),
         refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
         protocol: Arc::new(protocol(&options, &telemetry)),
         router,
@@ -99,6 +117,7 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 backoff = FIRST_BACKOFF;
+                door.seats.calm().await; // whoever leaves has a tenth of a second
                 door.admit(stream, peer);
             }
             // The other side gave up before it was its turn.
@@ -162,7 +181,7 @@ fn protocol(options: &Options, telemetry: &Telemetry) -> auto::Builder<Streams> 
 }
 
 struct Door {
-    room: Arc<Semaphore>,
+    seats: Seats,
     refusals: Arc<Semaphore>,
     protocol: Arc<auto::Builder<Streams>>,
     router: Router,
@@ -178,9 +197,10 @@ impl Door {
             tracing::debug!(%error, %peer, "the connection broke before it began");
             return;
         }
-        match Arc::clone(&self.room).try_acquire_owned() {
-            Ok(permit) => {
-                let connection = Connection { client: peer, permit: Arc::new(permit) };
+        let is_proxy = self.options.trusts(peer.ip());
+        match self.seats.take((!is_proxy).then_some(peer.ip())) {
+            Ok(seat) => {
+                let connection = Connection { client: peer, seat: Arc::new(seat), visit: None };
                 self.tasks.spawn(converse(
                     stream,
                     connection,
@@ -191,11 +211,10 @@ impl Door {
                     self.stop.clone(),
                 ));
             }
-            Err(_) => {
-                self.telemetry.hit(Limit::Connections);
+            Err(reason) => {
                 // Beyond this many the connection is closed without a word.
                 if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
-                    self.tasks.spawn(turn_away(stream, permit));
+                    self.tasks.spawn(turn_away(stream, reason, permit));
                 }
             }
         }
@@ -211,11 +230,19 @@ async fn converse(
     telemetry: Telemetry,
     stop: CancellationToken,
 ) {
-    let is_trusted = |proxy: &Network| proxy.contains(connection.client.ip());
-    if options.proxy_protocol && options.trusted_proxies.iter().any(is_trusted) {
-        let header = timeout(options.header_timeout, proxy_protocol::read(&mut stream)).await;
+    if options.proxy_protocol && options.trusts(connection.client.ip()) {
+        let header = tokio::select! {
+            header = timeout(options.header_timeout, proxy_protocol::read(&mut stream)) => header,
+            () = connection.seat.evicted() => return,
+        };
         match header.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(client) => connection.client = client.unwrap_or(connection.client),
+            Ok(client) => {
+                connection.client = client.unwrap_or(connection.client);
+                let is_proxy = options.trusts(connection.client.ip());
+                if !is_proxy && connection.seat.belongs_to(connection.client.ip()).is_err() {
+                    return say_no_room(stream, NoSeat::Address).await;
+                }
+            }
             Err(error) => {
                 let proxy = connection.client;
                 tracing::debug!(%error, %proxy, "a trusted proxy did not say whose connection it is");
@@ -223,18 +250,15 @@ async fn converse(
             }
         }
     }
-    let peer = connection.client;
+    let (peer, seat) = (connection.client, Arc::clone(&connection.seat));
     let pulse = Pulse::new(options.header_timeout, options.idle_timeout);
+    let is_proxy = options.trusts(peer.ip());
     let service = service_fn({
         let (pulse, trusted) = (pulse.clone(), options.trusted_proxies.clone());
         move |request: http::Request<Incoming>| {
             let client = forwarded::client(connection.client, request.headers(), &trusted);
-            answer(
-                router.clone(),
-                request,
-                pulse.clone(),
-                Connection { client, ..connection.clone() },
-            )
+            let connection = Connection { client, ..connection.clone() };
+            answer(router.clone(), request, pulse.clone(), connection, is_proxy)
         }
     });
     let answering = Answering::new(options.write_timeout, telemetry.clone());
@@ -250,6 +274,7 @@ async fn converse(
             biased; // what has come shows whether anything is late
             ended = answering.during(talk.as_mut()) => break ended,
             () = answering.cut_off() => return,
+            () = seat.evicted() => return,
             lapse = pulse.lapse() => {
                 if lapse == Lapse::Headers || is_ending {
                     return;
@@ -290,7 +315,8 @@ async fn answer(
     router: Router,
     request: http::Request<Incoming>,
     pulse: Pulse,
-    connection: Connection,
+    mut connection: Connection,
+    is_proxy: bool,
 ) -> Result<Response<Body>, Infallible> {
     let version = request.version();
     let under_way = pulse.begin(request.method(), version);
@@ -301,6 +327,14 @@ async fn answer(
         _ => Rest::of(body, &pulse),
     };
     let mut request = Request::from_parts(parts, body);
+    connection.seat.touch();
+    if is_proxy {
+        match connection.seat.visit(connection.client.ip()) {
+            Ok(visit) => connection.visit = Some(Arc::new(visit)),
+            Err(_) => return Ok(Problem::too_many_from_address().into_response()),
+        }
+    }
+    let visit = connection.visit.clone();
     request.extensions_mut().insert(connection);
     let mut response = router.oneshot(request).await?;
     if let Some(rest) = rest
@@ -309,7 +343,7 @@ async fn answer(
         pulse.leave_body();
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(answering::watch(response, version, under_way))
+    Ok(answering::watch(response, version, (under_way, visit)))
 }
 
 fn is_headers_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
@@ -319,21 +353,31 @@ fn is_headers_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// Says that there is no room.
-async fn turn_away(stream: TcpStream, _permit: OwnedSemaphorePermit) {
-    say_farewell(stream, NO_ROOM.as_bytes(), Duration::from_secs(1)).await;
+async fn turn_away(stream: TcpStream, reason: NoSeat, _permit: OwnedSemaphorePermit) {
+    say_no_room(stream, reason).await;
 }
 
-const NO_ROOM: &str = concat!(
-    "HTTP/1.1 503 Service Unavailable\r\n",
-    "content-type: application/problem+json\r\n",
-    "retry-after: 5\r\n",
-    "connection: close\r\n",
-    "content-length: 166\r\n",
-    "\r\n",
-    r#"{"type":"urn:pulsehub:problem:overloaded","title":"The hub is full","status":503,"#,
-    r#""code":"overloaded","detail":"too many connections","retryable":true,"#,
-    r#""retry_after":5}"#,
-);
+async fn say_no_room(stream: TcpStream, reason: NoSeat) {
+    let (status, title, code, detail) = match reason {
+        NoSeat::All => {
+            ("503 Service Unavailable", "The hub is full", "overloaded", "too many connections")
+        }
+        NoSeat::Address => {
+            let detail = "close some of this address's connections first";
+            ("429 Too Many Requests", "Too many connections", "too_many_connections", detail)
+        }
+    };
+    let number = &status[..3];
+    let body = format!(
+        r#"{{"type":"urn:pulsehub:problem:{code}","title":"{title}","status":{number},"code":"{code}","detail":"{detail}","retryable":true,"retry_after":5}}"#
+    );
+    let length = body.len();
+    let words = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\nretry-after: 5\r\n\
+         connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    say_farewell(stream, words.as_bytes(), Duration::from_secs(1)).await;
+}
 
 #[cfg(test)]
 mod tests;

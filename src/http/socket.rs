@@ -6,7 +6,6 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -20,13 +19,16 @@ use super::{
     farewell::say_farewell,
     inbox::{Inbox, Incoming},
     outbox::Outbox,
+    seats::Seat,
     server,
     websocket::{Opening, Refusal},
     work::{self, Done, Work},
 };
 use crate::{
+    auth::CredentialId,
     hub::{Bell, Cursor, Item},
-    protocol::{CloseCode, wire},
+    id,
+    protocol::{CloseCode, ServerMessage, wire},
     session::{Action, Connection, ConnectionKind, Order, Session, Talk},
     telemetry::Limit,
 };
@@ -37,6 +39,9 @@ const BURST: usize = 64 << 10;
 const ROUNDS: usize = 64;
 /// Time for the other side to take the close frame.
 const LINGER: Duration = Duration::from_secs(2);
+/// The same for whoever makes room for others, who wait.
+const EVICTED_LINGER: Duration = Duration::from_millis(100);
+const EVICTED: &str = "somebody else needs the place of a connection without credentials";
 
 pub(super) struct Socket {
     state: AppState,
@@ -45,6 +50,7 @@ pub(super) struct Socket {
     outbox: Outbox,
     session: Session,
     connection: Connection,
+    seat: Arc<Seat>,
     /// Rung by what the cursors follow; as a waker, by the stream and the timer.
     bell: Arc<Bell>,
     /// Whether the bell was used as a waker, so that stream and timer are to be polled.
@@ -67,32 +73,42 @@ enum End {
 }
 
 impl Socket {
-    /// Serves the socket to its end, in a task of its own; `read` is what was read of it already.
+    /// Serves the socket to its end, in a task of its own; `read` is what was read of it already. Whoever is refused
+    /// `speaks` messages or not.
     pub(super) fn start(
         state: AppState,
         (stream, read): (TcpStream, Vec<u8>),
         from: server::Connection,
         opening: Result<Opening, Refusal>,
+        speaks: bool,
     ) {
         let (tasks, terms) = (state.tasks.clone(), state.terms.clone());
         match opening {
             Ok(opening) => {
-                let mut socket = Self::new(state, stream, read, from.client, opening);
+                let speaks = matches!(opening.0, Talk::Messages);
+                let mut socket = Self::new(state, stream, read, &from, opening);
                 // Room for one socket: bound to a name inside, it would take that of two.
                 tasks.spawn(async move {
-                    if let End::Close(code, reason) = poll_fn(|cx| socket.poll(cx)).await {
+                    let (end, linger) = tokio::select! {
+                        biased;
+                        end = poll_fn(|cx| socket.poll(cx)) => (end, LINGER),
+                        () = from.seat.evicted() => {
+                            let end = End::Close(CloseCode::Overloaded, EVICTED.to_owned());
+                            (end, EVICTED_LINGER)
+                        }
+                    };
+                    if let End::Close(code, reason) = end {
                         terms.telemetry.closed(code.name());
+                        let words = last_words(code, &reason, speaks);
                         // On the heap, where it takes room only once it is needed.
-                        Box::pin(close(socket.into_stream(), code, reason)).await;
+                        Box::pin(leave(socket.into_stream(), words, linger, from)).await;
                     }
-                    drop(from.permit); // counted among the connections to the very end
                 });
             }
             Err((code, reason)) => {
                 tasks.spawn(async move {
                     terms.telemetry.closed(code.name());
-                    close(stream, code, reason).await;
-                    drop(from.permit);
+                    leave(stream, last_words(code, &reason, speaks), LINGER, from).await;
                 });
             }
         }
@@ -102,7 +118,7 @@ impl Socket {
         state: AppState,
         stream: TcpStream,
         read: Vec<u8>,
-        peer: SocketAddr,
+        from: &server::Connection,
         (talk, principal, token): Opening,
     ) -> Self {
         let now = state.now();
@@ -111,7 +127,7 @@ impl Socket {
             Talk::Messages => ConnectionKind::Websocket,
             Talk::Simple(_) => ConnectionKind::Simple,
         };
-        let connection = state.connections.enter(kind, peer, bell.clone(), now.wall);
+        let connection = state.connections.enter(kind, from.client, bell.clone(), now.wall);
         let mut session = Session::new(
             state.terms.clone(),
             connection.name().into(),
@@ -129,6 +145,7 @@ impl Socket {
             outbox: Outbox::default(),
             session,
             connection,
+            seat: from.seat.clone(),
             bell,
             woken: true,
             cursors: Vec::new(),
@@ -251,11 +268,14 @@ impl Socket {
             Action::Ping => self.ping(cx),
             Action::Close(code, reason) => self.closing = Some((code, reason)),
             Action::Identify(principal, name) => {
-                if !self.connection.identify(principal, name) {
-                    let most = self.state.terms.limits.connections_per_principal;
-                    let reason =
-                        format!("more than {most} connections of one user; retry after 5 s");
-                    self.closing = Some((CloseCode::TooMany, reason));
+                let is_known = principal.credential != CredentialId::Anonymous;
+                if self.connection.identify(principal, name) {
+                    if is_known {
+                        self.seat.know();
+                    }
+                } else {
+                    let actions = self.session.too_many();
+                    self.actions = actions.into(); // nothing else is theirs to ask for
                 }
             }
             Action::Unsubscribe(sub) => {
@@ -419,6 +439,22 @@ impl Socket {
     }
 }
 
-async fn close(stream: TcpStream, code: CloseCode, reason: String) {
-    say_farewell(stream, &wire::close(code.number(), &reason), LINGER).await;
+/// Counted among the connections to the very end.
+async fn leave(stream: TcpStream, words: Vec<u8>, linger: Duration, from: server::Connection) {
+    tokio::select! {
+        () = say_farewell(stream, &words, linger) => {}
+        () = from.seat.evicted() => {}
+    }
+}
+
+/// Says when to come back, if that is to be a while, and why it closes.
+fn last_words(code: CloseCode, reason: &str, speaks: bool) -> Vec<u8> {
+    let mut words = Vec::new();
+    if let Some(pause) = code.pause().filter(|_| speaks) {
+        // Not everybody at the same moment, where all are closed at once.
+        let after_ms = pause.as_millis() as u64 + id::random_below(pause);
+        words.extend_from_slice(&ServerMessage::Reconnect { after_ms }.frame());
+    }
+    words.extend_from_slice(&wire::close(code.number(), reason));
+    words
 }

@@ -28,6 +28,7 @@ use super::{
     server, websocket,
 };
 use crate::{
+    auth::CredentialId,
     hub::{Bell, Cursor, Form, Hub, Item, Subscription},
     session::{Connection, ConnectionKind, Order},
     telemetry::Telemetry,
@@ -77,11 +78,15 @@ async fn open(state: &AppState, request: Request) -> Result<Events, Problem> {
         return Err(Problem::forbidden(&[format!("subscribe {pattern}")]));
     }
     let from = parts.extensions.get::<server::Connection>();
-    let peer = from.map(|from| from.client).ok_or_else(|| Problem::bad_request("no connection"))?;
+    let from = from.ok_or_else(|| Problem::bad_request("no connection"))?;
+    let peer = from.client;
     let bell = Arc::new(Bell::default());
     let connection = state.connections.enter(ConnectionKind::Sse, peer, bell.clone(), now.wall);
     if !connection.identify(principal.clone(), None) {
         return Err(Problem::too_many_connections());
+    }
+    if principal.credential != CredentialId::Anonymous {
+        from.seat.know();
     }
     let owner = Some(state.terms.owner(&principal));
     let subscription = Subscription { owner, ..subscription };

@@ -259,6 +259,7 @@ async fn a_socket_opens_through_the_real_accept_loop() {
         proxy_protocol: false,
         idle_timeout: std::time::Duration::from_secs(30),
         max_connections: 10,
+        max_per_address: 10,
         max_headers: settings.limits.headers,
         header_timeout: settings.http.header_timeout.0,
         write_timeout: settings.http.write_timeout.0,

@@ -78,7 +78,7 @@ pub(super) async fn upgrade_to(
     state.tasks.clone().spawn(async move {
         match on_upgrade.await {
             Ok(upgraded) => match take_over(upgraded) {
-                Some(stream) => Socket::start(state, stream, connection, session),
+                Some(stream) => Socket::start(state, stream, connection, session, speaks),
                 None => tracing::error!("a socket came over something that is no TCP stream"),
             },
             Err(error) => {

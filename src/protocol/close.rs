@@ -1,6 +1,6 @@
 //! Why the hub closes a socket, and what the client then does.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// The close codes of docs/protocol.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,6 +61,16 @@ impl CloseCode {
             CloseCode::TooMany => "too_many",
             CloseCode::Expired => "expired",
             CloseCode::TooSlow => "too_slow",
+        }
+    }
+
+    /// How long a client is told to stay away, by a `reconnect` before the close: where it should come back as it was,
+    /// but not at once. [`Restarting`](Self::Restarting) has a delay of its own for each client.
+    pub const fn pause(self) -> Option<Duration> {
+        match self {
+            CloseCode::Overloaded => Some(Duration::from_secs(5)),
+            CloseCode::Timeout | CloseCode::TooMany => Some(Duration::from_secs(2)),
+            _ => None,
         }
     }
 

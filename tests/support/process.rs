@@ -50,6 +50,16 @@ impl Home {
         self.listen(command).await
     }
 
+    /// Starts a hub that may have so many descriptors.
+    pub(crate) async fn start_with_descriptors(&self, most: u32) -> Process {
+        let hub = self.command("serve");
+        let mut command = clean(Command::new("sh"));
+        command.args(["-c", &format!(r#"ulimit -n {most} && exec "$0" "$@""#)]);
+        command.arg(hub.get_program());
+        command.args(hub.get_args()).args(["--listen", "127.0.0.1:0"]);
+        self.listen(command).await
+    }
+
     /// Starts a hub that must not come up; what it says.
     pub(crate) async fn start_fails(&self) -> String {
         let mut command = self.command("serve");

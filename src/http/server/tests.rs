@@ -21,6 +21,7 @@ struct Running {
 fn options() -> Options {
     Options {
         max_connections: 10,
+        max_per_address: 10,
         max_headers: 20,
         trusted_proxies: [].into(),
         proxy_protocol: false,
@@ -48,7 +49,13 @@ fn hello() -> Router {
     async fn peer(request: Request) -> String {
         request.extensions().get::<Connection>().unwrap().client.ip().to_string()
     }
-    Router::new().route("/", get(peer)).route("/", post(async || "posted"))
+    let known = async |request: Request| {
+        request.extensions().get::<Connection>().unwrap().seat.know();
+    };
+    Router::new()
+        .route("/", get(peer))
+        .route("/", post(async || "posted"))
+        .route("/known", get(known))
 }
 
 impl Running {
@@ -118,9 +125,9 @@ async fn a_trusted_proxy_says_before_the_first_byte_whose_connection_it_is() {
 
 #[tokio::test]
 async fn who_finds_no_room_is_told_when_to_come_back() {
-    let server = start(Options { max_connections: 1, ..options() }, hello()).await;
+    let server = start(Options { max_connections: 1, ..behind_a_proxy() }, hello()).await;
     let mut first = server.connect().await;
-    first.write_all(KEEPING.as_bytes()).await.unwrap();
+    first.write_all(KEEPING.replace("GET /", "GET /known").as_bytes()).await.unwrap();
     first.read_u8().await.unwrap(); // it is in
     let answer = server.talk(CLOSING).await;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -138,16 +145,18 @@ async fn who_finds_no_room_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_permit_outlives_its_connection_with_who_took_it() {
+async fn a_seat_outlives_its_connection_with_who_took_it() {
     let taken: Arc<parking_lot::Mutex<Option<Connection>>> = Arc::default();
     let take = {
         let taken = taken.clone();
         async move |request: Request| {
-            *taken.lock() = request.extensions().get::<Connection>().cloned();
+            let connection = request.extensions().get::<Connection>().cloned().unwrap();
+            connection.seat.know();
+            *taken.lock() = Some(connection);
         }
     };
     let router = Router::new().route("/", get(take));
-    let server = start(Options { max_connections: 1, ..options() }, router).await;
+    let server = start(Options { max_connections: 1, ..behind_a_proxy() }, router).await;
     assert!(server.talk(CLOSING).await.starts_with("HTTP/1.1 200"));
     assert!(server.talk(CLOSING).await.starts_with("HTTP/1.1 503"));
     taken.lock().take();

@@ -13,7 +13,7 @@ import { later, type Position } from "./position.ts";
 import { notConnected, Publisher } from "./publisher.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import type { ClientEvents, ConnectionState, Reason, Stats, Status } from "./status.ts";
-import { retryAfter, verdict } from "./verdict.ts";
+import { verdict } from "./verdict.ts";
 
 /** A connection that held so long was good: the next one is tried soon again. */
 const STABLE_MS = 10_000;
@@ -282,7 +282,10 @@ export class Client {
     const { code, backAt } = end;
     const message = end.message || "the connection was lost";
     if (backAt !== undefined) {
-      this.#wait(Math.max(0, backAt - this.#environment.now()), code, message);
+      const wait = Math.max(0, backAt - this.#environment.now());
+      // A node that leaves told everybody another moment. Whatever else it was may happen again.
+      const leaves = code === undefined || code === 1012;
+      this.#wait(leaves ? wait : Math.max(wait, this.#backoff.next()), code, message);
       return;
     }
     switch (verdict(end)) {
@@ -303,7 +306,7 @@ export class Client {
         this.#hurry(code, message);
         return;
       case "later":
-        this.#wait(Math.max(this.#backoff.next(), retryAfter(message)), code, message);
+        this.#wait(this.#backoff.next(), code, message);
     }
   }
 

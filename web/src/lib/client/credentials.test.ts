@@ -51,7 +51,8 @@ test("a token is asked for once and shown again, until it is near its end", asyn
 test("a token that was spent while there was no connection is replaced for the next", async () => {
   const { world } = await withTokens(100);
   const { environment } = world;
-  world.socket.shut(4429, "retry after 90 s");
+  world.socket.say({ type: "reconnect", after_ms: 90_000 });
+  world.socket.shut(4429);
   await world.pass(90 * SECOND);
   world.socket.open();
   expect(tokenOf(world.socket)).toBe("t2");

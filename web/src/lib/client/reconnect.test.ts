@@ -112,10 +112,24 @@ test.each([1000, 1001, 1006, 1011, 1012, 1013, 4408, 4429, 4441, 4999])(
   },
 );
 
-test("the hub's reason may ask for a longer wait", async () => {
+test("the wait is what `reconnect` said, and no number in a reason", async () => {
   const { world, client } = await connected();
-  world.socket.shut(4429, "more than 20000 connections of one user; retry after 5 s");
+  world.socket.say({ type: "reconnect", after_ms: 5000 });
+  world.socket.shut(4429, "more than 20000 connections of one user; retry after 90 s");
   expect(retryIn(client, world)).toBe(5 * SECOND);
+});
+
+test("who is told again and again to come back waits longer each time", async () => {
+  const { world, client } = await connected();
+  const waits: number[] = [];
+  for (let n = 0; n < 6; n += 1) {
+    world.socket.say({ type: "reconnect", after_ms: 2000 });
+    world.socket.shut(4429);
+    waits.push(retryIn(client, world) / SECOND);
+    await world.pass(retryIn(client, world));
+    world.socket.welcome();
+  }
+  expect(waits).toEqual([2, 2, 2, 4, 8, 16]);
 });
 
 test("silence for a ping and ten seconds is death, and any frame is life", async () => {

@@ -29,9 +29,3 @@ export function verdict({ by, code, connected }: End): Verdict {
       return "later";
   }
 }
-
-/** The milliseconds a reason such as "…; retry after 5 s" asks for. */
-export function retryAfter(reason: string): number {
-  const seconds = /retry after ([0-9]{1,3}) s/.exec(reason)?.[1];
-  return seconds === undefined ? 0 : Number(seconds) * 1000;
-}

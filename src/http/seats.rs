@@ -1,0 +1,350 @@
+//! Who has a connection: so many in all, so many from one address, and a few that nobody but admins and probes of health
+//! may have.
+//!
+//! A stranger is whoever has shown no credentials that are good. When all seats are taken, the stranger that has been quiet
+//! for the longest time loses theirs to whoever comes: so strangers alone can never fill the hub.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::attempts::network;
+use crate::telemetry::{Limit, Telemetry};
+
+/// All seats.
+#[derive(Clone)]
+pub(super) struct Seats(Arc<Inner>);
+
+struct Inner {
+    most: usize,
+    /// How many of them are reserved.
+    reserve: usize,
+    most_per_address: usize,
+    telemetry: Telemetry,
+    /// Locked to come, to go, and for each request of a stranger; never for longer than a look into the maps.
+    state: Mutex<State>,
+    /// Told whenever somebody who lost a seat is gone.
+    left: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    taken: usize,
+    /// Seats lost to others whose connections are not closed yet.
+    leaving: usize,
+    /// Numbers strangers by when they were last heard of.
+    next: u64,
+    strangers: BTreeMap<u64, Arc<Card>>,
+    by_address: HashMap<IpAddr, Address>,
+}
+
+#[derive(Default)]
+struct Address {
+    taken: usize,
+    strangers: BTreeSet<u64>,
+}
+
+/// What there is to know of one connection.
+struct Card {
+    evicted: Notify,
+    is_known: AtomicBool,
+    /// Changed under the lock of all.
+    place: Mutex<Place>,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    address: Option<IpAddr>,
+    /// Its number among the strangers.
+    number: Option<u64>,
+    is_lost: bool,
+    is_reserved: bool,
+}
+
+/// Why there is no seat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoSeat {
+    /// One address has as many as it may.
+    Address,
+    /// All are taken.
+    All,
+}
+
+/// One connection's; dropping it leaves it to others. Whoever takes over the connection, as a WebSocket does, keeps it.
+pub(super) struct Seat {
+    all: Arc<Inner>,
+    card: Arc<Card>,
+}
+
+/// A proxy's request counted by the client's address, for as long as this is kept.
+pub(super) struct Visit {
+    all: Arc<Inner>,
+    address: IpAddr,
+}
+
+/// Seats that are reserved, at most.
+const RESERVE: usize = 16;
+
+/// Lost seats whose connections may be open still.
+const MAX_LEAVING: usize = 64;
+
+impl Seats {
+    pub(super) fn new(most: usize, most_per_address: usize, telemetry: Telemetry) -> Self {
+        // One address leaves something to others, however little there is.
+        let most_per_address = most_per_address.min(most - most / 4).max(1);
+        let reserve = RESERVE.min(most / 8);
+        let state = Mutex::default();
+        let left = Notify::new();
+        Self(Arc::new(Inner { most, reserve, most_per_address, telemetry, state, left }))
+    }
+
+    /// Resolves when few are leaving, so that the next may get the seat of another.
+    pub(super) async fn calm(&self) {
+        while self.0.state.lock().leaving >= MAX_LEAVING {
+            self.0.left.notified().await;
+        }
+    }
+
+    /// A seat for whoever has just connected from `address`; without one it is a proxy's, which nobody counts by address.
+    pub(super) fn take(&self, address: Option<IpAddr>) -> Result<Seat, NoSeat> {
+        let inner = &*self.0;
+        let mut state = inner.state.lock();
+        if let Some(address) = address {
+            inner.make_room_of(&mut state, network(address))?;
+        }
+        if state.taken >= inner.most - inner.reserve {
+            inner.telemetry.hit(Limit::Connections);
+            let quietest = state.strangers.keys().next().copied();
+            let is_free = quietest.is_some_and(|number| state.evict(number));
+            if !is_free && state.taken >= inner.most {
+                return Err(NoSeat::All);
+            }
+        }
+        state.taken += 1;
+        let is_reserved = state.taken > inner.most - inner.reserve;
+        let place = Place { address: None, number: None, is_lost: false, is_reserved };
+        let card = Arc::new(Card {
+            evicted: Notify::new(),
+            is_known: AtomicBool::new(false),
+            place: Mutex::new(place),
+        });
+        state.settle(&card, address.map(network));
+        state.list(&card);
+        Ok(Seat { all: Arc::clone(&self.0), card })
+    }
+}
+
+impl Inner {
+    /// At its limit an address loses its own quietest stranger, or comes in vain.
+    fn make_room_of(&self, state: &mut State, address: IpAddr) -> Result<(), NoSeat> {
+        let Some(own) = state.by_address.get(&address) else { return Ok(()) };
+        if own.taken < self.most_per_address {
+            return Ok(());
+        }
+        self.telemetry.hit(Limit::ConnectionsPerAddress);
+        let quietest = own.strangers.first().copied();
+        let is_free = quietest.is_some_and(|number| state.evict(number));
+        if is_free { Ok(()) } else { Err(NoSeat::Address) }
+    }
+}
+
+impl State {
+    /// Takes a stranger's seat away; false if too many are leaving already.
+    fn evict(&mut self, number: u64) -> bool {
+        if self.leaving >= MAX_LEAVING {
+            return false;
+        }
+        let Some(card) = self.strangers.get(&number).cloned() else { return false };
+        self.unlist(&card);
+        card.place.lock().is_lost = true;
+        self.leaving += 1;
+        self.free(&card);
+        card.evicted.notify_one();
+        true
+    }
+
+    fn free(&mut self, card: &Card) {
+        self.taken -= 1;
+        if let Some(address) = card.place.lock().address.take() {
+            self.uncount(address);
+        }
+    }
+
+    fn settle(&mut self, card: &Card, address: Option<IpAddr>) {
+        card.place.lock().address = address;
+        if let Some(address) = address {
+            self.by_address.entry(address).or_default().taken += 1;
+        }
+    }
+
+    fn uncount(&mut self, address: IpAddr) {
+        if let Some(own) = self.by_address.get_mut(&address) {
+            own.taken -= 1;
+            if own.taken == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+
+    /// Puts it at the end of the strangers.
+    fn list(&mut self, card: &Arc<Card>) {
+        let mut place = card.place.lock();
+        if place.is_lost {
+            return;
+        }
+        let number = self.next;
+        self.next += 1;
+        place.number = Some(number);
+        self.strangers.insert(number, Arc::clone(card));
+        if let Some(own) = place.address.and_then(|address| self.by_address.get_mut(&address)) {
+            own.strangers.insert(number);
+        }
+    }
+
+    fn unlist(&mut self, card: &Card) {
+        let mut place = card.place.lock();
+        let Some(number) = place.number.take() else { return };
+        self.strangers.remove(&number);
+        if let Some(own) = place.address.and_then(|address| self.by_address.get_mut(&address)) {
+            own.strangers.remove(&number);
+        }
+    }
+}
+
+impl Seat {
+    /// Notes that good credentials were shown: nobody takes this seat away any more.
+    pub(super) fn know(&self) {
+        if !self.card.is_known.swap(true, Ordering::Relaxed) {
+            self.all.state.lock().unlist(&self.card);
+        }
+    }
+
+    /// Notes that something was asked.
+    pub(super) fn touch(&self) {
+        if !self.card.is_known.load(Ordering::Relaxed) {
+            let mut state = self.all.state.lock();
+            state.unlist(&self.card);
+            state.list(&self.card);
+        }
+    }
+
+    /// Notes whose connection it is, as the proxy says that passes it on.
+    pub(super) fn belongs_to(&self, address: IpAddr) -> Result<(), NoSeat> {
+        let mut state = self.all.state.lock();
+        self.all.make_room_of(&mut state, network(address))?;
+        state.unlist(&self.card);
+        state.settle(&self.card, Some(network(address)));
+        state.list(&self.card);
+        Ok(())
+    }
+
+    /// Counts a request by the address a proxy names.
+    pub(super) fn visit(&self, address: IpAddr) -> Result<Visit, NoSeat> {
+        let address = network(address);
+        let mut state = self.all.state.lock();
+        let own = state.by_address.entry(address).or_default();
+        if own.taken >= self.all.most_per_address {
+            self.all.telemetry.hit(Limit::ConnectionsPerAddress);
+            return Err(NoSeat::Address);
+        }
+        own.taken += 1;
+        Ok(Visit { all: Arc::clone(&self.all), address })
+    }
+
+    /// Whether only admins and probes of health may use it now.
+    pub(super) fn is_reserved(&self) -> bool {
+        let state = self.all.state.lock();
+        let is_full = state.taken > self.all.most - self.all.reserve;
+        is_full && self.card.place.lock().is_reserved
+    }
+
+    /// Resolves when the seat was taken away.
+    pub(super) async fn evicted(&self) {
+        self.card.evicted.notified().await;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut state = self.all.state.lock();
+        state.unlist(&self.card);
+        let is_lost = self.card.place.lock().is_lost;
+        if is_lost {
+            state.leaving -= 1;
+            self.all.left.notify_one();
+        } else {
+            state.free(&self.card);
+        }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.all.state.lock().uncount(self.address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn there(n: u8) -> IpAddr {
+        [10, 0, 0, n].into()
+    }
+
+    fn is_lost(seat: &Seat) -> bool {
+        seat.card.place.lock().is_lost
+    }
+
+    #[test]
+    fn strangers_never_fill_the_hub() {
+        let seats = Seats::new(80, 80, Telemetry::new()); // 10 of them are reserved, 60 are for one address
+        let quiet: Vec<_> = (0..70).map(|n| seats.take(Some(there(n))).unwrap()).collect();
+        quiet[0].touch();
+        let seat = seats.take(Some(HERE)).unwrap();
+        assert!(is_lost(&quiet[1]) && !is_lost(&quiet[0]), "the quietest goes first");
+        assert!(!seat.is_reserved());
+        drop(quiet);
+        assert_eq!(seats.0.state.lock().taken, 1);
+        assert_eq!(seats.0.state.lock().leaving, 0);
+    }
+
+    #[test]
+    fn those_who_showed_credentials_stay_and_a_reserve_is_left() {
+        let seats = Seats::new(80, 80, Telemetry::new());
+        let mut all: Vec<_> = (0..70).map(|n| seats.take(Some(there(n))).unwrap()).collect();
+        all.iter().for_each(Seat::know);
+        let first = seats.take(Some(HERE)).unwrap();
+        let second = seats.take(Some(HERE)).unwrap();
+        assert!(is_lost(&first) && second.is_reserved(), "strangers share the reserve");
+        assert!(!all.iter().any(is_lost));
+        all.pop();
+        assert!(!second.is_reserved(), "there is room");
+    }
+
+    #[test]
+    fn one_address_takes_from_itself() {
+        let seats = Seats::new(800, 3, Telemetry::new());
+        let own: Vec<_> = (0..4).map(|_| seats.take(Some(HERE)).unwrap()).collect();
+        assert!(is_lost(&own[0]));
+        own.iter().for_each(Seat::know);
+        assert_eq!(seats.take(Some(HERE)).err(), Some(NoSeat::Address));
+        let proxy = seats.take(None).unwrap();
+        assert_eq!(proxy.visit(HERE).err(), Some(NoSeat::Address));
+        assert_eq!(proxy.belongs_to(HERE), Err(NoSeat::Address));
+        let visit = proxy.visit(there(1)).unwrap();
+        drop((own, visit, proxy));
+        assert!(seats.0.state.lock().by_address.is_empty());
+        seats.take(Some(HERE)).unwrap();
+    }
+}
