@@ -6,6 +6,7 @@
 mod candidates;
 mod codec;
 pub mod journal;
+mod latest;
 mod lineage;
 mod look_back;
 mod losses;
@@ -16,9 +17,14 @@ use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use self::{journal::Journal, redis::Redis};
+pub use self::latest::LatestReader;
+use self::{
+    journal::Journal,
+    latest::{LatestPlace, LatestSearch},
+    redis::Redis,
+};
 use crate::{
-    event::{Block, Event},
+    event::{Block, BlockBuilder, Event},
     lease::Fence,
     position::{Epoch, Offset, Position},
     redis::{OpenError, Server},
@@ -45,6 +51,9 @@ impl TopicIndex {
         }
     }
 }
+
+/// Newest values read at a time for those who want all of them, in bytes.
+const LATEST_PIECE: usize = 1 << 20;
 
 /// The log. Cheap to clone.
 #[derive(Clone)]
@@ -365,11 +374,34 @@ impl Broker {
         }
     }
 
-    /// The newest record of each matching (topic, key), in the order of their offsets.
+    /// The newest record of each matching (topic, key), in the order of their offsets. For topics of which it is known that
+    /// there is little: of others they are to be read in pieces, with a [`LatestReader`].
     pub async fn latest(&self, filter: &TopicFilter) -> Result<Arc<Block>, ReadError> {
+        let mut reader = LatestReader::new(self.clone(), filter.clone(), Offset::MAX);
+        let mut builder = BlockBuilder::default();
+        while let Some(values) = reader.next(LATEST_PIECE).await? {
+            values.records().for_each(|record| builder.push_record(record));
+        }
+        Ok(builder.finish())
+    }
+
+    /// Searches the topics for the newest values, which `search` takes in.
+    async fn search_latest(
+        &self,
+        filter: &TopicFilter,
+        search: LatestSearch,
+    ) -> Result<LatestSearch, ReadError> {
         match self {
-            Self::Journal(journal) => journal.latest(filter).await,
-            Self::Redis(redis) => redis.latest(filter).await,
+            Self::Journal(journal) => journal.search_latest(filter, search).await,
+            Self::Redis(redis) => redis.search_latest(filter, search).await,
+        }
+    }
+
+    /// The newest values at these places, in order; one that has changed meanwhile is left out.
+    async fn latest_at(&self, places: Vec<LatestPlace>) -> Result<Vec<Arc<Block>>, ReadError> {
+        match self {
+            Self::Journal(journal) => journal.latest_at(places).await,
+            Self::Redis(redis) => redis.latest_at(&places).await,
         }
     }
 

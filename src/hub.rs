@@ -8,6 +8,7 @@ mod index;
 mod latest;
 mod pace;
 mod quota;
+mod snapshot;
 mod view;
 
 use std::{
@@ -21,6 +22,7 @@ use std::{
 use parking_lot::Mutex;
 use serde::Deserialize;
 use slab::Slab;
+use tokio::sync::Semaphore;
 
 pub use self::{
     bell::Bell,
@@ -35,12 +37,13 @@ use self::{
     latest::{Conflated, Room},
     pace::Pace,
     quota::Quotas,
+    snapshot::Snapshot,
     view::{Tail, View, ViewKey},
 };
 use crate::{
-    broker::{Broker, ReadError, Resumption},
+    broker::{Broker, LatestReader, ReadError, Resumption},
     bytesize::ByteSize,
-    event::BlockBuilder,
+    event::Block,
     position::{Epoch, Offset, Position},
     protocol::{GapReason, Mode, SubscribedStart},
     telemetry::{Limit, Telemetry},
@@ -50,6 +53,8 @@ use crate::{
 
 /// The highest `max_hz` a subscription may ask for.
 pub const HIGHEST_HZ: f64 = 60.0;
+/// Searches of many topics for their newest values at a time.
+const SEARCHES: usize = 4;
 
 /// How much the hub keeps ready; the `[hub]` section of the configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -132,6 +137,8 @@ struct Inner {
     head: AtomicU64,
     /// What views in mode `latest` hold, all together.
     latest_bytes: Arc<AtomicUsize>,
+    /// Who searches many topics for their newest values; the others wait.
+    searches: Semaphore,
 }
 
 #[derive(Default)]
@@ -156,6 +163,7 @@ impl Hub {
             registry: Mutex::new(registry),
             head: AtomicU64::new(head),
             latest_bytes: Arc::default(),
+            searches: Semaphore::new(SEARCHES),
         }))
     }
 
@@ -213,14 +221,9 @@ impl Hub {
             }
             Start::Latest => {
                 // What changed behind `committed` comes as events: it is left out here.
-                let newest = broker.latest(&filter).await?;
-                let mut kept = BlockBuilder::default();
-                newest
-                    .records()
-                    .filter(|record| record.offset() <= committed.offset)
-                    .for_each(|record| kept.push_record(record));
+                let snapshot = Snapshot::begin(self, filter.clone(), committed.offset).await?;
                 beginning.position = committed.offset;
-                beginning.snapshot = Some(kept.finish());
+                beginning.snapshot = Some(snapshot);
             }
             Start::Resume(position) => match broker.resume(position).await? {
                 Resumption::From(offset) => beginning.position = offset,
@@ -280,6 +283,18 @@ impl Hub {
             after = chunk.reached;
         }
         Ok(count)
+    }
+
+    /// The next of the newest values; None when there are no more.
+    async fn next_values(
+        &self,
+        reader: &mut LatestReader,
+    ) -> Result<Option<Arc<Block>>, ReadError> {
+        let _room = match reader.has_to_search() {
+            true => self.0.searches.acquire().await.ok(),
+            false => None,
+        };
+        reader.next(self.chunk_bytes()).await
     }
 
     /// Finds or makes the view and takes a seat in it.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use pulsehub::{
     broker::{
-        Broker, PublishError,
+        Broker, LatestReader, PublishError,
         journal::{Config, RetentionRule, Sync},
     },
     bytesize::ByteSize,
@@ -105,6 +105,7 @@ contract!(
     the_newest_are_found_piece_by_piece_however_rare_they_are,
     no_search_for_many_topics_goes_through_the_whole_log,
     latest_is_the_newest_of_each_key_with_removal_and_a_cap,
+    newest_values_come_in_pieces_however_many_there_are,
     retention_by_age_trims_and_says_exactly_what_is_lost_to_whom,
     memory_forgets_what_retention_took,
     retention_by_size_trims_the_oldest,
@@ -365,6 +366,44 @@ async fn latest_is_the_newest_of_each_key_with_removal_and_a_cap(fixture: Fixtur
     let kept = latest(&["m"]).await;
     assert!(kept.len() <= 10, "capped at 10, has {}", kept.len());
     assert_eq!(kept.last(), Some(&text(36, "29")), "the newest stay");
+}
+
+async fn newest_values_come_in_pieces_however_many_there_are(mut fixture: Fixture) {
+    const PIECE: usize = 20_000;
+    fixture.config.latest_keys = 200;
+    let broker = fixture.open().await;
+    let fill = format!("\"{}\"", "x".repeat(500));
+    let keyed = |key: usize, data: &str| {
+        let key = key.to_string();
+        event("big", "s", &key, Some(&key), data)
+    };
+    let small = |n: usize| event(&format!("t.t{n}"), "s", "x", None, &fill);
+    broker.publish((0..300).map(small).collect()).await.unwrap();
+    broker.publish((0..200).map(|key| keyed(key, &fill)).collect()).await.unwrap();
+    for (pattern, first, last) in [("**", 1, 500), ("t.*", 1, 300), ("big", 301, 500)] {
+        let mut reader = LatestReader::new(broker.clone(), filter(&[pattern]), 500);
+        let (mut found, mut pieces) = (Vec::new(), 0);
+        while let Some(block) = reader.next(PIECE).await.unwrap() {
+            assert!(block.bytes() <= PIECE + 1000, "{} bytes in a piece", block.bytes());
+            found.extend(block.records().map(|record| record.offset()));
+            pieces += 1;
+        }
+        assert_eq!(found, (first..=last).collect::<Vec<_>>());
+        assert!(pieces > 4 && reader.is_over(), "{pieces} pieces");
+    }
+
+    // What changes meanwhile comes as an event, and what is removed does not come at all.
+    let mut reader = LatestReader::new(broker.clone(), filter(&["**"]), 500);
+    let first = reader.next(PIECE).await.unwrap().unwrap();
+    broker.publish(vec![event("big", "s", "new", Some("199"), "1")]).await.unwrap();
+    broker.publish(vec![event("big", "s", "gone", Some("198"), "null")]).await.unwrap();
+    let mut found = Vec::from_iter(first.records().map(|record| record.offset()));
+    while let Some(block) = reader.next(PIECE).await.unwrap() {
+        found.extend(block.records().map(|record| record.offset()));
+    }
+    assert_eq!(found, (1..=498).collect::<Vec<_>>());
+    let newest = broker.latest(&filter(&["big"])).await.unwrap();
+    assert_eq!(Vec::from_iter(newest.records().map(|record| record.offset())).last(), Some(&501));
 }
 
 async fn retention_by_age_trims_and_says_exactly_what_is_lost_to_whom(mut fixture: Fixture) {

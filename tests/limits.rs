@@ -282,6 +282,41 @@ async fn a_client_that_never_reads_costs_no_memory_and_disturbs_nobody() {
     assert_eq!(numbers(&reader.events("s", 1).await), [400]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_who_began_with_the_newest_values_and_read_none_held_all_of_them() {
+    // A process of its own: what the tests beside it, its clients and their sockets take is not its.
+    let home = Home::new("[journal]\nsync = \"normal\"\nrecent_bytes = \"1 MiB\"\n");
+    let hub = home.start().await;
+    let token = home.token("all", "a.*");
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let load = "x".repeat(200_000);
+    for batch in 0..4 {
+        let event = |n| json!({"topic": format!("a.{batch}-{n}"), "data": load});
+        let request = http.post(format!("http://{}/api/v1/publish", hub.address()));
+        let events = (0..20).map(event).collect::<Vec<_>>();
+        let answer = request.bearer_auth(&token).json(&events).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    let mut clients = Vec::new();
+    let mut join = async |n: usize| {
+        let mut client = Client::open(hub.address(), PATH, &[PROTOCOL]).await.unwrap();
+        client.connect(&token).await;
+        let newest = json!({"sub": n.to_string(), "topics": ["a.*"], "replay": {"latest": true}});
+        client.subscribe(newest).await;
+        clients.push(client);
+    };
+    join(0).await;
+    let before = memory(hub.id());
+    for n in 1..=10 {
+        join(n).await;
+    }
+    let grown = memory(hub.id()).saturating_sub(before);
+    assert!(grown < 64 << 20, "{grown} bytes more for 10 times 16 MB that nobody read");
+    let reader = &mut clients[10];
+    assert_eq!(reader.events("10", 80).await.len(), 80, "and who reads gets all of them");
+    reader.expect("live").await;
+}
+
 /// Resident bytes of a process.
 fn memory(process: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();

@@ -33,6 +33,7 @@ pub use self::{
 use self::{reader::Readers, topics::Topics};
 use super::{
     Chunk, PublishError, Published, ReadError, Resumption, Stretch, TopicInfo,
+    latest::{LatestPlace, LatestSearch},
     lineage::Lineage,
     look_back::{LookBack, Looked},
     ring::Ring,
@@ -247,10 +248,22 @@ impl Journal {
         self.blocking(move |readers| readers.newest(back, budget)).await
     }
 
-    /// The newest record of each matching (topic, key), in the order of their offsets.
-    pub async fn latest(&self, filter: &TopicFilter) -> Result<Arc<Block>, ReadError> {
+    /// Searches the topics for the newest values.
+    pub(super) async fn search_latest(
+        &self,
+        filter: &TopicFilter,
+        search: LatestSearch,
+    ) -> Result<LatestSearch, ReadError> {
         let filter = filter.clone();
-        self.blocking(move |readers| readers.latest(&filter)).await
+        self.blocking(move |readers| readers.search_latest(&filter, search)).await
+    }
+
+    /// The newest values at these places.
+    pub(super) async fn latest_at(
+        &self,
+        places: Vec<LatestPlace>,
+    ) -> Result<Vec<Arc<Block>>, ReadError> {
+        self.blocking(move |readers| readers.latest_at(&places)).await
     }
 
     /// The topics that begin with `prefix` and lie behind `after`, in order, at most `most`. It may wait for the writer.

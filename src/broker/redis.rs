@@ -6,6 +6,7 @@
 
 mod batch;
 mod names;
+mod newest;
 mod outside;
 mod reader;
 mod retention;
@@ -36,6 +37,7 @@ use self::{names::TopicNames, scripts::Scripts};
 use super::{
     Chunk, PublishError, Published, ReadError, Resumption, Stretch, TopicInfo,
     journal::{Config, Rules},
+    latest::{LatestPlace, LatestSearch},
     lineage::Lineage,
     ring::Ring,
 };
@@ -353,9 +355,21 @@ impl Redis {
         self.0.shared.newest(filter, count, until, budget).await
     }
 
-    /// The newest record of each matching (topic, key), in the order of their offsets.
-    pub async fn latest(&self, filter: &TopicFilter) -> Result<Arc<Block>, ReadError> {
-        self.0.shared.latest(filter).await
+    /// Searches the topics for the newest values.
+    pub(super) async fn search_latest(
+        &self,
+        filter: &TopicFilter,
+        search: LatestSearch,
+    ) -> Result<LatestSearch, ReadError> {
+        self.0.shared.search_latest(filter, search).await
+    }
+
+    /// The newest values at these places.
+    pub(super) async fn latest_at(
+        &self,
+        places: &[LatestPlace],
+    ) -> Result<Vec<Arc<Block>>, ReadError> {
+        self.0.shared.latest_at(places).await
     }
 
     /// The names of all topics, as they are.

@@ -14,11 +14,12 @@ use super::{
     bell::Seat,
     frame::Frame,
     latest::{Conflated, Value},
+    snapshot::Snapshot,
     view::{Next, Tail, View},
 };
 use crate::{
     broker::{Chunk, ReadError},
-    event::{Block, Record},
+    event::Record,
     position::{Offset, Position},
     protocol::GapReason,
     topic::TopicFilter,
@@ -42,7 +43,7 @@ pub struct Cursor {
 
 enum Phase {
     /// Sends the newest values as they were when the subscription began.
-    Snapshot { values: Arc<Block>, sent: usize, then: Offset },
+    Snapshot(Box<Snapshot>),
     /// Reads history up to `until`; in mode `latest` it gathers in `fold`.
     History { until: Offset, reading: Option<Reading>, fold: Option<Box<Conflated>> },
     /// Follows the view's tail.
@@ -80,7 +81,7 @@ pub(super) struct Beginning {
     pub(super) position: Offset,
     /// In mode `latest`: how many records will have matched where the tail takes over.
     pub(super) seen: u64,
-    pub(super) snapshot: Option<Arc<Block>>,
+    pub(super) snapshot: Option<Snapshot>,
     /// In mode `latest`: history up to here is read before the tail is followed.
     pub(super) fold_until: Option<Offset>,
     pub(super) gap: Option<Gap>,
@@ -94,7 +95,7 @@ impl Cursor {
         beginning: Beginning,
     ) -> Self {
         let phase = match (beginning.snapshot, beginning.fold_until) {
-            (Some(values), _) => Phase::Snapshot { values, sent: 0, then: beginning.position },
+            (Some(snapshot), _) => Phase::Snapshot(Box::new(snapshot)),
             (None, Some(until)) if until > beginning.position => {
                 Phase::History { until, reading: None, fold: None }
             }
@@ -122,7 +123,7 @@ impl Cursor {
 
     /// Whether a gap or newest values that lie at or before the position were not given out yet.
     pub fn is_owing(&self) -> bool {
-        self.gap.is_some() || matches!(self.phase, Phase::Snapshot { .. })
+        self.gap.is_some() || matches!(self.phase, Phase::Snapshot(_))
     }
 
     /// For those who ask how far behind the subscription is, from outside its task.
@@ -144,7 +145,7 @@ impl Cursor {
         }
         loop {
             let step = match &mut self.phase {
-                Phase::Snapshot { .. } => self.step_snapshot(),
+                Phase::Snapshot(_) => ready!(self.poll_snapshot(cx)),
                 Phase::History { .. } => ready!(self.poll_history(cx)),
                 Phase::Tail => self.step_tail(),
             };
@@ -179,28 +180,23 @@ impl Cursor {
         settled
     }
 
-    fn step_snapshot(&mut self) -> Step {
-        let Phase::Snapshot { values, sent, then } = &mut self.phase else { return Step::Again };
-        let (values, start, then) = (values.clone(), *sent, *then);
-        let mut bytes = 0;
-        let batch: Vec<Record<'_>> = (start..values.len())
-            .filter_map(|index| values.record(index))
-            .take_while(|record| {
-                let fits = bytes < self.place.hub.chunk_bytes();
-                bytes += record.json().len();
-                fits
-            })
-            .collect();
-        *sent = start + batch.len();
-        let Some(last) = batch.last() else {
-            self.phase = Phase::Tail;
-            self.move_to(then);
-            return Step::Again;
+    fn poll_snapshot(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        let Phase::Snapshot(snapshot) = &mut self.phase else { return Poll::Ready(Step::Again) };
+        let values = match ready!(snapshot.poll_next(cx)) {
+            Ok(Some(values)) => values,
+            Ok(None) => {
+                let until = snapshot.until;
+                self.phase = Phase::Tail;
+                self.move_to(until);
+                return Poll::Ready(Step::Again);
+            }
+            Err(error) => return Poll::Ready(Step::Item(Item::Failed(error))),
         };
-        let offset = if *sent == values.len() { then } else { last.offset() };
+        let offset = if snapshot.is_over() { snapshot.until } else { values.last() };
         let position = Position { epoch: self.place.hub.epoch(), offset };
         let skipped = self.skipped_if_latest(0);
-        Step::Item(Item::Frame(self.view.key.form.frame(position, batch.into_iter(), skipped)))
+        let frame = self.view.key.form.frame(position, values.records(), skipped);
+        Poll::Ready(Step::Item(Item::Frame(frame)))
     }
 
     fn poll_history(&mut self, cx: &mut Context<'_>) -> Poll<Step> {

@@ -17,7 +17,7 @@ use super::{
     gathering::{Gathering, Keep, Kept},
 };
 use crate::{
-    broker::{Broker, ReadError},
+    broker::{Broker, LatestReader, ReadError},
     consumer::{Delivery, Reader},
     event::Record,
     position::Offset,
@@ -186,9 +186,11 @@ impl Gathered {
             }
         } else {
             // The newest of each key outlive retention. What changed behind the head comes later.
-            let newest = broker.latest(&gathering.filter).await?;
-            for record in newest.records().filter(|record| record.offset() <= head) {
-                self.take_in(gathering, &mut kept, record, &payload(record));
+            let mut reader = LatestReader::new(broker.clone(), gathering.filter.clone(), head);
+            while let Some(newest) = reader.next(CHUNK).await? {
+                for record in newest.records() {
+                    self.take_in(gathering, &mut kept, record, &payload(record));
+                }
             }
         }
         kept.pass(head);

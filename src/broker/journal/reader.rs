@@ -16,9 +16,10 @@ use super::{
 use crate::{
     broker::{
         Chunk, ReadError, Stretch, TopicInfo, codec,
+        latest::{LatestPlace, LatestSearch},
         look_back::{LookBack, Looked},
     },
-    event::{Block, BlockBuilder},
+    event::Block,
     position::Offset,
     sqlite,
     time::Millis,
@@ -204,40 +205,40 @@ impl Readers {
         Ok(self.kept_after(located, filter, until))
     }
 
-    pub(super) fn latest(&self, filter: &TopicFilter) -> Result<Arc<Block>, ReadError> {
-        let topics = self.matching(filter);
-        self.with(|connection| {
-            let mut newest: Vec<(Offset, Block)> = Vec::new();
-            let mut select = connection
-                .prepare_cached("SELECT offset, record FROM latest WHERE topic_id = ?")?;
-            for id in topics {
-                let mut rows = select.query([id])?;
-                while let Some(row) = rows.next()? {
-                    let stored: Vec<u8> = row.get(1)?;
-                    match Block::decode(stored.into()) {
-                        Ok(block) => newest.push((row.get(0)?, block)),
-                        Err(error) => tracing::error!(%error, "a newest value cannot be read"),
-                    }
-                }
-            }
-            newest.sort_unstable_by_key(|(offset, _)| *offset);
-            let mut builder = BlockBuilder::default();
-            for (_, block) in &newest {
-                block.records().for_each(|record| builder.push_record(record));
-            }
-            Ok(builder.finish())
-        })
+    pub(super) fn search_latest(
+        &self,
+        filter: &TopicFilter,
+        mut search: LatestSearch,
+    ) -> Result<LatestSearch, ReadError> {
+        let after = search.bounds().0;
+        let topics = &self.shared.topics;
+        let (mut piece, mut next) = topics.read().latest_piece(filter, "", after);
+        loop {
+            self.with(|connection| search_topics(connection, &piece, &mut search))?;
+            let Some(behind) = next else { return Ok(search) };
+            (piece, next) = topics.read().latest_piece(filter, behind.as_str(), after);
+        }
     }
 
-    fn matching(&self, filter: &TopicFilter) -> Vec<TopicId> {
-        let topics = &self.shared.topics;
-        let (mut found, mut next) = topics.read().matching_piece(filter, "");
-        while let Some(behind) = next {
-            let piece;
-            (piece, next) = topics.read().matching_piece(filter, behind.as_str());
-            found.extend(piece);
-        }
-        found
+    pub(super) fn latest_at(&self, places: &[LatestPlace]) -> Result<Vec<Arc<Block>>, ReadError> {
+        let ids: Vec<_> = {
+            let topics = self.shared.topics.read();
+            places.iter().map(|place| topics.id(place.topic.as_str())).collect()
+        };
+        self.with(|connection| {
+            let mut select = connection.prepare_cached(
+                "SELECT record FROM latest WHERE topic_id = ? AND key = ? AND offset = ?",
+            )?;
+            let mut found = Vec::new();
+            for (place, id) in places.iter().zip(ids) {
+                let Some(id) = id else { continue };
+                let stored: Option<Vec<u8>> = select
+                    .query_row(params![id, place.key, place.offset], |row| row.get(0))
+                    .optional()?;
+                found.extend(stored.and_then(newest));
+            }
+            Ok(found)
+        })
     }
 
     fn block(
@@ -285,6 +286,43 @@ impl Readers {
         }
         result
     }
+}
+
+/// Takes in the newest values of some topics.
+fn search_topics(
+    connection: &Connection,
+    topics: &[(TopicId, Topic)],
+    search: &mut LatestSearch,
+) -> rusqlite::Result<()> {
+    let mut select = connection.prepare_cached(
+        "SELECT offset, key, length(record), record FROM latest
+         WHERE topic_id = ? AND offset > ? AND offset <= ?",
+    )?;
+    for (id, topic) in topics {
+        let (after, until) = search.bounds();
+        let mut rows = select.query(params![id, after, until.min(i64::MAX as u64)])?;
+        while let Some(row) = rows.next()? {
+            let offset = row.get(0)?;
+            if !search.wants(offset) {
+                continue;
+            }
+            let key: Vec<u8> = row.get(1)?;
+            let place =
+                LatestPlace { offset, topic: topic.clone(), key: key.into(), bytes: row.get(2)? };
+            let value = match search.wants_values() {
+                true => newest(row.get(3)?),
+                false => None,
+            };
+            search.take_in(place, value);
+        }
+    }
+    Ok(())
+}
+
+/// A newest value, as it is stored.
+fn newest(stored: Vec<u8>) -> Option<Arc<Block>> {
+    let read = Block::decode(stored.into()).map(Arc::new);
+    read.inspect_err(|error| tracing::error!(%error, "a newest value cannot be read")).ok()
 }
 
 impl Cache {

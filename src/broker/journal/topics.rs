@@ -239,15 +239,21 @@ impl Topics {
         Some(found)
     }
 
-    /// All that match, in pieces: of the next topics behind `behind`, and where to go on.
-    pub(super) fn matching_piece(
+    /// Those that match and may have a newest value above `after`, in pieces: of the next topics behind `behind`, and
+    /// where to go on.
+    pub(super) fn latest_piece(
         &self,
         filter: &TopicFilter,
         behind: &str,
-    ) -> (Vec<TopicId>, Option<Topic>) {
+        after: Offset,
+    ) -> (Vec<(TopicId, Topic)>, Option<Topic>) {
         let piece: Vec<_> = candidates(&self.in_order, filter, behind).take(PIECE).collect();
         let next = piece.get(PIECE - 1).map(|(topic, _)| (*topic).clone());
-        let found = piece.into_iter().filter(|(topic, _)| filter.matches(topic.as_str()));
-        (found.map(|(_, id)| *id).collect(), next)
+        let found = piece.into_iter().filter(|(topic, id)| {
+            // Of one without events it is not known, for the newest values outlive them.
+            let last = self.get(**id).map_or(0, |state| state.info.last_offset);
+            (last == 0 || last > after) && filter.matches(topic.as_str())
+        });
+        (found.map(|(topic, id)| (*id, topic.clone())).collect(), next)
     }
 }

@@ -2,8 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use ::redis::{Cmd, cmd, pipe};
-use bytes::Bytes;
+use ::redis::{Cmd, cmd};
 
 use super::{
     Shared,
@@ -28,8 +27,6 @@ const FIRST_COUNT: usize = 4;
 const MOST_COUNT: usize = 64;
 /// Bytes of an answer above which the next is not to have more entries.
 const ANSWER: usize = 1 << 20;
-/// Topics whose newest values are asked for at once.
-const TOPICS_AT_ONCE: usize = 64;
 
 impl From<Failure> for ReadError {
     fn from(failure: Failure) -> Self {
@@ -267,32 +264,6 @@ impl Shared {
         Ok(low)
     }
 
-    pub(super) async fn latest(&self, filter: &TopicFilter) -> Result<Arc<Block>, ReadError> {
-        let names = self.names_of(filter, usize::MAX).await?.unwrap_or_default();
-        let keys: Vec<String> =
-            names.into_iter().map(|topic| self.keys.of(&format!("latest:{topic}"))).collect();
-        let mut newest: Vec<(Offset, Arc<Block>)> = Vec::new();
-        for keys in keys.chunks(TOPICS_AT_ONCE) {
-            let mut ask = pipe();
-            for key in keys {
-                ask.cmd("HVALS").arg(key);
-            }
-            let answers: Vec<Vec<Bytes>> = self.link.run_all(&ask).await?;
-            for value in answers.iter().flatten() {
-                match read_newest(value) {
-                    Some(found) => newest.push(found),
-                    None => tracing::error!("a newest value cannot be read"),
-                }
-            }
-        }
-        newest.sort_unstable_by_key(|(offset, _)| *offset);
-        let mut builder = BlockBuilder::default();
-        for (_, block) in &newest {
-            block.records().for_each(|record| builder.push_record(record));
-        }
-        Ok(builder.finish())
-    }
-
     pub(super) async fn resume(&self, position: Position) -> Result<Resumption, ReadError> {
         for round in 0..2 {
             let meaning = self.log.lock().lineage.resume(position);
@@ -361,14 +332,4 @@ pub(super) fn kept(block: &Arc<Block>, topics: &Topics) -> Option<Arc<Block>> {
     let mut builder = BlockBuilder::default();
     block.records().filter(is_kept).for_each(|record| builder.push_record(record));
     (!builder.is_empty()).then(|| builder.finish())
-}
-
-/// A newest value: its batch's first offset and time as text, then the record under its index.
-pub(super) fn read_newest(value: &Bytes) -> Option<(Offset, Arc<Block>)> {
-    let mut parts = value.splitn(3, |byte| *byte == b' ');
-    let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse::<u64>().ok();
-    let (first, received) = (number()?, number()?);
-    let record = Block::decode(value.slice_ref(parts.next()?)).ok()?;
-    let offset = first.checked_add(record.first())?.checked_sub(1)?;
-    Some((offset, record.renumbered(offset, received).ok()?))
 }

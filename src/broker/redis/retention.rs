@@ -13,7 +13,12 @@ use ::redis::cmd;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, reader::read_newest, tail::Entry, topics::Topics};
+use super::{
+    Shared,
+    newest::{VALUES_AT_ONCE, read_newest},
+    tail::Entry,
+    topics::Topics,
+};
 use crate::{
     position::Offset,
     redis::Failure,
@@ -267,20 +272,33 @@ async fn cap_latest(shared: &Shared) -> Result<(), Failure> {
     let most = shared.config.latest_keys;
     for topic in full {
         let key = shared.keys.of(&format!("latest:{topic}"));
-        let values: Vec<(Bytes, Bytes)> = shared.link.run(cmd("HGETALL").arg(&key)).await?;
-        if values.len() <= most {
+        let mut by_age = HashMap::new();
+        let mut cursor = 0u64;
+        loop {
+            let mut scan = cmd("HSCAN");
+            scan.arg(&key).arg(cursor).arg("COUNT").arg(VALUES_AT_ONCE);
+            let values: Vec<(Bytes, Bytes)>;
+            (cursor, values) = shared.link.run(&scan).await?;
+            // Copied, for of a large value only these are wanted.
+            let age = |(name, value): (Bytes, Bytes)| {
+                let origin = origin(&value)?.to_vec();
+                Some((name, (read_newest(&value)?.0, origin)))
+            };
+            by_age.extend(values.into_iter().filter_map(age));
+            if cursor == 0 {
+                break;
+            }
+        }
+        if by_age.len() <= most {
             continue;
         }
         // A tenth more than needed, so that a topic at its limit does not pay every time.
-        let surplus = values.len() - most + most / 10;
-        let mut by_age: Vec<(Offset, Bytes, Bytes)> = values
-            .into_iter()
-            .filter_map(|(name, value)| Some((read_newest(&value)?.0, name, origin(&value)?)))
-            .collect();
-        by_age.sort_unstable_by_key(|(offset, ..)| *offset);
+        let surplus = by_age.len() - most + most / 10;
+        let mut by_age: Vec<_> = by_age.into_iter().collect();
+        by_age.sort_unstable_by_key(|(_, (offset, _))| *offset);
         for pieces in by_age[..surplus.min(by_age.len())].chunks(KEYS) {
             let mut call = shared.scripts.cap(&key);
-            for (_, name, origin) in pieces {
+            for (name, (_, origin)) in pieces {
                 call.arg(&**name).arg(&**origin);
             }
             shared.link.script::<bool>(&call).await?;
@@ -291,6 +309,6 @@ async fn cap_latest(shared: &Shared) -> Result<(), Failure> {
 }
 
 /// What tells a newest value from one written later: the batch it came with.
-fn origin(value: &Bytes) -> Option<Bytes> {
-    value.split(|byte| *byte == b' ').next().map(|origin| value.slice_ref(origin))
+fn origin(value: &[u8]) -> Option<&[u8]> {
+    value.split(|byte| *byte == b' ').next()
 }

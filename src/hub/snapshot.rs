@@ -1,0 +1,92 @@
+//! The newest values that a subscription may begin with, read as they are taken.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use super::Hub;
+use crate::{
+    broker::{LatestReader, ReadError},
+    event::Block,
+    position::Offset,
+    topic::TopicFilter,
+};
+
+/// What is still to come of the values as they were when the subscription began.
+pub(super) struct Snapshot {
+    /// Where it ends.
+    pub(super) until: Offset,
+    hub: Hub,
+    ready: Option<Arc<Block>>,
+    remaining: Remaining,
+}
+
+enum Remaining {
+    Unread(LatestReader),
+    Reading(Reading),
+    Nothing,
+}
+
+type Reading =
+    Pin<Box<dyn Future<Output = Result<(Option<Arc<Block>>, Remaining), ReadError>> + Send>>;
+
+impl Snapshot {
+    /// Reads the first of them.
+    pub(super) async fn begin(
+        hub: &Hub,
+        filter: TopicFilter,
+        until: Offset,
+    ) -> Result<Self, ReadError> {
+        let reader = LatestReader::new(hub.broker().clone(), filter, until);
+        let (ready, remaining) = read(hub.clone(), reader).await?;
+        Ok(Self { until, hub: hub.clone(), ready, remaining })
+    }
+
+    /// The next values, about one frame of them; None when all were given.
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Arc<Block>>, ReadError>> {
+        loop {
+            if let Some(values) = self.ready.take() {
+                return Poll::Ready(Ok(Some(values)));
+            }
+            self.remaining = match std::mem::replace(&mut self.remaining, Remaining::Nothing) {
+                Remaining::Unread(reader) => {
+                    Remaining::Reading(Box::pin(read(self.hub.clone(), reader)))
+                }
+                Remaining::Reading(mut reading) => match reading.as_mut().poll(cx) {
+                    Poll::Pending => {
+                        self.remaining = Remaining::Reading(reading);
+                        return Poll::Pending;
+                    }
+                    read => {
+                        let remaining;
+                        (self.ready, remaining) = ready!(read)?;
+                        remaining
+                    }
+                },
+                Remaining::Nothing => return Poll::Ready(Ok(None)),
+            };
+        }
+    }
+
+    /// Whether all were given.
+    pub(super) fn is_over(&self) -> bool {
+        self.ready.is_none() && matches!(self.remaining, Remaining::Nothing)
+    }
+}
+
+async fn read(
+    hub: Hub,
+    mut reader: LatestReader,
+) -> Result<(Option<Arc<Block>>, Remaining), ReadError> {
+    let values = hub.next_values(&mut reader).await?;
+    let remaining = match reader.is_over() {
+        true => Remaining::Nothing,
+        false => Remaining::Unread(reader),
+    };
+    Ok((values, remaining))
+}
