@@ -1,5 +1,7 @@
 //! Refusals as problem details (RFC 9457). No other file of the HTTP side knows a failure's status.
 
+mod from;
+
 use std::{any::Any, collections::BTreeSet, time::Duration};
 
 use axum::{
@@ -10,15 +12,7 @@ use axum::{
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
-use super::GatherError;
 use crate::{
-    auth::AuthError,
-    broker::{PublishError, ReadError},
-    hub::SubscribeError,
-    ingest::Refusal,
-    instances::{InstanceError, KeyError},
-    redis,
-    series::QueryError,
     telemetry::{Limit, Telemetry},
     topic::Topic,
 };
@@ -98,9 +92,6 @@ kinds! {
 
 /// What a client waits that is told to come back and nothing better is known.
 const SOON: Duration = Duration::from_secs(1);
-
-/// Topics without room that an answer names, at most.
-const MOST_NAMED: usize = 20;
 
 /// RFC 6750 section 3.1.
 const CHALLENGE: &str = "Bearer realm=\"pulsehub\", error=\"invalid_token\"";
@@ -300,164 +291,6 @@ impl Problem {
     }
 }
 
-impl From<AuthError> for Problem {
-    fn from(error: AuthError) -> Self {
-        match error {
-            AuthError::Unavailable(_) => {
-                tracing::error!(%error, "credentials cannot be checked");
-                Self::new(&UNAVAILABLE, "credentials cannot be checked at present")
-            }
-            AuthError::Full(full) => {
-                let limit = json!({"name": Limit::PassesPerPrincipal.name(), "allowed": full.most});
-                // A ticket runs out within so long; others may be ended any time.
-                Self::new(&TOO_MANY_PASSES, full.to_string())
-                    .with("limit", limit)
-                    .after(Duration::from_secs(30))
-            }
-            AuthError::Expired => {
-                Self::new(&TOKEN_EXPIRED, error.to_string()).challenged(CHALLENGE)
-            }
-            _ => Self::new(&UNAUTHORIZED, error.to_string()).challenged(CHALLENGE),
-        }
-    }
-}
-
-impl From<GatherError> for Problem {
-    fn from(error: GatherError) -> Self {
-        match error {
-            GatherError::Differ => Self::new(
-                &CREDENTIALS_DIFFER,
-                "send one credential, or the same one in both places",
-            ),
-            GatherError::Malformed(_) => {
-                Self::new(&UNAUTHORIZED, error.to_string()).challenged(CHALLENGE)
-            }
-            GatherError::CrossOrigin => Self::new(&CROSS_ORIGIN, error.to_string()),
-        }
-    }
-}
-
-impl From<PublishError> for Problem {
-    fn from(error: PublishError) -> Self {
-        let detail = error.to_string();
-        match error {
-            PublishError::Overloaded { retry_after } => {
-                Self::new(&OVERLOADED, detail).after(retry_after)
-            }
-            PublishError::Unavailable { retry_after, .. } => {
-                Self::new(&UNAVAILABLE, "the log cannot be written at present").after(retry_after)
-            }
-            PublishError::Unknown { ids, retry_after, .. } => {
-                let detail = "the events may be stored or not; with these ids it is safe to send \
-                              them again";
-                Self::new(&OUTCOME_UNKNOWN, detail).with("ids", ids).after(retry_after)
-            }
-            PublishError::Fenced => Self::new(&UNAVAILABLE, detail),
-            PublishError::TooManyTopics { limit, topics } => Self::new(&TOO_MANY_TOPICS, detail)
-                .with("limit", json!({"name": Limit::Topics.name(), "allowed": limit}))
-                .with("topics", topics.into_iter().take(MOST_NAMED).collect::<Vec<_>>()),
-            PublishError::Closed => Self::not_accepting(),
-        }
-    }
-}
-
-impl From<InstanceError> for Problem {
-    fn from(error: InstanceError) -> Self {
-        let detail = error.to_string();
-        match error {
-            InstanceError::Unknown => Self::new(&UNKNOWN_INSTANCE, "register it first"),
-            InstanceError::Full { limit } => Self::new(&TOO_MANY_INSTANCES, detail)
-                .with("limit", json!({"name": Limit::Instances.name(), "allowed": limit})),
-            InstanceError::Unwritable(_) => Self::new(&INTERNAL, detail),
-            InstanceError::Publish(error) => error.into(),
-        }
-    }
-}
-
-impl From<KeyError> for Problem {
-    fn from(error: KeyError) -> Self {
-        match error {
-            KeyError::Instance(error) => error.into(),
-            KeyError::Superseded => Self::new(&SUPERSEDED, error.to_string()),
-            KeyError::Behind => Self::unavailable(error.to_string()),
-            error => {
-                tracing::error!(%error, "the key of an instance cannot be made or taken back");
-                Self::unavailable("keys cannot be made or taken back at present")
-            }
-        }
-    }
-}
-
-impl From<ReadError> for Problem {
-    fn from(error: ReadError) -> Self {
-        tracing::error!(%error, "history cannot be read");
-        Self::new(&UNAVAILABLE, "the log cannot be read at present")
-    }
-}
-
-impl From<SubscribeError> for Problem {
-    fn from(error: SubscribeError) -> Self {
-        match error {
-            SubscribeError::Read(error) => error.into(),
-            SubscribeError::TooMany { most } => {
-                let limit = json!({"name": Limit::ViewsPerPrincipal.name(), "allowed": most});
-                Self::new(&TOO_MANY_SUBSCRIPTIONS, error.to_string()).with("limit", limit)
-            }
-        }
-    }
-}
-
-impl From<QueryError> for Problem {
-    fn from(error: QueryError) -> Self {
-        match error {
-            QueryError::TooMany { .. } => Self::bad_request(error.to_string()),
-            QueryError::Store(_) => {
-                tracing::error!(%error, "series cannot be read");
-                Self::new(&UNAVAILABLE, "the series cannot be read at present")
-            }
-        }
-    }
-}
-
-impl From<redis::Failure> for Problem {
-    fn from(failure: redis::Failure) -> Self {
-        tracing::warn!(%failure, "the other nodes cannot be asked");
-        Self::new(&UNAVAILABLE, "the other nodes cannot be asked at present")
-    }
-}
-
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        let detail = refusal.to_string();
-        let kind = match (&refusal, refusal.limit()) {
-            (_, Some(Limit::Event)) => &EVENT_TOO_LARGE,
-            (Refusal::TooMany { limit }, _) => {
-                return Self::over_limit(Limit::Batch, *limit as u64);
-            }
-            (Refusal::Malformed { .. }, _) => &INVALID_JSON,
-            (Refusal::Empty, _) => &EMPTY_BATCH,
-            (Refusal::Items(_), _) => &INVALID_EVENT,
-        };
-        let problem = Self::new(kind, detail);
-        match refusal {
-            Refusal::Malformed { line, column, .. } => {
-                problem.with("line", line).with("column", column)
-            }
-            Refusal::Items(items) => {
-                let items: Vec<_> = items
-                    .iter()
-                    .map(|item| {
-                        let message = item.fault.to_string();
-                        json!({"index": item.index, "field": item.field, "message": message})
-                    })
-                    .collect();
-                problem.with("items", items)
-            }
-            _ => problem,
-        }
-    }
-}
-
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let &Kind { status, code, title, retryable } = self.kind;
@@ -514,6 +347,7 @@ pub(super) fn panicked(_panic: Box<dyn Any + Send>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::PublishError;
 
     #[tokio::test]
     async fn a_problem_says_all_that_is_known() {
