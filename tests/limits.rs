@@ -1,6 +1,7 @@
 //! What one client may ask of the hub, and what happens beyond it; nobody else notices.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -317,10 +318,47 @@ async fn each_who_began_with_the_newest_values_and_read_none_held_all_of_them() 
     reader.expect("live").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_event_was_framed_for_all_views_at_once_whatever_room_they_have() {
+    const SUBSCRIPTIONS: usize = 60;
+    let home = Home::new("[journal]\nsync = \"normal\"\n[hub]\ntail_bytes = \"4 MiB\"\n");
+    let hub = home.start().await;
+    let token = home.token("all", "a.*");
+    let mut clients = Vec::new();
+    for n in 0..16 {
+        let mut client = Client::open(hub.address(), PATH, &[PROTOCOL]).await.unwrap();
+        client.connect(&token).await;
+        for m in 0..SUBSCRIPTIONS {
+            client.subscribe(json!({"sub": format!("{n}-{m}"), "topics": ["a.*"]})).await;
+            client.expect("live").await;
+        }
+        clients.push(client);
+    }
+    let before = status(hub.id(), "VmHWM:");
+    let load = "x".repeat(250_000);
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = http.post(format!("http://{}/api/v1/publish", hub.address()));
+    let request = request.bearer_auth(&token).json(&json!({"topic": "a.b", "data": load}));
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    // Of the last of them frames would be made last.
+    let mut missing: BTreeSet<_> = (0..SUBSCRIPTIONS).map(|m| format!("15-{m}")).collect();
+    while !missing.is_empty() {
+        let events = clients[15].expect("events").await;
+        assert!(missing.remove(events["sub"].as_str().unwrap()), "one came twice");
+    }
+    let grown = status(hub.id(), "VmHWM:").saturating_sub(before);
+    assert!(grown < 64 << 20, "{grown} bytes more for an event that 960 views match");
+}
+
 /// Resident bytes of a process.
 fn memory(process: u32) -> usize {
+    status(process, "VmRSS:")
+}
+
+/// What the system says of a process's memory, in bytes.
+fn status(process: u32, field: &str) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     line.trim().trim_end_matches(" kB").trim().parse::<usize>().unwrap() << 10
 }
 

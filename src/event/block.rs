@@ -1,5 +1,7 @@
 //! A block: a run of records in offset order, their outward JSON in one shared buffer.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::PublisherName;
@@ -95,32 +97,41 @@ impl Block {
     /// The stored form: a mark, the [`origins`](Self::origins) behind their length, the
     /// [`encode_plain`](Self::encode_plain).
     pub fn encode(&self) -> Vec<u8> {
-        let (origins, plain) = (self.origins(), self.encode_plain());
-        let mut out = Vec::with_capacity(MARK.len() + 5 + origins.len() + plain.len());
+        let origins = self.origins();
+        let mut out = Vec::with_capacity(MARK.len() + 5 + origins.len() + self.most_plain_bytes());
         out.extend_from_slice(&MARK);
         put(&mut out, origins.len() as u64);
         out.extend_from_slice(&origins);
-        out.extend_from_slice(&plain);
+        self.put_plain(&mut out);
         out
     }
 
     /// The records without their publishers: an index of varints, then the records' JSON. It is what
     /// versions before there were publishers write, and all that they read.
     pub fn encode_plain(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.json.len() + self.entries.len() * 14 + 8);
-        put(&mut out, self.entries.len() as u64);
+        let mut out = Vec::with_capacity(self.most_plain_bytes());
+        self.put_plain(&mut out);
+        out
+    }
+
+    /// About how many bytes [`put_plain`](Self::put_plain) writes, mostly a little more.
+    fn most_plain_bytes(&self) -> usize {
+        self.json.len() + self.entries.len() * 14 + 8
+    }
+
+    fn put_plain(&self, out: &mut Vec<u8>) {
+        put(out, self.entries.len() as u64);
         let (mut offset, mut received) = (0, 0);
         for entry in &self.entries {
-            put(&mut out, entry.offset - offset);
-            put(&mut out, entry.received.saturating_sub(received));
+            put(out, entry.offset - offset);
+            put(out, entry.received.saturating_sub(received));
             (offset, received) = (entry.offset, entry.received);
-            put(&mut out, u64::from(entry.len));
+            put(out, u64::from(entry.len));
             for field in entry.fields() {
-                put(&mut out, u64::from(field));
+                put(out, u64::from(field));
             }
         }
         out.extend_from_slice(&self.json);
-        out
     }
 
     /// Who published the records: each publisher's text, then of each run of records its place.
@@ -221,6 +232,13 @@ impl<'a> Record<'a> {
     /// Whose credentials the event came with; an earlier version did not note it.
     pub fn publisher(self) -> Option<&'a PublisherName> {
         self.block.publishers.get(usize::from(self.entry.publisher).checked_sub(1)?)
+    }
+
+    /// The record alone, without the rest of its block in memory; as it is for readers, so that it names no publisher.
+    pub fn alone(self) -> Arc<Block> {
+        let entry = Entry { start: 0, publisher: 0, ..*self.entry };
+        let json = Bytes::copy_from_slice(self.json());
+        Arc::new(Block { json, entries: [entry].into(), publishers: Box::default() })
     }
 
     /// The outward JSON object.

@@ -84,7 +84,11 @@ impl Dispatcher {
                 return Ok(());
             }
             if let Some(blocks) = broker.recent(self.dispatched) {
-                blocks.iter().for_each(|block| self.dispatch(block));
+                for block in &blocks {
+                    self.dispatch(block);
+                    // Many views may match it: others get their turn before the next.
+                    tokio::task::yield_now().await;
+                }
             } else {
                 let chunk = broker
                     .read(self.dispatched, committed, &everything(), self.hub.chunk_bytes())
@@ -109,11 +113,25 @@ impl Dispatcher {
         let now = Instant::now();
         let mut values = Values::of(block);
         let mut matches = self.matching(block);
-        // Frames are delivered at once; newest values wait for their time anyway.
-        matches.sort_by_key(|(view, _)| view.is_latest());
+        let room = self.hub.0.config.tail_bytes.as_usize();
+        let mut made = 0;
+        // Frames are delivered at once; newest values wait for their time anyway. Where there may be more frames than
+        // the views have room for, those come first that most listen to.
+        match matches.len().saturating_mul(block.bytes()) > room {
+            false => matches.sort_by_key(|(view, _)| view.is_latest()),
+            true => {
+                matches.sort_by_cached_key(|(view, _)| (view.is_latest(), Reverse(view.seated())))
+            }
+        }
         for (view, matching) in matches {
+            if made > room && !view.is_latest() {
+                // Whoever listens reads the log when it gets to it, as it would if the frame were made and forgotten.
+                view.restart(block.last());
+                continue;
+            }
             match view.append(epoch, block, &mut values, &matching) {
                 Appended::Frame { number, size } => {
+                    made += size + FRAME_OVERHEAD;
                     view.call();
                     self.backlog.push_back((Arc::downgrade(&view), number, size + FRAME_OVERHEAD));
                     self.backlog_bytes += size + FRAME_OVERHEAD;

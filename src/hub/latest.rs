@@ -15,7 +15,7 @@ use super::{
     view::Due,
 };
 use crate::{
-    event::{Block, BlockBuilder, Record},
+    event::{Block, Record},
     position::{Epoch, Offset, Position},
 };
 
@@ -63,9 +63,7 @@ impl Value {
         let mut slot = record.topic().as_bytes().to_vec();
         slot.push(0); // in no topic
         slot.extend_from_slice(record.key().unwrap_or_default());
-        let mut single = BlockBuilder::default();
-        single.push_record(record);
-        Self { slot: slot.into(), block: single.finish() }
+        Self { slot: slot.into(), block: record.alone() }
     }
 
     fn cost(&self) -> usize {
