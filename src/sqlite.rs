@@ -1,5 +1,7 @@
 //! Opening one of our SQLite files: ours or new, never somebody else's.
 
+mod reserve;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _},
@@ -9,6 +11,8 @@ use std::{
 };
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+pub use self::reserve::{Reserve, give_up_reserve};
 
 /// What tells our file from others.
 #[derive(Debug, Clone, Copy)]
@@ -55,16 +59,33 @@ pub enum OpenError {
         /// What SQLite said.
         error: rusqlite::Error,
     },
+    /// There was no room on the disk, or it could not be written.
+    #[error("cannot write {path}: {error}; make room on the disk")]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        error: rusqlite::Error,
+    },
     /// Another process holds the file.
     #[error("{0} is in use by another program: stop it, or try again")]
     Busy(PathBuf),
 }
 
 impl OpenError {
+    /// Whether there was no room.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+
     /// What SQLite said while it opened the file at `path`.
     pub fn of(path: &Path, error: rusqlite::Error) -> Self {
         let path = path.to_owned();
-        if is_busy(&error) { Self::Busy(path) } else { Self::Damaged { path, error } }
+        match error {
+            error if is_busy(&error) => Self::Busy(path),
+            error if is_full(&error) => Self::Full { path, error },
+            error => Self::Damaged { path, error },
+        }
     }
 }
 
@@ -185,6 +206,19 @@ fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
             done => return done,
         }
     }
+}
+
+/// Whether there was no room for what was to be written: the disk is full, or a quota or a limit of the
+/// process ends there, which SQLite takes for a failed write.
+pub fn is_full(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi;
+    const UNWRITTEN: [i32; 4] = [
+        ffi::SQLITE_FULL,
+        ffi::SQLITE_IOERR_WRITE,
+        ffi::SQLITE_IOERR_SHMSIZE,
+        ffi::SQLITE_IOERR_FSYNC,
+    ];
+    error.sqlite_error().is_some_and(|error| UNWRITTEN.contains(&error.extended_code))
 }
 
 fn is_busy(error: &rusqlite::Error) -> bool {

@@ -73,6 +73,8 @@ pub struct Telemetry {
     pub clock_jumps: Gauge,
     /// 1 while nothing is removed by its age, for the clock is in doubt.
     pub clock_unsettled: Gauge,
+    /// 1 while nothing is stored, for the disk is full.
+    pub disk_full: Gauge,
     /// Retained events' stored size, in bytes.
     pub journal_bytes: Gauge,
     /// The write-ahead log's size, in bytes.
@@ -294,6 +296,7 @@ impl Telemetry {
             series_gaps: metric!("series_gaps", "Gaps in the log that series lack"),
             clock_jumps: metric!("clock_jumps", "Jumps of the system's clock"),
             clock_unsettled: metric!("clock_unsettled", "Whether the clock is in doubt"),
+            disk_full: metric!("disk_full", "Whether the disk is full and nothing is stored"),
             journal_bytes: metric!("journal_bytes", "Stored size of the retained events"),
             journal_wal_bytes: metric!("journal_wal_bytes", "Size of the write-ahead log"),
             registry: Arc::default(),

@@ -40,6 +40,7 @@ fn journal() -> journal::Config {
         dedupe_ids: 1000,
         latest_keys: 10,
         max_topics: 1000,
+        reserve: ByteSize(0),
         recent_bytes: ByteSize(1 << 20),
         queue_bytes: ByteSize(1 << 20),
         queue_timeout: Span::seconds(5),

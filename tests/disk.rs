@@ -15,6 +15,7 @@ use crate::support::{
     eventually, filter,
     hub::{Client, PROTOCOL},
     process::{Home, Process},
+    small_disk::SmallDisk,
 };
 
 /// A hub whose files can be kept from growing, and who publishes to it.
@@ -198,4 +199,94 @@ fn noise(id: &str) -> String {
     let seed = id.bytes().fold(7, |sum, byte| sum * 31 % 1_000_003 + u64::from(byte));
     let mut dice = Dice::new(seed);
     (0..3000).map(|_| char::from(b'0' + dice.within(0..75) as u8)).collect()
+}
+
+/// So much of the small disk is kept free.
+const RESERVE: u64 = 6 << 20;
+
+impl Disk {
+    /// A hub on a disk of a few MiB, whose reserve is made; None where there can be none.
+    async fn small(settings: &str) -> Option<Self> {
+        let home = Home::new(settings).with_variable("PULSEHUB_JOURNAL_RESERVE", "6 MiB");
+        let home = home.on_a_small_disk(24 << 20)?;
+        let hub = home.start().await;
+        let token = home.token("disk", "disk.**");
+        let http = reqwest::Client::builder().timeout(DEADLINE).no_proxy().build().unwrap();
+        let disk = Self { home, hub, token, http, sent: Mutex::default() };
+        disk.reserve_becomes(RESERVE).await;
+        Some(disk)
+    }
+
+    fn small_disk(&self) -> &SmallDisk {
+        self.home.disk().unwrap()
+    }
+
+    async fn reserve_becomes(&self, size: u64) {
+        let file = self.small_disk().file("reserve");
+        eventually(&format!("a reserve of {size} bytes"), async || {
+            let found = std::fs::metadata(&file).map_or(0, |data| data.len());
+            (found == size).then_some(())
+        })
+        .await;
+    }
+
+    /// Stores some 3 MB: too little to be given back to the disk before it is full.
+    async fn store_some(&self) {
+        for batch in 0..25 {
+            let ids: Vec<_> = (0..40).map(|n| format!("old-{batch}-{n}")).collect();
+            assert_eq!(self.publish(&ids).await.status, 200);
+        }
+    }
+
+    /// Whether the hub stores again what it refused.
+    async fn heals(&self) {
+        eventually("an event that is stored", async || {
+            (self.publish(&["healed".into()]).await.status == 200).then_some(())
+        })
+        .await;
+        self.reserve_becomes(RESERVE).await;
+    }
+
+    /// How often the hub said that the disk is full.
+    fn told(&self) -> usize {
+        self.home.log().matches("the disk is full").count()
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_heals_when_what_is_stored_has_expired() {
+    let settings = "[journal]\nsync = \"normal\"\nmax_age = \"5s\"\n";
+    let Some(disk) = Disk::small(settings).await else { return };
+    disk.store_some().await;
+    let refused = eventually("a refusal", async || {
+        disk.small_disk().fill();
+        let round = disk.sent.lock().len();
+        let ids: Vec<_> = (0..40).map(|n| format!("more-{round}-{n}")).collect();
+        let answer = disk.publish(&ids).await;
+        (answer.status != 200).then_some(answer)
+    })
+    .await;
+    assert_eq!((refused.status, &refused.body["code"]), (503, &json!("unavailable")));
+    assert_eq!(refused.body["retryable"], true);
+    disk.reserve_becomes(0).await;
+    // Whoever filled the disk takes nothing away again.
+    disk.heals().await;
+    assert_eq!(disk.told(), 1, "{}", disk.home.log());
+    disk.hub.kill();
+}
+
+#[tokio::test]
+async fn a_hub_starts_on_a_full_disk_and_heals() {
+    let settings = "[journal]\nsync = \"normal\"\n";
+    let Some(mut disk) = Disk::small(settings).await else { return };
+    disk.store_some().await;
+    // Ended in order, it leaves no files that the next start would need room for.
+    crate::support::signal(disk.hub.id(), "TERM");
+    assert_eq!(disk.hub.ends().await, Some(0));
+    disk.small_disk().fill();
+    disk.home.settings("[journal]\nsync = \"normal\"\nmax_age = \"1s\"\n");
+    disk.hub = disk.home.start().await;
+    disk.heals().await;
+    assert!(disk.told() <= 1, "{}", disk.home.log());
+    disk.hub.kill();
 }

@@ -6,6 +6,7 @@ mod check;
 mod commit;
 mod config;
 mod dedupe;
+mod full;
 mod merge;
 mod new_topics;
 mod open;

@@ -69,7 +69,18 @@ struct Database {
 
 impl Local {
     /// Opens the store in `folder`, or makes it. Several processes may have it open.
+    /// On a full disk the reserve is given up for it.
     pub fn open(folder: &Path, clock: Clock) -> Result<Self, StoreError> {
+        Self::try_open(folder, clock.clone()).or_else(|error| {
+            if !is_full(&error) {
+                return Err(error);
+            }
+            sqlite::give_up_reserve(folder);
+            Self::try_open(folder, clock)
+        })
+    }
+
+    fn try_open(folder: &Path, clock: Clock) -> Result<Self, StoreError> {
         sqlite::make_folder(folder)?;
         let path = folder.join(FILE);
         if !sqlite::check_header(&path, &IDENTITY)? {
@@ -271,7 +282,16 @@ impl Local {
         &self,
         statement: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.on_database(move |database| statement(&mut database.connection)).await
+        let inner = self.0.clone();
+        self.on_database(move |database| {
+            let done = statement(&mut database.connection);
+            // The next try finds room: to take a key back matters more than to store events.
+            if done.as_ref().is_err_and(is_full) {
+                sqlite::give_up_reserve(&inner.folder);
+            }
+            done
+        })
+        .await
     }
 
     async fn on_database<T: Send + 'static>(
@@ -283,6 +303,15 @@ impl Local {
         tokio::task::spawn_blocking(move || work(&mut database))
             .await
             .map_err(|_| StoreError::Closing)?
+    }
+}
+
+/// Whether there was no room on the disk.
+fn is_full(error: &StoreError) -> bool {
+    match error {
+        StoreError::Open(error) => error.is_full(),
+        StoreError::Sqlite(error) => sqlite::is_full(error),
+        _ => false,
     }
 }
 

@@ -62,6 +62,7 @@ impl World {
             dedupe_ids: 1000,
             latest_keys: 100,
             max_topics: 1000,
+            reserve: ByteSize(0),
             recent_bytes: ByteSize(dice.one_of(&[1, 600, 2000, 1 << 20])),
             queue_bytes: ByteSize(1 << 20),
             queue_timeout: Span::seconds(30),

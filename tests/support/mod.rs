@@ -10,6 +10,7 @@ pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod sentinel;
+pub(crate) mod small_disk;
 
 use std::time::{Duration, Instant};
 

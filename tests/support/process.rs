@@ -12,12 +12,14 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{sync::oneshot, time::timeout};
 
-use super::DEADLINE;
+use super::{DEADLINE, small_disk::SmallDisk};
 
 /// A folder with settings and data, on which one hub after the other is run.
 pub(crate) struct Home {
     folder: TempDir,
     variables: Vec<(&'static str, String)>,
+    /// What its data are on, if that is a disk of its own.
+    disk: Option<SmallDisk>,
 }
 
 impl Home {
@@ -25,7 +27,22 @@ impl Home {
     pub(crate) fn new(settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("pulsehub.toml"), settings).unwrap();
-        Self { folder, variables: Vec::new() }
+        Self { folder, variables: Vec::new(), disk: None }
+    }
+
+    /// With the data on a disk of `size` bytes; None where the machine does not allow that.
+    pub(crate) fn on_a_small_disk(mut self, size: u64) -> Option<Self> {
+        self.disk = Some(SmallDisk::at(&self.data(), size)?);
+        Some(self)
+    }
+
+    pub(crate) fn disk(&self) -> Option<&SmallDisk> {
+        self.disk.as_ref()
+    }
+
+    /// Changes the text of the settings file, for the next hub.
+    pub(crate) fn settings(&self, text: &str) {
+        std::fs::write(self.folder.path().join("pulsehub.toml"), text).unwrap();
     }
 
     /// With a variable of the environment, for every command.
@@ -147,9 +164,15 @@ impl Home {
     }
 
     fn command(&self, name: &str) -> Command {
-        let mut command = clean(Command::new(env!("CARGO_BIN_EXE_pulsehub")));
+        let program = env!("CARGO_BIN_EXE_pulsehub").to_owned();
+        let enter = self.disk.iter().flat_map(SmallDisk::enter);
+        let words: Vec<String> = enter.chain([program]).collect();
+        let mut command = clean(Command::new(&words[0]));
+        command.args(&words[1..]);
         command.arg(name).arg("--data").arg(self.data());
         command.arg("--config").arg(self.folder.path().join("pulsehub.toml"));
+        // Hundreds of hubs need not write it; a test that wants it has the variable.
+        command.env("PULSEHUB_JOURNAL_RESERVE", "0 B");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }

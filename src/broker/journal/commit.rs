@@ -26,6 +26,8 @@ use crate::{
     time::Millis,
 };
 
+/// Why nothing is stored while the disk is full.
+const NO_ROOM: &str = "the disk is full";
 /// So much the newest event of a log may be ahead of the clock, which goes back a little when it is set.
 pub(super) const MOST_AHEAD: Millis = 10_000;
 
@@ -56,6 +58,9 @@ impl Writer {
     /// Stores a group of batches and answers each.
     pub(super) fn commit(&mut self, batches: Vec<Batch>) {
         let started = Instant::now();
+        if self.is_full {
+            return self.refuse(batches, NO_ROOM);
+        }
         if self.unsure
             && let Err(error) = self.reload()
         {
@@ -299,14 +304,15 @@ impl Writer {
     }
 
     fn fail(&mut self, batches: Vec<Batch>, error: &rusqlite::Error) {
-        if !self.failing {
-            tracing::error!(%error, "the journal cannot be written; publishes are answered 503");
-            self.failing = true;
-        }
+        self.failed("the journal cannot be written; publishes are answered 503", error);
+        self.refuse(batches, &error.to_string());
+    }
+
+    fn refuse(&self, batches: Vec<Batch>, reason: &str) {
         for batch in batches {
             self.shared.telemetry.publish_failures.inc();
             if let Some(asked) = batch.answer {
-                let reason = error.to_string();
+                let reason = reason.to_owned();
                 // The publisher may have gone.
                 let _ =
                     asked.send(Err(PublishError::Unavailable { reason, retry_after: RETRY_AFTER }));

@@ -18,6 +18,8 @@ pub struct Config {
     pub max_age: Span,
     /// The most stored (compressed) event bytes in all; the oldest go first.
     pub max_bytes: ByteSize,
+    /// Kept free on the disk, in bytes, so that old events can be deleted when it is full.
+    pub reserve: ByteSize,
     /// Rules for some topics; a topic goes by the first that matches it.
     #[serde(default)]
     pub retention: Vec<RetentionRule>,

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     broker::{lineage::Lineage, ring::Ring},
     position::{Epoch, Offset},
-    sqlite,
+    sqlite::{self, Reserve},
     telemetry::Telemetry,
     time::{Clock, Millis},
     topic::Topic,
@@ -39,8 +39,14 @@ pub(super) fn open(
     sqlite::make_folder(folder)?;
     let lock = lock(folder)?;
     let path = folder.join(schema::FILE);
-    let connection = sqlite::open(&path, &schema::IDENTITY)?;
-    let damaged = |error| sqlite::OpenError::Damaged { path: path.clone(), error };
+    let connection = sqlite::open(&path, &schema::IDENTITY).or_else(|error| {
+        if !error.is_full() {
+            return Err(error);
+        }
+        sqlite::give_up_reserve(folder);
+        sqlite::open(&path, &schema::IDENTITY)
+    })?;
+    let damaged = |error| sqlite::OpenError::of(&path, error);
     let sync = match config.sync {
         Sync::Full => "full",
         Sync::Normal => "normal",
@@ -49,11 +55,11 @@ pub(super) fn open(
     let rules = Rules::new(&config);
     clock.meet(newest_received(&connection).map_err(damaged)?);
     let identity = identify(&connection, &rules).map_err(|error| match error {
-        IdentifyError::Sqlite(error) => {
-            sqlite::OpenError::Damaged { path: path.clone(), error }.into()
-        }
+        IdentifyError::Sqlite(error) => damaged(error).into(),
         IdentifyError::Random(error) => setup(error.to_string()),
     })?;
+    let is_kept_under = is_kept_under(&connection, &rules).map_err(damaged)?;
+    let reserve = Reserve::new(folder, config.reserve.0);
     let mut state =
         State::load(&connection, &config, &rules, identity.dedupe_key, &clock).map_err(damaged)?;
     state.head = state.head.max(identity.lineage.base());
@@ -76,11 +82,13 @@ pub(super) fn open(
         queue,
         path,
         lock,
+        reserve,
         identity.dedupe_key,
         state.dedupe,
         state.received,
         state.stored_bytes,
         identity.is_noted,
+        (!is_kept_under).then_some(0),
     )
     .map_err(|error| setup(error.to_string()))?;
     let writer = std::thread::Builder::new()
@@ -132,7 +140,7 @@ impl From<rusqlite::Error> for IdentifyError {
     }
 }
 
-/// Begins an epoch, the first or one more; notes under which rules the log is kept from now on.
+/// Begins an epoch, the first or one more.
 ///
 /// Nobody can tell a file from its copy, or whether it has lost its end: so every start is a fork.
 fn identify(connection: &Connection, rules: &Rules) -> Result<Identity, IdentifyError> {
@@ -144,8 +152,8 @@ fn identify(connection: &Connection, rules: &Rules) -> Result<Identity, Identify
             let lineage = Lineage::of(Epoch::new(name));
             connection.execute(
                 "INSERT INTO meta(key, value) VALUES ('lineage', ?), ('dedupe_key', ?), ('head', 0),
-                     ('forgotten_through', 0), ('rules', '')",
-                params![lineage.to_string(), dedupe_key],
+                     ('forgotten_through', 0), ('rules', ?)",
+                params![lineage.to_string(), dedupe_key, rules.fingerprint()],
             )?;
             Identity { lineage, is_noted: true, dedupe_key }
         }
@@ -153,24 +161,19 @@ fn identify(connection: &Connection, rules: &Rules) -> Result<Identity, Identify
             let dedupe_key = meta(connection, "dedupe_key")?;
             lineage.begin(Epoch::new(name), meta(connection, "head")?);
             let is_noted = match begin(connection, &lineage) {
-                Err(error) if is_full(&error) => {
-                    tracing::warn!(%error, "the disk is full: the log begins read-only");
-                    false
-                }
+                // The first commit notes it.
+                Err(error) if sqlite::is_full(&error) => false,
                 begun => begun.map(|()| true)?,
             };
             Identity { lineage, is_noted, dedupe_key }
         }
     };
-    let fingerprint = rules.fingerprint();
-    let kept_under: String = meta(connection, "rules")?;
-    if kept_under != fingerprint {
-        let transaction = connection.unchecked_transaction()?;
-        transaction.execute("UPDATE blocks SET expires = 0", [])?;
-        transaction.execute("UPDATE meta SET value = ? WHERE key = 'rules'", [fingerprint])?;
-        transaction.commit()?;
-    }
     Ok(identity)
+}
+
+/// Whether the log was kept under these rules; under others every block has to be looked at anew.
+pub(super) fn is_kept_under(connection: &Connection, rules: &Rules) -> rusqlite::Result<bool> {
+    Ok(meta::<String>(connection, "rules")? == rules.fingerprint())
 }
 
 /// When the newest event that is kept was received; 0 if there is none.
@@ -208,11 +211,6 @@ pub(super) fn note(transaction: &Connection, lineage: &Lineage) -> rusqlite::Res
         .execute("UPDATE meta SET value = max(value, ?) WHERE key = 'head'", [lineage.base()])?;
     transaction.execute("DELETE FROM meta WHERE key = 'epoch'", [])?;
     transaction.pragma_update(None, "user_version", schema::IDENTITY.version)
-}
-
-fn is_full(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
-    matches!(error.sqlite_error_code(), Some(DiskFull | SystemIoFailure))
 }
 
 fn meta<T: rusqlite::types::FromSql>(connection: &Connection, key: &str) -> rusqlite::Result<T> {

@@ -26,6 +26,30 @@ const IDS_STEP: usize = 500;
 /// Pages given back to the file system in one step.
 const VACUUM_PAGES: u32 = 256;
 
+/// A bounded piece of upkeep at a time; whether there is more to do.
+type Step = fn(&mut Writer, Millis) -> rusqlite::Result<bool>;
+
+const UPKEEP: [Step; 9] = [
+    Writer::look_through,
+    Writer::trim_expired,
+    Writer::trim_total,
+    Writer::trim_topics,
+    Writer::cap_latest,
+    Writer::drop_old_ids,
+    Writer::forget_topics,
+    Writer::merge,
+    Writer::vacuum,
+];
+/// What frees room on a full disk.
+const MAKING_ROOM: [Step; 6] = [
+    Writer::look_through,
+    Writer::trim_expired,
+    Writer::trim_total,
+    Writer::trim_topics,
+    Writer::drop_old_ids,
+    Writer::vacuum,
+];
+
 impl Writer {
     /// Does a bounded piece of upkeep; true if there is more to do.
     pub(super) fn maintain(&mut self) -> bool {
@@ -33,31 +57,41 @@ impl Writer {
             return false; // said when a publish fails of it
         }
         let now = self.shared.clock.steady();
-        let steps = [
-            Self::trim_expired,
-            Self::trim_total,
-            Self::trim_topics,
-            Self::cap_latest,
-            Self::drop_old_ids,
-            Self::forget_topics,
-            Self::merge,
-            Self::vacuum,
-        ];
+        let steps: &[Step] = if self.is_full { &MAKING_ROOM } else { &UPKEEP };
         let mut more = false;
         for step in steps {
-            match step(self, now) {
+            match step(self, now).and_then(|again| self.truncate_log().map(|()| again)) {
                 Ok(again) => more |= again,
                 Err(error) => {
                     self.unsure = true;
-                    if !self.failing {
-                        tracing::error!(%error, "the journal's upkeep failed; trying again");
-                        self.failing = true;
-                    }
+                    self.failed("the journal's upkeep failed; trying again", &error);
                     return false;
                 }
             }
         }
         more
+    }
+
+    /// Goes through a log that was kept under other rules, once.
+    fn look_through(&mut self, now: Millis) -> rusqlite::Result<bool> {
+        let Some(after) = self.looked_through.filter(|_| self.shared.clock.is_settled()) else {
+            return Ok(false);
+        };
+        let firsts: Vec<Offset> = self
+            .connection
+            .prepare_cached("SELECT first FROM blocks WHERE first > ? ORDER BY first LIMIT ?")?
+            .query_map(params![after, STEP], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for first in &firsts {
+            self.trim_old(*first, now)?;
+            self.looked_through = Some(*first);
+        }
+        if firsts.is_empty() {
+            let rules = self.shared.rules.fingerprint();
+            self.connection.execute("UPDATE meta SET value = ? WHERE key = 'rules'", [rules])?;
+            self.looked_through = None;
+        }
+        Ok(!firsts.is_empty())
     }
 
     fn trim_expired(&mut self, now: Millis) -> rusqlite::Result<bool> {
@@ -70,11 +104,13 @@ impl Writer {
             .query_map(params![now.min(i64::MAX as u64), STEP], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         for first in &firsts {
-            self.trim(*first, |rule_age, _, record| {
-                record.received().saturating_add(rule_age) > now
-            })?;
+            self.trim_old(*first, now)?;
         }
         Ok(firsts.len() == STEP)
+    }
+
+    fn trim_old(&mut self, first: Offset, now: Millis) -> rusqlite::Result<u64> {
+        self.trim(first, |rule_age, _, record| record.received().saturating_add(rule_age) > now)
     }
 
     /// Above the size of the whole, the oldest blocks go, but never the newest event.
@@ -194,7 +230,9 @@ impl Writer {
         }
         drop(topics);
         let added = self.replace_block(first, &gone, &kept)?;
-        shared.ring.lock().forget(last);
+        if !gone.is_empty() {
+            shared.ring.lock().forget(last);
+        }
         let mut topics = shared.topics.write();
         for (id, amount) in &gone {
             topics.subtract(*id, *amount);
@@ -375,7 +413,7 @@ impl Writer {
     /// Gives the pages of what was trimmed back to the file system.
     fn vacuum(&mut self, _: Millis) -> rusqlite::Result<bool> {
         let free: u32 = self.connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
-        if free < 4 * VACUUM_PAGES {
+        if free < 4 * VACUUM_PAGES && !(self.is_full && free > 0) {
             return Ok(false); // the next commits will use them
         }
         let mut vacuum = self

@@ -12,7 +12,12 @@ use std::{
 use rusqlite::Connection;
 
 use super::{Batch, Request, Shared, dedupe::Dedupe, open::State, topics::TopicId};
-use crate::{broker::codec::Compressor, position::Offset, sqlite, time::Millis};
+use crate::{
+    broker::codec::Compressor,
+    position::Offset,
+    sqlite::{self, Reserve},
+    time::Millis,
+};
 
 /// About how much one commit takes in; the rest waits for the next.
 const GROUP_BYTES: usize = 4 << 20;
@@ -37,8 +42,15 @@ pub(super) struct Writer {
     pub(super) compressor: Compressor,
     /// Whether the last commit failed; said once, and once when it is over.
     pub(super) failing: bool,
+    /// Whether the disk is full: nothing is stored until there is room for the reserve again.
+    pub(super) is_full: bool,
+    pub(super) reserve: Reserve,
+    /// No earlier the reserve is made again.
+    pub(super) grow_at: Instant,
     /// Whether the file knows the epoch; if the disk was full at the start, the first commit notes it.
     pub(super) is_noted: bool,
+    /// If the log was kept under other rules: blocks up to here were looked at under these.
+    pub(super) looked_through: Option<Offset>,
     /// Whether the file may know more than we do.
     pub(super) unsure: bool,
     pub(super) since_checkpoint: u64,
@@ -58,11 +70,13 @@ impl Writer {
         queue: mpsc::Receiver<Request>,
         path: PathBuf,
         lock: File,
+        reserve: Reserve,
         dedupe_key: [u8; 16],
         dedupe: Dedupe,
         received: Millis,
         stored_bytes: u64,
         is_noted: bool,
+        looked_through: Option<Offset>,
     ) -> std::io::Result<Self> {
         let checkpoints = start_checkpoints(&path)?;
         Ok(Self {
@@ -76,7 +90,11 @@ impl Writer {
             stored_bytes,
             compressor: Compressor::new()?,
             failing: false,
+            is_full: false,
+            reserve,
+            grow_at: Instant::now(),
             is_noted,
+            looked_through,
             unsure: false,
             since_checkpoint: 0,
             touched: HashSet::new(),
@@ -106,7 +124,7 @@ impl Writer {
                 Ok(Request::Publish(_)) | Err(mpsc::RecvTimeoutError::Timeout) => {}
             }
             if Instant::now() >= maintenance {
-                let more = self.maintain();
+                let more = self.look_after_the_disk() | self.maintain();
                 let pause = if more { MAINTENANCE / 50 } else { MAINTENANCE };
                 maintenance = Instant::now() + pause;
                 self.measure();
@@ -176,7 +194,7 @@ impl Writer {
         if wal > WAL_MAX
             && let Err(error) = checkpoint(&self.connection, "RESTART")
         {
-            tracing::warn!(%error, "the journal's write-ahead log could not be started anew");
+            self.failed("the journal's write-ahead log could not be started anew", &error);
         }
     }
 
@@ -205,16 +223,22 @@ fn start_checkpoints(path: &Path) -> std::io::Result<(mpsc::SyncSender<()>, Join
                 return;
             }
         };
+        let mut was_failing = false;
         for () in asked {
-            if let Err(error) = checkpoint(&connection, "PASSIVE") {
-                tracing::warn!(%error, "a checkpoint of the journal failed; trying again later");
+            let result = checkpoint(&connection, "PASSIVE");
+            let is_failing = result.is_err();
+            if let Err(error) = result
+                && !was_failing
+            {
+                tracing::warn!(%error, "a checkpoint of the journal failed; trying again");
             }
+            was_failing = is_failing;
         }
     })?;
     Ok((ask, thread))
 }
 
-fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
+pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
 }
 
