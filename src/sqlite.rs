@@ -90,7 +90,7 @@ impl OpenError {
 }
 
 /// How long another process may hold the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// SQLite's database header (sqlite.org/fileformat2.html section 1.3) as far as it concerns us.
 const HEADER: usize = 72;

@@ -208,7 +208,7 @@ impl Disk {
     /// A hub on a disk of a few MiB, whose reserve is made; None where there can be none.
     async fn small(settings: &str) -> Option<Self> {
         let home = Home::new(settings).with_variable("PULSEHUB_JOURNAL_RESERVE", "6 MiB");
-        let home = home.on_a_small_disk(24 << 20)?;
+        let home = home.on_a_small_disk(32 << 20)?;
         let hub = home.start().await;
         let token = home.token("disk", "disk.**");
         let http = reqwest::Client::builder().timeout(DEADLINE).no_proxy().build().unwrap();
@@ -230,21 +230,54 @@ impl Disk {
         .await;
     }
 
-    /// Stores some 3 MB: too little to be given back to the disk before it is full.
+    /// Stores some 7 MB.
     async fn store_some(&self) {
-        for batch in 0..25 {
+        for batch in 0..60 {
             let ids: Vec<_> = (0..40).map(|n| format!("old-{batch}-{n}")).collect();
             assert_eq!(self.publish(&ids).await.status, 200);
         }
     }
 
-    /// Whether the hub stores again what it refused.
+    /// Whether the hub stores again, and keeps the reserve again.
     async fn heals(&self) {
-        eventually("an event that is stored", async || {
-            (self.publish(&["healed".into()]).await.status == 200).then_some(())
+        for batch in 0..5 {
+            let ids: Vec<_> = (0..40).map(|n| format!("healed-{batch}-{n}")).collect();
+            eventually("events that are stored", async || {
+                (self.publish(&ids).await.status == 200).then_some(())
+            })
+            .await;
+        }
+        self.reserve_becomes(RESERVE).await;
+    }
+
+    /// Fills the disk until an event is refused; with what answer.
+    async fn becomes_full(&self) -> Answered {
+        let refused = eventually("a refusal", async || {
+            self.small_disk().fill();
+            let round = self.sent.lock().len();
+            let ids: Vec<_> = (0..40).map(|n| format!("more-{round}-{n}")).collect();
+            let answer = self.publish(&ids).await;
+            (answer.status != 200).then_some(answer)
         })
         .await;
-        self.reserve_becomes(RESERVE).await;
+        self.reserve_becomes(0).await;
+        refused
+    }
+
+    async fn killed_and_started(self, meanwhile: impl FnOnce(&SmallDisk)) -> Self {
+        let Disk { home, hub, token, http, sent } = self;
+        hub.kill();
+        meanwhile(home.disk().unwrap());
+        let hub = home.start().await;
+        Self { home, hub, token, http, sent }
+    }
+
+    /// How many batches were refused, the hub's own as well.
+    async fn failures(&self) -> f64 {
+        let text = self.get("/metrics").await.text().await.unwrap();
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("pulsehub_publish_failures_total "));
+        line.map_or(0.0, |value| value.parse().unwrap())
     }
 
     /// How often the hub said that the disk is full.
@@ -258,17 +291,9 @@ async fn a_full_disk_heals_when_what_is_stored_has_expired() {
     let settings = "[journal]\nsync = \"normal\"\nmax_age = \"5s\"\n";
     let Some(disk) = Disk::small(settings).await else { return };
     disk.store_some().await;
-    let refused = eventually("a refusal", async || {
-        disk.small_disk().fill();
-        let round = disk.sent.lock().len();
-        let ids: Vec<_> = (0..40).map(|n| format!("more-{round}-{n}")).collect();
-        let answer = disk.publish(&ids).await;
-        (answer.status != 200).then_some(answer)
-    })
-    .await;
+    let refused = disk.becomes_full().await;
     assert_eq!((refused.status, &refused.body["code"]), (503, &json!("unavailable")));
     assert_eq!(refused.body["retryable"], true);
-    disk.reserve_becomes(0).await;
     // Whoever filled the disk takes nothing away again.
     disk.heals().await;
     assert_eq!(disk.told(), 1, "{}", disk.home.log());
@@ -288,5 +313,39 @@ async fn a_hub_starts_on_a_full_disk_and_heals() {
     disk.hub = disk.home.start().await;
     disk.heals().await;
     assert!(disk.told() <= 1, "{}", disk.home.log());
+    disk.hub.kill();
+}
+
+#[tokio::test]
+async fn a_hub_that_was_killed_and_starts_on_a_full_disk_heals() {
+    let settings = "[journal]\nsync = \"normal\"\n";
+    let Some(disk) = Disk::small(settings).await else { return };
+    disk.store_some().await;
+    let disk = disk.killed_and_started(SmallDisk::fill).await;
+    eventually("a refusal", async || {
+        (disk.publish(&["refused".into()]).await.status == 503).then_some(())
+    })
+    .await;
+    // Once more, in the middle of it.
+    disk.home.settings("[journal]\nsync = \"normal\"\nmax_age = \"1s\"\n");
+    let disk = disk.killed_and_started(|_| ()).await;
+    disk.heals().await;
+    disk.hub.kill();
+}
+
+#[tokio::test]
+async fn a_disk_that_stays_full_is_told_of_once_and_keys_can_be_taken_back() {
+    let Some(disk) = Disk::small("[journal]\nsync = \"normal\"\n").await else { return };
+    disk.store_some().await;
+    disk.becomes_full().await;
+    disk.home.run("key create", &["--name", "late", "--publish", "a.**"]);
+    // The hub's own events are refused as well, about one a second.
+    let refused = disk.failures().await;
+    eventually("refusals", async || (disk.failures().await >= refused + 4.0).then_some(())).await;
+    assert_eq!(disk.publish(&["never".into()]).await.status, 503);
+    assert_eq!(disk.told(), 1, "{}", disk.home.log());
+    disk.small_disk().free(32 << 20);
+    disk.heals().await;
+    assert_eq!(disk.told(), 1, "{}", disk.home.log());
     disk.hub.kill();
 }

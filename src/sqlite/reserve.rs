@@ -33,14 +33,18 @@ impl Reserve {
         self.size
     }
 
-    /// Makes one step more of it; true once it is whole. What is there of it is given back when there is no room
-    /// for the rest.
+    /// Makes one step more of it; true once it is whole. It is not begun before the disk has room for half as much
+    /// again, or the disk would soon be full once more. What is there of it is given back when there is no room for
+    /// the rest.
     pub fn grow(&mut self) -> io::Result<bool> {
         if self.made == self.size {
             return Ok(true);
         }
         if self.made > self.size {
             self.give_up(); // it was configured larger
+        }
+        if self.made == 0 {
+            find_room(&self.path, self.size.saturating_add(self.size / 2))?;
         }
         match self.add(STEP.min(self.size - self.made)) {
             Ok(()) => Ok(self.made == self.size),
@@ -73,6 +77,18 @@ impl Reserve {
         self.made = 0;
         give_up_at(&self.path);
     }
+}
+
+/// Whether the disk of `path` says that so many bytes are free; a quota it does not tell of is found in writing.
+fn find_room(path: &Path, wanted: u64) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(path);
+    let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free >= wanted {
+        return Ok(());
+    }
+    let message = format!("{free} bytes are free, {wanted} are wanted");
+    Err(io::Error::new(io::ErrorKind::StorageFull, message))
 }
 
 /// Frees the room of the reserve in `folder`, whoever made it: its owner finds out.
@@ -126,5 +142,15 @@ mod tests {
         let mut reserve = Reserve::new(&folder.path().join("gone"), STEP);
         assert!(reserve.grow().is_err());
         assert_eq!(reserve.made, 0);
+    }
+
+    #[test]
+    fn it_is_not_begun_where_there_is_no_room_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = rustix::fs::statvfs(folder.path()).unwrap();
+        let all = disk.f_blocks * disk.f_frsize;
+        let mut reserve = Reserve::new(folder.path(), all / 4 * 3);
+        assert_eq!(reserve.grow().unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert!(!file(folder.path()).exists());
     }
 }

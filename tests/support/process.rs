@@ -146,7 +146,7 @@ impl Home {
         tokio::task::spawn_blocking(|| output(command)).await.unwrap()
     }
 
-    /// Runs a command on the folder; what it prints.
+    /// Runs a command on the folder, which may be of two words; what it prints.
     pub(crate) fn run(&self, name: &str, arguments: &[&str]) -> String {
         let mut command = self.command(name);
         command.args(arguments);
@@ -169,7 +169,7 @@ impl Home {
         let words: Vec<String> = enter.chain([program]).collect();
         let mut command = clean(Command::new(&words[0]));
         command.args(&words[1..]);
-        command.arg(name).arg("--data").arg(self.data());
+        command.args(name.split(' ')).arg("--data").arg(self.data());
         command.arg("--config").arg(self.folder.path().join("pulsehub.toml"));
         // Hundreds of hubs need not write it; a test that wants it has the variable.
         command.env("PULSEHUB_JOURNAL_RESERVE", "0 B");

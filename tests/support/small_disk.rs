@@ -50,11 +50,20 @@ impl SmallDisk {
 
     /// Takes all the room that is left.
     pub(crate) fn fill(&self) {
-        let mut ballast =
-            File::options().create(true).append(true).open(self.file("ballast")).unwrap();
+        let mut ballast = self.ballast();
         for size in [64 << 10, 4096, 1] {
             while ballast.write_all(&vec![7; size]).is_ok() {}
         }
+    }
+
+    /// Gives so many bytes of it back.
+    pub(crate) fn free(&self, bytes: u64) {
+        let ballast = self.ballast();
+        ballast.set_len(ballast.metadata().unwrap().len().saturating_sub(bytes)).unwrap();
+    }
+
+    fn ballast(&self) -> File {
+        File::options().create(true).append(true).open(self.file("ballast")).unwrap()
     }
 }
 

@@ -3,18 +3,30 @@
 
 use std::time::{Duration, Instant};
 
-use super::writer::{Writer, checkpoint};
+use super::writer::{Writer, checkpoint, wal_bytes};
 use crate::sqlite;
 
 /// How long after an attempt to make the reserve that failed the next one comes.
-const PAUSE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_secs(1);
+/// So long whoever gave the reserve up may use its room.
+const LEFT_TO_OTHERS: Duration = Duration::from_secs(3);
+/// No reader holds up the end of the write-ahead log, and with it the refusals, for longer than this.
+const READERS: Duration = Duration::from_millis(100);
 
 impl Writer {
-    /// Makes the reserve, a piece at a time, and notices when another part of the hub gave it up; true if there is
-    /// more to do at once.
-    pub(super) fn look_after_the_disk(&mut self) -> bool {
+    /// Keeps the file and the reserve in order; true if there is more to do at once.
+    pub(super) fn look_after(&mut self) -> bool {
+        let more = self.maintain();
+        // On a full disk the room is needed for what deletes, until there is nothing left to delete.
+        let waits = self.is_full && more;
+        if waits { more } else { self.look_after_the_reserve() | more }
+    }
+
+    /// Makes the reserve, a piece at a time, and notices when another part of the hub gave it up.
+    fn look_after_the_reserve(&mut self) -> bool {
         if self.reserve.was_given_up() {
             self.disk_is_full("the reserve was given up");
+            self.grow_at = Instant::now() + LEFT_TO_OTHERS;
         }
         if Instant::now() < self.grow_at {
             return false;
@@ -46,7 +58,13 @@ impl Writer {
 
     /// What was deleted stands in the write-ahead log first: on a full disk its end frees room for more.
     pub(super) fn truncate_log(&self) -> rusqlite::Result<()> {
-        if self.is_full { checkpoint(&self.connection, "TRUNCATE") } else { Ok(()) }
+        if !self.is_full || wal_bytes(&self.path) == 0 {
+            return Ok(());
+        }
+        self.connection.busy_timeout(READERS)?;
+        let done = checkpoint(&self.connection, "TRUNCATE");
+        self.connection.busy_timeout(sqlite::BUSY_TIMEOUT)?;
+        done
     }
 
     fn disk_is_full(&mut self, error: &str) {
@@ -55,7 +73,8 @@ impl Writer {
             tracing::error!(
                 error,
                 reserve,
-                "the disk is full: publishes are answered 503 until there is room for the reserve"
+                "the disk is full or cannot be written: publishes are answered 503 until there is room for \
+                 the reserve and half as much again"
             );
             self.failing = true;
         }

@@ -32,7 +32,7 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) connection: Connection,
     queue: mpsc::Receiver<Request>,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     pub(super) dedupe: Dedupe,
     dedupe_key: [u8; 16],
     /// When the newest event was received; the next is not older.
@@ -124,7 +124,7 @@ impl Writer {
                 Ok(Request::Publish(_)) | Err(mpsc::RecvTimeoutError::Timeout) => {}
             }
             if Instant::now() >= maintenance {
-                let more = self.look_after_the_disk() | self.maintain();
+                let more = self.look_after();
                 let pause = if more { MAINTENANCE / 50 } else { MAINTENANCE };
                 maintenance = Instant::now() + pause;
                 self.measure();
@@ -227,8 +227,10 @@ fn start_checkpoints(path: &Path) -> std::io::Result<(mpsc::SyncSender<()>, Join
         for () in asked {
             let result = checkpoint(&connection, "PASSIVE");
             let is_failing = result.is_err();
+            // Of a full disk the writer tells.
             if let Err(error) = result
                 && !was_failing
+                && !sqlite::is_full(&error)
             {
                 tracing::warn!(%error, "a checkpoint of the journal failed; trying again");
             }
@@ -242,7 +244,7 @@ pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Resul
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
 }
 
-fn wal_bytes(path: &Path) -> u64 {
+pub(super) fn wal_bytes(path: &Path) -> u64 {
     let mut wal = path.as_os_str().to_owned();
     wal.push("-wal");
     // There is none before the first write.
