@@ -7,7 +7,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{DEADLINE, hub::TestHub};
+use crate::support::{DEADLINE, hub::TestHub, process::Home};
 
 async fn connect(hub: &TestHub) -> TcpStream {
     TcpStream::connect(hub.address()).await.unwrap()
@@ -160,4 +160,50 @@ async fn an_idle_connection_ends_in_good_order() {
     const HEADERS: u8 = 1;
     const GOAWAY: u8 = 7;
     assert!(kinds.contains(&HEADERS) && kinds.contains(&GOAWAY), "{kinds:?}");
+}
+
+#[tokio::test]
+async fn clients_that_reset_their_connections_filled_the_log_with_warnings() {
+    let home = Home::new("");
+    let mut hub = home.start().await;
+    let token = home.token("ada", "a.*");
+    let warnings = || home.log().lines().filter(|line| line.contains("WARN")).count();
+    let before = warnings();
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                   sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let mut streams = Vec::new();
+    for (request, is_answered) in [
+        ("GET / HT".to_owned(), false),
+        (
+            format!(
+                "POST /api/v1/publish HTTP/1.1\r\nhost: localhost\r\nx-api-key: {token}\r\ncontent-length: 99\r\n\r\n{{"
+            ),
+            false,
+        ),
+        (
+            format!(
+                "GET /sse/real-time?topics=a.* HTTP/1.1\r\nhost: localhost\r\nx-api-key: {token}\r\n\r\n"
+            ),
+            true,
+        ),
+        (
+            format!(
+                "GET /ws/real-time?topics=a.* HTTP/1.1\r\nhost: localhost\r\nx-api-key: {token}\r\n{upgrade}\r\n"
+            ),
+            true,
+        ),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_owned(), true),
+    ] {
+        let mut stream = TcpStream::connect(hub.address()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        if is_answered {
+            timeout(DEADLINE, stream.read_u8()).await.expect("no answer").unwrap();
+        }
+        stream.set_zero_linger().unwrap();
+        streams.push(stream);
+    }
+    drop(streams);
+    crate::support::signal(hub.id(), "TERM");
+    hub.ends().await;
+    assert_eq!(warnings(), before, "{}", home.log());
 }

@@ -16,7 +16,10 @@ use http::{Response, Version};
 use http_body::{Frame, SizeHint};
 use hyper::rt::Executor;
 use parking_lot::Mutex;
-use tokio::time::{Sleep, sleep};
+use tokio::{
+    task::unconstrained,
+    time::{Sleep, sleep},
+};
 
 use super::{pulse::UnderWay, seats::Visit};
 use crate::telemetry::{Limit, Telemetry};
@@ -77,7 +80,8 @@ impl Answering {
 
     /// Resolves when the answer has to be cut off.
     pub(super) async fn cut_off(&self) {
-        poll_fn(|cx| self.poll_cut_off(cx)).await;
+        // However many bytes came in this turn.
+        unconstrained(poll_fn(|cx| self.poll_cut_off(cx))).await;
     }
 
     fn poll_cut_off(&self, cx: &mut Context<'_>) -> Poll<()> {

@@ -8,6 +8,7 @@ use http::{HeaderMap, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
+use tokio::task::consume_budget;
 
 use super::{
     AppState, Problem,
@@ -160,6 +161,8 @@ async fn gather(mut body: Body, limit: u64, charge: &mut Charge) -> Result<Bytes
     }
     let mut gathered = BytesMut::new();
     while let Some(frame) = body.frame().await {
+        // HTTP/2 hands out frames of one byte, or of none, for as long as there are any.
+        consume_budget().await;
         let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
         let Ok(data) = frame.into_data() else { continue }; // trailers say nothing here
         if (gathered.len() + data.len()) as u64 > limit {

@@ -15,6 +15,7 @@ use http::{Method, Version};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::unconstrained,
     time::{Instant, Sleep, sleep},
 };
 
@@ -89,7 +90,8 @@ impl Pulse {
     /// Resolves when the connection has to end; to be asked after its bytes were looked at.
     pub(super) async fn lapse(&self) -> Lapse {
         let mut timer = pin!(sleep(Duration::ZERO));
-        poll_fn(|cx| {
+        // However many bytes came in this turn.
+        unconstrained(poll_fn(|cx| {
             let mut state = self.0.lock();
             if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 state.waker = Some(cx.waker().clone());
@@ -100,7 +102,7 @@ impl Pulse {
                 timer.as_mut().reset(deadline);
             }
             timer.as_mut().poll(cx).map(|()| lapse)
-        })
+        }))
         .await
     }
 
@@ -181,15 +183,22 @@ impl Drop for UnderWay {
     }
 }
 
-/// A stream that tells what it hears.
+/// A stream that tells what it hears, and gives only so much of it in a turn: whoever sends without end, be it HTTP/2
+/// pings, empty frames or chunks of one byte, keeps neither others nor the timers waiting. HTTP/2 reads on for as long
+/// as bytes come, and 17 of them are a ping to answer.
 ///
 /// It ends as TCP wants it, so that the last words are not lost: what still comes is read and thrown away, up to a
 /// bound, for closing with bytes unread resets the connection (RFC 9112 section 9.6).
 pub(super) struct Tapped<S> {
     stream: S,
     pulse: Pulse,
+    /// Bytes that may still be read in this turn.
+    left: usize,
     lingering: Option<Lingering>,
 }
+
+/// Bytes read before others get their turn.
+const TURN: usize = 64 << 10;
 
 struct Lingering {
     left: usize,
@@ -204,7 +213,7 @@ const LEFT_WORDS: (usize, Duration) = (64 << 10, Duration::from_secs(1));
 
 impl<S> Tapped<S> {
     pub(super) fn new(stream: S, pulse: Pulse) -> Self {
-        Self { stream, pulse, lingering: None }
+        Self { stream, pulse, left: TURN, lingering: None }
     }
 
     pub(super) fn into_inner(self) -> S {
@@ -221,9 +230,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tapped<S> {
         if self.pulse.holds_eof() {
             return Poll::Pending; // the flush of the answer wakes it
         }
+        if self.left == 0 {
+            self.left = TURN;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before {
+        let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buffer) else {
+            self.left = TURN;
+            return Poll::Pending;
+        };
+        read?;
+        let count = buffer.filled().len() - before;
+        self.left = self.left.saturating_sub(count);
+        if count > 0 {
             self.pulse.heard();
         } else if !self.pulse.may_end() {
             return Poll::Pending;
@@ -279,10 +299,51 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
                 }
                 Poll::Ready(_) => return Poll::Ready(Ok(())), // they have closed as well
                 Poll::Pending => {
-                    return lingering.timer.as_mut().poll(cx).map(Ok);
+                    return pin!(unconstrained(lingering.timer.as_mut())).poll(cx).map(Ok);
                 }
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::coop;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_sends_without_end_let_nobody_else_go_on() {
+        let pulse = Pulse::new(Duration::MAX / 4, Duration::MAX / 4);
+        let mut stream = Tapped::new(tokio::io::repeat(0), pulse);
+        for _ in 0..3 {
+            let read = poll_fn(|cx| {
+                let (mut read, mut bytes) = (0, [0; 4096]);
+                loop {
+                    let mut buffer = ReadBuf::new(&mut bytes);
+                    match Pin::new(&mut stream).poll_read(cx, &mut buffer) {
+                        Poll::Ready(ended) => ended.unwrap(),
+                        Poll::Pending => return Poll::Ready(read),
+                    }
+                    read += buffer.filled().len();
+                }
+            });
+            assert_eq!(read.await, TURN);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_was_used_up_kept_the_timer_from_running() {
+        let pulse = Pulse::new(Duration::from_millis(1), Duration::ZERO);
+        let mut lapse = pin!(pulse.lapse());
+        let busy = poll_fn(|cx| {
+            while let Poll::Ready(unit) = coop::poll_proceed(cx) {
+                unit.made_progress();
+            }
+            lapse.as_mut().poll(cx)
+        });
+        let lapse = tokio::time::timeout(Duration::from_secs(10), busy).await;
+        assert_eq!(lapse.expect("it never ends"), Lapse::Headers);
     }
 }

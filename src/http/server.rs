@@ -174,6 +174,11 @@ fn protocol(options: &Options, telemetry: &Telemetry) -> auto::Builder<Streams> 
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(2 * STREAM_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
+        // Frames without end: streams opened only to be reset, by the peer or for an error, end the connection; so do,
+        // by h2 itself, more continuations than fill the headers, and small data frames. Pings and settings are
+        // answered one by one, before the next is read; see `Tapped` for how many in a turn.
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(100)
         // A peer that has gone without a word is noticed.
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));

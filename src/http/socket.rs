@@ -6,13 +6,13 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
 };
 
-use tokio::{net::TcpStream, time::Sleep};
+use tokio::{net::TcpStream, task::unconstrained, time::Sleep};
 
 use super::{
     AppState,
@@ -426,7 +426,9 @@ impl Socket {
             return Poll::Pending;
         }
         let waker = self.waker();
-        let polled = self.timer.as_mut().poll(&mut Context::from_waker(&waker));
+        // However many bytes came in this turn.
+        let timer = pin!(unconstrained(self.timer.as_mut()));
+        let polled = timer.poll(&mut Context::from_waker(&waker));
         // While something is waited for, what the stream may hold is not forgotten.
         self.woken =
             polled.is_ready() || self.work.is_some() || self.outbox.stuck_until().is_some();

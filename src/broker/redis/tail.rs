@@ -8,6 +8,7 @@ use std::{
 
 use ::redis::aio::MultiplexedConnection;
 use bytes::Bytes;
+use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
 use super::{Shared, scripts::State};
@@ -99,6 +100,8 @@ async fn follow(shared: &Shared, failures: &mut u32) -> Failure {
                     return Failure::Refused("the log goes on in an epoch it does not know".into());
                 }
             }
+            // Each is a whole batch to unpack, and there may be as many again at once.
+            yield_now().await;
         }
     }
 }

@@ -267,3 +267,54 @@ async fn a_client_that_left_stops_its_question_but_not_what_it_sent() {
     go_on.notify_one();
     assert!(rest(sending).await.ends_with("done"));
 }
+
+/// What a client of HTTP/2 says first, with empty settings (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+#[tokio::test]
+async fn http2_frames_without_end_end_their_connection() {
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const GOAWAY: u8 = 7;
+    const CONTINUATION: u8 = 9;
+    const END_HEADERS: u8 = 4;
+    const ENHANCE_YOUR_CALM: u32 = 11;
+    // POST / over http, as the static table of HPACK has them.
+    let post = b"\x83\x86\x84\x01\x01x";
+    let open = frame(HEADERS, END_HEADERS, 1, post);
+    let resets = (0..200).flat_map(|n| {
+        let reset = frame(RST_STREAM, 0, 2 * n + 1, &[0, 0, 0, 8]);
+        [frame(HEADERS, END_HEADERS, 2 * n + 1, post), reset].concat()
+    });
+    let continuations = frame(CONTINUATION, 0, 1, b"").repeat(100);
+    for (what, frames) in [
+        ("resets", resets.collect()),
+        ("continuations", [frame(HEADERS, 0, 1, post), continuations].concat()),
+        ("empty data", [open, frame(DATA, 0, 1, b"").repeat(5000)].concat()),
+    ] {
+        let server = start(options(), hello()).await;
+        let mut stream = server.connect().await;
+        stream.write_all(&[PREFACE, &frames].concat()).await.unwrap();
+        let mut answer = Vec::new();
+        timeout(DEADLINE, stream.read_to_end(&mut answer)).await.expect(what).unwrap();
+        let mut reason = None;
+        let mut rest = &answer[..];
+        while let [a, b, c, kind, _, _, _, _, _, after @ ..] = rest {
+            let (payload, after) = after.split_at(u32::from_be_bytes([0, *a, *b, *c]) as usize);
+            if *kind == GOAWAY {
+                reason = payload[4..].first_chunk().map(|code| u32::from_be_bytes(*code));
+            }
+            rest = after;
+        }
+        assert_eq!(reason, Some(ENHANCE_YOUR_CALM), "{what}");
+    }
+}

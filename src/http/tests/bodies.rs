@@ -1,8 +1,11 @@
 //! Bodies: what they may hold, before and after it is known who sends them.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use futures_util::{FutureExt as _, StreamExt as _, future, stream};
 
 use super::*;
+use crate::http::body::{self, Payer};
 
 /// A body of which `first` comes and the rest never.
 fn stalled(first: impl Into<Bytes>) -> Body {
@@ -109,4 +112,18 @@ async fn who_signs_in_without_end_holds_a_budget_of_its_own() {
     // Nobody else notices.
     assert_eq!(server.publish(r#"{"topic":"a.b"}"#).await.status, 200);
     assert_eq!(server.state.budgets.stranger_bodies.held(), 10_000);
+}
+
+#[tokio::test]
+async fn a_body_of_single_bytes_let_nobody_else_go_on() {
+    let (server, taken) = (Server::new(), Arc::new(AtomicUsize::new(0)));
+    let count = taken.clone();
+    let bytes = stream::repeat_with(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok::<_, std::io::Error>(Bytes::from_static(b" "))
+    });
+    let (headers, body) = (http::HeaderMap::new(), Body::from_stream(bytes));
+    let reading = body::read_small(&headers, body, &server.state, Payer::Stranger(None));
+    assert!(reading.now_or_never().is_none());
+    assert!(taken.load(Ordering::Relaxed) < 1000);
 }

@@ -96,6 +96,8 @@ async fn follow_one(
     sender: mpsc::Sender<(String, ExecutionUpdate)>,
 ) -> Result<(), Status> {
     let mut stream = daemon.follow(&id).await?;
+    // A daemon that sends without end keeps nobody waiting: each send takes a part of tokio's budget for a turn, and
+    // waits when `WAITING` are not taken yet; the connection's task takes one for each read.
     while let Some(update) = stream.message().await? {
         if sender.send((id.clone(), update)).await.is_err() {
             break;
