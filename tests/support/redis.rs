@@ -14,7 +14,7 @@ use pulsehub::{
 };
 use tempfile::TempDir;
 
-use super::eventually;
+use super::{DEADLINE, eventually};
 
 /// The server program; `REDIS_SERVER` names another, such as a Valkey's.
 pub(super) fn program() -> OsString {
@@ -144,7 +144,12 @@ impl RedisServer {
     /// Sends one command, on a connection of its own.
     pub(crate) async fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
         let client = redis::Client::open(&*self.url()).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        // The half second that it waits by itself is little where all tests share two cores.
+        let patient = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(DEADLINE))
+            .set_response_timeout(Some(DEADLINE));
+        let mut connection =
+            client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
         let mut asked = redis::cmd(command[0]);
         asked.arg(&command[1..]);
         asked.query_async(&mut connection).await.unwrap()
