@@ -189,6 +189,7 @@ fn share(left: usize, since: Duration, time: Duration) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{hub::Bell, session::ConnectionKind, telemetry::Telemetry};
 
     #[test]
     fn clients_are_told_one_after_the_other_after_a_notice_and_all_in_time() {
@@ -207,5 +208,30 @@ mod tests {
             assert!(told.iter().all(|&count| count <= even), "{clients}: {told:?}");
             assert!(seconds == 0 || clients < 2 || told.len() >= 6, "{clients}: {told:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_told_before_load_balancers_could_notice() {
+        let over = CancellationToken::new();
+        let drained = |time| {
+            let connections = Connections::new(usize::MAX, Telemetry::new());
+            let (peer, bell) = (([127, 0, 0, 1], 1).into(), Arc::new(Bell::default()));
+            let client = connections.enter(ConnectionKind::Sse, peer, bell, 0);
+            let drain = Drain::new(connections, Readiness::default(), time);
+            drain.begin(false);
+            tokio::spawn(drain.run(over.clone()));
+            client
+        };
+        let patient = drained(Duration::from_secs(3600));
+        let prompt = drained(Duration::ZERO);
+        let told = async {
+            while !prompt.is_told() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), told).await.unwrap();
+        // Its turn came first.
+        assert!(!patient.is_told());
+        over.cancel();
     }
 }

@@ -384,3 +384,6 @@ fn permitted<'a>(
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -251,7 +251,8 @@ async fn samples_that_become_no_series_are_told_in_the_answer_and_the_others_kep
             json!({"topic": "a.b", "type": "samples", "key": "k".repeat(256), "data": {"samples": [
                 {"name": "odd.fraction", "value": 1, "time": time},
                 {"name": "odd.word", "value": 1, "time": "soon"},
-                ["odd.array", "gauge"],
+                // All that a sample needs, in the order of its fields.
+                ["odd.array", "gauge", null, {}, false, null, 1],
             ]}}),
         )
         .await;

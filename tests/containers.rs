@@ -307,6 +307,7 @@ fn the_cluster_s_redis_keeps_what_it_was_told_and_nobody_else_reaches_it() {
     assert!(redis["ports"].is_null());
     assert_eq!(strings(&redis["volumes"]), ["redis:/data"]);
     let networks = strings(&redis["networks"]);
+    assert!(!networks.is_empty(), "without a network of its own it is in everybody's");
     assert!(networks.iter().all(|network| file["networks"][network]["internal"] == true));
 }
 

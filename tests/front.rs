@@ -6,12 +6,20 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::hub::{PROTOCOL, TestHub};
+use crate::support::{
+    eventually,
+    hub::{PROTOCOL, TestHub},
+    process::Home,
+};
 
 /// The status of the answer to these header lines, sent as they are.
 async fn status(hub: &TestHub, lines: &str) -> u16 {
+    status_of(hub, "/healthz", lines).await
+}
+
+async fn status_of(hub: &TestHub, target: &str, lines: &str) -> u16 {
     let mut stream = TcpStream::connect(hub.address()).await.unwrap();
-    let request = format!("GET /healthz HTTP/1.1\r\n{lines}connection: close\r\n\r\n");
+    let request = format!("GET {target} HTTP/1.1\r\n{lines}connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -34,6 +42,11 @@ async fn a_page_that_had_its_name_lead_to_this_machine_reads_nothing() {
         ("host: user@localhost\r\n".to_owned(), 400),
     ] {
         assert_eq!(status(&hub, &lines).await, wanted, "{lines}");
+    }
+    // What stands before the path says it as well (RFC 9112 section 3.2.2).
+    for (name, wanted) in [("localhost", 200), ("evil.example", 400)] {
+        let target = format!("http://{name}/healthz");
+        assert_eq!(status_of(&hub, &target, "host: localhost\r\n").await, wanted, "{target}");
     }
     assert_eq!(hub.metric("pulsehub_refusals_total{code=\"foreign_host\"}").await, 1.0);
 }
@@ -59,6 +72,13 @@ async fn wrong_sign_ins_are_slowed_after_ten() {
         let request = hub.http().post(hub.url("/api/v1/session")).json(&json!({"token": token}));
         request.send().await.unwrap()
     };
+    for _ in 0..11 {
+        assert_eq!(
+            sign_in(&hub.token("ada", &["a.*"])).await.status(),
+            200,
+            "right ones do not count"
+        );
+    }
     for _ in 0..10 {
         assert_eq!(sign_in("phk_wrong_secret").await.status(), 401);
     }
@@ -73,6 +93,35 @@ async fn wrong_sign_ins_are_slowed_after_ten() {
     assert_eq!(answer.status(), 201);
     assert_eq!(answer.headers()["cross-origin-opener-policy"], "same-origin");
     assert_eq!(answer.headers()["cross-origin-resource-policy"], "same-origin");
+}
+
+#[tokio::test]
+async fn each_refused_sign_in_is_one_line_of_the_log_with_the_same_fields() {
+    let home = Home::new("");
+    let hub = home.start().await;
+    let url = format!("http://{}/api/v1/session", hub.address());
+    for said in [json!({"token": "hunter2"}), json!({"code": "hunter2"})] {
+        assert_eq!(
+            reqwest::Client::new().post(&url).json(&said).send().await.unwrap().status(),
+            401
+        );
+    }
+    let lines = eventually("both lines", async || {
+        let log = home.log();
+        let lines: Vec<_> = log
+            .lines()
+            .filter(|line| line.contains("a sign-in was refused"))
+            .map(str::to_owned)
+            .collect();
+        (lines.len() == 2).then_some(lines)
+    })
+    .await;
+    for (line, way) in lines.iter().zip(["token", "link"]) {
+        for field in [" WARN ", " client=127.0.0.1 ", &format!(" way=\"{way}\" "), " reason="] {
+            assert!(line.contains(field), "{field}: {line}");
+        }
+        assert!(!line.contains("hunter2"), "{line}");
+    }
 }
 
 #[tokio::test]

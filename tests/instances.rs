@@ -127,6 +127,25 @@ async fn silence_is_told_once_and_its_end_too() {
 }
 
 #[tokio::test]
+async fn the_time_when_the_hub_was_down_is_nobodys_silence() {
+    let clock = Clock::manual(START);
+    let mut hub = TestHub::with_clock(&[], clock.clone()).await;
+    register(&hub, "one", "1.0").await;
+    beat(&hub, "one").await;
+    hub.stop().await;
+    clock.set(START + 10 * HOUR);
+    hub.start_again().await;
+    let mut client = follower(&hub).await;
+    // Late by what the hub has listened to, and not down by what it has not.
+    clock.set(START + 11 * HOUR + HOUR / 20 + 1);
+    told(&mut client, &["instance.late"]).await;
+    assert_eq!(
+        becomes(&hub, "one", "late").await["last_seen"],
+        list(&hub, "").await["instances"][0]["last_seen"]
+    );
+}
+
+#[tokio::test]
 async fn data_are_a_sign_of_life_that_is_told_when_it_says_something_new() {
     let clock = Clock::manual(START);
     let hub = TestHub::with_clock(&[], clock.clone()).await;

@@ -61,6 +61,21 @@ async fn a_page_nobody_takes_is_cut_off() {
 }
 
 #[tokio::test]
+async fn small_answers_that_nobody_takes_end_their_connection() {
+    let hub = TestHub::with(&[("http.write_timeout", "300ms")]).await;
+    let topics = (0..12).map(|n| json!({"topic": format!("a.{n}{}", "x".repeat(150))}));
+    hub.publish(topics.collect::<Vec<_>>().into()).await;
+    // Each goes out in one piece: what waits is in the connection's buffer, and no body waits to be asked for more.
+    let (host, key) = (hub.address(), hub.token("ada", &["a.*"]));
+    let request =
+        format!("GET /api/v1/topics HTTP/1.1\r\nhost: {host}\r\nx-api-key: {key}\r\n\r\n");
+    let (requests, mut stuck) = (request.repeat(50), connect(&hub).await);
+    let asking = async { while stuck.write_all(requests.as_bytes()).await.is_ok() {} };
+    timeout(DEADLINE, asking).await.expect("the connection does not end");
+    assert_eq!(hub.metric(HITS).await, 1.0);
+}
+
+#[tokio::test]
 async fn a_stalled_stream_outlived_its_token() {
     let hub = TestHub::with(&[("http.write_timeout", "1h")]).await;
     fill(&hub).await;
@@ -105,11 +120,11 @@ impl H2 {
     const SETTINGS: u8 = 4;
     const END: u8 = 0x4 | 0x1; // of the headers and of the stream
 
-    /// With a window of 0 for every stream.
-    async fn open(hub: &TestHub) -> Self {
+    /// With a window of so many bytes for every stream.
+    async fn open(hub: &TestHub, window: u8) -> Self {
         let mut h2 = Self(TcpStream::connect(hub.address()).await.unwrap());
         h2.0.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-        h2.send(Self::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]).await;
+        h2.send(Self::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, window]).await;
         h2
     }
 
@@ -162,7 +177,7 @@ impl H2 {
                 let mut payload = vec![0; length];
                 self.0.read_exact(&mut payload).await.unwrap();
                 let of = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-                assert!(head[3] != Self::DATA || length == 0, "data came through no window");
+                assert!(head[3] != Self::DATA || length <= 100, "data came through no window");
                 if (head[3], of) == (kind, stream) {
                     return payload;
                 }
@@ -177,7 +192,7 @@ async fn an_http2_stream_without_a_window_is_reset_and_the_others_go_on() {
     let hub = TestHub::with(&[("http.write_timeout", "300ms")]).await;
     hub.publish_numbers("a.b", 0..10).await;
     let token = hub.token("ada", &["a.*"]);
-    let mut h2 = H2::open(&hub).await;
+    let mut h2 = H2::open(&hub, 0).await;
     for stream in [1, 3] {
         let path = if stream == 1 { PAGE } else { "/api/v1/topics" };
         h2.get(stream, path, &token).await;
@@ -191,9 +206,21 @@ async fn an_http2_stream_without_a_window_is_reset_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn an_http2_answer_of_which_a_little_is_taken_is_not_thought_gone() {
+    let hub = TestHub::with(&[("http.write_timeout", "300ms")]).await;
+    let events: Vec<_> = (0..10).map(|n| json!({"topic": format!("a.{n}"), "data": n})).collect();
+    hub.publish(events.into()).await;
+    // The answer is one piece, of which the first bytes fit: it must not count as taken whole.
+    let mut h2 = H2::open(&hub, 100).await;
+    h2.get(1, "/api/v1/topics", &hub.token("ada", &["a.*"])).await;
+    h2.expect(H2::RST_STREAM, 1).await;
+    assert_eq!(hub.metric(HITS).await, 1.0);
+}
+
+#[tokio::test]
 async fn one_http2_connection_could_send_a_gigabyte_that_nobody_had_read() {
     let hub = TestHub::start().await;
-    let mut h2 = H2::open(&hub).await;
+    let mut h2 = H2::open(&hub, 0).await;
     let settings = h2.expect(H2::SETTINGS, 0).await;
     let window = settings.chunks(6).find(|setting| setting[..2] == [0, 4]).unwrap();
     assert_eq!(u32::from_be_bytes(window[2..].try_into().unwrap()), 128 << 10);

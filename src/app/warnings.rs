@@ -114,6 +114,7 @@ mod tests {
         let far: SocketAddr = "192.0.2.1:8080".parse().unwrap();
         let secret = ("secret", "0123456789abcdef0123456789abcdef");
         let redis = ("redis", "redis://127.0.0.1:6379");
+        let anonymous = ("auth.anonymous", "{ publish = [\"a.*\"], subscribe = [] }");
         for (flags, address, wanted) in [
             (&[][..], HERE, &["LimitNOFILE", "net.core.somaxconn"][..]),
             (&[redis], HERE, &["LimitNOFILE", "net.core.somaxconn", "vm.overcommit_memory"]),
@@ -134,8 +135,14 @@ mod tests {
                 far,
                 &["LimitNOFILE", "net.core.somaxconn", "http.public_metrics"],
             ),
-            // Who is not reached from elsewhere shows nobody elsewhere anything.
+            (
+                &[anonymous, ("http.secure_cookie", "true"), secret],
+                far,
+                &["LimitNOFILE", "net.core.somaxconn", "auth.anonymous"],
+            ),
+            // Who is not reached from elsewhere shows nobody elsewhere anything, and hears nobody.
             (&[("http.public_metrics", "true")], HERE, &["LimitNOFILE", "net.core.somaxconn"]),
+            (&[anonymous], HERE, &["LimitNOFILE", "net.core.somaxconn"]),
         ] {
             let found = machine.warnings(&config(flags), address);
             assert_eq!(found.len(), wanted.len(), "{flags:?}: {found:?}");

@@ -84,6 +84,12 @@ fn a_wrong_value_is_told_with_its_key_and_place() {
     let text = message(with_file("[limits]\nevent = \"9 MiB\"\n"));
     assert!(text.starts_with("`limits.body` (the defaults): must be at least 9 MiB"), "{text}");
     assert!(message(with_file("[http]\nallowed_origins = [\"*\"]\n")).contains("no origin"));
+    let proxies = "proxy_protocol = true\ntrusted_proxies = [\"10.0.0.0/8\"]\n";
+    assert!(with_file(&format!("[http]\n{proxies}")).is_ok());
+    let text = message(with_file("[http]\nproxy_protocol = true\n"));
+    assert!(text.contains("line 2") && text.ends_with("http.trusted_proxies"), "{text}");
+    let text = message(with_file("[http]\ntrusted_proxies = [\"10.0.0.0/33\"]\n"));
+    assert!(text.contains("such as 10.0.0.0/8"), "{text}");
     assert!(message(with_file("[hub]\nmax_hz = 61\n")).contains("from 0.01 to 60"));
     assert!(message(with_file("[log]\nlevel = \"loud\"\n")).contains("no level"));
     assert!(message(with_file("listen = [\n")).contains("own.toml line "));

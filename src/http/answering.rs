@@ -236,3 +236,35 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use http_body_util::BodyExt as _;
+
+    use super::{super::pulse::Pulse, *};
+
+    #[tokio::test]
+    async fn an_answer_goes_out_in_pieces_so_that_it_is_there_while_it_is_taken() {
+        let patience = Duration::from_secs(60);
+        let whole: Vec<u8> = (0..10_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        for (version, last) in [(Version::HTTP_11, 10_000 - 2 * PIECE), (Version::HTTP_2, 1)] {
+            let pulse = Pulse::new(patience, patience);
+            let under_way = pulse.begin(&Method::GET, version);
+            let writing = async {
+                let answer = Response::new(Body::from(whole.clone()));
+                let mut body = watch(answer, version, (under_way, None)).into_body();
+                let (mut taken, mut sizes) = (Vec::new(), Vec::new());
+                while let Some(frame) = body.frame().await {
+                    let data = frame.unwrap().into_data().unwrap();
+                    sizes.push(data.len());
+                    taken.extend_from_slice(&data);
+                }
+                assert_eq!(taken, whole);
+                assert!(sizes.iter().all(|size| *size <= PIECE), "{sizes:?}");
+                assert_eq!(sizes.last(), Some(&last), "{sizes:?}");
+            };
+            Answering::new(patience, Telemetry::new()).during(pin!(writing)).await;
+        }
+    }
+}

@@ -145,5 +145,8 @@ mod tests {
         drop(ada);
         begin("e").grow(10).unwrap();
         assert_eq!(budget.held(), 30, "what is dropped is given back");
+        begin("ada").grow(10).unwrap(); // to the share it is of, too
+        drop(others);
+        assert!(budget.0.held.lock().by_user.is_empty(), "nobody is remembered for nothing");
     }
 }

@@ -177,7 +177,9 @@ mod tests {
         // A quote the client opened cannot swallow what the proxy added.
         let quoted = "for=\"9.9.9.9, for=\"[2001:db8::1]\"";
         assert_eq!(told("10.0.0.1", &f(quoted)), "10.0.0.1");
+        assert_eq!(told("10.0.0.1", &f("for=9.9.9.9;x=\", for=1.1.1.1")), "10.0.0.1");
         assert_eq!(told("10.0.0.1", &f("for=\"9.9.9.9,\", for=1.1.1.1")), "1.1.1.1");
+        assert_eq!(told("10.0.0.1", &f("for=9.9.9.9, for=1.1.1.1;by=\"_a,b;c\"")), "1.1.1.1");
         let both = |forwarded, x| [("forwarded", forwarded), ("x-forwarded-for", x)];
         assert_eq!(told("10.0.0.1", &both("for=1.1.1.1", "1.1.1.1")), "1.1.1.1");
         assert_eq!(told("10.0.0.1", &both("for=9.9.9.9", "1.1.1.1")), "10.0.0.1");

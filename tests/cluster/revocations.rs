@@ -60,10 +60,22 @@ async fn a_revocation_is_not_lost_when_its_notice_is() {
     let mut socket = hub.socket("/ws/real-time", &[PROTOCOL, ("x-api-key", &key)]).await;
     socket.send(json!({"type": "connect", "id": 1})).await;
     assert_eq!(next(&mut socket, &["connected"]).await["type"], "connected");
-    way.lead_to(1);
     // As a failover may leave it: the key is taken back, and the count is what it was.
-    let revoked = serde_json::to_string(&StoredKey { revoked: true, ..stored.clone() }).unwrap();
-    redis.ask::<()>(&["HSET", KEYS, &stored.id, &revoked]).await;
+    let revoke = async |stored: StoredKey| {
+        let id = stored.id.clone();
+        let revoked = serde_json::to_string(&StoredKey { revoked: true, ..stored }).unwrap();
+        redis.ask::<()>(&["HSET", KEYS, &id, &revoked]).await;
+    };
+    // Who has just come is asked about once more: when a second one after it was, the first one's turn is over.
+    for name in ["then", "and then"] {
+        let (stored, key) = make_key(&store, name).await;
+        let mut late = hub.socket("/ws/real-time", &[PROTOCOL, ("x-api-key", &key)]).await;
+        revoke(stored).await;
+        late.send(json!({"type": "connect", "id": 1})).await;
+        assert_eq!(late.expect_close().await.0, 4401);
+    }
+    way.lead_to(1);
+    revoke(stored).await;
     hub.metric_becomes_at_least("pulsehub_revocation_failures_total", 1.0).await;
     way.lead_to(redis.port());
     assert_eq!(socket.expect_close().await.0, 4401);

@@ -100,6 +100,20 @@ async fn bodies_that_do_not_end_hold_no_more_than_their_budget() {
 }
 
 #[tokio::test]
+async fn what_a_coded_body_becomes_was_charged_to_nobody() {
+    let limits = [("limits.body", "4 KiB"), ("limits.event", "1 KiB"), ("limits.bodies", "8 KiB")];
+    let server = Server::with(&limits);
+    let mut first = Box::pin(server.send(of("ada", stalled(vec![b' '; 3000]))));
+    assert!((&mut first).now_or_never().is_none());
+    let coded = gzip(&[b' '; 3000]);
+    assert!(coded.len() < 100);
+    let mut second = of("ada", coded.into());
+    second.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+    server.send(second).await.assert_problem(429, "too_many_bytes");
+    assert_eq!(server.state.budgets.bodies.held(), 3000);
+}
+
+#[tokio::test]
 async fn who_signs_in_without_end_holds_a_budget_of_its_own() {
     let server = Server::with(&[("limits.stranger_bodies", "16 KiB")]);
     let send = |bytes: usize| {

@@ -205,4 +205,8 @@ async fn every_list_is_a_question_of_which_one_user_has_only_so_many() {
     for path in ["/api/v1/topics", "/api/v1/instances", "/api/v1/series"] {
         server.get(path).await.assert_problem(429, "too_many_questions");
     }
+    let admin = Request::get("/api/v1/connections");
+    let admin = admin.header("x-api-key", token("ada", &[], Some("admin"), 60));
+    let answer = server.send(admin.body(Body::empty()).unwrap()).await;
+    answer.assert_problem(429, "too_many_questions");
 }

@@ -90,6 +90,30 @@ async fn a_session_begins_with_a_code_and_ends() {
 }
 
 #[tokio::test]
+async fn a_neighbour_under_the_same_domain_cannot_set_the_cookie() {
+    let server = Server::with(&[("http.secure_cookie", "true")]);
+    let body = json!({"token": token("ada", &["a.**"], None, 60)}).to_string();
+    let request = Request::post("/api/v1/session").header("content-type", "application/json");
+    let answer = server.send(request.body(body.into()).unwrap()).await;
+    let cookie = answer.headers[header::SET_COOKIE].to_str().unwrap();
+    // What browsers ask of that prefix (RFC 6265bis section 4.1.3.2).
+    assert!(cookie.starts_with("__Host-pulsehub_session="), "{cookie}");
+    assert!(cookie.contains("; Secure") && cookie.contains("; Path=/;"), "{cookie}");
+    assert!(!cookie.contains("Domain"), "{cookie}");
+    let own = cookie.split(';').next().unwrap();
+    let with = |cookies: String, method: &str| {
+        let request = Request::builder().method(method).uri("/api/v1/session");
+        let request = request.header("host", "hub.example").header("origin", "https://hub.example");
+        server.send(request.header("cookie", cookies).body(Body::empty()).unwrap())
+    };
+    let both = format!("pulsehub_session=planted; {own}");
+    assert_eq!(with(both.clone(), "GET").await.json()["user"], "ada");
+    let ended = with(both, "DELETE").await;
+    let cookie = ended.headers[header::SET_COOKIE].to_str().unwrap();
+    assert!(cookie.starts_with("__Host-pulsehub_session=;"), "{cookie}");
+}
+
+#[tokio::test]
 async fn a_session_begins_with_a_token_and_lasts_no_longer() {
     let server = Server::new();
     let sign_in = |token: &str| {
@@ -178,5 +202,27 @@ async fn a_page_of_another_origin_could_connect_but_not_resume() {
     let exposed = answer.headers["access-control-expose-headers"].to_str().unwrap();
     for header in ["retry-after", "www-authenticate", "allow", "accept-encoding", "x-request-id"] {
         assert!(exposed.contains(header), "{header} is not in {exposed}");
+    }
+}
+
+#[tokio::test]
+async fn a_hub_that_others_reach_has_any_name_unless_some_are_configured() {
+    let open = ("listen", "0.0.0.0:8080");
+    let named = ("http.allowed_hosts", "hub.example");
+    for (flags, name, wanted) in [
+        (&[open][..], "hub.internal", 200),
+        (&[open, named], "hub.example", 200),
+        (&[open, named], "hub.internal", 421),
+        (&[], "hub.internal", 421),
+    ] {
+        let server = Server::with(flags);
+        let ask = async |request: http::request::Builder| {
+            let request = request.body(Body::empty()).unwrap();
+            front(server.state.clone()).oneshot(request).await.unwrap().status().as_u16()
+        };
+        assert_eq!(ask(Request::get("/healthz").header("host", name)).await, wanted, "{name}");
+        // HTTP/2 has it in the address.
+        let two = Request::get(format!("http://{name}/healthz")).version(http::Version::HTTP_2);
+        assert_eq!(ask(two).await, wanted, "{name}");
     }
 }
