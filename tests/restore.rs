@@ -12,15 +12,16 @@ use crate::support::{
 };
 
 const PATTERN: &str = "copy.*";
+const SETTINGS: &str = "[journal]\nsync = \"normal\"\n";
 
 #[tokio::test]
 async fn a_restored_copy_does_not_take_the_lost_run_for_its_own() {
-    let home = Home::new("[journal]\nsync = \"normal\"\n");
+    let home = Home::new(SETTINGS);
     let hub = home.start().await;
     let token = home.token("ada", PATTERN);
     let shared = publish(&hub, &token, 0..5).await;
     let copy = tempfile::tempdir().unwrap();
-    copy_files(&home.data(), copy.path());
+    copy_running(&hub, &home.data(), copy.path());
     let lost = publish(&hub, &token, 5..10).await;
     hub.kill();
     std::fs::remove_dir_all(home.data()).unwrap();
@@ -64,6 +65,64 @@ async fn a_restored_copy_does_not_take_the_lost_run_for_its_own() {
     hub.kill();
 }
 
+#[tokio::test]
+async fn a_copy_and_its_original_that_both_go_on_know_each_others_positions_for_lost() {
+    let (home, other) = (Home::new(SETTINGS), Home::new(SETTINGS));
+    let hub = home.start().await;
+    let token = home.token("ada", PATTERN);
+    let shared = publish(&hub, &token, 0..5).await;
+    std::fs::create_dir(other.data()).unwrap();
+    copy_running(&hub, &home.data(), &other.data());
+    let copy = other.start().await;
+    let ours = publish(&hub, &token, 5..10).await;
+    let theirs = publish(&copy, &token, 20..25).await;
+    for (hub, position, events) in [(&hub, &shared, 5..10), (&copy, &shared, 20..25)] {
+        goes_on(hub, &token, position, events).await;
+    }
+    is_lost(&copy, &token, &ours).await;
+    is_lost(&hub, &token, &theirs).await;
+
+    // Both once more, one killed and one in order: what is their own stays so.
+    hub.kill();
+    crate::support::signal(copy.id(), "TERM");
+    let mut copy = copy;
+    assert_eq!(copy.ends().await, Some(0));
+    let (hub, copy) = (home.start().await, other.start().await);
+    let (ours_again, theirs_again) =
+        (publish(&hub, &token, 10..12).await, publish(&copy, &token, 25..27).await);
+    goes_on(&hub, &token, &ours, 10..12).await;
+    goes_on(&copy, &token, &theirs, 25..27).await;
+    goes_on(&hub, &token, &shared, 5..12).await;
+    for (hub, foreign) in
+        [(&copy, &ours), (&copy, &ours_again), (&hub, &theirs), (&hub, &theirs_again)]
+    {
+        is_lost(hub, &token, foreign).await;
+    }
+    for home in [&home, &other] {
+        assert!(home.run("check", &[]).contains("journal: good"));
+    }
+    hub.kill();
+    copy.kill();
+}
+
+/// Whether a client that resumes there misses nothing.
+async fn goes_on(hub: &Process, token: &str, from: &Value, numbers: std::ops::Range<u64>) {
+    let (mut client, subscribed) = resume(hub, token, from).await;
+    assert_eq!(subscribed["recovered"], true, "{subscribed}");
+    // `events` would fail at a gap.
+    let events = client.events("s", numbers.clone().count()).await;
+    let found: Vec<_> = events.iter().map(|event| event["data"]["n"].as_u64().unwrap()).collect();
+    assert_eq!(found, numbers.collect::<Vec<_>>());
+    client.expect("live").await;
+}
+
+/// Whether a client that resumes there is told that it may have missed something.
+async fn is_lost(hub: &Process, token: &str, from: &Value) {
+    let (mut client, subscribed) = resume(hub, token, from).await;
+    assert_eq!(subscribed["recovered"], false, "{subscribed}");
+    assert_eq!(client.expect("gap").await["reason"], "epoch");
+}
+
 async fn resume(hub: &Process, token: &str, from: &Value) -> (Client, Value) {
     let mut client = Client::open(hub.address(), "/ws/real-time", &[PROTOCOL]).await.unwrap();
     client.connect(token).await;
@@ -85,7 +144,13 @@ fn http() -> reqwest::Client {
     reqwest::Client::builder().timeout(DEADLINE).no_proxy().build().unwrap()
 }
 
-/// As they are, while a hub writes to them: the copy may lack the end.
+/// All files of one moment, while the hub runs.
+fn copy_running(hub: &Process, from: &Path, to: &Path) {
+    hub.freeze();
+    copy_files(from, to);
+    hub.thaw();
+}
+
 fn copy_files(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();

@@ -55,9 +55,24 @@ impl Lineage {
     pub(super) fn begin(&mut self, epoch: Epoch, head: Offset) -> Offset {
         let base = (head / STEP + 1) * STEP;
         self.0.push(Line { epoch, shared: head, base, lost: 0 });
-        let surplus = self.0.len().saturating_sub(MOST_EPOCHS);
-        self.0.drain(..surplus);
+        while self.0.len() > MOST_EPOCHS {
+            self.drop_one();
+        }
         base
+    }
+
+    /// Drops an epoch in which nothing was stored, or else the oldest: a hub that cannot come up begins one at every
+    /// attempt.
+    fn drop_one(&mut self) {
+        let is_empty = |pair: &[Line]| matches!(pair, [line, next] if next.shared == line.base);
+        let Some(at) = self.0.windows(2).skip(1).position(is_empty).map(|at| at + 1) else {
+            self.0.remove(0);
+            return;
+        };
+        let Line { shared, .. } = self.0.remove(at);
+        if let Some(next) = self.0.get_mut(at) {
+            next.shared = shared;
+        }
     }
 
     /// Reads what the script or [`Display`](fmt::Display) wrote; None if it is something else.
@@ -288,6 +303,24 @@ mod tests {
         assert_eq!(log.resume(at(A, 50)), None);
         assert_eq!(log.resume(at(B, STEP + 7)), Some(Ok(STEP + 7)));
         assert_eq!(log.resume(at(B, STEP + 8)), Some(Err(at(Epoch::new(0x100), 2 * STEP))));
+    }
+
+    #[test]
+    fn a_thousand_starts_in_vain_cost_no_position() {
+        let mut log = Lineage::of(A);
+        let mut head = 50;
+        for epoch in 0x100..0x100 + 3 * MOST_EPOCHS as u64 {
+            head = log.begin(Epoch::new(epoch), head);
+        }
+        assert_eq!(log.0.len(), MOST_EPOCHS);
+        assert_eq!(log.resume(at(A, 50)), Some(Ok(50)));
+        let (newest, next) = (log.newest(), log.0[1].epoch);
+        assert_eq!(log.resume(at(newest, head + 3)), Some(Ok(head + 3)));
+        // A copy of the first may have gone on.
+        let lost = log.resume(at(A, 51)).unwrap().unwrap_err();
+        assert_eq!((lost.epoch, log.0[1].shared, log.0[1].base), (next, 50, lost.offset));
+        assert_eq!((log.between(40, head + 3), log.epoch_of(50)), (13, A));
+        assert_eq!(Lineage::parse(&log.to_string()), Some(log));
     }
 
     #[test]

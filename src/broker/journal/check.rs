@@ -62,6 +62,9 @@ pub fn check(folder: &Path) -> Result<Report, OpenError> {
 
 fn examine(connection: &Connection) -> rusqlite::Result<Report> {
     let mut report = Report { head: meta(connection, "head")?, ..Report::default() };
+    if let Err(error) = open::lineage(connection) {
+        report.faults.push(format!("the epochs cannot be read: {error}"));
+    }
     let mut quick = connection.prepare("PRAGMA quick_check")?;
     let mut rows = quick.query([])?;
     while let Some(row) = rows.next()? {
