@@ -110,7 +110,7 @@ impl Instances {
             followed: channel::Sender::new(broker.head().offset),
             broker,
             store,
-            listening: Mutex::new(Listening::new(clock.now())),
+            listening: Mutex::new(Listening::new(clock.now(), clock.elapsed())),
             clock,
             telemetry,
             registry: RwLock::default(),

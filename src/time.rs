@@ -33,6 +33,8 @@ struct System {
     began: Instant,
     /// Held to compare a few numbers.
     steady: Mutex<Steady>,
+    /// The time when it was last settled.
+    settled: AtomicU64,
 }
 
 /// Longer than anything is remembered.
@@ -42,7 +44,8 @@ impl Clock {
     /// The system's clock.
     pub fn system() -> Self {
         let steady = Mutex::new(Steady::new(wall(), 0));
-        Self(Source::System(Arc::new(System { began: Instant::now(), steady })))
+        let settled = AtomicU64::new(0);
+        Self(Source::System(Arc::new(System { began: Instant::now(), steady, settled })))
     }
 
     /// A clock that stands at `start` until it is [`set`](Self::set).
@@ -57,11 +60,6 @@ impl Clock {
         }
     }
 
-    /// The time now.
-    pub fn now(&self) -> Millis {
-        self.hand().unwrap_or_else(wall)
-    }
-
     /// Where a manual clock stands.
     pub fn hand(&self) -> Option<Millis> {
         match &self.0 {
@@ -70,9 +68,9 @@ impl Clock {
         }
     }
 
-    /// The time now, by a clock that follows a jump only when it has lasted for half a minute: what a log
-    /// is kept by. A jump is told in a warning.
-    pub fn steady(&self) -> Millis {
+    /// The time now, by a clock that follows a jump only when it has lasted for half a minute. A jump is told in a
+    /// warning.
+    pub fn now(&self) -> Millis {
         match &self.0 {
             Source::Hand(hand) => hand.load(Ordering::SeqCst),
             Source::System(system) => {
@@ -99,8 +97,22 @@ impl Clock {
         match &self.0 {
             Source::Hand(_) => true,
             Source::System(system) => {
-                self.steady();
+                self.now();
                 system.steady.lock().is_settled(system.elapsed())
+            }
+        }
+    }
+
+    /// The time by which what is old may be thrown away: it stands still while the clock is not settled, at 0 if it
+    /// never was and was held against nothing.
+    pub fn settled(&self) -> Millis {
+        match &self.0 {
+            Source::Hand(hand) => hand.load(Ordering::SeqCst),
+            Source::System(system) => {
+                if self.is_settled() {
+                    system.settled.store(self.now(), Ordering::Relaxed);
+                }
+                system.settled.load(Ordering::Relaxed)
             }
         }
     }
@@ -111,6 +123,7 @@ impl Clock {
             && neighbour > 0
             && !system.steady.lock().meet(neighbour, system.elapsed())
         {
+            system.settled.store(neighbour.min(self.now()), Ordering::Relaxed);
             let (clock, neighbour) = (rfc3339(wall()), rfc3339(neighbour));
             tracing::warn!(%clock, %neighbour,
                 "the clock is far from the newest event of the log: nothing is removed by its age for 10 min");

@@ -141,6 +141,59 @@ async fn a_clock_two_days_ahead_for_a_moment_empties_no_log_and_freezes_nothing(
     assert_eq!(history(&home, &hub, "&since=1m").await.last().unwrap(), "last");
 }
 
+/// Signs in with a token; the cookie.
+async fn sign_in(home: &Home, hub: &Process) -> String {
+    let url = format!("http://{}/api/v1/session", hub.address());
+    let request = reqwest::Client::new().post(url).json(&json!({"token": home.token("me", "a.*")}));
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{:?}", answer.text().await);
+    let cookie = answer.headers()["set-cookie"].to_str().unwrap();
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+async fn is_signed_in(hub: &Process, cookie: &str) -> bool {
+    let url = format!("http://{}/api/v1/session", hub.address());
+    let answer = reqwest::Client::new().get(url).header("cookie", cookie).send().await.unwrap();
+    answer.status() == 200
+}
+
+/// What is known of the series `a.n`.
+async fn series(home: &Home, hub: &Process) -> Option<f64> {
+    let url = format!("http://{}/api/v1/series/query?name=a.n&from=1h&step=10s", hub.address());
+    let request = reqwest::Client::new().get(url).bearer_auth(home.token("me", "a.*"));
+    let columns: Value = request.send().await.unwrap().json().await.unwrap();
+    columns["values"].get(0)?.as_array()?.iter().find_map(Value::as_f64)
+}
+
+#[tokio::test]
+async fn a_clock_forty_days_ahead_for_a_moment_signs_nobody_out_and_takes_no_series() {
+    let clock = FalseClock::new();
+    let home = clock.home("[journal]\nsync = \"normal\"\n[series]\nsave_every = \"1s\"\n");
+    let hub = home.start().await;
+    let cookie = sign_in(&home, &hub).await;
+    let url = format!("http://{}/api/v1/publish", hub.address());
+    let event = json!({"topic": "a.metrics", "data": {"n": 7}});
+    let request = reqwest::Client::new().post(url).bearer_auth(home.token("me", "a.*"));
+    assert_eq!(request.json(&event).send().await.unwrap().status(), 200);
+    eventually("the series", async || series(&home, &hub).await).await;
+    clock.set("+40d");
+    eventually("the jump is noticed", async || {
+        (metric(&hub, "pulsehub_clock_jumps").await == 1.0).then_some(())
+    })
+    .await;
+    // Whoever signs in makes the store drop what has run out.
+    sign_in(&home, &hub).await;
+    retention_has_run(&hub).await;
+    assert!(is_signed_in(&hub, &cookie).await, "{}", home.log());
+    clock.set("+0");
+    eventually("the clock is believed again", async || {
+        (metric(&hub, "pulsehub_clock_unsettled").await == 0.0).then_some(())
+    })
+    .await;
+    assert!(is_signed_in(&hub, &cookie).await, "{}", home.log());
+    assert_eq!(series(&home, &hub).await, Some(7.0));
+}
+
 #[tokio::test]
 async fn one_node_with_a_clock_ahead_empties_nobodys_redis() {
     let redis = RedisServer::start().await;
@@ -156,6 +209,9 @@ async fn one_node_with_a_clock_ahead_empties_nobodys_redis() {
     retention_has_run(&bad).await;
     let good = good_home.start().await;
     publish(&good_home, &good, "right").await;
+    let cookie = sign_in(&good_home, &good).await;
+    sign_in(&bad_home, &bad).await;
+    assert!(is_signed_in(&good, &cookie).await, "another node's clock signs nobody out");
     publish(&bad_home, &bad, "ahead").await;
     assert!(is_received_now(&good_home, &good).await, "Redis' time is the measure");
     publish(&good_home, &good, "right again").await;

@@ -42,7 +42,7 @@ const CLOCK_IN_DOUBT: &str = "the clock jumped, or is far from the newest event 
     removed by its age until it has been steady for 10 min. Run a time service";
 
 fn readiness(state: &AppState, is_ready: impl Fn(&Ready<'_>) -> bool) -> Response {
-    let now = state.readiness.state(state.clock.now());
+    let now = state.readiness.state(state.clock.elapsed());
     let lasting = state.broker.warnings().iter().chain(&state.settings.warnings);
     let doubt = (!state.clock.is_settled()).then_some(CLOCK_IN_DOUBT);
     let ready = Ready {

@@ -101,7 +101,7 @@ pub(super) async fn begin(
         SignIn::Code(_) => "link",
         SignIn::Token(_) => "token",
     };
-    let (most, now) = (state.settings.wrong_sign_ins, state.clock.now());
+    let (most, now) = (state.settings.wrong_sign_ins, state.clock.elapsed());
     if let Some(Err(wait)) = from.map(|from| state.attempts.begin(from, most, now)) {
         state.telemetry.hit(Limit::WrongSignIns);
         return Err(Problem::too_many_sign_ins(most, wait));

@@ -101,6 +101,8 @@ const GAPS: usize = 5;
 const ENOUGH_GAPS: usize = 3;
 /// No rhythm is taken to be faster or slower than this, in seconds.
 const RHYTHMS: std::ops::RangeInclusive<u64> = 10..=7 * 86_400;
+/// No other node's clock is ahead by more than this.
+const MOST_AHEAD: Millis = 10_000;
 /// A heartbeat may come so much of its interval later and is not late: a client that sleeps
 /// between two of them is always a little behind.
 const SLACK: u64 = 20;
@@ -156,8 +158,15 @@ impl Record {
         if sign == Sign::Heartbeat {
             self.learn(now);
         }
-        self.pulse.last_seen = self.pulse.last_seen.max(Moment(now));
+        let last_seen = self.pulse.last_seen;
+        self.pulse.last_seen =
+            if self.is_ahead(now) { Moment(now) } else { last_seen.max(Moment(now)) };
         self.enter(state, now)
+    }
+
+    /// Whether it was last heard from by a clock that was ahead, and has been put right since.
+    pub(super) fn is_ahead(&self, now: Millis) -> bool {
+        self.pulse.last_seen.0 > now.saturating_add(MOST_AHEAD)
     }
 
     /// The state that its silence has brought it to by `now`, if that is another; nobody has listened
@@ -168,7 +177,8 @@ impl Record {
 
     /// How it is missed by `now`, if it is.
     pub fn silent(&self, now: Millis, heard_from: Millis) -> Option<State> {
-        let silence = now.saturating_sub(self.pulse.last_seen.0.max(heard_from));
+        let heard = if self.is_ahead(now) { 0 } else { self.pulse.last_seen.0 };
+        let silence = now.saturating_sub(heard.max(heard_from));
         let patience = self.pulse.interval_s.saturating_mul(1000 + 1000 / SLACK);
         match silence {
             silence if silence > patience.saturating_mul(2) => Some(State::Down),
@@ -190,6 +200,9 @@ impl Record {
         let pulse = &mut self.pulse;
         pulse.heartbeats = pulse.heartbeats.saturating_add(1);
         let Some(last) = pulse.last_heartbeat.replace(Moment(now)) else { return };
+        if last.0 > now {
+            return; // the clock was put back
+        }
         // After a restart the first one comes at once, which is no rhythm.
         if self.registration.as_ref().is_some_and(|registered| registered.at > last) {
             return;
@@ -310,6 +323,17 @@ mod tests {
         registered(&mut record, 5 * HOUR);
         assert_eq!(record.pulse.state, State::Up, "it has sent heartbeats before");
         assert_eq!(record.overdue(0, 0), None, "a clock that goes back makes nobody late");
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_and_is_put_right_hides_no_silence() {
+        let (ahead, right) = (48 * HOUR, HOUR);
+        let mut record = record();
+        record.hear(Sign::Heartbeat, ahead);
+        // Nobody has listened by this clock before it was put right.
+        assert_eq!(record.silent(right + 4 * HOUR, right), Some(State::Down));
+        record.hear(Sign::Heartbeat, right);
+        assert_eq!((record.pulse.last_seen, record.pulse.gaps_s.len()), (Moment(right), 0));
     }
 
     #[test]

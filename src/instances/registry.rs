@@ -90,7 +90,12 @@ impl Registry {
             }
             return;
         };
-        let merged = known.clone().merge(told.clone());
+        let mut known_before = known.clone();
+        if known.is_ahead(event.received()) && told.pulse.last_seen < known.pulse.last_seen {
+            // By a clock that has been put right: what it said would hold until it is overtaken.
+            known_before.pulse = told.pulse.clone();
+        }
+        let merged = known_before.merge(told.clone());
         if merged == told {
             self.partial.remove(&place);
         } else {

@@ -47,7 +47,7 @@ impl Instances {
 
     fn heard_from(&self, now: Millis) -> Millis {
         let clocks = (std::time::Instant::now(), SystemTime::now());
-        self.0.listening.lock().look(now, clocks)
+        self.0.listening.lock().look(now, self.0.clock.elapsed(), clocks)
     }
 
     async fn follow(&self, stop: &CancellationToken) {
@@ -205,8 +205,12 @@ impl Instances {
     /// Tells what is due; gives the last offset of it, or nothing if there was nothing.
     async fn tell(&self, holding: &Holding) -> Result<Option<Offset>, PublishError> {
         let now = self.0.clock.now();
-        let (heard_from, forget_after) =
-            (self.heard_from(now), self.0.config.forget_after.millis());
+        let heard_from = self.heard_from(now);
+        // Nobody is forgotten by a clock that is in doubt.
+        let forget_after = match self.0.clock.is_settled() {
+            true => self.0.config.forget_after.millis(),
+            false => Millis::MAX,
+        };
         let due = self.0.registry.read().due(now, heard_from, forget_after, MOST);
         let events: Vec<Event> = due
             .into_iter()

@@ -344,7 +344,7 @@ impl Follower {
         let left = self.round.places.len().saturating_sub(self.round.slice);
         let mut parts = Vec::new();
         for place in self.round.places.split_off(left) {
-            let now = self.series.0.clock.now();
+            let now = self.series.0.clock.settled();
             let table = self.fresh.as_ref().map_or(&self.series.0.table, |fresh| &fresh.table);
             let clean = self.clean.offset;
             parts.append(&mut table.write().tend(place, clean, now, &mut self.packer)?);

@@ -56,7 +56,8 @@ impl Inner {
         delivery: &'a Delivery,
         count: &mut Count,
     ) -> Vec<Arrived<'a>> {
-        let now = self.clock.now();
+        // What was kept before a clock went astray is kept.
+        let now = self.clock.settled();
         let mut arrived = Vec::new();
         for record in delivery.records() {
             let Some((time, found)) = extract(record, &self.rules) else { continue };

@@ -54,7 +54,7 @@ impl Readiness {
         self.0.accepting.store(accepting, Ordering::Release);
     }
 
-    /// One of the hub's own events was stored.
+    /// One of the hub's own events was stored; `now` is of a clock that never jumps.
     pub fn published(&self, offset: Offset, now: Millis) {
         if self.0.published.fetch_max(offset, Ordering::AcqRel) < offset {
             self.0.published_at.store(now, Ordering::Release);
@@ -150,7 +150,7 @@ async fn follow(
             cursor.poll_next(cx)
         });
         match item.await {
-            Item::Frame(frame) => readiness.seen(frame.through, clock.now()),
+            Item::Frame(frame) => readiness.seen(frame.through, clock.elapsed()),
             Item::Failed(error) => return Err(error.into()),
             // Neither is an event that came through.
             Item::Gap(_) | Item::Live(_) => {}

@@ -98,7 +98,7 @@ impl Vitals {
             };
             match published {
                 Ok(published) => {
-                    readiness.published(published.position.offset, self.clock.now());
+                    readiness.published(published.position.offset, self.clock.elapsed());
                 }
                 // The broker logs when it begins to fail; `/readyz` tells the rest.
                 Err(error) => tracing::debug!(%error, "the hub's own numbers were not stored"),
@@ -219,7 +219,7 @@ mod tests {
         let vitals = Vitals::new("n1", telemetry, clock.clone()).unwrap();
         tasks.spawn(vitals.run(broker, hub.clone(), readiness.clone(), stop.clone()));
         let seen = async {
-            while !readiness.state(clock.now()).publishing {
+            while !readiness.state(clock.elapsed()).publishing {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

@@ -38,10 +38,10 @@ fn wait_for_disk(connection: &Connection, wait: bool) -> rusqlite::Result<()> {
 impl Local {
     /// Keeps a pass until it runs out, if there is room.
     pub async fn put_pass(&self, pass: NewPass) -> Result<(), StoreError> {
-        let now = self.0.clock.now();
+        let (now, settled) = (self.0.clock.now(), self.0.clock.settled());
         self.run(move |connection| {
             wait_for_disk(connection, false)?;
-            let put = put(connection, &pass, now);
+            let put = put(connection, &pass, now, settled);
             wait_for_disk(connection, true)?;
             put
         })
@@ -87,15 +87,21 @@ impl Local {
     }
 }
 
-fn put(connection: &mut Connection, pass: &NewPass, now: Millis) -> Result<(), StoreError> {
+/// What has run out is dropped only by a clock that is `settled`, and takes no place of its owner's before.
+fn put(
+    connection: &mut Connection,
+    pass: &NewPass,
+    now: Millis,
+    settled: Millis,
+) -> Result<(), StoreError> {
     let NewPass { kind, hash, owner, principal, expires, most } = pass;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction.execute("DELETE FROM passes WHERE expires <= ?", [now])?;
+    transaction.execute("DELETE FROM passes WHERE expires <= ?", [settled])?;
     let count = |whose: &str, values: &[&dyn ToSql]| -> rusqlite::Result<usize> {
         let select = format!("SELECT count(*) FROM passes WHERE kind = ? {whose}");
         transaction.prepare_cached(&select)?.query_row(values, |row| row.get(0))
     };
-    if count("AND owner = ?", &[&kind.name(), owner])? >= *most {
+    if count("AND owner = ? AND expires > ?", &[&kind.name(), owner, &now])? >= *most {
         return Err(PassesFull { kind: *kind, most: *most, is_owners: true }.into());
     }
     if count("", &[&kind.name()])? >= MAX_PASSES {

@@ -49,14 +49,17 @@ struct Scripts {
     save: Script,
 }
 
-/// Keys: the passes, their order by when they expire, whose each is, how many each has. ARGV: now, the most
-/// of an owner, the most of a kind, the kind, the owner, name, value, expires. Gives 1 if it is kept, 2 and 3 if
-/// there is no room for the owner, or for anybody.
+/// Keys: the passes, their order by when they expire, whose each is, how many each has. ARGV: the time if it is set by
+/// hand, the most of an owner, the most of a kind, the kind, the owner, name, value, expires. Gives 1 if it is kept, 2
+/// and 3 if there is no room for the owner, or for anybody.
 const PUT_PASS: &str = "
+-- Redis' time is the measure: by the clock of a node that is ahead everybody would be signed out.
+local time = redis.call('TIME')
+local now = tonumber(ARGV[1]) or time[1] * 1000 + math.floor(time[2] / 1000)
 local function count_down(field)
   if redis.call('HINCRBY', KEYS[4], field, -1) <= 0 then redis.call('HDEL', KEYS[4], field) end
 end
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[1], 'LIMIT', 0, 1000)) do
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 1000)) do
   redis.call('HDEL', KEYS[1], name)
   redis.call('ZREM', KEYS[2], name)
   local owner = redis.call('HGET', KEYS[3], name)
@@ -228,7 +231,8 @@ impl Shared {
         for key in PASSES {
             call.key(self.key_of(key));
         }
-        call.arg(self.0.clock.now()).arg(most).arg(MAX_PASSES).arg(kind.name()).arg(owner);
+        let hand = self.0.clock.hand().map_or_else(String::new, |hand| hand.to_string());
+        call.arg(hand).arg(most).arg(MAX_PASSES).arg(kind.name()).arg(owner);
         call.arg(name(*kind, hash)).arg(format!("{expires} {principal}")).arg(expires);
         match self.0.link.script::<u8>(&call).await? {
             2 => Err(PassesFull { kind: *kind, most: *most, is_owners: true }.into()),

@@ -80,7 +80,7 @@ impl Writer {
     /// Never before the newest event, but where that lies further ahead than a clock is ever slewed: it
     /// was ahead then, and is not believed until it is overtaken.
     fn next_received(&self) -> Millis {
-        let now = self.shared.clock.steady();
+        let now = self.shared.clock.now();
         if self.received > now.saturating_add(MOST_AHEAD) {
             tracing::warn!(
                 by_ms = self.received - now,

@@ -283,7 +283,7 @@ impl State {
         }
         let mut dedupe = Dedupe::new(&dedupe_key, config.dedupe_window.millis(), config.dedupe_ids);
         // By a clock that is in doubt nothing is forgotten but what was old for the newest event.
-        let now = if clock.is_settled() { clock.steady() } else { received };
+        let now = if clock.is_settled() { clock.now() } else { received };
         let from = now.saturating_sub(dedupe.window());
         let mut rows = connection
             .prepare("SELECT received, hashes FROM ids WHERE received >= ? ORDER BY first")?;

@@ -56,7 +56,7 @@ impl Writer {
         if self.unsure && self.reload().is_err() {
             return false; // said when a publish fails of it
         }
-        let now = self.shared.clock.steady();
+        let now = self.shared.clock.now();
         let steps: &[Step] = if self.is_full { &MAKING_ROOM } else { &UPKEEP };
         let mut more = false;
         for step in steps {

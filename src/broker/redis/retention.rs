@@ -159,7 +159,7 @@ async fn time(shared: &Shared) -> Result<Option<Millis>, Failure> {
         return Ok(Some(hand));
     }
     let (seconds, micros): (u64, u64) = shared.link.run(&cmd("TIME")).await?;
-    let (now, ours) = (seconds * 1000 + micros / 1000, shared.clock.steady());
+    let (now, ours) = (seconds * 1000 + micros / 1000, shared.clock.now());
     let is_apart = now.abs_diff(ours) > MOST_APART;
     let was_apart = shared.apart.swap(is_apart, Ordering::AcqRel);
     if is_apart && !was_apart {

@@ -187,7 +187,7 @@ pub(in crate::http) async fn status(
     State(state): State<AppState>,
     _: Caller,
 ) -> Result<Json<Status>, Problem> {
-    let ready = state.readiness.state(state.clock.now());
+    let ready = state.readiness.state(state.clock.elapsed());
     if !ready.publishing {
         return Err(Problem::unavailable(ready.reason.unwrap_or_default()));
     }
