@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use self::desk::Desk;
-pub use self::node::{Node, Question, Standing};
+pub use self::node::{ConnectionPage, Node, Question, Standing};
 use crate::redis::{Failure, Server};
 
 /// All nodes, as one of them sees them. Cheap to clone.
@@ -56,7 +56,8 @@ impl Cluster {
         };
         // After the others: what cannot be asked of all is not done by this one alone.
         if is_own || name.is_none() {
-            found.answers.push((self.own.name().to_owned(), self.own.answer(question)));
+            let answer = self.own.answer(question.clone()).await;
+            found.answers.push((self.own.name().to_owned(), answer));
         }
         let mut answers = Answers { given: Vec::new(), missing: found.missing };
         for (node, answer) in found.answers {
@@ -78,7 +79,7 @@ impl Cluster {
     /// Answers others until `stop`, and then is a node no more.
     pub async fn run(self, stop: CancellationToken) {
         let Self { own, others: Some(desk) } = self else { return };
-        desk.serve(|question| own.answer(question), stop).await;
+        desk.serve(&own, stop).await;
     }
 
     /// Takes this node from the list of those that are asked; to be called when its log is closed.

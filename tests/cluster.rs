@@ -283,6 +283,23 @@ async fn any_node_tells_who_is_connected_to_all() {
             (all.len() == 3 && nodes.len() == 3 && answer["missing_nodes"] == 0).then_some(())
         };
         eventually("all nodes' connections", ask).await;
+
+        // And page by page, whatever node has them.
+        let (mut names, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let limit = Some(("limit", "1".to_owned()));
+            let query = limit.into_iter().chain(after.map(|after| ("after", after)));
+            let url = hub.url("/api/v1/connections");
+            let url = reqwest::Url::parse_with_params(&url, query).unwrap();
+            let answer = hub.http().get(url).bearer_auth(&admin).send().await.unwrap();
+            let page: Value = answer.json().await.unwrap();
+            names.push(page["connections"][0]["node"].as_str().unwrap().to_owned());
+            after = page["next"].as_str().map(str::to_owned);
+            if after.is_none() {
+                break;
+            }
+        }
+        assert!(names.is_sorted() && names.len() == 3, "{names:?}");
     }
 }
 

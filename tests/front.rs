@@ -1,5 +1,7 @@
 //! What is asked of a request before anybody looks at what it wants.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -146,4 +148,45 @@ async fn one_client_behind_a_proxy_kept_all_others_from_signing_in() {
         hub.http().get(hub.url("/api/v1/connections")).bearer_auth(root).send().await.unwrap();
     let list: Value = list.json().await.unwrap();
     assert!(list.to_string().contains("\"[2001:db8::7]:4711\""), "{list}");
+}
+
+#[tokio::test]
+async fn nobody_could_see_the_connections_once_their_subscriptions_were_long() {
+    let hub = TestHub::start().await;
+    let long = vec!["a".repeat(60); 3].join(".");
+    let patterns: Vec<String> = (0..32).map(|n| format!("{long}.{n}")).collect();
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        let mut client = hub.client("ada", &["**"]).await;
+        for sub in 0..40 {
+            client.subscribe(json!({"sub": sub.to_string(), "topics": patterns})).await;
+            client.expect("live").await;
+        }
+        clients.push(client);
+    }
+    let root = hub.token_for("root", &[], Some("admin"), 60);
+    let ask = async |query: &[(&str, String)]| {
+        let url = reqwest::Url::parse_with_params(&hub.url("/api/v1/connections"), query).unwrap();
+        let request = hub.http().get(url);
+        request.bearer_auth(&root).send().await.unwrap()
+    };
+    // What each page has, until the last.
+    let pages = async |limit: &[(&str, String)]| {
+        let (mut pages, mut found, mut query) = (Vec::new(), BTreeSet::new(), limit.to_vec());
+        loop {
+            let page: Value = ask(&query).await.json().await.unwrap();
+            let list = page["connections"].as_array().unwrap();
+            pages.push(list.len());
+            assert!(list.iter().all(|one| found.insert(one["conn"].to_string())), "one came twice");
+            let Some(next) = page["next"].as_str() else { break };
+            query = [limit, &[("after", next.to_owned())]].concat();
+        }
+        assert_eq!(found.len(), 6);
+        pages
+    };
+    assert_eq!(pages(&[]).await, [5, 1], "about 1 MiB");
+    assert_eq!(pages(&[("limit", "4".to_owned())]).await, [4, 2]);
+    assert_eq!(pages(&[("limit", "3".to_owned())]).await, [3, 3]);
+    assert_eq!(ask(&[("limit", "0".to_owned())]).await.status(), 400);
+    assert_eq!(ask(&[("after", "c1".to_owned())]).await.status(), 400);
 }

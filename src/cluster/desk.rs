@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Question;
+use super::{Node, Question};
 use crate::{
     id,
     redis::{Failure, Keys, Server, pause},
@@ -158,12 +158,12 @@ impl Desk {
     }
 
     /// Answers others until `stop`.
-    pub(super) async fn serve(&self, answer: impl Fn(&Question) -> Value, stop: CancellationToken) {
+    pub(super) async fn serve(&self, own: &Node, stop: CancellationToken) {
         let mut failures = 0;
         loop {
             let failure = tokio::select! {
                 () = stop.cancelled() => return,
-                failure = self.attend(&answer, &mut failures) => failure,
+                failure = self.attend(own, &mut failures) => failure,
             };
             // That Redis is gone is said by the log's tail.
             tracing::debug!(%failure, "this node cannot be asked; trying again");
@@ -176,13 +176,13 @@ impl Desk {
     }
 
     /// One connection's life.
-    async fn attend(&self, answer: &impl Fn(&Question) -> Value, failures: &mut u32) -> Failure {
+    async fn attend(&self, own: &Node, failures: &mut u32) -> Failure {
         let mut connection = match self.server.connect(PATIENCE).await {
             Ok(connection) => connection,
             Err(error) => return unreachable(error),
         };
         loop {
-            match self.turn(&mut connection, answer).await {
+            match self.turn(&mut connection, own).await {
                 Ok(()) => *failures = 0,
                 Err(failure) => return failure,
             }
@@ -193,7 +193,7 @@ impl Desk {
     async fn turn(
         &self,
         connection: &mut MultiplexedConnection,
-        answer: &impl Fn(&Question) -> Value,
+        own: &Node,
     ) -> Result<(), Failure> {
         let mut name = cmd("SET");
         name.arg(self.name_key(&self.id)).arg(&self.name).arg("EX").arg(NAMED);
@@ -207,7 +207,8 @@ impl Desk {
                 return Ok(());
             }
         };
-        let text = json(&Reply { node: self.id.clone(), answer: answer(&question) })?;
+        let answer = own.answer(question).await;
+        let text = json(&Reply { node: self.id.clone(), answer })?;
         let mut give = pipe();
         give.cmd("RPUSH").arg(&reply).arg(text).ignore();
         give.cmd("EXPIRE").arg(&reply).arg(KEPT).ignore();

@@ -14,8 +14,13 @@ use crate::{
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Question {
-    /// Who is connected: an array of objects.
-    Connections,
+    /// Who is connected, in the order of the nodes' names and on each as they came: a [`ConnectionPage`].
+    Connections {
+        /// Only those behind this one: its node's name and its own.
+        after: Option<(String, String)>,
+        /// At most so many of each node.
+        limit: usize,
+    },
     /// How many subscriptions match each of these: an array of numbers.
     Subscribers(Vec<Topic>),
     /// How it stands: a [`Standing`].
@@ -28,6 +33,18 @@ pub enum Question {
     /// To take clients again: a [`Standing`].
     Undrain,
 }
+
+/// Some of a node's connections.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionPage {
+    /// Each an object.
+    pub connections: Vec<Value>,
+    /// Whether the node has more behind them.
+    pub is_cut: bool,
+}
+
+/// What the connections of one page may take as text, in bytes.
+const PAGE: usize = 1 << 20;
 
 /// How a node stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,9 +74,16 @@ impl Node {
         &self.name
     }
 
-    pub(super) fn answer(&self, question: &Question) -> Value {
+    /// What this node says, found out beside the threads on which sockets are served.
+    pub(super) async fn answer(&self, question: Question) -> Value {
+        let node = self.clone();
+        // No answer when the hub is shutting down.
+        tokio::task::spawn_blocking(move || node.find_out(&question)).await.unwrap_or_default()
+    }
+
+    fn find_out(&self, question: &Question) -> Value {
         match question {
-            Question::Connections => self.connections(),
+            Question::Connections { after, limit } => self.connections(after.as_ref(), *limit),
             Question::Subscribers(topics) => {
                 topics.iter().map(|topic| self.hub.subscribers(topic)).collect()
             }
@@ -75,15 +99,20 @@ impl Node {
         }
     }
 
-    fn connections(&self) -> Value {
-        let list = self.connections.list(self.hub.head().offset);
+    fn connections(&self, after: Option<&(String, String)>, limit: usize) -> Value {
+        let after = match after {
+            Some((node, _)) if *node > self.name => return json!(ConnectionPage::default()),
+            Some((node, connection)) if *node == self.name => Some(&**connection),
+            _ => None,
+        };
+        let (list, is_cut) = self.connections.page(after, self.hub.head().offset, limit, PAGE);
         let named = list.iter().map(|connection| {
             // Only maps with keys that are no strings cannot be written, and there is none.
             let mut value = serde_json::to_value(connection).unwrap_or_default();
             value["node"] = json!(self.name);
             value
         });
-        named.collect()
+        json!(ConnectionPage { connections: named.collect(), is_cut })
     }
 
     fn standing(&self) -> Value {

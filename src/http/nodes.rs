@@ -13,15 +13,22 @@ use super::{
 };
 use crate::{
     auth::Principal,
-    cluster::{Question, Standing},
+    cluster::{ConnectionPage, Question, Standing},
 };
 
 /// What stands for every node where one can be named.
 const ALL: &str = "all";
 
+/// Connections of one page, where nobody says how many.
+const DEFAULT_LIMIT: usize = 1000;
+const MAX_LIMIT: usize = 1000;
+
 #[derive(Serialize)]
 struct Connected {
     connections: Vec<Value>,
+    /// What to give as `after` for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
     missing_nodes: usize,
 }
 
@@ -29,13 +36,43 @@ struct Connected {
 pub(super) async fn connections(
     State(state): State<AppState>,
     Caller(principal): Caller,
+    parts: Parts,
 ) -> Result<Response, Problem> {
     only_admins(&principal)?;
+    let (mut after, mut limit) = (None, DEFAULT_LIMIT);
+    for (name, value) in query::pairs(&parts) {
+        match &*name {
+            "after" => after = Some(place(&value)?),
+            "limit" => limit = query::whole("limit", &value)?,
+            _ => {} // as unknown fields are
+        }
+    }
+    if limit == 0 || limit > MAX_LIMIT {
+        return Err(Problem::bad_request(format!("`limit` is from 1 to {MAX_LIMIT}")));
+    }
     let _asking = state.questions.ask(&principal).await?;
-    let told = state.cluster.ask::<Vec<Value>>(&Question::Connections, None).await?;
-    let connections = told.given.into_iter().flat_map(|(_, own)| own).collect();
+    let question = Question::Connections { after, limit };
+    let told = state.cluster.ask::<ConnectionPage>(&question, None).await?;
+    let (mut connections, mut is_cut) = (Vec::new(), false);
+    for (_, page) in told.given {
+        let room = limit - connections.len();
+        is_cut = page.is_cut || page.connections.len() > room;
+        connections.extend(page.connections.into_iter().take(room));
+        if is_cut {
+            break; // what other nodes have lies behind the rest of this one's
+        }
+    }
+    let next = connections.last().filter(|_| is_cut).map(|last| {
+        // Two texts can always be written.
+        serde_json::to_string(&(&last["node"], &last["conn"])).unwrap_or_default()
+    });
     let missing_nodes = told.missing.len();
-    answers::json(&state, &principal, &Connected { connections, missing_nodes })
+    answers::json(&state, &principal, &Connected { connections, next, missing_nodes })
+}
+
+fn place(text: &str) -> Result<(String, String), Problem> {
+    let expected = "`after` is what `next` was on the page before";
+    serde_json::from_str(text).map_err(|_| Problem::bad_request(expected))
 }
 
 #[derive(Serialize)]

@@ -111,6 +111,16 @@ pub struct SubscriptionInfo {
     pub lag: u64,
 }
 
+impl ConnectionInfo {
+    /// About what it takes as text.
+    fn bytes(&self) -> usize {
+        let subscription = |one: &SubscriptionInfo| {
+            one.sub.len() + one.topics.iter().map(|topic| topic.len() + 3).sum::<usize>() + 40
+        };
+        self.subscriptions.iter().map(subscription).sum::<usize>() + 250
+    }
+}
+
 /// One connection's own entry; dropping it takes it out.
 pub struct Connection {
     all: Connections,
@@ -153,11 +163,32 @@ impl Connections {
         Connection { all: self.clone(), id, shared }
     }
 
-    /// Everybody connected, by name.
-    pub fn list(&self, head: u64) -> Vec<ConnectionInfo> {
+    /// Who is connected, in the order they came, behind the one called `after`: at most `limit`, and about `bytes` of
+    /// them but at least one. And whether there are more.
+    pub fn page(
+        &self,
+        after: Option<&str>,
+        head: u64,
+        limit: usize,
+        bytes: usize,
+    ) -> (Vec<ConnectionInfo>, bool) {
+        let after = after.and_then(|name| name.strip_prefix('c')?.parse().ok()).unwrap_or(0);
         let mut entries = self.entries();
-        entries.sort_by_key(|(id, _)| *id);
-        entries.into_iter().map(|(id, shared)| shared.info(id, head)).collect()
+        entries.retain(|(id, _)| *id > after);
+        entries.sort_unstable_by_key(|(id, _)| *id);
+        let count = entries.len();
+        let mut held = 0;
+        let mut page = Vec::new();
+        for (id, shared) in entries {
+            if page.len() == limit || held >= bytes {
+                break;
+            }
+            let info = shared.info(id, head);
+            held += info.bytes();
+            page.push(info);
+        }
+        let is_cut = page.len() < count;
+        (page, is_cut)
     }
 
     /// The credentials that can be taken back, each once, however many connections it has.
@@ -353,5 +384,35 @@ mod tests {
         connections.tell_bearers(&key, Order::Revoked);
         let told = all.iter().filter(|connection| connection.order().is_some()).count();
         assert_eq!(told, 1500);
+    }
+
+    #[test]
+    fn a_list_of_connections_held_all_there_are() {
+        let connections = Connections::new(usize::MAX, Telemetry::new());
+        let enter = |_| {
+            let peer = ([127, 0, 0, 1], 1).into();
+            connections.enter(ConnectionKind::Sse, peer, Arc::new(Bell::default()), 0)
+        };
+        let _all: Vec<_> = (0..1005).map(enter).collect();
+        let page = |after: Option<&str>, limit, bytes| {
+            let (page, is_cut) = connections.page(after, 0, limit, bytes);
+            (page.into_iter().map(|info| info.conn).collect::<Vec<_>>(), is_cut)
+        };
+        let (mut found, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let (names, is_cut) = page(after.as_deref(), 100, usize::MAX);
+            assert!(names.len() <= 100);
+            after = names.last().cloned();
+            found.extend(names);
+            pages += 1;
+            if !is_cut {
+                break;
+            }
+        }
+        assert_eq!(found, (1..=1005).map(|id| format!("c{id}")).collect::<Vec<_>>());
+        assert_eq!(pages, 11);
+        assert_eq!(page(Some("c1004"), 100, usize::MAX), (vec!["c1005".to_owned()], false));
+        assert_eq!(page(None, 100, 600).0.len(), 3, "by bytes as well");
+        assert_eq!(page(None, 100, 0), (vec![], true));
     }
 }
