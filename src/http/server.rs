@@ -117,7 +117,7 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 backoff = FIRST_BACKOFF;
-                door.seats.calm().await; // whoever leaves has a tenth of a second
+                door.seats.calm().await; // whoever leaves waits for nobody
                 door.admit(stream, peer);
             }
             // The other side gave up before it was its turn.

@@ -39,8 +39,8 @@ const BURST: usize = 64 << 10;
 const ROUNDS: usize = 64;
 /// Time for the other side to take the close frame.
 const LINGER: Duration = Duration::from_secs(2);
-/// The same for whoever makes room for others, who wait.
-const EVICTED_LINGER: Duration = Duration::from_millis(100);
+/// The same for whoever makes room for others, who wait: what can be written at once is.
+const EVICTED_LINGER: Duration = Duration::ZERO;
 const EVICTED: &str = "somebody else needs the place of a connection without credentials";
 
 pub(super) struct Socket {
