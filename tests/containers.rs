@@ -311,32 +311,46 @@ fn the_cluster_s_redis_keeps_what_it_was_told_and_nobody_else_reaches_it() {
     assert!(networks.iter().all(|network| file["networks"][network]["internal"] == true));
 }
 
-/// The command of the cluster's Redis, run here on a port of its own.
-fn start_redis(folder: &Path, port: &str, password: &str) -> Child {
+/// The command of the cluster's Redis, run here on a port of its own. Its arguments are noted in a file before it
+/// begins, for then it writes a title over them.
+fn redis_command(folder: &Path, port: &str, password: &str) -> Command {
+    let noting = "cat /proc/$$/cmdline > arguments; exec redis-server \"$@\"";
+    fs::write(folder.join("noting"), noting).unwrap();
     let file = compose(&[SECRET, ("REDIS_PASSWORD", password)]).unwrap();
     let redis = &file["services"]["redis"];
     let mut words = strings(&redis["command"]);
     let script = words.last_mut().unwrap();
-    let here = format!("redis-server - --port {port} --bind 127.0.0.1 ");
+    let here = format!("sh ./noting - --port {port} --bind 127.0.0.1 ");
     *script = script.replace("redis-server - ", &here);
     assert!(script.contains(&here), "{script}");
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).current_dir(folder);
     command.env("REDISCLI_AUTH", redis["environment"]["REDISCLI_AUTH"].as_str().unwrap());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// A process that ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill(); // it may have ended already
+        let _ = self.0.wait();
+    }
 }
 
 #[tokio::test]
 async fn the_clusters_redis_lets_nobody_in_without_its_password_and_shows_it_to_nobody() {
     let folder = tempfile::tempdir().unwrap();
-    let refused = start_redis(folder.path(), "0", "").wait_with_output().unwrap();
+    let refused = redis_command(folder.path(), "0", "").output().unwrap();
     assert_eq!(refused.status.code(), Some(1), "no Redis without a password");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("openssl rand -hex 32"));
 
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     drop(listener);
-    let mut server = start_redis(folder.path(), &port, PASSWORD.1);
+    let _server = Running(redis_command(folder.path(), &port, PASSWORD.1).spawn().unwrap());
     let ask = async |login: &str, words: &[&str]| {
         let client = redis::Client::open(format!("redis://{login}127.0.0.1:{port}")).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await?;
@@ -346,10 +360,9 @@ async fn the_clusters_redis_lets_nobody_in_without_its_password_and_shows_it_to_
     eventually("an answer of Redis", async || ask(&login, &["GET", "a"]).await.ok()).await;
     let refused = ask("", &["GET", "a"]).await.unwrap_err();
     assert_eq!(refused.code(), Some("NOAUTH"), "{refused}");
-    let arguments = fs::read(format!("/proc/{}/cmdline", server.id())).unwrap();
-    assert!(!String::from_utf8_lossy(&arguments).contains(PASSWORD.1));
-    server.kill().unwrap();
-    server.wait().unwrap();
+    let arguments = fs::read(folder.path().join("arguments")).unwrap();
+    let arguments = String::from_utf8_lossy(&arguments);
+    assert!(arguments.contains("--appendonly") && !arguments.contains(PASSWORD.1), "{arguments}");
 }
 
 #[test]
