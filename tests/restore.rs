@@ -59,6 +59,8 @@ async fn a_restored_copy_does_not_take_the_lost_run_for_its_own() {
     };
     let (status, page_of_the_lost) = page(&lost).await;
     assert_eq!((status, &page_of_the_lost["code"]), (StatusCode::GONE, &json!("epoch_changed")));
+    let (status, page_of_the_lost) = page(&json!(offset(&lost).to_string())).await;
+    assert_eq!((status, &page_of_the_lost["code"]), (StatusCode::GONE, &json!("epoch_changed")));
     let (status, rest) = page(&shared).await;
     assert_eq!((status, rest["events"].as_array().unwrap().len()), (StatusCode::OK, 5));
     assert!(rest["gap"].is_null(), "{rest}");

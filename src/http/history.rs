@@ -182,14 +182,19 @@ impl Place {
     }
 }
 
-/// Where a page begins; the position may be of another epoch, or beyond what this node has heard of.
+/// Where a page begins; the position may be of another epoch, or beyond what this node has heard of. A bare offset
+/// that no epoch gave out is of a run that this log never was in.
 async fn after_offset(text: &str, state: &AppState) -> Result<Offset, Problem> {
-    match Place::read("after", text)? {
-        Place::Bare(offset) => Ok(offset.min(state.broker.head().offset)),
-        Place::At(position) => match state.broker.resume(position).await? {
-            Resumption::From(offset) => Ok(offset),
-            Resumption::Lost(_) => Err(Problem::epoch_changed(state.broker.head())),
-        },
+    let position = match Place::read("after", text)? {
+        Place::At(position) => position,
+        Place::Bare(offset) => {
+            let head = state.broker.head();
+            Position { offset: offset.min(head.offset), ..head }
+        }
+    };
+    match state.broker.resume(position).await? {
+        Resumption::From(offset) => Ok(offset),
+        Resumption::Lost(_) => Err(Problem::epoch_changed(state.broker.head())),
     }
 }
 

@@ -21,6 +21,8 @@ use crate::{
 const STEP: usize = 16;
 /// Topics above their size looked at in one step.
 const TOPICS_STEP: usize = 1000;
+/// Topics forgotten at a time, but for the hub's own: for that long whoever looks up a topic waits.
+const FORGET_STEP: usize = 10_000;
 /// Rows of old ids dropped in one statement.
 const IDS_STEP: usize = 500;
 /// Pages given back to the file system in one step.
@@ -367,7 +369,14 @@ impl Writer {
             let due = empty.map(|(id, state)| {
                 (id, state.info.trimmed_through, state.info.topic.is_reserved())
             });
-            due.filter(|(.., is_own)| if *is_own { is_own_full } else { is_full }).collect()
+            let due = due.filter(|(.., is_own)| if *is_own { is_own_full } else { is_full });
+            let mut left = FORGET_STEP;
+            let due = due.filter(|(.., is_own)| {
+                let is_next = *is_own || left > 0;
+                left = left.saturating_sub(usize::from(!is_own));
+                is_next
+            });
+            due.collect()
         };
         let mut empty: HashMap<TopicId, Offset> = HashMap::new();
         for (id, through, is_own) in due {
@@ -380,14 +389,14 @@ impl Writer {
         }
         // What they lost is remembered by topic, for as many again as the log may hold.
         let (dropped, through) = {
-            let mut topics = shared.topics.write();
+            let topics = shared.topics.read();
             let more = empty.iter().map(|(id, lost)| (*id, *lost));
             let dropped = topics.too_many_forgotten(more, shared.config.max_topics);
             let through = dropped.iter().map(|(_, lost)| *lost).max().unwrap_or(0);
             let through = through.max(topics.forgotten_through());
-            topics.set_forgotten_through(through);
             (dropped.into_iter().map(|(id, _)| id).collect::<HashSet<_>>(), through)
         };
+        shared.topics.write().set_forgotten_through(through);
         let transaction = self.connection.unchecked_transaction()?;
         transaction
             .execute("UPDATE meta SET value = ? WHERE key = 'forgotten_through'", [through])?;

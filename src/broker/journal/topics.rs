@@ -161,13 +161,13 @@ impl Topics {
     /// that lost something longest ago, a tenth more than needed.
     pub(super) fn too_many_forgotten(
         &self,
-        more: impl Iterator<Item = (TopicId, Offset)>,
+        more: impl ExactSizeIterator<Item = (TopicId, Offset)>,
         most: usize,
     ) -> Vec<(TopicId, Offset)> {
-        let mut all: Vec<_> = self.forgotten.values().copied().chain(more).collect();
-        if all.len() <= most {
+        if self.forgotten.len() + more.len() <= most {
             return Vec::new();
         }
+        let mut all: Vec<_> = self.forgotten.values().copied().chain(more).collect();
         let surplus = all.len() - most + most / 10;
         all.sort_unstable_by_key(|(_, lost)| *lost);
         all.truncate(surplus);
