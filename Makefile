@@ -10,13 +10,13 @@ N := 20
 # Builds the page and a hub, quickly rather than for speed, and starts it on 127.0.0.1:8080 with its data in ./data.
 run: page
 	@echo "The first build takes some four minutes on two cores, the next ones seconds."
-	cargo build --profile quick $(CARGO_FLAGS)
-	exec ./target/quick/pulsehub serve --listen 127.0.0.1:8080 --data ./data --welcome
+	cargo build $(CARGO_FLAGS)
+	exec ./target/debug/pulsehub serve --listen 127.0.0.1:8080 --data ./data --welcome
 
 # The same with four synthetic producers, in a folder that is gone afterwards.
 demo: page
-	cargo build --profile quick $(CARGO_FLAGS)
-	exec ./target/quick/pulsehub demo --listen 127.0.0.1:8080
+	cargo build $(CARGO_FLAGS)
+	exec ./target/debug/pulsehub demo --listen 127.0.0.1:8080
 
 # Builds the page into web/dist, from where it is compiled in. Without npm the hub says how to build it later.
 page:

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-/// A release build of everything from nothing, on a slow machine.
+/// A build of everything from nothing, on a slow machine.
 const BUILD: Duration = Duration::from_secs(40 * 60);
 
 #[test]

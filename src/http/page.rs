@@ -10,7 +10,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::Problem;
 
-/// Debug builds read the folder while they run, so that a page built anew needs no new hub.
 #[derive(Embed)]
 #[folder = "web/dist"]
 struct Built;
