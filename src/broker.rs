@@ -366,6 +366,14 @@ impl Broker {
         }
     }
 
+    /// Whether the newest blocks in memory hold the last `count`, so that finding them takes no long search.
+    pub fn holds_newest(&self, filter: &TopicFilter, count: usize, until: Offset) -> bool {
+        match self {
+            Self::Journal(journal) => journal.holds_newest(filter, count, until),
+            Self::Redis(redis) => redis.holds_newest(filter, count, until),
+        }
+    }
+
     /// What a position means here that somebody had before, of whatever epoch.
     pub async fn resume(&self, position: Position) -> Result<Resumption, ReadError> {
         match self {

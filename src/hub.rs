@@ -8,6 +8,7 @@ mod index;
 mod latest;
 mod pace;
 mod quota;
+mod searches;
 mod snapshot;
 mod view;
 
@@ -22,13 +23,13 @@ use std::{
 use parking_lot::Mutex;
 use serde::Deserialize;
 use slab::Slab;
-use tokio::sync::Semaphore;
 
 pub use self::{
     bell::Bell,
     cursor::{Cursor, Gap, Item, Lag},
     frame::{Form, Frame},
     quota::Owner,
+    searches::SearchPlace,
 };
 use self::{
     bell::Seat,
@@ -37,6 +38,7 @@ use self::{
     latest::{Conflated, Room},
     pace::Pace,
     quota::Quotas,
+    searches::Searches,
     snapshot::Snapshot,
     view::{Tail, View, ViewKey},
 };
@@ -53,8 +55,6 @@ use crate::{
 
 /// The highest `max_hz` a subscription may ask for.
 pub const HIGHEST_HZ: f64 = 60.0;
-/// Searches of many topics for their newest values at a time.
-const SEARCHES: usize = 4;
 
 /// How much the hub keeps ready; the `[hub]` section of the configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -137,8 +137,8 @@ struct Inner {
     head: AtomicU64,
     /// What views in mode `latest` hold, all together.
     latest_bytes: Arc<AtomicUsize>,
-    /// Who searches many topics for their newest values; the others wait.
-    searches: Semaphore,
+    /// Who searches the log for long; the others wait.
+    searches: Searches,
 }
 
 #[derive(Default)]
@@ -163,7 +163,7 @@ impl Hub {
             registry: Mutex::new(registry),
             head: AtomicU64::new(head),
             latest_bytes: Arc::default(),
-            searches: Semaphore::new(SEARCHES),
+            searches: Searches::default(),
         }))
     }
 
@@ -193,6 +193,7 @@ impl Hub {
             Mode::All => None,
             Mode::Latest => Some(Pace::of(max_hz.unwrap_or(self.0.config.max_hz))),
         };
+        let user = owner.as_ref().map(|owner| owner.identity.clone());
         // The seat first: from here on nothing new is missed, and what came before is history.
         let guard = self.join(ViewKey { form, filter: filter.clone(), pace }, bell, owner)?;
         let broker = &self.0.broker;
@@ -209,6 +210,10 @@ impl Hub {
             Start::Live | Start::Last(0) => {}
             Start::Last(n) => {
                 let budget = self.0.config.replay_bytes.as_usize();
+                let _search = match broker.holds_newest(&filter, n, committed.offset) {
+                    true => None,
+                    false => Some(self.0.searches.begin(user.as_ref()).await),
+                };
                 let found = broker.newest(&filter, n, committed.offset, budget).await?;
                 beginning.position = found.after;
                 replay_truncated = found.is_cut;
@@ -221,7 +226,8 @@ impl Hub {
             }
             Start::Latest => {
                 // What changed behind `committed` comes as events: it is left out here.
-                let snapshot = Snapshot::begin(self, filter.clone(), committed.offset).await?;
+                let snapshot =
+                    Snapshot::begin(self, user, filter.clone(), committed.offset).await?;
                 beginning.position = committed.offset;
                 beginning.snapshot = Some(snapshot);
             }
@@ -254,6 +260,11 @@ impl Hub {
         Ok((guard.sit(beginning), start))
     }
 
+    /// Waits until there is room for a long search of the log by `user`; to be kept until it is over.
+    pub async fn begin_search(&self, user: &Arc<str>) -> SearchPlace<'_> {
+        self.0.searches.begin(Some(user)).await
+    }
+
     /// Offsets between the slowest cursor and the head; 0 when all have what matches.
     pub fn slowest_lag(&self) -> u64 {
         let views: Vec<_> = {
@@ -281,6 +292,7 @@ impl Hub {
                 .filter(|record| filter.matches(record.topic()))
                 .count() as u64;
             after = chunk.reached;
+            tokio::task::yield_now().await;
         }
         Ok(count)
     }
@@ -288,10 +300,11 @@ impl Hub {
     /// The next of the newest values; None when there are no more.
     async fn next_values(
         &self,
+        user: Option<&Arc<str>>,
         reader: &mut LatestReader,
     ) -> Result<Option<Arc<Block>>, ReadError> {
-        let _room = match reader.has_to_search() {
-            true => self.0.searches.acquire().await.ok(),
+        let _search = match reader.has_to_search() {
+            true => Some(self.0.searches.begin(user).await),
             false => None,
         };
         reader.next(self.chunk_bytes()).await

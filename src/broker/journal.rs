@@ -74,6 +74,8 @@ pub struct Journal(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     readers: Arc<Readers>,
+    /// For those who read the file: each has a connection of its own meanwhile, with some MB of pages.
+    reading: Semaphore,
     requests: mpsc::SyncSender<Request>,
     room: Arc<Semaphore>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -233,6 +235,12 @@ impl Journal {
         self.blocking(move |readers| readers.locate_since(&filter, since, until)).await
     }
 
+    /// Whether the newest blocks in memory hold the last `count`.
+    pub fn holds_newest(&self, filter: &TopicFilter, count: usize, until: Offset) -> bool {
+        let mut back = LookBack::new(filter, count, until);
+        matches!(self.0.shared.look_back(&mut back), Looked::Found(_))
+    }
+
     /// Where the last `count` lie; fewer of them where about `budget` bytes were looked through before.
     pub async fn newest(
         &self,
@@ -315,6 +323,8 @@ impl Journal {
         read: impl FnOnce(&Readers) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
         let readers = self.0.readers.clone();
+        // Never closed.
+        let _reading = self.0.reading.acquire().await;
         tokio::task::spawn_blocking(move || read(&readers))
             .await
             .map_err(|error| ReadError(error.to_string()))?

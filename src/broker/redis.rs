@@ -39,6 +39,7 @@ use super::{
     journal::{Config, Rules},
     latest::{LatestPlace, LatestSearch},
     lineage::Lineage,
+    look_back::{LookBack, Looked},
     ring::Ring,
 };
 use crate::{
@@ -341,6 +342,13 @@ impl Redis {
         until: Offset,
     ) -> Result<Offset, ReadError> {
         self.0.shared.locate(filter, since, until).await
+    }
+
+    /// Whether the newest blocks in memory hold the last `count`.
+    pub fn holds_newest(&self, filter: &TopicFilter, count: usize, until: Offset) -> bool {
+        let mut back = LookBack::new(filter, count, until);
+        let piece = back.piece(&self.0.shared.log.lock().ring);
+        matches!(back.through(piece), Looked::Found(_))
     }
 
     /// Where the last `count` that match and are not above `until` lie, or as many of them as about

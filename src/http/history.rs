@@ -1,6 +1,6 @@
 //! `GET /api/v1/history`: pages of what is retained, in either direction.
 
-use std::{borrow::Cow, collections::VecDeque, fmt::Write as _};
+use std::{borrow::Cow, collections::VecDeque, fmt::Write as _, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
@@ -62,7 +62,7 @@ pub(super) async fn history(
     for _ in 0..ATTEMPTS {
         let epoch = state.broker.epoch();
         let asked = Asked::read(&parts, &principal, &state).await?;
-        let begun = Page::begin(asked, &state).await;
+        let begun = Page::begin(asked, &state, principal.identity()).await;
         // Where another epoch began meanwhile, some of this may be lost, and what was asked for as well.
         if state.broker.epoch() != epoch {
             continue;
@@ -241,7 +241,11 @@ struct Page {
 
 impl Page {
     /// A page with its first events: forward from `after` or `since`; without either, the newest before `before`.
-    async fn begin(asked: Asked, state: &AppState) -> Result<(Self, Option<Bytes>), ReadError> {
+    async fn begin(
+        asked: Asked,
+        state: &AppState,
+        user: &Arc<str>,
+    ) -> Result<(Self, Option<Bytes>), ReadError> {
         let broker = &state.broker;
         let head = broker.head();
         let until =
@@ -254,6 +258,10 @@ impl Page {
         let is_forward = asked.after.is_some() || since.is_some();
         let (start, end) = match since {
             _ if !is_forward => {
+                let _search = match broker.holds_newest(&asked.filter, asked.limit, until) {
+                    true => None,
+                    false => Some(state.hub.begin_search(user).await),
+                };
                 let newest = broker.newest(&asked.filter, asked.limit, until, SEARCHED).await?;
                 (newest.after, newest.until)
             }
@@ -315,6 +323,7 @@ impl Page {
                 self.ready = Some(chunk); // all there is
             }
             reached = through;
+            tokio::task::yield_now().await; // what is in memory was read without waiting
         }
         self.reached = self.after;
         Ok(())
@@ -345,6 +354,7 @@ impl Page {
             let is_read_whole = self.take(&chunk, &mut piece);
             // Of which retention may have left nothing.
             self.searched += if is_read_whole { CHUNK } else { PIECE };
+            tokio::task::yield_now().await;
         }
         if piece.is_empty() {
             if !self.is_over {

@@ -25,6 +25,9 @@ use crate::{
     topic::TopicFilter,
 };
 
+/// Steps in one turn that give nothing out, each through one piece of history, after which others get theirs.
+const STEPS: usize = 8;
+
 /// One subscription. Dropping it ends the subscription.
 pub struct Cursor {
     place: Place,
@@ -143,7 +146,7 @@ impl Cursor {
                 return Poll::Pending;
             }
         }
-        loop {
+        for _ in 0..STEPS {
             let step = match &mut self.phase {
                 Phase::Snapshot(_) => ready!(self.poll_snapshot(cx)),
                 Phase::History { .. } => ready!(self.poll_history(cx)),
@@ -158,6 +161,9 @@ impl Cursor {
                 }
             }
         }
+        // What is in memory is always ready: without this, a rare match in it would hold up everybody else.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Whether everything that matches up to `head` was given out and nothing beyond it; then the

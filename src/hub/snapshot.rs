@@ -19,6 +19,8 @@ pub(super) struct Snapshot {
     /// Where it ends.
     pub(super) until: Offset,
     hub: Hub,
+    /// Whose it is; none for the hub's own.
+    user: Option<Arc<str>>,
     ready: Option<Arc<Block>>,
     remaining: Remaining,
 }
@@ -36,12 +38,13 @@ impl Snapshot {
     /// Reads the first of them.
     pub(super) async fn begin(
         hub: &Hub,
+        user: Option<Arc<str>>,
         filter: TopicFilter,
         until: Offset,
     ) -> Result<Self, ReadError> {
         let reader = LatestReader::new(hub.broker().clone(), filter, until);
-        let (ready, remaining) = read(hub.clone(), reader).await?;
-        Ok(Self { until, hub: hub.clone(), ready, remaining })
+        let (ready, remaining) = read(hub.clone(), user.clone(), reader).await?;
+        Ok(Self { until, hub: hub.clone(), user, ready, remaining })
     }
 
     /// The next values, about one frame of them; None when all were given.
@@ -55,7 +58,7 @@ impl Snapshot {
             }
             self.remaining = match std::mem::replace(&mut self.remaining, Remaining::Nothing) {
                 Remaining::Unread(reader) => {
-                    Remaining::Reading(Box::pin(read(self.hub.clone(), reader)))
+                    Remaining::Reading(Box::pin(read(self.hub.clone(), self.user.clone(), reader)))
                 }
                 Remaining::Reading(mut reading) => match reading.as_mut().poll(cx) {
                     Poll::Pending => {
@@ -81,9 +84,10 @@ impl Snapshot {
 
 async fn read(
     hub: Hub,
+    user: Option<Arc<str>>,
     mut reader: LatestReader,
 ) -> Result<(Option<Arc<Block>>, Remaining), ReadError> {
-    let values = hub.next_values(&mut reader).await?;
+    let values = hub.next_values(user.as_ref(), &mut reader).await?;
     let remaining = match reader.is_over() {
         true => Remaining::Nothing,
         false => Remaining::Unread(reader),

@@ -99,10 +99,14 @@ pub(super) fn open(
         shared,
         readers,
         requests,
+        reading: Semaphore::new(READING),
         room: Arc::new(Semaphore::new(room)),
         writer: Mutex::new(Some(writer)),
     })))
 }
+
+/// Who reads the file at a time.
+const READING: usize = 16;
 
 /// The lock is the open file; it ends with the writer, whatever happens to the process.
 fn lock(folder: &Path) -> Result<File, OpenError> {
