@@ -1,7 +1,15 @@
 //! Reading the past: history and topics.
 
+use std::future::poll_fn;
+
 use super::*;
-use crate::{auth::Principal, event::PublisherName};
+use crate::{
+    auth::Principal,
+    event::PublisherName,
+    hub::{Bell, Form, Item, Start, Subscription},
+    protocol::Mode,
+    topic::TopicFilter,
+};
 
 #[tokio::test]
 async fn history_pages_both_ways() {
@@ -209,4 +217,33 @@ async fn every_list_is_a_question_of_which_one_user_has_only_so_many() {
     let admin = admin.header("x-api-key", token("ada", &[], Some("admin"), 60));
     let answer = server.send(admin.body(Body::empty()).unwrap()).await;
     answer.assert_problem(429, "too_many_questions");
+}
+
+#[tokio::test]
+async fn a_rare_match_was_looked_for_in_all_of_memory_before_others_had_a_turn() {
+    let server = Server::new();
+    let event = format!(r#"{{"topic":"a.common","data":"{}"}}"#, "x".repeat(2000));
+    let batch = format!("[{}]", vec![event; 500].join(","));
+    for _ in 0..4 {
+        assert_eq!(server.publish(batch.clone()).await.status, 200);
+    }
+    // A hub that begins now: all of it lies before what its views hold.
+    let config = config::Config::load(None, [], &[]).unwrap();
+    let hub = Hub::new(server.state.broker.clone(), config.hub, Telemetry::new());
+    let subscription = Subscription {
+        form: Form::Events,
+        filter: TopicFilter::new([TopicPattern::parse("a.rare").unwrap()]),
+        mode: Mode::All,
+        max_hz: None,
+        start: Start::Since(0),
+        owner: None,
+    };
+    let (mut cursor, _) = hub.subscribe(subscription, Arc::new(Bell::default())).await.unwrap();
+    let mut turns = 0;
+    let item = poll_fn(|cx| {
+        turns += 1; // it wakes itself: nobody else does
+        cursor.poll_next(cx)
+    });
+    assert!(matches!(item.await, Item::Live(_)));
+    assert!(turns >= 6, "4 MB in {turns} turns");
 }
