@@ -33,6 +33,9 @@ mod tests {
     fn connections_leave_descriptors_for_the_log() {
         assert_eq!(room(1024), 832);
         assert_eq!(room(100), 50);
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        let less = maximum.map_or(1 << 16, |most| most - 1);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(less), maximum }).unwrap();
         raise();
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         assert_eq!(current, maximum);

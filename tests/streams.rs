@@ -149,8 +149,9 @@ async fn a_stream_sends_events_and_goes_on_from_the_last_event_id() {
 #[tokio::test]
 async fn a_stream_says_that_a_replay_was_cut_short() {
     let hub =
-        TestHub::with(&[("hub.replay_bytes", "64 KiB"), ("journal.recent_bytes", "1 KiB")]).await;
-    let fill = "x".repeat(4000);
+        TestHub::with(&[("hub.replay_bytes", "1 MiB"), ("journal.recent_bytes", "1 KiB")]).await;
+    // Too large to be merged with others: a block is looked through whole.
+    let fill = "x".repeat(70 << 10);
     for _ in 0..40 {
         hub.publish(json!({"topic": "a.b", "data": fill})).await;
     }

@@ -139,9 +139,15 @@ mod tests {
     #[test]
     fn a_part_for_which_there_is_no_room_is_given_back() {
         let folder = tempfile::tempdir().unwrap();
-        let mut reserve = Reserve::new(&folder.path().join("gone"), STEP);
-        assert!(reserve.grow().is_err());
+        let mut reserve = Reserve::new(folder.path(), 2 * STEP);
+        assert!(!reserve.grow().unwrap());
+        // From now on the disk is full.
+        let path = file(folder.path());
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        assert_eq!(reserve.grow().unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(reserve.made, 0);
+        assert!(fs::symlink_metadata(&path).is_err(), "it is still there");
     }
 
     #[test]

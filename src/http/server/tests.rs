@@ -124,6 +124,22 @@ async fn a_trusted_proxy_says_before_the_first_byte_whose_connection_it_is() {
 }
 
 #[tokio::test]
+async fn a_proxys_connections_count_for_those_they_are_of() {
+    let options = Options { proxy_protocol: true, max_per_address: 1, ..behind_a_proxy() };
+    let server = start(options, hello()).await;
+    let of = |last: char, request: &str| {
+        let address = format!("\u{1}\u{2}\u{3}{last}\u{7f}\0\0\u{1}\0\u{9}\0\u{50}");
+        format!("\r\n\r\n\0\r\nQUIT\n\u{21}\u{11}\0\u{c}{address}{request}")
+    };
+    let mut first = server.connect().await;
+    let known = KEEPING.replace("GET /", "GET /known");
+    first.write_all(of('\u{4}', &known).as_bytes()).await.unwrap();
+    first.read_u8().await.unwrap(); // it is in, and nobody takes its place
+    assert!(server.talk(&of('\u{4}', CLOSING)).await.starts_with("HTTP/1.1 429"));
+    assert!(server.talk(&of('\u{5}', CLOSING)).await.ends_with("\r\n\r\n1.2.3.5"));
+}
+
+#[tokio::test]
 async fn who_finds_no_room_is_told_when_to_come_back() {
     let server = start(Options { max_connections: 1, ..behind_a_proxy() }, hello()).await;
     let mut first = server.connect().await;

@@ -206,6 +206,19 @@ async fn a_list_of_topics_looked_at_all_there_are() {
 }
 
 #[tokio::test]
+async fn history_of_more_patterns_than_a_subscription_may_have_is_refused() {
+    let server = Server::with(&[("limits.patterns", "2")]);
+    assert_eq!(server.get("/api/v1/history?topics=a.b,a.c").await.status, 200);
+    for query in ["topics=a.b,a.c,a.d", "topics=a.b,a.c&topics=a.d"] {
+        let answer = server.get(&format!("/api/v1/history?{query}")).await;
+        let problem = answer.assert_problem(400, "bad_request");
+        assert_eq!(problem["detail"], "`topics` names at most 2 patterns");
+    }
+    let metrics = server.state.telemetry.openmetrics().unwrap();
+    assert!(metrics.contains("limit_hits_total{limit=\"patterns\"} 2"), "{metrics}");
+}
+
+#[tokio::test]
 async fn every_list_is_a_question_of_which_one_user_has_only_so_many() {
     let server = Server::with(&[("limits.questions", "1")]);
     let ada = Principal { publisher: PublisherName::token("", "ada"), ..Principal::hub() };
