@@ -29,7 +29,6 @@ pub use self::{
     cursor::{Cursor, Gap, Item, Lag},
     frame::{Form, Frame},
     quota::Owner,
-    searches::SearchPlace,
 };
 use self::{
     bell::Seat,
@@ -43,9 +42,8 @@ use self::{
     view::{Tail, View, ViewKey},
 };
 use crate::{
-    broker::{Broker, LatestReader, ReadError, Resumption},
+    broker::{Broker, ReadError, Resumption, Stretch},
     bytesize::ByteSize,
-    event::Block,
     position::{Epoch, Offset, Position},
     protocol::{GapReason, Mode, SubscribedStart},
     telemetry::{Limit, Telemetry},
@@ -210,11 +208,8 @@ impl Hub {
             Start::Live | Start::Last(0) => {}
             Start::Last(n) => {
                 let budget = self.0.config.replay_bytes.as_usize();
-                let _search = match broker.holds_newest(&filter, n, committed.offset) {
-                    true => None,
-                    false => Some(self.0.searches.begin(user.as_ref()).await),
-                };
-                let found = broker.newest(&filter, n, committed.offset, budget).await?;
+                let until = committed.offset;
+                let found = self.newest(user.as_ref(), &filter, n, until, budget).await?;
                 beginning.position = found.after;
                 replay_truncated = found.is_cut;
                 if replay_truncated {
@@ -260,9 +255,22 @@ impl Hub {
         Ok((guard.sit(beginning), start))
     }
 
-    /// Waits until there is room for a long search of the log by `user`; to be kept until it is over.
-    pub async fn begin_search(&self, user: &Arc<str>) -> SearchPlace<'_> {
-        self.0.searches.begin(Some(user)).await
+    /// What [`Broker::newest`] finds, when there is room for a search by `user`; what is in memory takes none.
+    pub async fn newest(
+        &self,
+        user: Option<&Arc<str>>,
+        filter: &TopicFilter,
+        count: usize,
+        until: Offset,
+        budget: usize,
+    ) -> Result<Stretch, ReadError> {
+        let broker = self.0.broker.clone();
+        if broker.holds_newest(filter, count, until) {
+            return broker.newest(filter, count, until, budget).await;
+        }
+        let filter = filter.clone();
+        let search = async move { broker.newest(&filter, count, until, budget).await };
+        self.0.searches.run(user, search).await
     }
 
     /// Offsets between the slowest cursor and the head; 0 when all have what matches.
@@ -295,19 +303,6 @@ impl Hub {
             tokio::task::yield_now().await;
         }
         Ok(count)
-    }
-
-    /// The next of the newest values; None when there are no more.
-    async fn next_values(
-        &self,
-        user: Option<&Arc<str>>,
-        reader: &mut LatestReader,
-    ) -> Result<Option<Arc<Block>>, ReadError> {
-        let _search = match reader.has_to_search() {
-            true => Some(self.0.searches.begin(user).await),
-            false => None,
-        };
-        reader.next(self.chunk_bytes()).await
     }
 
     /// Finds or makes the view and takes a seat in it.

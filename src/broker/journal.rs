@@ -75,7 +75,7 @@ struct Inner {
     shared: Arc<Shared>,
     readers: Arc<Readers>,
     /// For those who read the file: each has a connection of its own meanwhile, with some MB of pages.
-    reading: Semaphore,
+    reading: Arc<Semaphore>,
     requests: mpsc::SyncSender<Request>,
     room: Arc<Semaphore>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -323,11 +323,14 @@ impl Journal {
         read: impl FnOnce(&Readers) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
         let readers = self.0.readers.clone();
-        // Never closed.
-        let _reading = self.0.reading.acquire().await;
-        tokio::task::spawn_blocking(move || read(&readers))
-            .await
-            .map_err(|error| ReadError(error.to_string()))?
+        // Never closed. It goes with the work, which goes on when whoever asked is gone.
+        let reading = self.0.reading.clone().acquire_owned().await;
+        let work = move || {
+            let _reading = reading;
+            read(&readers)
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|error| ReadError(error.to_string()))?
     }
 }
 

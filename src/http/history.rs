@@ -258,11 +258,8 @@ impl Page {
         let is_forward = asked.after.is_some() || since.is_some();
         let (start, end) = match since {
             _ if !is_forward => {
-                let _search = match broker.holds_newest(&asked.filter, asked.limit, until) {
-                    true => None,
-                    false => Some(state.hub.begin_search(user).await),
-                };
-                let newest = broker.newest(&asked.filter, asked.limit, until, SEARCHED).await?;
+                let (hub, limit) = (&state.hub, asked.limit);
+                let newest = hub.newest(Some(user), &asked.filter, limit, until, SEARCHED).await?;
                 (newest.after, newest.until)
             }
             Some(time) => (broker.locate(&asked.filter, time, until).await?, until),

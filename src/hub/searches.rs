@@ -4,29 +4,32 @@
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::broker::ReadError;
 
 /// Searches at a time.
 const AT_A_TIME: usize = 4;
 /// Of these, one user's.
 const OF_ONE: usize = 2;
 
-/// Lets in whoever searches, each user's in the order in which they came.
+/// Lets in whoever searches, each user's in the order in which they came. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Searches {
-    room: Semaphore,
+    room: Arc<Semaphore>,
     /// Of users who search or wait, what they may have at a time.
-    users: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
+    users: Arc<Mutex<HashMap<Arc<str>, Arc<Semaphore>>>>,
 }
 
 /// A search under way.
-pub struct SearchPlace<'a> {
-    _room: Option<SemaphorePermit<'a>>,
-    _own: Option<UserPlace<'a>>,
+struct SearchPlace {
+    _room: Option<OwnedSemaphorePermit>,
+    _own: Option<UserPlace>,
 }
 
 /// A user's place, which is forgotten with the last of theirs.
-struct UserPlace<'a> {
-    searches: &'a Searches,
+struct UserPlace {
+    searches: Searches,
     user: Arc<str>,
     places: Option<Arc<Semaphore>>,
     permit: Option<OwnedSemaphorePermit>,
@@ -34,13 +37,28 @@ struct UserPlace<'a> {
 
 impl Default for Searches {
     fn default() -> Self {
-        Self { room: Semaphore::new(AT_A_TIME), users: Mutex::default() }
+        Self { room: Arc::new(Semaphore::new(AT_A_TIME)), users: Arc::default() }
     }
 }
 
 impl Searches {
-    /// Waits for room; to be kept until the search is over. Without a user it is the hub's own.
-    pub(super) async fn begin(&self, user: Option<&Arc<str>>) -> SearchPlace<'_> {
+    /// Searches when there is room for it; without a user it is the hub's own. Once begun, a search has its place to its
+    /// end, also when whoever wanted it is gone: what reads a file cannot be broken off.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        user: Option<&Arc<str>>,
+        search: impl Future<Output = Result<T, ReadError>> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let place = self.begin(user).await;
+        let searched = tokio::spawn(async move {
+            let _place = place;
+            search.await
+        });
+        searched.await.map_err(|error| ReadError(error.to_string()))?
+    }
+
+    /// Waits for room.
+    async fn begin(&self, user: Option<&Arc<str>>) -> SearchPlace {
         let own = match user {
             Some(user) => {
                 let mut own = self.enter(user);
@@ -51,17 +69,18 @@ impl Searches {
             }
             None => None,
         };
-        SearchPlace { _room: self.room.acquire().await.ok(), _own: own }
+        SearchPlace { _room: self.room.clone().acquire_owned().await.ok(), _own: own }
     }
 
-    fn enter(&self, user: &Arc<str>) -> UserPlace<'_> {
+    fn enter(&self, user: &Arc<str>) -> UserPlace {
         let mut users = self.users.lock();
         let places = users.entry(user.clone()).or_insert_with(|| Arc::new(Semaphore::new(OF_ONE)));
-        UserPlace { searches: self, user: user.clone(), places: Some(places.clone()), permit: None }
+        let searches = self.clone();
+        UserPlace { searches, user: user.clone(), places: Some(places.clone()), permit: None }
     }
 }
 
-impl Drop for UserPlace<'_> {
+impl Drop for UserPlace {
     fn drop(&mut self) {
         let mut users = self.searches.users.lock();
         (self.permit, self.places) = (None, None);
@@ -75,6 +94,7 @@ impl Drop for UserPlace<'_> {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
+    use tokio::sync::oneshot;
 
     use super::*;
 
@@ -92,5 +112,23 @@ mod tests {
         drop((adas, bobs));
         assert!(searches.users.lock().is_empty());
         assert_eq!(searches.room.available_permits(), AT_A_TIME);
+    }
+
+    #[tokio::test]
+    async fn who_gave_up_left_searches_behind_that_nobody_counted() {
+        let searches = Searches::default();
+        let ada: Arc<str> = "ada".into();
+        let (mut ends, mut begun) = (Vec::new(), Vec::new());
+        for _ in 0..OF_ONE {
+            let (end, ended) = oneshot::channel::<()>();
+            let search = async { ended.await.map_err(|error| ReadError(error.to_string())) };
+            assert!(searches.run(Some(&ada), search).now_or_never().is_none());
+            ends.push(end);
+        }
+        assert!(searches.begin(Some(&ada)).now_or_never().is_none(), "they go on");
+        for end in ends {
+            end.send(()).unwrap();
+            begun.push(searches.begin(Some(&ada)).await);
+        }
     }
 }

@@ -31,8 +31,9 @@ enum Remaining {
     Nothing,
 }
 
-type Reading =
-    Pin<Box<dyn Future<Output = Result<(Option<Arc<Block>>, Remaining), ReadError>> + Send>>;
+/// Values, and what is left behind them.
+type Read = (Option<Arc<Block>>, Remaining);
+type Reading = Pin<Box<dyn Future<Output = Result<Read, ReadError>> + Send>>;
 
 impl Snapshot {
     /// Reads the first of them.
@@ -82,12 +83,16 @@ impl Snapshot {
     }
 }
 
-async fn read(
-    hub: Hub,
-    user: Option<Arc<str>>,
-    mut reader: LatestReader,
-) -> Result<(Option<Arc<Block>>, Remaining), ReadError> {
-    let values = hub.next_values(user.as_ref(), &mut reader).await?;
+async fn read(hub: Hub, user: Option<Arc<str>>, reader: LatestReader) -> Result<Read, ReadError> {
+    let budget = hub.chunk_bytes();
+    match reader.has_to_search() {
+        true => hub.0.searches.run(user.as_ref(), next(reader, budget)).await,
+        false => next(reader, budget).await,
+    }
+}
+
+async fn next(mut reader: LatestReader, budget: usize) -> Result<Read, ReadError> {
+    let values = reader.next(budget).await?;
     let remaining = match reader.is_over() {
         true => Remaining::Nothing,
         false => Remaining::Unread(reader),

@@ -99,7 +99,7 @@ pub(super) fn open(
         shared,
         readers,
         requests,
-        reading: Semaphore::new(READING),
+        reading: Arc::new(Semaphore::new(READING)),
         room: Arc::new(Semaphore::new(room)),
         writer: Mutex::new(Some(writer)),
     })))
