@@ -66,11 +66,36 @@ fn operations_md_names_every_metric() {
     let document = read("docs/operations.md");
     // Where they are registered: those without a value yet are not shown by /metrics.
     let source = read("src/telemetry.rs");
-    let names = source.split("metric!(\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let calls = source.split("metric!(").skip(1);
+    let names = calls.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
     let metrics: Vec<String> =
         names.chain(["commit_seconds"]).map(|name| format!("pulsehub_{name}")).collect();
     assert!(metrics.len() >= 18, "{metrics:?}");
     let shown = Telemetry::new().openmetrics().unwrap();
     assert!(shown.contains("# TYPE pulsehub_commit_seconds histogram"), "{shown}");
     metrics.iter().for_each(|metric| assert_named(&document, metric));
+}
+
+#[test]
+fn protocol_md_names_the_setting_of_every_limit() {
+    let document = read("docs/protocol.md");
+    let (_, limits) = document.split_once("## Limits").unwrap();
+    let defaults: toml::Table = toml::from_str(&read("config/pulsehub.toml")).unwrap();
+    let own = defaults["limits"].as_table().unwrap();
+    let source = read("src/telemetry.rs");
+    let names: Vec<&str> = source
+        .lines()
+        .filter(|line| line.trim_start().starts_with("Limit::"))
+        .filter_map(|line| line.split('"').nth(1))
+        .collect();
+    assert!(names.len() > 25, "{names:?}");
+    for name in names {
+        let row = format!("| `{name}` | `");
+        assert!(own.contains_key(name) != limits.contains(&row), "`{name}` has no setting, or two");
+    }
+    let rows = limits.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | `"));
+    for setting in rows.filter_map(|(_, rest)| rest.split('`').next()) {
+        let (table, key) = setting.split_once('.').unwrap();
+        assert!(defaults[table].get(key).is_some(), "`{setting}` is not a setting");
+    }
 }

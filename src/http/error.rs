@@ -69,8 +69,8 @@ kinds! {
     BODY_TOO_LARGE = PAYLOAD_TOO_LARGE "body_too_large" "The body is too large";
     BATCH_TOO_LARGE = PAYLOAD_TOO_LARGE "batch_too_large" "The batch has too many events";
     EVENT_TOO_LARGE = PAYLOAD_TOO_LARGE "event_too_large" "An event is too large";
-    CONTENT_TYPE = UNSUPPORTED_MEDIA_TYPE "unsupported_content_type" "The content type is not taken";
-    ENCODING = UNSUPPORTED_MEDIA_TYPE "unsupported_encoding" "The content encoding is not taken";
+    CONTENT_TYPE = UNSUPPORTED_MEDIA_TYPE "unsupported_content_type" "The content type is not supported";
+    ENCODING = UNSUPPORTED_MEDIA_TYPE "unsupported_encoding" "The content encoding is not supported";
     EMPTY_BATCH = UNPROCESSABLE_ENTITY "empty_batch" "The batch is empty";
     INVALID_EVENT = UNPROCESSABLE_ENTITY "invalid_event" "Some events cannot be taken";
     TOO_MANY_TOPICS = UNPROCESSABLE_ENTITY "too_many_topics" "The log holds no more topics";

@@ -147,11 +147,11 @@ pub(super) fn check_topics(events: &[Event], state: &AppState) -> Result<(), Pro
     if own.is_empty() { Ok(()) } else { Err(Problem::reserved_topics(&own)) }
 }
 
-/// The topics that are so, as many as are named.
-fn topics(events: &[Event], is_so: impl Fn(&Topic) -> bool) -> BTreeSet<&Topic> {
+/// The topics of these events that `is_meant` picks, at most [`MOST_NAMED`].
+fn topics(events: &[Event], is_meant: impl Fn(&Topic) -> bool) -> BTreeSet<&Topic> {
     let mut found = BTreeSet::new();
     for event in events {
-        if found.len() < MOST_NAMED && is_so(&event.topic) {
+        if found.len() < MOST_NAMED && is_meant(&event.topic) {
             found.insert(&event.topic);
         }
     }
