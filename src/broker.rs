@@ -130,7 +130,7 @@ pub enum PublishError {
 }
 
 /// Why the log could not be read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("the log cannot be read: {0}")]
 pub struct ReadError(pub String);
 

@@ -353,6 +353,9 @@ impl Socket {
                         tracing::error!(%error, "a subscriber's history cannot be read");
                         let close = Action::Close(CloseCode::Overloaded, error.to_string());
                         self.actions.push_back(close);
+                        // Until it closes, which may wait for work, nobody asks the log in vain.
+                        self.cursors = Vec::new();
+                        self.show_lags();
                         break 'cursors;
                     }
                 }

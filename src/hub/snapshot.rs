@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use super::Hub;
@@ -28,12 +28,14 @@ pub(super) struct Snapshot {
 enum Remaining {
     Unread(LatestReader),
     Reading(Reading),
+    /// The reader is gone, and nobody can tell what it had left: every question fails.
+    Lost(ReadError),
     Nothing,
 }
 
-/// Values, and what is left behind them.
-type Read = (Option<Arc<Block>>, Remaining);
+/// A read gives the reader back also when it fails: asked again, it goes on where it was.
 type Reading = Pin<Box<dyn Future<Output = Result<Read, ReadError>> + Send>>;
+type Read = (LatestReader, Result<Option<Arc<Block>>, ReadError>);
 
 impl Snapshot {
     /// Reads the first of them.
@@ -44,7 +46,8 @@ impl Snapshot {
         until: Offset,
     ) -> Result<Self, ReadError> {
         let reader = LatestReader::new(hub.broker().clone(), filter, until);
-        let (ready, remaining) = read(hub.clone(), user.clone(), reader).await?;
+        let (reader, values) = read(hub.clone(), user.clone(), reader).await?;
+        let (ready, remaining) = (values?, Remaining::behind(reader));
         Ok(Self { until, hub: hub.clone(), user, ready, remaining })
     }
 
@@ -66,12 +69,17 @@ impl Snapshot {
                         self.remaining = Remaining::Reading(reading);
                         return Poll::Pending;
                     }
-                    read => {
-                        let remaining;
-                        (self.ready, remaining) = ready!(read)?;
-                        remaining
+                    Poll::Ready(Ok((reader, values))) => {
+                        self.remaining = Remaining::behind(reader);
+                        self.ready = values?;
+                        continue;
                     }
+                    Poll::Ready(Err(error)) => Remaining::Lost(error),
                 },
+                Remaining::Lost(error) => {
+                    self.remaining = Remaining::Lost(error.clone());
+                    return Poll::Ready(Err(error));
+                }
                 Remaining::Nothing => return Poll::Ready(Ok(None)),
             };
         }
@@ -83,19 +91,26 @@ impl Snapshot {
     }
 }
 
-async fn read(hub: Hub, user: Option<Arc<str>>, reader: LatestReader) -> Result<Read, ReadError> {
-    let budget = hub.chunk_bytes();
-    match reader.has_to_search() {
-        true => hub.0.searches.run(user.as_ref(), next(reader, budget)).await,
-        false => next(reader, budget).await,
+impl Remaining {
+    fn behind(reader: LatestReader) -> Self {
+        if reader.is_over() { Self::Nothing } else { Self::Unread(reader) }
     }
 }
 
-async fn next(mut reader: LatestReader, budget: usize) -> Result<Read, ReadError> {
-    let values = reader.next(budget).await?;
-    let remaining = match reader.is_over() {
-        true => Remaining::Nothing,
-        false => Remaining::Unread(reader),
+/// Fails as a whole only where the search itself was lost, and its reader with it.
+async fn read(
+    hub: Hub,
+    user: Option<Arc<str>>,
+    mut reader: LatestReader,
+) -> Result<Read, ReadError> {
+    let has_to_search = reader.has_to_search();
+    let budget = hub.chunk_bytes();
+    let reading = async move {
+        let values = reader.next(budget).await;
+        Ok((reader, values))
     };
-    Ok((values, remaining))
+    match has_to_search {
+        true => hub.0.searches.run(user.as_ref(), reading).await,
+        false => reading.await,
+    }
 }

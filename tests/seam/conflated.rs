@@ -69,6 +69,55 @@ async fn a_value_that_changes_again_waits_for_its_time() {
     world.close().await;
 }
 
+#[tokio::test]
+async fn a_read_that_failed_amid_the_newest_values_was_followed_by_live() {
+    let world = World::new(&mut Dice::new(1), Vec::new());
+    // Each is more than one piece, whatever the dice say of pieces.
+    let data = "1".repeat(100_000);
+    let value = |n: u32| event("a", "s", &n.to_string(), Some(&n.to_string()), &data);
+    world.broker.publish((0..4).map(value).collect()).await.unwrap();
+    let bell = Arc::new(Bell::default());
+    let subscription = Subscription {
+        form: Form::Data,
+        filter: filter(&["**"]),
+        mode: Mode::All,
+        max_hz: None,
+        start: Start::Latest,
+        owner: None,
+    };
+    let (mut cursor, _) = world.hub.subscribe(subscription, bell.clone()).await.unwrap();
+    let mut next = async || {
+        let next = poll_fn(|cx| {
+            bell.listen(cx.waker());
+            cursor.poll_next(cx)
+        });
+        timeout(DEADLINE, next).await.unwrap()
+    };
+    let mut count = 0;
+    let mut take = |item: Item| match item {
+        Item::Frame(frame) => {
+            count += frame.events;
+            true
+        }
+        _ => false,
+    };
+    assert!(take(next().await), "the first piece is read before the answer");
+    let file = rusqlite::Connection::open(world.file()).unwrap();
+    file.execute_batch("ALTER TABLE latest RENAME TO away").unwrap();
+    for _ in 0..2 {
+        let item = next().await;
+        assert!(matches!(item, Item::Failed(_)), "{item:?}");
+    }
+    file.execute_batch("ALTER TABLE away RENAME TO latest").unwrap();
+    let mut item = next().await;
+    while !matches!(item, Item::Live(_)) {
+        assert!(take(item));
+        item = next().await;
+    }
+    assert_eq!(count, 4, "of the values");
+    world.close().await;
+}
+
 async fn one_run(seed: u64) {
     let mut dice = Dice::new(seed);
     let world = World::new(&mut dice, Vec::new());

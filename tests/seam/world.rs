@@ -45,7 +45,7 @@ pub(super) struct World {
     finished: watch::Sender<bool>,
     stop: CancellationToken,
     running: JoinHandle<()>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl World {
@@ -80,7 +80,12 @@ impl World {
         let stop = CancellationToken::new();
         let running = tokio::spawn(hub.clone().run(stop.clone()));
         let finished = watch::Sender::new(false);
-        Self { broker, hub, clock, finished, stop, running, _folder: folder }
+        Self { broker, hub, clock, finished, stop, running, folder }
+    }
+
+    /// The file of the log.
+    pub(super) fn file(&self) -> std::path::PathBuf {
+        self.folder.path().join("journal.db")
     }
 
     /// Publishes batches of chance one after the other, each event with an id beginning with `name`.
