@@ -239,6 +239,9 @@ impl Seat {
     /// Notes whose connection it is, as the proxy says that passes it on.
     pub(super) fn belongs_to(&self, address: IpAddr) -> Result<(), NoSeat> {
         let mut state = self.all.state.lock();
+        if self.card.place.lock().is_lost {
+            return Ok(()); // its connection ends at once, and counts nowhere any more
+        }
         self.all.make_room_of(&mut state, network(address))?;
         state.unlist(&self.card);
         state.settle(&self.card, Some(network(address)));
@@ -346,5 +349,18 @@ mod tests {
         drop((own, visit, proxy));
         assert!(seats.0.state.lock().by_address.is_empty());
         seats.take(Some(HERE)).unwrap();
+    }
+
+    #[test]
+    fn a_seat_lost_while_its_proxy_spoke_was_counted_for_ever() {
+        let seats = Seats::new(80, 80, Telemetry::new());
+        let proxied = seats.take(None).unwrap();
+        let others: Vec<_> = (0..70).map(|n| seats.take(Some(there(n))).unwrap()).collect();
+        assert!(is_lost(&proxied));
+        proxied.belongs_to(HERE).unwrap();
+        drop((proxied, others));
+        let state = seats.0.state.lock();
+        assert!(state.by_address.is_empty());
+        assert_eq!((state.taken, state.leaving), (0, 0));
     }
 }
