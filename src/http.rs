@@ -259,7 +259,9 @@ async fn keep_reserve(
         }
         _ => {
             state.telemetry.hit(Limit::Connections);
-            let mut response = Problem::no_room().into_response();
+            let problem = Problem::no_room();
+            state.telemetry.refused(problem.code());
+            let mut response = problem.into_response();
             if parts.version != Version::HTTP_2 {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);

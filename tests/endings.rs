@@ -207,3 +207,47 @@ async fn clients_that_reset_their_connections_filled_the_log_with_warnings() {
     hub.ends().await;
     assert_eq!(warnings(), before, "{}", home.log());
 }
+
+#[tokio::test]
+async fn asking_for_the_head_of_a_stream_left_a_connection_that_cut_off_the_next_answer() {
+    let hub = TestHub::start().await;
+    let token = hub.token("ada", &["a.*"]);
+    let mut stream = connect(&hub).await;
+    let head = format!(
+        "HEAD /sse/real-time?topics=a.* HTTP/1.1\r\nhost: {}\r\nx-api-key: {token}\r\n\r\n",
+        hub.address()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(timeout(DEADLINE, stream.read_u8()).await.unwrap().unwrap());
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    assert_eq!(hub.metric("pulsehub_connections").await, 0.0, "nobody reads it");
+}
+
+#[tokio::test]
+async fn a_refused_upload_was_invited_to_send_all_of_its_body() {
+    const GO_ON: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+    let hub = TestHub::start().await;
+    let body = json!({"topic": "a.b", "data": "x".repeat(2 << 20)}).to_string();
+    let token = hub.token("ada", &["a.*"]);
+    let asking = |key: &str| {
+        head(&hub, "/api/v1/publish", key, body.len())
+            .replace("content-type", "expect: 100-continue\r\ncontent-type")
+    };
+    let mut refused = connect(&hub).await;
+    refused.write_all(asking("").as_bytes()).await.unwrap();
+    let answer = rest(&mut refused).await;
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    // Who is let in still is invited.
+    let mut invited = connect(&hub).await;
+    invited.write_all(asking(&token).as_bytes()).await.unwrap();
+    let mut word = vec![0; GO_ON.len()];
+    timeout(DEADLINE, invited.read_exact(&mut word)).await.expect("no invitation").unwrap();
+    assert_eq!(String::from_utf8_lossy(&word), GO_ON);
+    invited.write_all(body.as_bytes()).await.unwrap();
+    let answer = self::answer(&mut invited).await;
+    assert!(answer.contains("event_too_large"), "{answer}");
+}

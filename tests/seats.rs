@@ -130,4 +130,36 @@ async fn a_hub_full_of_its_users_still_answers_probes_and_admins() {
         (get(&mut more, "/api/v1/topics", &token).await == 200).then_some(())
     })
     .await;
+    crate::support::eventually("the count of refusals", async || {
+        let refused = hub.metric("pulsehub_refusals_total{code=\"overloaded\"}").await;
+        (refused >= 1.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_came_too_often_behind_a_proxy_was_reset_amid_the_upload_and_not_counted() {
+    let hub = TestHub::with(&[
+        ("limits.connections_per_address", "1"),
+        ("http.trusted_proxies", "127.0.0.0/8"),
+    ])
+    .await;
+    let token = hub.token("ada", &["a.*"]);
+    let lines = format!("host: localhost\r\nx-forwarded-for: 192.0.2.7\r\nx-api-key: {token}\r\n");
+    let mut first = TcpStream::connect(hub.address()).await.unwrap();
+    let stream = format!("GET /sse/real-time?topics=a.* HTTP/1.1\r\n{lines}\r\n");
+    first.write_all(stream.as_bytes()).await.unwrap();
+    timeout(DEADLINE, first.read_u8()).await.expect("no answer").unwrap();
+    let body = vec![b' '; 12 << 20];
+    let mut second = TcpStream::connect(hub.address()).await.unwrap();
+    let head =
+        format!("POST /api/v1/publish HTTP/1.1\r\n{lines}content-length: {}\r\n\r\n", body.len());
+    second.write_all(head.as_bytes()).await.unwrap();
+    second.write_all(&body).await.expect("a reset");
+    let mut answer = String::new();
+    timeout(DEADLINE, second.read_to_string(&mut answer)).await.unwrap().expect("a reset");
+    assert!(answer.starts_with("HTTP/1.1 429"), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    let refused = "pulsehub_refusals_total{code=\"too_many_connections\"}";
+    assert_eq!(hub.metric(refused).await, 1.0);
 }

@@ -128,11 +128,13 @@ pub(super) fn watch(
 ) -> Response<Body> {
     let Ok(answering) = ANSWERING.try_with(Clone::clone) else { return response };
     let (mut parts, body) = response.into_parts();
-    if let Some(EndWhen(until)) = parts.extensions.remove() {
-        answering.0.state.lock().until = until.lock().take();
-    }
+    let until = parts.extensions.remove::<EndWhen>();
+    // Also the head alone of an answer that has a body: then nothing is left that could be cut off.
     if http_body::Body::is_end_stream(&body) {
         return Response::from_parts(parts, body);
+    }
+    if let Some(EndWhen(until)) = until {
+        answering.0.state.lock().until = until.lock().take();
     }
     let is_h2 = version == Version::HTTP_2;
     let watched = Watched { body, rest: Bytes::new(), is_h2, answering, _under_way: under_way };

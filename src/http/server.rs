@@ -143,8 +143,9 @@ const BACKLOG: u32 = 16_384;
 /// Connections that are being told at the same time that there is no room.
 const MAX_REFUSALS: usize = 64;
 
-/// Bytes of a request's headers together, and of the buffer they are read into.
-const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// Bytes of a request's headers together, and of the buffer they are read into: what strangers may have held for each
+/// connection, without saying who they are. The longest token has 8 KiB.
+const MAX_HEADER_BYTES: usize = 16 * 1024;
 
 /// Bytes of one HTTP/2 stream that nobody has read; a connection has twice as many in all.
 const STREAM_WINDOW: u32 = 128 * 1024;
@@ -260,10 +261,12 @@ async fn converse(
     let is_proxy = options.trusts(peer.ip());
     let service = service_fn({
         let (pulse, trusted) = (pulse.clone(), options.trusted_proxies.clone());
+        let telemetry = telemetry.clone();
         move |request: http::Request<Incoming>| {
             let client = forwarded::client(connection.client, request.headers(), &trusted);
             let connection = Connection { client, ..connection.clone() };
-            answer(router.clone(), request, pulse.clone(), connection, is_proxy)
+            let (router, pulse, telemetry) = (router.clone(), pulse.clone(), telemetry.clone());
+            answer(router, request, pulse, connection, is_proxy, telemetry)
         }
     });
     let answering = Answering::new(options.write_timeout, telemetry.clone());
@@ -322,6 +325,7 @@ async fn answer(
     pulse: Pulse,
     mut connection: Connection,
     is_proxy: bool,
+    telemetry: Telemetry,
 ) -> Result<Response<Body>, Infallible> {
     let version = request.version();
     let under_way = pulse.begin(request.method(), version);
@@ -329,19 +333,27 @@ async fn answer(
     // An HTTP/2 stream that is not read to its end takes nothing from the others.
     let (body, rest) = match version {
         Version::HTTP_2 => (Body::new(body), None),
-        _ => Rest::of(body, &pulse),
+        _ => Rest::of(body, parts.headers.contains_key(header::EXPECT), &pulse),
     };
     let mut request = Request::from_parts(parts, body);
     connection.seat.touch();
-    if is_proxy {
-        match connection.seat.visit(connection.client.ip()) {
-            Ok(visit) => connection.visit = Some(Arc::new(visit)),
-            Err(_) => return Ok(Problem::too_many_from_address().into_response()),
+    let visit = match is_proxy {
+        true => connection.seat.visit(connection.client.ip()).map(|visit| Some(Arc::new(visit))),
+        false => Ok(None),
+    };
+    let (mut response, visit) = match visit {
+        Ok(visit) => {
+            connection.visit.clone_from(&visit);
+            request.extensions_mut().insert(connection);
+            (router.oneshot(request).await?, visit)
         }
-    }
-    let visit = connection.visit.clone();
-    request.extensions_mut().insert(connection);
-    let mut response = router.oneshot(request).await?;
+        Err(_) => {
+            drop(request); // what it has not read of the body is read below
+            let problem = Problem::too_many_from_address();
+            telemetry.refused(problem.code());
+            (problem.into_response(), None)
+        }
+    };
     if let Some(rest) = rest
         && !rest.read_on().await
     {

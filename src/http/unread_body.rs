@@ -23,6 +23,8 @@ enum Slot {
     /// The handler has it.
     Away,
     Left(Incoming),
+    /// The handler did not want it, and the client waits to be invited to send it.
+    Unasked,
     /// It was read to its end, or nobody asks any more.
     Over,
 }
@@ -34,20 +36,24 @@ const LITTLE: usize = 64 * 1024;
 const TURNS: usize = 8;
 
 impl Rest {
-    /// The body for the handler, and what it leaves of it.
-    pub(super) fn of(body: Incoming, pulse: &Pulse) -> (Body, Option<Self>) {
+    /// The body for the handler, and what it leaves of it; `waits` if the client sends it only when invited (RFC 9110
+    /// section 10.1.1), which the first look at the body does.
+    pub(super) fn of(body: Incoming, waits: bool, pulse: &Pulse) -> (Body, Option<Self>) {
         if body.is_end_stream() {
             return (Body::new(body), None);
         }
         let slot = Arc::new(Mutex::new(Slot::Away));
-        let sent = SentBody { body: Some(body), slot: Arc::clone(&slot), pulse: pulse.clone() };
+        let (slot_of_body, pulse) = (Arc::clone(&slot), pulse.clone());
+        let sent = SentBody { body: Some(body), is_unasked: waits, slot: slot_of_body, pulse };
         (Body::new(sent), Some(Self(slot)))
     }
 
     /// Reads what is there already; tells whether that was all, so that the connection can go on.
     pub(super) async fn read_on(self) -> bool {
-        let Slot::Left(mut body) = std::mem::replace(&mut *self.0.lock(), Slot::Over) else {
-            return true;
+        let mut body = match std::mem::replace(&mut *self.0.lock(), Slot::Over) {
+            Slot::Left(body) => body,
+            Slot::Unasked => return false,
+            Slot::Away | Slot::Over => return true,
         };
         let (mut length, mut turns) = (0, 0);
         while length <= LITTLE && turns < TURNS {
@@ -70,6 +76,8 @@ impl Rest {
 struct SentBody {
     /// There until it is dropped.
     body: Option<Incoming>,
+    /// Whether nobody has looked at it and the client waits for that.
+    is_unasked: bool,
     slot: Arc<Mutex<Slot>>,
     pulse: Pulse,
 }
@@ -82,6 +90,7 @@ impl http_body::Body for SentBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.is_unasked = false;
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         match Pin::new(body).poll_frame(cx) {
             // All that came before was handed on already, and no more will come.
@@ -111,8 +120,11 @@ impl Drop for SentBody {
     fn drop(&mut self) {
         let mut slot = self.slot.lock();
         if let (Slot::Away, Some(body)) = (&*slot, self.body.take()) {
-            let is_read = body.is_end_stream();
-            *slot = if is_read { Slot::Over } else { Slot::Left(body) };
+            *slot = match body.is_end_stream() {
+                true => Slot::Over,
+                false if self.is_unasked => Slot::Unasked,
+                false => Slot::Left(body),
+            };
         }
     }
 }

@@ -205,6 +205,20 @@ async fn too_many_header_lines_are_refused() {
 }
 
 #[tokio::test]
+async fn strangers_filled_memory_with_headers_four_times_as_long_as_any_token() {
+    let server = start(options(), hello()).await;
+    let asking = |length| CLOSING.replace("host", &format!("x-y: {}\r\nhost", "z".repeat(length)));
+    let answer = server.talk(&asking(9 << 10)).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "the longest token fits: {answer}");
+    // Held back for its last bytes, it may be no longer than this: what comes behind it is not read.
+    let mut stream = server.connect().await;
+    stream.write_all(&asking(30 << 10).as_bytes()[..17 << 10]).await.unwrap();
+    let mut answer = [0; 12];
+    timeout(DEADLINE, stream.read_exact(&mut answer)).await.expect("no answer").unwrap();
+    assert_eq!(std::str::from_utf8(&answer).unwrap(), "HTTP/1.1 431");
+}
+
+#[tokio::test]
 async fn a_stop_lets_requests_under_way_end_and_idle_connections_go() {
     let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let slow = {
