@@ -2,6 +2,7 @@
 
 mod journal;
 mod redis;
+mod upkeep;
 
 use std::collections::BTreeMap;
 

@@ -17,7 +17,7 @@ use super::{EPOCH_STEP, Fixture, Place, START, numbered, read_all};
 use crate::support::{event, eventually, filter};
 
 impl Fixture {
-    fn folder(&self) -> &Path {
+    pub(super) fn folder(&self) -> &Path {
         match &self.place {
             Place::Folder(folder) => folder.path(),
             Place::Redis(_) => panic!("there is no folder"),
@@ -238,33 +238,6 @@ async fn a_file_of_the_first_version_keeps_its_positions_and_becomes_one_of_the_
     assert_eq!(exported(&mut after).unwrap(), Ok(()));
     assert_eq!(after, [old, new]);
     assert_eq!(version(&rusqlite::Connection::open(&path).unwrap()), 2);
-}
-
-#[tokio::test]
-async fn merging_is_invisible_to_a_reader_in_the_middle() {
-    let mut fixture = Fixture::journal();
-    fixture.config.recent_bytes = ByteSize(1);
-    let broker = fixture.open().await;
-    for round in 0..300 {
-        let topic = ["a", "b", "c"][round % 3];
-        broker.publish(numbered(topic, round..round + 1)).await.unwrap();
-    }
-    let wanted = filter(&["b"]);
-    let chunk = broker.read(0, 300, &wanted, 1000).await.unwrap();
-    let first: Vec<Offset> = chunk
-        .blocks
-        .iter()
-        .flat_map(|block| block.records().filter(|r| r.topic() == "b").map(|r| r.offset()))
-        .collect();
-    assert!(chunk.reached < 300);
-    broker.maintain().await;
-    let report = journal::check(fixture.folder()).unwrap();
-    assert_eq!((report.faults, report.events), (vec![], 300));
-    assert!(report.blocks < 60, "300 small blocks became {}", report.blocks);
-    let (rest, _) = read_all(&broker, chunk.reached, &wanted, 1000).await;
-    let all: Vec<Offset> = first.into_iter().chain(rest).collect();
-    assert_eq!(all, (0..100).map(|n| n * 3 + 2).collect::<Vec<_>>());
-    assert_eq!(broker.newest(&wanted, 3, 300, usize::MAX).await.unwrap().after, 292);
 }
 
 #[tokio::test]

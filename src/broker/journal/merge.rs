@@ -75,7 +75,9 @@ impl Writer {
         let mut end = start + 1;
         while let Some(block) = small.get(end) {
             bytes += block.bytes;
+            // A block holds its times as steps forward: where the clock was put back, another begins.
             let fits = bytes <= BLOCK_BYTES as i64
+                && block.from >= small[end - 1].to
                 && block.to.saturating_sub(begin.from) <= span
                 && first_tier(block) == first_tier(&begin)
                 && end - start < RUN;
@@ -111,12 +113,14 @@ impl Writer {
             let block = codec::decode(codec, body).ok();
             let held = block.as_ref().and_then(|block| amounts(block, id_of).ok());
             let (Some(block), Some(held)) = (block, held) else {
-                // A damaged block, or one of a topic that there is not, stays what it is; retention drops it.
-                transaction.execute(
+                // A damaged block, or one of a topic that there is not, stays what it is, and so do those before
+                // it, whose rows are gone already in this transaction; retention drops it.
+                transaction.rollback()?;
+                self.connection.execute(
                     "UPDATE blocks SET raw_bytes = ? WHERE first = ?",
                     params![SMALL_BYTES, small.first],
                 )?;
-                return transaction.commit();
+                return Ok(());
             };
             freed += size;
             for (id, _) in held {
