@@ -8,7 +8,7 @@ use pulsehub::{
 use rusqlite::Connection;
 
 use super::{Fixture, START, numbered, read_all};
-use crate::support::filter;
+use crate::support::{event, filter};
 
 const DAY: u64 = 86_400_000;
 
@@ -97,4 +97,67 @@ async fn merging_over_a_clock_that_was_put_right_wrote_wrong_times_for_good() {
     let chunk = broker.read(16, 56, &right, 1 << 20).await.unwrap();
     let records = chunk.blocks.iter().flat_map(|block| block.records_after(16));
     assert!(records.map(|record| record.received()).eq(std::iter::repeat_n(START, 40)));
+}
+
+#[tokio::test]
+async fn ids_of_a_clock_that_was_ahead_stopped_all_later_ones_from_being_dropped() {
+    let fixture = Fixture::journal();
+    fixture.clock.set(START + 2 * DAY);
+    let broker = fixture.open().await;
+    publish_one_by_one(&broker, "a", 0..600).await;
+    fixture.clock.set(START);
+    broker.publish(numbered("b", 0..1)).await.unwrap();
+    broker.close().await;
+    drop(broker);
+    let rows = || {
+        let count = "SELECT count(*) FROM ids";
+        database(&fixture).query_row(count, [], |row| row.get::<_, usize>(0)).unwrap()
+    };
+    let broker = fixture.open().await;
+    broker.maintain().await;
+    assert_eq!(rows(), 601, "their window is not over");
+    let again = broker.publish(numbered("a", 0..600)).await.unwrap();
+    assert_eq!((again.accepted, again.offsets.len()), (0, 600));
+    fixture.clock.set(START + 121_000);
+    broker.maintain().await;
+    assert_eq!(rows(), 0);
+}
+
+#[tokio::test]
+async fn newest_values_of_topics_without_events_belonged_to_nobody_after_a_start_at_the_limit() {
+    let mut fixture = Fixture::journal();
+    let broker = fixture.open().await;
+    broker.publish(vec![event("x", "s", "1", Some("k"), "1")]).await.unwrap();
+    broker.publish(vec![event("y", "s", "1", Some("k"), "1")]).await.unwrap();
+    fixture.clock.set(START + 3_601_000);
+    broker.maintain().await;
+    assert_eq!(broker.latest(&filter(&["**"])).await.unwrap().len(), 2);
+    broker.close().await;
+    drop(broker);
+    fixture.config.max_topics = 2;
+    let broker = fixture.open().await;
+    broker.publish(vec![event("x", "s", "2", Some("j"), "2")]).await.unwrap();
+    broker.maintain().await;
+    let orphans = "SELECT count(*) FROM latest WHERE topic_id NOT IN (SELECT id FROM topics)";
+    let orphans = database(&fixture).query_row(orphans, [], |row| row.get::<_, usize>(0)).unwrap();
+    assert_eq!(orphans, 0);
+}
+
+#[tokio::test]
+async fn a_topic_with_the_number_of_one_before_it_showed_that_ones_newest_values() {
+    // The number is used again, or it was by an earlier version.
+    for change in ["DELETE FROM topics", "UPDATE topics SET topic = 'other'"] {
+        let fixture = Fixture::journal();
+        let broker = fixture.open().await;
+        broker.publish(vec![event("gone", "s", "1", Some("k"), "1")]).await.unwrap();
+        broker.close().await;
+        drop(broker);
+        let all = format!("{change}; DELETE FROM blocks; DELETE FROM block_topics;");
+        database(&fixture).execute_batch(&all).unwrap();
+        let broker = fixture.open().await;
+        broker.publish(vec![event("other", "s", "1", Some("j"), "2")]).await.unwrap();
+        let newest = broker.latest(&filter(&["other"])).await.unwrap();
+        let topics: Vec<_> = newest.records().map(|record| record.topic()).collect();
+        assert_eq!(topics, ["other"], "{change}");
+    }
 }

@@ -189,7 +189,14 @@ impl Writer {
         let mut written = Written { amounts: Vec::new(), stored_bytes: 0 };
         let topics = shared.topics.read();
         for (id, topic) in group.new_topics.iter() {
-            // A forgotten topic has a row of its own, which the new one replaces.
+            // A forgotten topic has a row of its own, which the new one replaces. No number comes with the newest
+            // values of who had it before, nor leaves its own behind.
+            transaction
+                .prepare_cached(
+                    "DELETE FROM latest WHERE topic_id IN
+                         (SELECT ?1 UNION ALL SELECT id FROM topics WHERE topic = ?2)",
+                )?
+                .execute(params![id, topic.as_str()])?;
             transaction
                 .prepare_cached(
                     "INSERT OR REPLACE INTO topics(id, topic, trimmed_through) VALUES (?, ?, ?)",

@@ -45,6 +45,11 @@ impl Dedupe {
         self.offsets.get(&hash).copied()
     }
 
+    /// Whether one of these is within the window.
+    pub(super) fn knows_any(&self, ids: &[(IdHash, Offset)]) -> bool {
+        ids.iter().any(|(hash, _)| self.offsets.contains_key(hash))
+    }
+
     pub(super) fn remember(&mut self, elapsed: Millis, ids: &[(IdHash, Offset)]) {
         for (hash, offset) in ids {
             self.offsets.insert(*hash, *offset);

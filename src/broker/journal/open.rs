@@ -16,6 +16,7 @@ use super::{
     config::Rules,
     dedupe::{self, Dedupe},
     reader::Readers,
+    retention::has_newest,
     schema,
     topics::{Amount, Topics},
     writer::Writer,
@@ -277,13 +278,17 @@ impl State {
             topics.add(row.get(0)?, amount);
         }
         if topics.len() - topics.reserved() >= config.max_topics {
-            // They were forgotten before, or will be.
+            // Those without newest values were forgotten before; with the others retention forgets their values.
             let empty: Vec<_> = topics
                 .iter()
                 .filter(|(_, state)| state.info.events == 0 && !state.info.topic.is_reserved())
                 .map(|(id, _)| id)
                 .collect();
-            empty.into_iter().for_each(|id| topics.forget(id));
+            for id in empty {
+                if !has_newest(connection, id)? {
+                    topics.forget(id);
+                }
+            }
         }
         let mut dedupe = Dedupe::new(&dedupe_key, config.dedupe_window.millis(), config.dedupe_ids);
         // By a clock that is in doubt nothing is forgotten but what was old for the newest event.

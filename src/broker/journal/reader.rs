@@ -235,7 +235,7 @@ impl Readers {
                 let stored: Option<Vec<u8>> = select
                     .query_row(params![id, place.key, place.offset], |row| row.get(0))
                     .optional()?;
-                found.extend(stored.and_then(newest));
+                found.extend(stored.and_then(|stored| newest(stored, &place.topic)));
             }
             Ok(found)
         })
@@ -310,7 +310,7 @@ fn search_topics(
             let place =
                 LatestPlace { offset, topic: topic.clone(), key: key.into(), bytes: row.get(2)? };
             let value = match search.wants_values() {
-                true => newest(row.get(3)?),
+                true => newest(row.get(3)?, topic),
                 false => None,
             };
             search.take_in(place, value);
@@ -319,10 +319,11 @@ fn search_topics(
     Ok(())
 }
 
-/// A newest value, as it is stored.
-fn newest(stored: Vec<u8>) -> Option<Arc<Block>> {
+/// A topic's newest value, as it is stored. Earlier versions may have left one of another topic under its number.
+fn newest(stored: Vec<u8>, topic: &Topic) -> Option<Arc<Block>> {
     let read = Block::decode(stored.into()).map(Arc::new);
-    read.inspect_err(|error| tracing::error!(%error, "a newest value cannot be read")).ok()
+    let read = read.inspect_err(|error| tracing::error!(%error, "a newest value cannot be read"));
+    read.ok().filter(|block| block.records().all(|record| record.topic() == topic.as_str()))
 }
 
 impl Cache {

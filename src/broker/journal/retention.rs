@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use super::{
-    commit::{amounts, expires, insert_topics, put_block, to_sqlite},
+    commit::{MOST_AHEAD, amounts, expires, insert_topics, put_block, to_sqlite},
+    dedupe,
     topics::{Amount, TopicId, TopicState},
     writer::Writer,
 };
@@ -332,24 +333,33 @@ impl Writer {
             return Ok(false);
         }
         let from = now.saturating_sub(self.dedupe.window());
-        // A deletion takes the file's lock also where it finds nothing.
-        let is_due: bool = self
-            .connection
-            .prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM (SELECT received FROM ids ORDER BY first LIMIT ?)
-                     WHERE received < ?)",
-            )?
-            .query_row(params![IDS_STEP, from], |row| row.get(0))?;
-        if !is_due {
-            return Ok(false);
+        let (mut dropped, mut through) = (0, None);
+        {
+            let mut select = self
+                .connection
+                .prepare_cached("SELECT first, received, hashes FROM ids ORDER BY first LIMIT ?")?;
+            let mut rows = select.query([IDS_STEP])?;
+            while let Some(row) = rows.next()? {
+                let received: Millis = row.get(1)?;
+                let is_over = if received > now.saturating_add(MOST_AHEAD) {
+                    // The clock was ahead then, and memory alone knows how long ago that is.
+                    !self.dedupe.knows_any(&dedupe::decode(&row.get::<_, Vec<u8>>(2)?))
+                } else {
+                    received < from
+                };
+                if !is_over {
+                    break;
+                }
+                through = Some(row.get::<_, Offset>(0)?);
+                dropped += 1;
+            }
         }
-        let dropped = self
-            .connection
-            .prepare_cached(
-                "DELETE FROM ids WHERE first IN (SELECT first FROM ids ORDER BY first LIMIT ?)
-                     AND received < ?",
-            )?
-            .execute(params![IDS_STEP, from])?;
+        // A deletion takes the file's lock also where it finds nothing.
+        if let Some(through) = through {
+            self.connection
+                .prepare_cached("DELETE FROM ids WHERE first <= ?")?
+                .execute([through])?;
+        }
         Ok(dropped == IDS_STEP)
     }
 
@@ -380,7 +390,7 @@ impl Writer {
         };
         let mut empty: HashMap<TopicId, Offset> = HashMap::new();
         for (id, through, is_own) in due {
-            if !is_own || !self.has_newest(id)? {
+            if !is_own || !has_newest(&self.connection, id)? {
                 empty.insert(id, through);
             }
         }
@@ -413,12 +423,6 @@ impl Writer {
         Ok(false)
     }
 
-    fn has_newest(&self, topic: TopicId) -> rusqlite::Result<bool> {
-        self.connection
-            .prepare_cached("SELECT EXISTS(SELECT 1 FROM latest WHERE topic_id = ?)")?
-            .query_row([topic], |row| row.get(0))
-    }
-
     /// Gives the pages of what was trimmed back to the file system.
     fn vacuum(&mut self, _: Millis) -> rusqlite::Result<bool> {
         let free: u32 = self.connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
@@ -432,4 +436,11 @@ impl Writer {
         while rows.next()?.is_some() {}
         Ok(true)
     }
+}
+
+/// Whether a topic has newest values on file.
+pub(super) fn has_newest(connection: &Connection, topic: TopicId) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT EXISTS(SELECT 1 FROM latest WHERE topic_id = ?)")?
+        .query_row([topic], |row| row.get(0))
 }
