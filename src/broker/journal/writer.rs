@@ -160,7 +160,9 @@ impl Writer {
         let state = State::load(&self.connection, config, rules, self.dedupe_key, clock)?;
         let announced = *shared.head.borrow();
         let missed = super::reader::blocks_after(&self.connection, announced)?;
-        *shared.topics.write() = state.topics;
+        // What was there may be a million topics: it is dropped when nobody waits for the lock.
+        let before = std::mem::replace(&mut *shared.topics.write(), state.topics);
+        drop(before);
         self.dedupe = state.dedupe;
         self.received = self.received.max(state.received);
         self.stored_bytes = state.stored_bytes;
