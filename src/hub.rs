@@ -147,6 +147,8 @@ struct Registry {
     quotas: Quotas,
     /// Everything up to here has been matched against the views there were.
     matched_through: Offset,
+    /// How many views have ended: their slots are given to others.
+    ended: u64,
 }
 
 impl Hub {
@@ -365,6 +367,7 @@ impl Hub {
             registry.index.remove(&view.key.filter, slot);
             registry.by_key.remove(&view.key);
             registry.views.remove(slot);
+            registry.ended += 1;
             self.0.telemetry.views.dec();
         }
         self.0.telemetry.subscriptions.dec();

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize, de};
 pub const MAX_BYTES: usize = 255;
 /// The most dot-separated tokens in a topic or pattern.
 pub const MAX_TOKENS: usize = 16;
+/// The most `*` in a pattern of a subscription. Patterns that have them in different places are different branches for
+/// one topic: this bounds how many of them a delivery looks into. A last `**` ends a branch and is not counted.
+pub const MAX_STARS: usize = 3;
 
 const HUB: &str = "hub";
 
@@ -169,6 +172,10 @@ impl TopicPattern {
         theirs.next().is_none()
     }
 
+    fn stars(&self) -> usize {
+        self.tokens().filter(|token| *token == PatternToken::One).count()
+    }
+
     fn begins_with_hub(&self) -> bool {
         self.0.split('.').next() == Some(HUB)
     }
@@ -209,11 +216,25 @@ impl TopicFilter {
         self.0.iter().all(|pattern| pattern.as_literal().is_some())
     }
 
+    /// The first pattern with more than [`MAX_STARS`]: a filter with one is not subscribed to.
+    pub fn too_wild(&self) -> Option<TooWild> {
+        let pattern = self.0.iter().find(|pattern| pattern.stars() > MAX_STARS)?;
+        Some(TooWild(pattern.clone()))
+    }
+
     /// Whether any pattern matches `topic` (the text of a valid topic).
     pub fn matches(&self, topic: &str) -> bool {
         self.0.iter().any(|pattern| pattern.matches(topic))
     }
 }
+
+/// A pattern that has more than [`MAX_STARS`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0}: at most {MAX_STARS} `*` in a pattern of a subscription, a last `**` not counted: name more of its tokens, or \
+     end it with `**`"
+)]
+pub struct TooWild(TopicPattern);
 
 /// Checks the shared grammar; `wildcard` may accept or refuse a token that is not plain.
 fn check(

@@ -148,6 +148,9 @@ async fn a_subscription_over_a_limit_is_an_error_and_counted() {
     };
     client.send(subscribe("x", json!({"topics": ["a.x", "a.y", "a.z"]}))).await;
     client.expect_error("limit_exceeded").await;
+    client.send(subscribe("x", json!({"topics": ["a.*.b.*.*.*.**"]}))).await;
+    let error = client.expect_error("limit_exceeded").await;
+    assert!(error["message"].as_str().unwrap().contains("at most 3 `*`"), "{error}");
     client.send(subscribe("x", json!({"replay": {"last": 11}}))).await;
     client.expect_error("limit_exceeded").await;
     for sub in ["1", "2", "3"] {
@@ -165,7 +168,8 @@ async fn a_subscription_over_a_limit_is_an_error_and_counted() {
     let long = json!({"topic": "a.b", "data": "x".repeat(2000)});
     client.send(json!({"type": "publish", "id": 1, "events": [long]})).await;
     client.expect_error("invalid_event").await;
-    for limit in ["patterns", "replay", "subscriptions", "batch", "event"] {
+    assert_eq!(hub.metric(&hits("patterns")).await, 2.0); // too many, and one too wild
+    for limit in ["replay", "subscriptions", "batch", "event"] {
         assert_eq!(hub.metric(&hits(limit)).await, 1.0, "{limit}");
     }
     // Nothing of the refused batches was stored.

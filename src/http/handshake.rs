@@ -136,6 +136,9 @@ impl Query {
         };
         let start = self.start(last_event_id, limits.replay, now)?;
         let filter = TopicFilter::new(patterns?);
+        if let Some(too_wild) = filter.too_wild() {
+            return Err(too_wild.to_string());
+        }
         Ok(Subscription { form, filter, mode, max_hz, start, owner: None })
     }
 

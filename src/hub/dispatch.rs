@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::MutexGuard;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -26,6 +27,8 @@ use crate::{
 const FRAME_OVERHEAD: usize = 128;
 /// How long to wait before reading the log again after it failed.
 const RETRY: Duration = Duration::from_millis(200);
+/// Branches of the index and matches that are gone through before those who wait for the registry have their turn.
+const RUN: usize = 4096;
 
 impl Hub {
     /// Dispatches what the broker announces until `stop`.
@@ -97,7 +100,10 @@ impl Dispatcher {
                     self.pass_over(chunk.trimmed_through);
                     continue;
                 }
-                chunk.blocks.iter().for_each(|block| self.dispatch(block));
+                for block in &chunk.blocks {
+                    self.dispatch(block);
+                    tokio::task::yield_now().await;
+                }
                 self.advance(chunk.reached);
             }
             // So that a long stretch of history does not hold the worker from the readers.
@@ -147,13 +153,15 @@ impl Dispatcher {
         self.advance(block.last());
     }
 
-    /// The views that match, each with the indices of its records.
+    /// The views that match, each with the indices of its records. Whoever joins meanwhile begins behind what has been
+    /// matched by then, and reads what comes before from the log.
     fn matching(&self, block: &Block) -> Vec<(Arc<View>, Vec<u32>)> {
         let mut registry = self.hub.0.registry.lock();
         let mut by_slot: HashMap<usize, usize> = HashMap::new();
         let mut matches: Vec<(Arc<View>, Vec<u32>)> = Vec::new();
         let mut topic = "";
         let mut slots = Vec::new();
+        let (mut done, mut ended) = (0, registry.ended);
         for (index, record) in block.records().enumerate() {
             if record.offset() <= self.dispatched {
                 continue;
@@ -161,7 +169,7 @@ impl Dispatcher {
             if record.topic() != topic {
                 topic = record.topic();
                 slots.clear();
-                registry.index.lookup(topic, &mut slots);
+                done += registry.index.lookup(topic, &mut slots);
             }
             for slot in &slots {
                 let at = *by_slot.entry(*slot).or_insert_with(|| {
@@ -169,6 +177,19 @@ impl Dispatcher {
                     matches.len() - 1
                 });
                 matches[at].1.push(index as u32);
+            }
+            done += slots.len();
+            if done >= RUN {
+                registry.matched_through = registry.matched_through.max(record.offset());
+                MutexGuard::bump(&mut registry);
+                (done, topic) = (0, ""); // there may be other views now
+                if registry.ended != ended {
+                    ended = registry.ended;
+                    by_slot.retain(|slot, at| {
+                        let view = registry.views.get(*slot);
+                        view.is_some_and(|view| Arc::ptr_eq(view, &matches[*at].0))
+                    });
+                }
             }
         }
         registry.matched_through = registry.matched_through.max(block.last());

@@ -1,7 +1,8 @@
 //! From a topic to the slots whose filters match it.
 //!
-//! A tree of tokens: looking a topic up visits only the branches that match it, so that its cost
-//! grows with the matches and not with the subscriptions.
+//! A tree of tokens: looking a topic up visits only the branches that begin as it does. Their number grows with the
+//! matches and not with the subscriptions: patterns that begin as the topic and then do not match it are no more than
+//! there are places for their [`MAX_STARS`](crate::topic::MAX_STARS) stars.
 
 use std::collections::HashMap;
 
@@ -50,12 +51,12 @@ impl Index {
         }
     }
 
-    /// Appends the slots that match `topic` to `found`, each once.
-    pub(super) fn lookup(&self, topic: &str, found: &mut Vec<usize>) {
+    /// Appends the slots that match `topic` to `found`, each once; says how many branches it looked into.
+    pub(super) fn lookup(&self, topic: &str, found: &mut Vec<usize>) -> usize {
         let start = found.len();
         let tokens: Vec<&str> = topic.split('.').collect();
         let is_hub = tokens.first() == Some(&"hub");
-        self.root.lookup(&tokens, !is_hub, found);
+        let visited = self.root.lookup(&tokens, !is_hub, found);
         found[start..].sort_unstable();
         let mut kept = start;
         for at in start..found.len() {
@@ -65,25 +66,28 @@ impl Index {
             }
         }
         found.truncate(kept);
+        visited
     }
 }
 
 impl Node {
     /// `wild` is false for the first token of the hub's own topics, which no wildcard reaches.
-    fn lookup(&self, tokens: &[&str], wild: bool, found: &mut Vec<usize>) {
+    fn lookup(&self, tokens: &[&str], wild: bool, found: &mut Vec<usize>) -> usize {
         let Some((first, others)) = tokens.split_first() else {
             found.extend_from_slice(&self.here);
-            return;
+            return 1;
         };
+        let mut visited = 1;
         if wild {
             found.extend_from_slice(&self.rest);
             if let Some(one) = &self.one {
-                one.lookup(others, true, found);
+                visited += one.lookup(others, true, found);
             }
         }
         if let Some(next) = self.literal.get(*first) {
-            next.lookup(others, true, found);
+            visited += next.lookup(others, true, found);
         }
+        visited
     }
 
     fn remove(&mut self, tokens: &[PatternToken<'_>], slot: usize) {
@@ -130,6 +134,24 @@ mod tests {
 
     fn filter(patterns: &[String]) -> TopicFilter {
         TopicFilter::new(patterns.iter().map(|text| TopicPattern::parse(text).unwrap()))
+    }
+
+    #[test]
+    fn a_topic_was_looked_for_in_every_branch_of_patterns_that_do_not_match_it() {
+        // As hostile as is allowed: one literal and a star at every level, and an end that does not match.
+        let mut index = Index::default();
+        for places in 0_u32..1 << 15 {
+            let token = |at: u32| if places >> at & 1 == 1 { "*." } else { "a." };
+            let pattern: String = (0..15).map(token).chain(["z"]).collect();
+            let filter = filter(&[pattern]);
+            if filter.too_wild().is_none() {
+                index.insert(&filter, 0);
+            }
+        }
+        let mut found = Vec::new();
+        let visited = index.lookup(&["a"; 16].join("."), &mut found);
+        assert!(found.is_empty());
+        assert!(visited < 3000, "{visited}");
     }
 
     proptest! {

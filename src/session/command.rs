@@ -54,6 +54,11 @@ impl Session {
             return over(self, Limit::Patterns, limits.patterns, "patterns in a subscription");
         }
         let filter = TopicFilter::new(subscribe.topics);
+        if let Some(too_wild) = filter.too_wild() {
+            self.terms.telemetry.hit(Limit::Patterns);
+            let message = format!("{sub:?}: {too_wild}");
+            return vec![self.error(Some(id), ErrorCode::LimitExceeded, &message)];
+        }
         if let Err(pattern) = permitted(&principal, &filter) {
             let message = format!("{sub:?}: no grant to subscribe to {pattern}");
             return vec![self.error(Some(id), ErrorCode::Forbidden, &message)];
