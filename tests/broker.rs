@@ -161,6 +161,8 @@ async fn a_batch_gets_consecutive_offsets_and_is_read_back_in_order(fixture: Fix
     let second = broker.publish(numbered("a.c", 0..2)).await.unwrap();
     assert_eq!(second.offsets, [4, 5]);
     assert_eq!(*tail.borrow_and_update(), 5, "announced before it is answered");
+    let piece = broker.read(0, 5, &filter(&["**"]), 1).await.unwrap();
+    assert_eq!((piece.blocks.len(), piece.reached), (1, 3), "however much is in memory");
     for budget in [1, 100, 1 << 20] {
         assert_eq!(read_all(&broker, 0, &filter(&["**"]), budget).await, (vec![1, 2, 3, 4, 5], 0));
         assert_eq!(read_all(&broker, 1, &filter(&["a.b"]), budget).await, (vec![2, 3], 0));

@@ -50,6 +50,11 @@ async fn who_has_too_many_connections_is_closed_and_the_others_stay() {
     told_to_come_back(&mut third).await;
     assert_eq!(third.expect_close().await.0, 4429);
     assert_eq!(hub.metric(&hits("connections_per_principal")).await, 1.0);
+    let stream = hub.http().get(hub.url("/sse/real-time?topics=a.*"));
+    let refused = stream.bearer_auth(hub.token("ada", &["a.*"])).send().await.unwrap();
+    assert_eq!(refused.status(), 429);
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "too_many_connections");
+    assert_eq!(hub.metric(&hits("connections_per_principal")).await, 2.0);
     hub.client("bob", &["a.*"]).await;
     first.still_answers().await;
     drop(second);

@@ -163,3 +163,30 @@ async fn who_came_too_often_behind_a_proxy_was_reset_amid_the_upload_and_not_cou
     let refused = "pulsehub_refusals_total{code=\"too_many_connections\"}";
     assert_eq!(hub.metric(refused).await, 1.0);
 }
+
+#[tokio::test]
+async fn a_stream_keeps_its_place_by_good_credentials_only() {
+    let anonymous = "[auth.anonymous]\nsubscribe = [\"a.*\"]\npublish = []\n";
+    let hub = TestHub::with_file(&format!("[limits]\nconnections = 16\n{anonymous}")).await;
+    let open = async |key: Option<String>| {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = http.get(hub.url("/sse/real-time?topics=a.*"));
+        let request = key.into_iter().fold(request, |request, key| request.bearer_auth(key));
+        let stream = request.send().await.unwrap();
+        assert_eq!(stream.status(), 200);
+        stream
+    };
+    let mut known = open(Some(hub.token("ada", &["a.*"]))).await;
+    let stranger = open(None).await;
+    let mut others = Vec::new();
+    for n in 0..14 {
+        others.push(connect(hub.address(), [127, 0, 0, 2 + n % 2]).await);
+    }
+    let _ = timeout(DEADLINE, stranger.text()).await.expect("it keeps its place");
+    hub.publish_numbers("a.b", 0..1).await;
+    let mut text = String::new();
+    while !text.contains("{\"n\":0}") {
+        let piece = timeout(DEADLINE, known.chunk()).await.unwrap().unwrap();
+        text += std::str::from_utf8(&piece.expect("it lost its place")).unwrap();
+    }
+}

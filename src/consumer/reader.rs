@@ -117,7 +117,7 @@ mod tests {
     };
     use serde_json::value::RawValue;
 
-    fn event(topic: &str, id: String) -> Event {
+    fn event(topic: &str, id: String, bytes: usize) -> Event {
         Event {
             topic: Topic::parse(topic).unwrap(),
             id: id.into(),
@@ -127,7 +127,7 @@ mod tests {
             kind: None,
             time: "2026-11-20T12:00:00Z".into(),
             key: None,
-            data: RawValue::from_string("1".into()).unwrap(),
+            data: RawValue::from_string("1".repeat(bytes)).unwrap(),
         }
     }
 
@@ -145,10 +145,11 @@ mod tests {
         let broker = Broker::open(journal, folder.path(), clock.clone(), Telemetry::new()).unwrap();
         for n in 0..9 {
             let topic = if n % 2 == 0 { "long" } else { "short" };
-            broker.publish(vec![event(topic, n.to_string())]).await.unwrap();
+            // Of which one is about as much as is read at a time: the gap is told once even so.
+            broker.publish(vec![event(topic, n.to_string(), CHUNK)]).await.unwrap();
         }
         // The last of all is of those that go.
-        broker.publish(vec![event("short", "last".into())]).await.unwrap();
+        broker.publish(vec![event("short", "last".into(), 1)]).await.unwrap();
         clock.set(1_795_176_061_000);
         broker.maintain().await;
         let everything = TopicFilter::new([TopicPattern::parse("**").unwrap()]);

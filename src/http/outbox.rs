@@ -73,3 +73,40 @@ impl Outbox {
         self.frames = VecDeque::new();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncReadExt as _, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_takes_some_of_it_has_its_time_anew() {
+        const COUNT: usize = 100;
+        const HOUR: Duration = Duration::from_secs(3600);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut reader = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut outbox = Outbox::default();
+        // More than the system keeps for a connection.
+        let frame = Bytes::from(vec![0; 1 << 20]);
+        (0..COUNT).for_each(|_| outbox.push(frame.clone()));
+        stream.writable().await.unwrap();
+        assert_eq!(outbox.write(&stream).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        outbox.stick(HOUR);
+        let first = outbox.stuck_until().unwrap();
+        outbox.stick(2 * HOUR);
+        assert_eq!(outbox.stuck_until(), Some(first), "who takes nothing is given no more time");
+        let (mut taken, mut buffer) = (0, vec![0; 64 << 10]);
+        while outbox.stuck_until().is_some() {
+            tokio::select! {
+                read = reader.read(&mut buffer) => taken += read.unwrap(),
+                ready = stream.writable() => {
+                    ready.unwrap();
+                    let _ = outbox.write(&stream); // there may be no room after all
+                }
+            }
+        }
+        assert!(taken < COUNT << 19, "{taken} bytes were taken before it counted");
+    }
+}

@@ -215,8 +215,12 @@ mod tests {
     }
 
     fn apply(registry: &mut Registry, event: Event) {
+        apply_at(registry, event, 0);
+    }
+
+    fn apply_at(registry: &mut Registry, event: Event, received: Millis) {
         let mut builder = BlockBuilder::default();
-        builder.push(1, 0, &event);
+        builder.push(1, received, &event);
         let block = builder.finish();
         block.records().for_each(|record| registry.apply(record));
     }
@@ -225,6 +229,20 @@ mod tests {
         let mut record = Record::new(app(), id(name), 3600, now);
         record.hear(Sign::Heartbeat, now);
         record
+    }
+
+    #[test]
+    fn what_a_clock_ahead_told_gives_way_to_what_is_told_once_it_is_put_right() {
+        let mut registry = Registry::default();
+        let (hour, day) = (3_600_000, 86_400_000);
+        let ahead = heard("a", 2 * day);
+        let told = ahead.event("instance.up", None, 2 * day).unwrap();
+        apply_at(&mut registry, told, 2 * day);
+        let mut right = ahead;
+        right.hear(Sign::Heartbeat, hour);
+        apply_at(&mut registry, right.event("instance.heartbeat", None, hour).unwrap(), hour);
+        let known = registry.get(&app(), &id("a")).unwrap();
+        assert_eq!(known.pulse.last_seen, Moment(hour));
     }
 
     #[test]

@@ -344,8 +344,16 @@ async fn a_derived_value_is_not_forgotten_for_those_who_want_room() {
         now: NOW,
     };
     table.add(&arrived("shop.one", &sample, 1)).unwrap();
-    let other = Sample { topic: None, ..sample };
+    let other = Sample { topic: None, ..sample.clone() };
     assert_eq!(table.add(&arrived("loud", &other, 2)), Err(Dropped::Cap));
+    // Nor is it kept out by those who were quicker.
+    let mut full = Table::new(bounds, Arc::new([rule.clone()]), Telemetry::new());
+    full.add(&arrived("loud", &other, 1)).unwrap();
+    assert_eq!(
+        full.add(&arrived("loud", &Sample { name: Name::new("x").unwrap(), ..other.clone() }, 2)),
+        Err(Dropped::Cap)
+    );
+    full.add(&arrived("shop.one", &sample, 3)).unwrap();
     let mut packer = pack::Packer::new().unwrap();
     for place in table.begin_round() {
         table.tend(place, 2, NOW + 86_400_000, &mut packer).unwrap();
