@@ -20,7 +20,8 @@ pub(super) struct Registry {
     partial: HashSet<(AppName, InstanceId)>,
     /// Forgotten ones of which something was written by who had not heard that yet.
     astray: HashSet<(AppName, InstanceId)>,
-    /// Those heard from again by who had not heard that they were missed, and how they were missed.
+    /// Those heard from again by who had not heard that they were missed, and how they were missed. A start finds them
+    /// again if the cursor had not passed the telling.
     returned: HashMap<(AppName, InstanceId), State>,
 }
 
@@ -101,12 +102,16 @@ impl Registry {
         } else {
             self.partial.insert(place.clone());
         }
-        let (before, after) = (known.pulse.state, merged.pulse.state);
+        let (before, after, said) = (known.pulse.state, merged.pulse.state, told.pulse.state);
         *known = merged;
-        if after != State::Up || says_previous(event) {
+        let tells_change = says_previous(event);
+        let is_missed = |state: &State| matches!(state, State::Late | State::Down);
+        // What was told last, whichever of the two records is the newer.
+        let last = if tells_change { said } else { before };
+        if after != State::Up || tells_change && said == State::Up {
             self.returned.remove(&place);
-        } else if matches!(before, State::Late | State::Down) {
-            self.returned.insert(place, before);
+        } else if let Some(missed) = Some(last).filter(is_missed) {
+            self.returned.insert(place, missed);
         }
     }
 
@@ -287,6 +292,35 @@ mod tests {
         let Some((up, State::Late)) = told else { panic!("{due:?}") };
         apply(&mut registry, up.event("instance.up", Some(State::Late), 2 * hour).unwrap());
         assert_eq!(registry.due(2 * hour, 0, 48 * hour, 10), []);
+    }
+
+    #[test]
+    fn late_was_told_behind_the_heartbeat_and_up_never() {
+        let hour = 3_600_000;
+        let up = heard("a", 0);
+        let (mut late, mut beat) = (up.clone(), up.clone());
+        late.enter(State::Late, 2 * hour);
+        beat.hear(Sign::Heartbeat, 2 * hour);
+        let late = late.event("instance.late", Some(State::Up), 2 * hour).unwrap();
+        let beat = beat.event("instance.heartbeat", None, 2 * hour).unwrap();
+        let due = |registry: &Registry| registry.due(2 * hour, 0, 48 * hour, 10);
+        let is_told =
+            |due: &[Due]| due.iter().any(|due| matches!(due, Due::Returned(_, State::Late)));
+        for told in [[&beat, &late], [&late, &beat]] {
+            let mut registry = Registry::default();
+            apply(&mut registry, up.event("instance.up", Some(State::Pending), 0).unwrap());
+            told.into_iter().for_each(|event| apply_at(&mut registry, event.clone(), 2 * hour));
+            assert!(is_told(&due(&registry)), "{:?}", due(&registry));
+            // A start reads the newest values, and then again what came since the cursor.
+            let mut registry = Registry::default();
+            registry.insert(serde_json::from_str(told[1].data.get()).unwrap());
+            told.into_iter().for_each(|event| apply_at(&mut registry, event.clone(), 2 * hour));
+            assert!(is_told(&due(&registry)), "after a start: {:?}", due(&registry));
+            let known = registry.get(&app(), &id("a")).unwrap().clone();
+            let again = known.event("instance.up", Some(State::Late), 2 * hour).unwrap();
+            apply_at(&mut registry, again, 2 * hour);
+            assert_eq!(due(&registry), []);
+        }
     }
 
     #[test]
