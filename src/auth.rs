@@ -81,7 +81,7 @@ pub struct KeyConfig {
     pub issuer: Option<String>,
     /// Of these a token of this key must name one as `aud`, in place of those for all.
     pub audience: Option<Vec<String>>,
-    /// The roles a token of this key may give; without it, every role there is.
+    /// The roles a token of this key may give, and its patterns lie within; without it, every role and every pattern.
     pub roles: Option<BTreeSet<String>>,
 }
 

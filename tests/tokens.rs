@@ -489,6 +489,30 @@ async fn issuer_audience_and_roles_are_bound_to_the_key_that_signed() {
 }
 
 #[tokio::test]
+async fn a_key_for_viewers_signed_itself_the_right_to_publish() {
+    let may_publish = |who: &Principal, topic: &str| who.may_publish(&Topic::parse(topic).unwrap());
+    let claimed =
+        json!({"subscribe": ["a.**", "hub.**"], "publish": ["**", "calls.notes", "*.notes"]});
+    let show = async |roles: &str| {
+        let key = format!("[[keys]]\nkid = \"a\"\nalgorithm = \"HS256\"\nsecret = \"{SHARED}\"\n");
+        let own = "[roles.call-centre]\nsubscribe = []\npublish = [\"calls.**\"]\n";
+        let door = Door::new(&format!("{key}{roles}{own}"));
+        let header = json!({"alg": "HS256", "kid": "a"});
+        door.show(&hmac(&header, &claims(claimed.clone()), SHARED)).await.unwrap()
+    };
+    let viewer = show("roles = [\"viewer\"]\n").await;
+    assert!(!may_publish(&viewer, "calls.notes"), "{viewer:?}");
+    assert!(viewer.may_subscribe(&pattern("a.b")), "what lies within its roles counts: {viewer:?}");
+    assert!(!viewer.may_subscribe(&pattern("hub.metrics")), "{viewer:?}");
+    let both = show("roles = [\"viewer\", \"call-centre\"]\n").await;
+    assert!(may_publish(&both, "calls.notes") && !may_publish(&both, "shop.notes"), "{both:?}");
+    let nothing = show("roles = []\n").await;
+    assert!(!nothing.may_subscribe(&pattern("a.b")), "{nothing:?}");
+    let unbound = show("").await;
+    assert!(may_publish(&unbound, "x") && unbound.may_subscribe(&pattern("hub.metrics")));
+}
+
+#[tokio::test]
 async fn a_token_that_never_ends_is_refused_where_a_longest_life_is_set() {
     let (open, strict) = (Door::new(""), Door::new("longest_life = \"30d\""));
     let month = 30 * 86_400;

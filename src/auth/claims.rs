@@ -45,7 +45,7 @@ pub(super) struct TokenBounds {
     pub(super) issuer: String,
     /// Empty: any.
     pub(super) audience: Vec<String>,
-    /// None: every role there is.
+    /// The roles it can give, within which its patterns lie; none: every role and every pattern there is.
     pub(super) roles: Option<BTreeSet<String>>,
 }
 
@@ -140,10 +140,13 @@ impl Claims {
             Ok(Some(Value::String(issuer))) => issuer,
             _ => String::new(),
         };
-        let grants = Grants {
+        let mut grants = Grants {
             subscribe: patterns(claims.at(&self.subscribe_claim), &SUBSCRIBE)?,
             publish: patterns(claims.at(&self.publish_claim), &PUBLISH)?,
         };
+        if let Some(names) = &bounds.roles {
+            self.bind(&mut grants, names);
+        }
         let mut principal = Principal {
             publisher: PublisherName::token(&issuer, &name),
             name: name.into(),
@@ -160,6 +163,17 @@ impl Claims {
             }
         }
         Ok(principal)
+    }
+
+    /// Leaves of what a token claims for itself only what these roles could give it.
+    fn bind(&self, grants: &mut Grants, names: &BTreeSet<String>) {
+        let roles = || names.iter().filter_map(|name| self.roles.get(name));
+        let within = |mut wide: std::slice::Iter<'_, TopicPattern>, pattern: &TopicPattern| {
+            wide.any(|wide| wide.contains(pattern))
+        };
+        let Grants { subscribe, publish } = grants;
+        subscribe.retain(|one| roles().any(|role| within(role.subscribe.iter(), one)));
+        publish.retain(|one| roles().any(|role| within(role.publish.iter(), one)));
     }
 
     /// Refuses a token that is good for too long; where nothing says how long that is, warns of it.
