@@ -5,11 +5,14 @@ use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{
+        self, DeserializeSeed, MapAccess, Visitor,
+        value::{CowStrDeserializer, MapAccessDeserializer},
+    },
 };
 
 /// A struct that is read from an object only. Derived readers also take an array, its items in the order
-/// of the fields.
+/// of the fields, and fail with a member they do not know whose name is no Unicode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object<T>(pub T);
 
@@ -24,10 +27,29 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(members))
+                T::deserialize(MapAccessDeserializer::new(Named(members)))
             }
         }
         deserializer.deserialize_map(Members(PhantomData)).map(Object)
+    }
+}
+
+/// Members whose names are read as [`MemberName`].
+struct Named<M>(M);
+
+impl<'de, M: MapAccess<'de>> MapAccess<'de> for Named<M> {
+    type Error = M::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, M::Error> {
+        let Some(MemberName(name)) = self.0.next_key()? else { return Ok(None) };
+        seed.deserialize(CowStrDeserializer::new(name)).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, M::Error> {
+        self.0.next_value_seed(seed)
     }
 }
 
@@ -78,6 +100,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for MemberName<'a> {
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a name")
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, name: &'de str) -> Result<Self::Value, E> {
+                Ok(MemberName(name.into()))
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Self::Value, E> {
+                Ok(MemberName(name.to_owned().into()))
             }
 
             fn visit_borrowed_bytes<E: de::Error>(self, name: &'de [u8]) -> Result<Self::Value, E> {

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     event::{Event, compact},
+    json::Object,
     protocol::Losses,
     telemetry::Dropped,
     time::rfc3339,
@@ -54,7 +55,7 @@ pub fn read(
         serde_json::from_str(&lenient.text).map_err(|error| parts::malformed(0, &error))?;
     let refuse = |field, fault| Refusal::Items(vec![BadItem { index: 0, field, fault }]);
     parts::object(whole).map_err(|fault| refuse(None, fault))?;
-    let body: Body<'_> =
+    let Object(body): Object<Body<'_>> =
         serde_json::from_str(whole.get()).map_err(|_| refuse(None, Fault::Repeated))?;
     let mut losses = lenient.losses();
     let source = body.source.map(|raw| text_of(raw).and_then(attribute_of)).transpose();
@@ -171,6 +172,14 @@ mod tests {
             let reason = told_all["reasons"][1].as_str().unwrap();
             assert!(reason.contains(told) && reason.len() <= 200, "{losses:?}");
         }
+    }
+
+    #[test]
+    fn a_lone_surrogate_in_a_members_name_cost_the_whole_body() {
+        let (event, losses) =
+            read(Kind::Metrics, r#"{"\ud800":1,"metrics":{"\ud800":2}}"#).unwrap();
+        assert_eq!(event.data.get(), r#"{"\ud800":1,"metrics":{"\ud800":2}}"#);
+        assert!(losses.is_empty());
     }
 
     #[test]

@@ -249,7 +249,7 @@ fn incoming<'a>(item: &'a RawValue) -> Result<(Incoming<'a>, Faults), Faults> {
         return Err(vec![(None, Fault::NotAnObject(kind))]);
     }
     // The item is valid JSON and an object: all that is left is a field that appears twice.
-    let fields: Fields<'_> =
+    let Object(fields): Object<Fields<'_>> =
         serde_json::from_str(item.get()).map_err(|_| vec![(None, Fault::Repeated)])?;
     let mut faults = Vec::new();
     let mut text = |field: &'static str, raw: Option<&'a RawValue>| match raw {

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     event::{Event, MAX_ATTRIBUTE_BYTES, PublisherName},
+    json::{MemberName, Object},
     protocol::Losses,
     telemetry::Dropped,
     time::{Millis, rfc3339},
@@ -77,7 +78,7 @@ impl<'a> Message<'a> {
         let whole: &RawValue =
             serde_json::from_str(text).map_err(|error| parts::malformed(0, &error))?;
         parts::object(whole).map_err(|fault| refuse(None, fault))?;
-        let fields =
+        let Object(fields) =
             serde_json::from_str(whole.get()).map_err(|_| refuse(None, Fault::Repeated))?;
         Ok(Self(fields))
     }
@@ -226,10 +227,10 @@ impl<'de> Visitor<'de> for System<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
         let mut kept = Map::new();
-        while let Some((name, raw)) = entries.next_entry::<String, &RawValue>()? {
+        while let Some((MemberName(name), raw)) = entries.next_entry::<_, &RawValue>()? {
             let fits = kept.len() < MOST_ENTRIES && name.len() <= LONGEST_NAME;
             if let Some(value) = scalar(raw).filter(|_| fits) {
-                kept.insert(name, value);
+                kept.insert(name.into_owned(), value);
             } else {
                 self.0.note(Dropped::Field, || {
                     let name: String = name.chars().take(LONGEST_NAME).collect();

@@ -216,3 +216,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_lone_surrogate_in_a_members_name_cost_the_whole_event() {
+    for body in [r#"{"topic":"a","\ud800":1}"#, r#"[{"topic":"a","\ud800":1}]"#] {
+        assert_eq!(json(body).unwrap()[0].topic.as_str(), "a", "{body}");
+    }
+    let body = r#"[{"topic":"a","\ud800":1},{"topic":"..","\ud800":1}]"#;
+    assert!(
+        matches!(&faults(body)[..], [(1, Some("topic"), Fault::Topic(_))]),
+        "{:?}",
+        faults(body)
+    );
+}

@@ -4,9 +4,8 @@ use std::{borrow::Cow, fmt};
 
 use jiff::civil::DateTime;
 use serde::{
-    Deserialize, Deserializer as _,
+    Deserialize, Deserializer as _, Serialize,
     de::{MapAccess, Visitor},
-    ser::{SerializeMap, Serializer as _},
 };
 use serde_json::value::RawValue;
 
@@ -18,6 +17,7 @@ use crate::{
         parts::{self, text_of},
         timestamps::{self, Written},
     },
+    json::Object,
 };
 
 /// One point of usage data.
@@ -48,7 +48,7 @@ impl<'a> Point<'a> {
     /// Reads a point; a fault is that of this point alone.
     pub(super) fn read(raw: &'a RawValue) -> Result<Self, Fault> {
         parts::object(raw)?;
-        let fields: PointFields<'_> =
+        let Object(fields): Object<PointFields<'_>> =
             serde_json::from_str(raw.get()).map_err(|_| Fault::Repeated)?;
         let key = text_of(fields.key.ok_or(Fault::Missing)?)?;
         if key.is_empty() {
@@ -111,35 +111,35 @@ fn told_by(
     instance: &InstanceId,
     received: &str,
 ) -> Result<Box<RawValue>, serde_json::Error> {
-    struct Members<'a>(&'a InstanceId, &'a str);
-    impl<'de> Visitor<'de> for Members<'_> {
-        type Value = Result<Vec<u8>, serde_json::Error>;
+    #[derive(Serialize)]
+    struct Told<'a> {
+        instance_id: &'a str,
+        received_at: &'a str,
+    }
+    struct Members;
+    impl<'de> Visitor<'de> for Members {
+        type Value = String;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
         }
 
-        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-            let mut text = Vec::new();
-            let mut writer = serde_json::Serializer::new(&mut text);
-            let mut written = writer.serialize_map(None);
-            while let Some((name, value)) = members.next_entry::<String, &RawValue>()? {
-                if !["instance_id", "received_at"].contains(&&*name) {
-                    written = written.and_then(|mut map| {
-                        map.serialize_entry(&name, value)?;
-                        Ok(map)
-                    });
+        /// Names are not read but where they are compared: some are no Unicode.
+        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<String, A::Error> {
+            let mut text = String::new();
+            while let Some((name, value)) = members.next_entry::<&RawValue, &RawValue>()? {
+                let is_ours = |name: Cow<'_, str>| ["instance_id", "received_at"].contains(&&*name);
+                if !text_of(name).is_ok_and(is_ours) {
+                    text.extend([name.get(), ":", value.get(), ","]);
                 }
             }
-            let written = written.and_then(|mut map| {
-                map.serialize_entry("instance_id", self.0.as_str())?;
-                map.serialize_entry("received_at", self.1)?;
-                SerializeMap::end(map)
-            });
-            Ok(written.map(|()| text))
+            Ok(text)
         }
     }
     let mut reader = serde_json::Deserializer::from_str(point.get());
-    let text = reader.deserialize_map(Members(instance, received))??;
-    serde_json::from_slice(&text)
+    let mut text = reader.deserialize_map(Members)?;
+    let told = Told { instance_id: instance.as_str(), received_at: received };
+    text.insert(0, '{');
+    text.push_str(&serde_json::to_string(&told)?[1..]);
+    RawValue::from_string(text)
 }

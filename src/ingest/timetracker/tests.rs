@@ -140,3 +140,17 @@ fn a_registration_is_kept_as_far_as_it_is_small() {
     let none = Message::read(r#"{"system_metadata":"x"}"#).unwrap().registration(&mut losses);
     assert_eq!(none, Registration::default());
 }
+
+#[test]
+fn a_lone_surrogate_in_a_members_name_cost_the_whole_point() {
+    let (events, losses) = with(r#"[{"key":"a","\ud800":1,"\udc00":{}}]"#).unwrap();
+    assert_eq!(
+        events[0].data.get(),
+        r#"{"key":"a","\ud800":1,"\udc00":{},"instance_id":"i-1","received_at":"2026-03-01T12:00:00.000Z"}"#,
+        "{losses}"
+    );
+    let body = r#"{"app_identifier":"tt","instance_id":"i-1","\ud800":1,"system_metadata":{"\ud800":1,"os":"x"}}"#;
+    let mut losses = Losses::default();
+    let registration = Message::read(body).unwrap().registration(&mut losses);
+    assert_eq!(registration.system.get("os"), Some(&"x".into()), "{losses:?}");
+}
