@@ -307,6 +307,14 @@ impl Broker {
         }
     }
 
+    /// Whether this node's clock and that of the log disagree.
+    pub fn is_apart(&self) -> bool {
+        match self {
+            Self::Journal(_) => false,
+            Self::Redis(redis) => redis.is_apart(),
+        }
+    }
+
     /// What weakens the log's promises, a sentence each.
     pub fn warnings(&self) -> &[String] {
         match self {

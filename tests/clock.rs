@@ -225,3 +225,29 @@ async fn one_node_with_a_clock_ahead_empties_nobodys_redis() {
     assert_eq!(metric(&bad, "pulsehub_clock_unsettled").await, 1.0);
     assert_eq!(metric(&good, "pulsehub_clock_unsettled").await, 0.0);
 }
+
+#[tokio::test]
+async fn a_node_whose_turn_it_was_not_hid_its_clock() {
+    let redis = RedisServer::start().await;
+    let url = redis.url();
+    let settings = format!("redis = \"{url}\"\nsecret = \"0123456789abcdef0123456789abcdef\"\n");
+    let (wrong, right) = (FalseClock::new(), FalseClock::new());
+    wrong.set("-2d");
+    let (bad_home, good_home) = (wrong.home(&settings), right.home(&settings));
+    // It comes first, so that retention is its turn.
+    let good = good_home.start().await;
+    retention_has_run(&good).await;
+    let bad = bad_home.start().await;
+    eventually("the clock is shown", async || {
+        (metric(&bad, "pulsehub_clock_unsettled").await == 1.0).then_some(())
+    })
+    .await;
+    let ready = async |hub: &Process| {
+        let url = format!("http://{}/readyz", hub.address());
+        reqwest::get(url).await.unwrap().text().await.unwrap()
+    };
+    let said = "the clocks of Redis and of this node disagree";
+    assert!(ready(&bad).await.contains(said), "{}", ready(&bad).await);
+    assert!(!ready(&good).await.contains(said), "{}", ready(&good).await);
+    assert_eq!(metric(&good, "pulsehub_clock_unsettled").await, 0.0);
+}

@@ -312,6 +312,11 @@ impl Redis {
         &self.0.shared.node
     }
 
+    /// Whether this node's clock and Redis' disagree.
+    pub fn is_apart(&self) -> bool {
+        self.0.shared.apart.load(Ordering::Acquire)
+    }
+
     /// What a crash of Redis may cost.
     pub fn warnings(&self) -> &[String] {
         &self.0.shared.warnings

@@ -41,15 +41,19 @@ pub(super) async fn ready_publishing(State(state): State<AppState>) -> Response 
 const CLOCK_IN_DOUBT: &str = "the clock jumped, or is far from the newest event of the log: nothing is \
     removed by its age until it has been steady for 10 min. Run a time service";
 
+const CLOCKS_APART: &str = "the clocks of Redis and of this node disagree by more than a minute: this node removes \
+    nothing by its age. Check both";
+
 fn readiness(state: &AppState, is_ready: impl Fn(&Ready<'_>) -> bool) -> Response {
     let now = state.readiness.state(state.clock.elapsed());
     let lasting = state.broker.warnings().iter().chain(&state.settings.warnings);
     let doubt = (!state.clock.is_settled()).then_some(CLOCK_IN_DOUBT);
+    let apart = state.broker.is_apart().then_some(CLOCKS_APART);
     let ready = Ready {
         accepting: now.accepting,
         publishing: now.publishing,
         reason: now.reason,
-        warnings: lasting.map(String::as_str).chain(doubt).collect(),
+        warnings: lasting.map(String::as_str).chain(doubt).chain(apart).collect(),
     };
     let status = if is_ready(&ready) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(ready)).into_response()

@@ -1,13 +1,15 @@
 //! What is special to the log in Redis.
 
 use pulsehub::{
-    broker::{Broker, PublishError, Published},
+    broker::{Broker, PublishError, Published, journal::RetentionRule},
     bytesize::ByteSize,
     telemetry::Telemetry,
+    time::Span,
+    topic::Topic,
 };
 
 use super::{Fixture, Place, event, numbered};
-use crate::support::{self, eventually, filter, proxy::Proxy};
+use crate::support::{self, eventually, filter, proxy::Proxy, redis::RedisServer};
 
 #[tokio::test]
 async fn a_key_of_another_kind_refuses_the_batch_whole() {
@@ -155,4 +157,75 @@ async fn every_question_fetched_every_topic_from_redis() {
         assert_eq!(broker.trimmed_through(&filter(&["t7.70"])).await.unwrap(), 71);
     }
     assert_eq!(wholes().await, before);
+}
+
+/// Another node's turn it is, so that nothing is taken but where a test says so.
+async fn no_retention_of_its_own(redis: &RedisServer) {
+    redis.ask::<()>(&["SET", "{pulsehub}:maintainer", "another"]).await;
+}
+
+#[tokio::test]
+async fn a_moment_two_days_ahead_kept_retention_from_everything_behind_it() {
+    const DAY: u64 = 86_400_000;
+    let mut fixture = Fixture::redis().await;
+    fixture.config.max_age = Span::seconds(3600);
+    let short = RetentionRule {
+        topics: vec!["short.*".parse().unwrap()],
+        max_age: Some(Span::seconds(600)),
+        max_bytes: None,
+    };
+    fixture.config.retention = vec![short];
+    let broker = fixture.open().await;
+    let Place::Redis(redis) = &fixture.place else { unreachable!("it was made so") };
+    no_retention_of_its_own(redis).await;
+    let start = fixture.clock.now();
+    let publish = async |topic: &str, count: usize| {
+        for number in 0..count {
+            let id = format!("{topic}{}{number}", fixture.clock.now());
+            broker.publish(vec![event(topic, "s", &id, None, "1")]).await.unwrap();
+        }
+    };
+    let kept = async |topic: &str| -> u64 {
+        let all = [Topic::parse(topic).unwrap()];
+        broker.topic_infos(all.to_vec()).await.unwrap().iter().map(|info| info.events).sum()
+    };
+    publish("a", 3).await;
+    fixture.clock.set(start + 2 * DAY);
+    publish("a", 70).await; // more than are looked at in one step
+    publish("short.a", 3).await;
+    fixture.clock.set(start + 1000);
+    broker.maintain().await;
+    assert_eq!((kept("a").await, kept("short.a").await), (73, 3), "nothing of it is old");
+    publish("short.a", 3).await;
+    publish("a", 3).await;
+    fixture.clock.set(start + 700_000);
+    publish("a", 1).await;
+    broker.maintain().await;
+    assert_eq!((kept("a").await, kept("short.a").await), (77, 0));
+    fixture.clock.set(start + 3_700_000);
+    broker.maintain().await;
+    assert_eq!(kept("a").await, 1, "that of ten minutes after");
+}
+
+#[tokio::test]
+async fn after_every_step_of_retention_names_were_fetched_anew() {
+    let fixture = Fixture::redis().await;
+    let broker = fixture.open().await;
+    let Place::Redis(redis) = &fixture.place else { unreachable!("it was made so") };
+    no_retention_of_its_own(redis).await;
+    let events = (0..30).map(|n| event(&format!("t.{n}"), "s", "1", None, "1")).collect();
+    broker.publish(events).await.unwrap();
+    let scans = async || -> u64 {
+        let stats: String = redis.ask(&["INFO", "commandstats"]).await;
+        let calls =
+            |line: &str| line.strip_prefix("cmdstat_hscan:calls=")?.split(',').next()?.parse().ok();
+        stats.lines().find_map(calls).unwrap_or(0)
+    };
+    assert_eq!(broker.topic_index().await.unwrap().page("t.", "", 100).len(), 30);
+    // Another node has taken something; a literal question tells this one.
+    redis.ask::<u64>(&["HINCRBY", "{pulsehub}:meta", "trims", "1"]).await;
+    broker.topic_infos(vec!["t.1".parse().unwrap()]).await.unwrap();
+    let before = scans().await;
+    assert_eq!(broker.topic_index().await.unwrap().page("t.", "", 100).len(), 30);
+    assert_eq!(scans().await, before);
 }

@@ -66,10 +66,15 @@ impl TopicNames {
         self.known = None;
     }
 
-    /// What Redis told, if retention has taken nothing since.
-    pub(super) fn current(&self, trims: u64) -> Option<Arc<Topics>> {
+    /// What Redis told, for the names: retention may have forgotten some of them since.
+    fn told(&self) -> Option<Arc<Topics>> {
         let is_small = self.fresh.len() + self.older.len() <= MOST_FRESH;
-        self.known.clone().filter(|known| known.trims == trims && is_small)
+        self.known.clone().filter(|_| is_small)
+    }
+
+    /// The same, if retention has taken nothing since: its numbers hold as well.
+    pub(super) fn current(&self, trims: u64) -> Option<Arc<Topics>> {
+        self.told().filter(|known| known.trims == trims)
     }
 
     fn begin(&mut self) -> u64 {
@@ -119,9 +124,14 @@ impl KnownNames {
 }
 
 impl Shared {
-    /// The names of all topics.
+    /// The names of all topics, and maybe of some that were forgotten a moment ago: whoever asks for their numbers finds
+    /// out. So a node need not fetch all of them again each time retention takes something.
     pub(super) async fn names(&self) -> Result<KnownNames, Failure> {
-        let known = self.known_topics().await?;
+        let told = self.names.lock().told();
+        let known = match told {
+            Some(known) => known,
+            None => self.load_topics().await?,
+        };
         Ok(self.names.lock().names(known))
     }
 
@@ -269,7 +279,7 @@ impl Shared {
 }
 
 /// There may be a million topics to look at, which is no work for the runtime's threads.
-async fn off_the_workers<T: Send + 'static>(
+pub(super) async fn off_the_workers<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work).await.map_err(|_| closing())

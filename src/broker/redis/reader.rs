@@ -141,7 +141,7 @@ impl Shared {
     }
 
     /// The first entry from an id on.
-    async fn entry(&self, from: &str) -> Result<Option<Entry>, Failure> {
+    pub(super) async fn entry(&self, from: &str) -> Result<Option<Entry>, Failure> {
         self.entries(from, 1).await?.into_iter().next().map(Entry::read).transpose()
     }
 

@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared,
+    names::off_the_workers,
     newest::{VALUES_AT_ONCE, read_newest},
-    tail::Entry,
+    tail::{Entry, Raw},
     topics::Topics,
 };
 use crate::{
@@ -35,6 +36,8 @@ const TURN: Millis = 5_000;
 const STEP: usize = 64;
 /// So far apart the clocks of Redis and of a node may be.
 const MOST_APART: Millis = 60_000;
+/// An entry that is ahead by more was received by a clock that has been put right since; `prelude.lua` has the same.
+const MOST_AHEAD: Millis = 10_000;
 /// Keys dropped in one call.
 const KEYS: usize = 1000;
 
@@ -44,6 +47,8 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
         let work = async {
             tokio::time::sleep(INTERVAL).await;
+            // Every node shows its own clock, also when it is not its turn.
+            time(&shared).await?;
             if is_our_turn(&shared).await? {
                 to_the_end(&shared).await?;
             }
@@ -116,9 +121,16 @@ async fn step(shared: &Shared) -> Result<bool, Failure> {
     if let Some(now) = now {
         cut_short(shared, &topics, now, &mut cut).await?;
     }
-    let fresh = shared.names().await?.fresh();
-    cut.forget.extend(topics.empty(&fresh, shared.config.max_topics).cloned());
-    let dropped = topics.too_many_forgotten(cut.forget.len(), shared.config.max_topics);
+    let (fresh, most) = (shared.names().await?.fresh(), shared.config.max_topics);
+    let known = topics.clone();
+    let (forget, dropped) = off_the_workers(move || {
+        let forget: Vec<Topic> = known.empty(&fresh, most).cloned().collect();
+        let dropped = known.too_many_forgotten(forget.len(), most);
+        let dropped: Vec<Topic> = dropped.into_iter().cloned().collect();
+        (forget, dropped)
+    })
+    .await?;
+    cut.forget = forget;
     if cut.through.is_none() && cut.marks.is_empty() && cut.forget.is_empty() {
         return Ok(false);
     }
@@ -167,6 +179,9 @@ async fn time(shared: &Shared) -> Result<Option<Millis>, Failure> {
         tracing::warn!(%redis, %node,
             "the clocks of Redis and of this node disagree: this node removes nothing by its age; check both");
     }
+    if was_apart && !is_apart {
+        tracing::info!("the clocks of Redis and of this node agree again");
+    }
     let is_settled = !is_apart && shared.clock.is_settled();
     shared.telemetry.clock(shared.clock.jumps(), is_settled);
     Ok(is_settled.then_some(now))
@@ -184,16 +199,16 @@ async fn cut_oldest(
         shared.link.run(cmd("HGET").arg(&shared.scripts.meta).arg("bytes")).await?;
     let mut left = bytes.unwrap_or(0);
     let entries = shared.entries("-", STEP).await?;
-    cut.more |= entries.len() == STEP;
     let last = entries.len().saturating_sub(1);
-    for (index, raw) in entries.into_iter().enumerate() {
-        let entry = Entry::read(raw)?;
+    let is_too_much = |index, entry: &Entry| {
         let is_too_much = left > shared.config.max_bytes.0 && index < last;
-        if received(&entry) >= oldest && !is_too_much {
-            cut.more = false;
-            break;
-        }
         left = left.saturating_sub(entry.stored as u64);
+        is_too_much
+    };
+    let now = now.unwrap_or(Millis::MAX);
+    let old = beginning(shared, entries, now, oldest, is_too_much).await?;
+    cut.more |= old.len() == STEP;
+    for entry in old {
         cut.bytes += entry.stored as u64;
         cut.through = Some(entry.block.last());
         cut.take(&entry, topics, |_| true);
@@ -220,21 +235,64 @@ async fn cut_short(
         let from = seen.unwrap_or(0).max(cut.through.unwrap_or(0));
         let oldest = now.saturating_sub(rule.max_age);
         let entries = shared.entries(&format!("({from}-0"), STEP).await?;
-        let mut count = 0;
-        let mut through = None;
-        for raw in entries {
-            let entry = Entry::read(raw)?;
-            if received(&entry) >= oldest {
-                break;
-            }
-            cut.take(&entry, topics, |topic| shared.rules.of(topic) == number);
-            through = Some(entry.block.last());
-            count += 1;
+        let old = beginning(shared, entries, now, oldest, |_, _| false).await?;
+        for entry in &old {
+            cut.take(entry, topics, |topic| shared.rules.of(topic) == number);
         }
-        cut.more |= count == STEP;
-        cut.marks.extend(through.map(|through| (mark, through)));
+        cut.more |= old.len() == STEP;
+        cut.marks.extend(old.last().map(|entry| (mark, entry.block.last())));
     }
     Ok(())
+}
+
+/// What a stretch of the stream begins with that is older than `oldest` or goes in any case.
+///
+/// What a clock that was ahead received, and has been put right since, is as old as the next entry that is not ahead of
+/// `now`: it goes no sooner, and does not keep what lies behind it until its own time has come.
+async fn beginning(
+    shared: &Shared,
+    stretch: Vec<Raw>,
+    now: Millis,
+    oldest: Millis,
+    mut goes: impl FnMut(usize, &Entry) -> bool,
+) -> Result<Vec<Entry>, Failure> {
+    let (mut old, mut ahead) = (Vec::new(), Vec::new());
+    for (index, raw) in stretch.into_iter().enumerate() {
+        let entry = Entry::read(raw)?;
+        if goes(index, &entry) || received(&entry) < oldest {
+            old.append(&mut ahead);
+            old.push(entry);
+        } else if is_ahead(&entry, now) {
+            ahead.push(entry);
+        } else {
+            return Ok(old);
+        }
+    }
+    if let Some(last) = ahead.last()
+        && received_behind(shared, last.block.last(), now).await? < oldest
+    {
+        old.append(&mut ahead);
+    }
+    Ok(old)
+}
+
+/// When the first entry behind `after` was received that is not ahead of `now`; `now` if all are. By halving: those that
+/// are ahead lie together.
+async fn received_behind(shared: &Shared, after: Offset, now: Millis) -> Result<Millis, Failure> {
+    let (mut low, mut high, mut found) = (after, *shared.head.borrow(), now);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match shared.entry(&format!("({middle}-0")).await? {
+            Some(entry) if is_ahead(&entry, now) => low = entry.block.last(),
+            Some(entry) => (found, high) = (received(&entry), middle),
+            None => high = middle,
+        }
+    }
+    Ok(found)
+}
+
+fn is_ahead(entry: &Entry, now: Millis) -> bool {
+    received(entry) > now.saturating_add(MOST_AHEAD)
 }
 
 fn longest_age(shared: &Shared) -> Millis {

@@ -28,6 +28,10 @@ pub(super) struct Topics {
     losses: Losses,
 }
 
+/// Topics forgotten in one script, but for the hub's own, and forgotten ones that are not remembered any more: Redis
+/// serves nobody else meanwhile.
+const FORGET_STEP: usize = 10_000;
+
 /// What the numbers of a forgotten topic end with; see `trim.lua`.
 const FORGOTTEN: &str = " f";
 
@@ -66,7 +70,7 @@ impl Topics {
     }
 
     /// Which forgotten topics are too many to be remembered, with `more` that are about to be forgotten:
-    /// those that lost something longest ago, a tenth more than needed.
+    /// those that lost something longest ago, a tenth more than needed, at most [`FORGET_STEP`].
     pub(super) fn too_many_forgotten(&self, more: usize, most: usize) -> Vec<&Topic> {
         let count = self.forgotten.len() + more;
         if count <= most {
@@ -74,7 +78,7 @@ impl Topics {
         }
         let mut all: Vec<_> = self.forgotten.iter().collect();
         all.sort_unstable_by_key(|(_, lost)| **lost);
-        all.truncate(count - most + most / 10);
+        all.truncate((count - most + most / 10).min(FORGET_STEP));
         all.into_iter().map(|(topic, _)| topic).collect()
     }
 
@@ -115,13 +119,17 @@ impl Topics {
     }
 
     /// Topics without events, if with `fresh` ones there are `limit` or more of their kind: of the hub's own, or
-    /// of all others.
+    /// of all others. Of these at most [`FORGET_STEP`]; not all of the hub's own can be forgotten, and so none is left out.
     pub(super) fn empty(&self, fresh: &[Topic], limit: usize) -> impl Iterator<Item = &Topic> {
         let names = || self.by_name.keys().chain(fresh);
         let own = names().filter(|topic| topic.is_reserved()).count();
         let is_full = [names().count() - own, own].map(|count| count >= limit);
-        let empty = self.by_name.iter().filter(|(_, numbers)| numbers.events == 0);
-        empty.map(|(topic, _)| topic).filter(move |topic| is_full[usize::from(topic.is_reserved())])
+        let empty = move |is_own: bool| {
+            let empty = self.by_name.iter().filter(|(_, numbers)| numbers.events == 0);
+            let kind = empty.map(|(topic, _)| topic).filter(move |it| it.is_reserved() == is_own);
+            kind.filter(move |_| is_full[usize::from(is_own)])
+        };
+        empty(true).chain(empty(false).take(FORGET_STEP))
     }
 
     /// The newest event that matches, kept or not; 0 if there was none.
@@ -165,5 +173,25 @@ impl Numbers {
             last_received: number()?,
             trimmed_through: number()?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_topics_were_forgotten_in_one_script() {
+        let many = |numbers: &'static str| {
+            (0..25_000).map(move |n| (format!("t.{n}"), numbers.to_owned()))
+        };
+        let own = (0..3).map(|n| (format!("hub.x{n}"), "0 0 1 1 1".to_owned()));
+        let empty = Topics::new(0, 0, many("0 0 1 1 1").chain(own));
+        let forgotten: Vec<_> = empty.empty(&[], 3).collect();
+        let own = forgotten.iter().filter(|topic| topic.is_reserved()).count();
+        assert_eq!((own, forgotten.len()), (3, 10_003));
+        let remembered = Topics::new(0, 0, many("0 0 1 1 1 f"));
+        assert_eq!(remembered.too_many_forgotten(10_000, 25_000).len(), 10_000);
+        assert_eq!(remembered.too_many_forgotten(0, 24_999).len(), 2500);
     }
 }
