@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The hub with its page, in a small image. It runs as nobody in particular, on a read-only root: only
+# The hub with its page, in a small image. It runs as an unprivileged user, on a read-only root: only
 # /var/lib/pulsehub is written to. The images named here are those the tests' machines have as packages.
 
 # The page.

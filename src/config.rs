@@ -179,8 +179,11 @@ impl Config {
             // The library's message shows the value.
             let is_secret = SECRETS.iter().any(|name| key.ends_with(name))
                 || HOLDERS.iter().any(|above| key.starts_with(above)) && key.ends_with(']');
-            let message =
-                if is_secret { "has a value of the wrong kind".to_owned() } else { message };
+            let message = if is_secret {
+                "has the wrong type (the value is not shown, it may be a secret)".to_owned()
+            } else {
+                message
+            };
             refuse(&key, message)
         })?;
         if let Some((key, message)) = config.nonsense() {

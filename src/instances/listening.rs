@@ -45,7 +45,7 @@ impl Listening {
             tracing::info!(
                 ?passed,
                 ?by_the_clock,
-                "the hub did not run; nobody is missed for that"
+                "the process was suspended or the clock was set; instances are not marked late for that time"
             );
             self.since = now;
         }

@@ -8,7 +8,7 @@ const SLEW: i64 = 1_000;
 const BELIEVED: Millis = 30_000;
 /// Nothing is thrown away by a clock that has agreed with the monotonic one for less than this.
 const SETTLED: Millis = 600_000;
-/// A log whose newest event is as near to the clock as this, before it, bears the clock out.
+/// The clock is trusted at start if the newest event is at most this much older.
 const NEAR: Millis = 3_600_000;
 
 /// What is known of the wall clock. All times are passed in.

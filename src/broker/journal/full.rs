@@ -8,9 +8,9 @@ use crate::sqlite;
 
 /// How long after an attempt to make the reserve that failed the next one comes.
 const PAUSE: Duration = Duration::from_secs(1);
-/// So long whoever gave the reserve up may use its room.
+/// How long the part of the hub that released the reserve may use the space before it is rebuilt.
 const LEFT_TO_OTHERS: Duration = Duration::from_secs(3);
-/// No reader holds up the end of the write-ahead log, and with it the refusals, for longer than this.
+/// How long truncating the write-ahead log waits for readers.
 const READERS: Duration = Duration::from_millis(100);
 
 impl Writer {
