@@ -8,7 +8,6 @@ mod index;
 mod latest;
 mod pace;
 mod quota;
-mod searches;
 mod snapshot;
 mod view;
 
@@ -16,7 +15,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -34,10 +33,9 @@ use self::{
     bell::Seat,
     cursor::Beginning,
     index::Index,
-    latest::{Conflated, Room},
+    latest::{Conflated, LatestBytes, Room},
     pace::Pace,
     quota::Quotas,
-    searches::Searches,
     snapshot::Snapshot,
     view::{Tail, View, ViewKey},
 };
@@ -49,6 +47,7 @@ use crate::{
     telemetry::{Limit, Telemetry},
     time::Millis,
     topic::{Topic, TopicFilter},
+    turns::Turns,
 };
 
 /// The highest `max_hz` a subscription may ask for.
@@ -97,8 +96,8 @@ pub enum SubscribeError {
     Read(#[from] ReadError),
     /// Its owner has too many different ones.
     #[error(
-        "one user may have {most} different subscriptions at a time: share them, or raise \
-         limits.views_per_principal"
+        "one user may have {most} different subscriptions at a time, those with long lists of patterns fewer: share \
+         them, or raise limits.views_per_principal"
     )]
     TooMany {
         /// `limits.views_per_principal`.
@@ -134,9 +133,9 @@ struct Inner {
     /// Everything up to here has been appended to the views it matches.
     head: AtomicU64,
     /// What views in mode `latest` hold, all together.
-    latest_bytes: Arc<AtomicUsize>,
+    latest_bytes: Arc<LatestBytes>,
     /// Who searches the log for long; the others wait.
-    searches: Searches,
+    searches: Turns,
 }
 
 #[derive(Default)]
@@ -163,7 +162,7 @@ impl Hub {
             registry: Mutex::new(registry),
             head: AtomicU64::new(head),
             latest_bytes: Arc::default(),
-            searches: Searches::default(),
+            searches: Turns::default(),
         }))
     }
 
@@ -272,7 +271,17 @@ impl Hub {
         }
         let filter = filter.clone();
         let search = async move { broker.newest(&filter, count, until, budget).await };
-        self.0.searches.run(user, search).await
+        self.search(user, search).await
+    }
+
+    /// Searches the log when it is this user's turn.
+    async fn search<T: Send + 'static>(
+        &self,
+        user: Option<&Arc<str>>,
+        search: impl Future<Output = Result<T, ReadError>> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let searched = self.0.searches.run(user, search).await;
+        searched.map_err(|error| ReadError(error.to_string()))?
     }
 
     /// Offsets between the slowest cursor and the head; 0 when all have what matches.
@@ -317,11 +326,12 @@ impl Hub {
         let mut registry = self.0.registry.lock();
         let known = registry.by_key.get(&key).copied();
         if let Some(owner) = &owner
-            && !registry.quotas.has_room(owner, known)
+            && !registry.quotas.has_room(owner, &key.filter, known)
         {
             self.0.telemetry.hit(Limit::ViewsPerPrincipal);
             return Err(SubscribeError::TooMany { most: owner.most });
         }
+        let filter = key.filter.clone();
         let slot = known.unwrap_or_else(|| {
             let (covered_from, room) = (registry.matched_through, self.latest_room());
             let view = View::new(key.clone(), covered_from, room, &self.0.latest_bytes);
@@ -332,7 +342,7 @@ impl Hub {
             slot
         });
         if let Some(owner) = &owner {
-            registry.quotas.enter(owner, slot);
+            registry.quotas.enter(owner, &filter, slot);
         }
         let view = registry.views[slot].clone();
         // In mode `latest` the count and the place it was taken at must belong together.

@@ -37,3 +37,4 @@ pub mod store;
 pub mod telemetry;
 pub mod time;
 pub mod topic;
+pub mod turns;

@@ -191,3 +191,25 @@ async fn views_without_number_share_one_budget_and_lose_nothing() {
     assert!(held <= f64::from(64 << 10), "{held} bytes are held");
     assert!(hub.metric("pulsehub_limit_hits_total{limit=\"tail_bytes\"}").await >= 1.0);
 }
+
+#[tokio::test]
+async fn values_within_their_share_were_shrunk_again_and_again_because_of_the_frames_made_of_them()
+{
+    // Half of it is for values: these have about 28 KB, and one frame of half of them 11 KB.
+    let hub = TestHub::with(&[("hub.tail_bytes", "64 KiB")]).await;
+    let mut client = hub.client("ada", &["**"]).await;
+    for topic in ["a.b", "a.c"] {
+        client.subscribe(json!({"sub": topic, "topics": [topic], "mode": "latest"})).await;
+        client.expect("live").await;
+    }
+    for topic in ["a.b", "a.c", "a.b", "a.c"] {
+        let event =
+            |key: u32| json!({"topic": topic, "key": format!("k{key}"), "data": "x".repeat(900)});
+        hub.publish((0..10).map(event).collect::<Vec<_>>().into()).await;
+        // Whoever has the frame has had it made.
+        let message = client.expect("events").await;
+        assert_eq!(message["sub"], topic);
+        assert_eq!(message["events"].as_array().unwrap().len(), 10);
+    }
+    assert_eq!(hub.metric("pulsehub_limit_hits_total{limit=\"tail_bytes\"}").await, 0.0);
+}

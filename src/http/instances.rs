@@ -84,9 +84,9 @@ pub(super) async fn list(
         let topic = Record::topic(app).map_err(|error| Problem::bad_request(error.to_string()))?;
         return Err(Problem::forbidden(&[format!("subscribe {topic}")]));
     }
-    let _asking = state.questions.ask(&principal).await?;
+    let asking = state.questions.ask(&principal).await?;
     let (all, who) = (state.instances.clone(), Arc::clone(&principal));
-    let answer = questions::work(move || asked.answer(&all, &who)).await?;
+    let (answer, _asking) = questions::work(asking, move || asked.answer(&all, &who)).await?;
     answers::json(&state, &principal, &answer)
 }
 

@@ -50,7 +50,7 @@ pub(super) async fn connections(
     if limit == 0 || limit > MAX_LIMIT {
         return Err(Problem::bad_request(format!("`limit` is from 1 to {MAX_LIMIT}")));
     }
-    let _asking = state.questions.ask(&principal).await?;
+    let _counted = state.questions.count(&principal)?;
     let question = Question::Connections { after, limit };
     let told = state.cluster.ask::<ConnectionPage>(&question, None).await?;
     let (mut connections, mut is_cut) = (Vec::new(), false);

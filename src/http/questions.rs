@@ -3,53 +3,53 @@
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Problem;
 use crate::{
     auth::Principal,
     telemetry::{Limit, Telemetry},
+    turns::{Turn, Turns},
 };
 
-/// How many are worked on at a time: each may hold some tens of MB, and work for a second.
-const AT_A_TIME: usize = 4;
-
-/// Lets in whoever asks, in the order in which they came.
+/// Lets in whoever asks, each user's questions in the order in which they came.
 pub struct Questions {
-    room: Semaphore,
-    by_user: Mutex<HashMap<Arc<str>, usize>>,
+    turns: Turns,
+    by_user: ByUser,
     most_by_user: usize,
     telemetry: Telemetry,
 }
 
-/// A question under way.
-pub(super) struct Asking<'a> {
-    _permit: SemaphorePermit<'a>,
-    _counted: Counted<'a>,
+/// How many questions each user has under way.
+type ByUser = Arc<Mutex<HashMap<Arc<str>, usize>>>;
+
+/// A question that is being worked on.
+pub(super) struct Asking {
+    _turn: Turn,
+    _counted: Counted,
 }
 
 /// Counts a question of a user for as long as it lives.
-struct Counted<'a> {
-    questions: &'a Questions,
+pub(super) struct Counted {
+    by_user: ByUser,
     user: Arc<str>,
 }
 
 impl Questions {
     /// One user may have `most_by_user` under way, those that wait among them.
     pub fn new(most_by_user: usize, telemetry: Telemetry) -> Self {
-        let room = Semaphore::new(AT_A_TIME);
-        Self { room, by_user: Mutex::default(), most_by_user, telemetry }
+        Self { turns: Turns::default(), by_user: Arc::default(), most_by_user, telemetry }
     }
 
-    /// Waits until there is room for a question; to be kept until it is answered.
-    pub(super) async fn ask(&self, principal: &Principal) -> Result<Asking<'_>, Problem> {
-        let counted = self.count(principal.identity())?;
-        let closed = |_| Problem::unavailable("the hub takes no questions at present");
-        let permit = self.room.acquire().await.map_err(closed)?;
-        Ok(Asking { _permit: permit, _counted: counted })
+    /// Waits for a turn; to be kept until the question is answered.
+    pub(super) async fn ask(&self, principal: &Principal) -> Result<Asking, Problem> {
+        let counted = self.count(principal)?;
+        let turn = self.turns.begin(Some(principal.identity())).await;
+        Ok(Asking { _turn: turn, _counted: counted })
     }
 
-    fn count(&self, user: &Arc<str>) -> Result<Counted<'_>, Problem> {
+    /// Of a question that only waits for other nodes: it takes no turn.
+    pub(super) fn count(&self, principal: &Principal) -> Result<Counted, Problem> {
+        let user = principal.identity();
         let mut by_user = self.by_user.lock();
         let count = by_user.entry(user.clone()).or_default();
         if *count >= self.most_by_user {
@@ -57,21 +57,23 @@ impl Questions {
             return Err(Problem::too_many_questions(self.most_by_user));
         }
         *count += 1;
-        Ok(Counted { questions: self, user: user.clone() })
+        Ok(Counted { by_user: self.by_user.clone(), user: user.clone() })
     }
 }
 
-/// Works on a question beside the threads on which sockets are served.
+/// Works on a question beside the threads on which sockets are served. It is under way until the work is done, also when
+/// whoever asked is gone.
 pub(super) async fn work<T: Send + 'static>(
+    asking: Asking,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Problem> {
-    let worked = tokio::task::spawn_blocking(work).await;
+) -> Result<(T, Asking), Problem> {
+    let worked = tokio::task::spawn_blocking(move || (work(), asking)).await;
     worked.map_err(|_| Problem::unavailable("the hub is shutting down"))
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Counted {
     fn drop(&mut self) {
-        let mut by_user = self.questions.by_user.lock();
+        let mut by_user = self.by_user.lock();
         if let Some(count) = by_user.get_mut(&self.user) {
             *count -= 1;
             if *count == 0 {

@@ -56,7 +56,7 @@ pub(super) async fn list(
     Caller(principal): Caller,
     parts: Parts,
 ) -> Result<Response, Problem> {
-    let _asking = state.questions.ask(&principal).await?;
+    let asking = state.questions.ask(&principal).await?;
     let (mut prefix, mut topic, mut after) = (String::new(), None, None);
     let mut limit = DEFAULT_LIMIT;
     for (name, value) in query::pairs(&parts) {
@@ -80,7 +80,7 @@ pub(super) async fn list(
             })
             && may_read(&who, &identity.topic)
     };
-    let mut found = questions::work(move || all.names(wanted)).await?;
+    let (mut found, _asking) = questions::work(asking, move || all.names(wanted)).await?;
     let is_last = found.len() <= limit;
     found.truncate(limit);
     let next = found.last().filter(|_| !is_last).map(|last| {

@@ -68,7 +68,8 @@ pub(super) async fn topics(
     let asking = state.questions.ask(&principal).await?;
     let index = state.broker.topic_index().await?;
     let looked = Search { index, principal: principal.clone(), limit };
-    let (found, next) = questions::work(move || looked.run(&prefix, after)).await?;
+    let ((found, next), asking) =
+        questions::work(asking, move || looked.run(&prefix, after)).await?;
     let found = state.broker.topic_infos(found).await?;
     // The other nodes are waited for without keeping anybody from asking.
     drop(asking);

@@ -196,14 +196,15 @@ impl Dispatcher {
         matches
     }
 
-    /// Keeps all views within `hub.tail_bytes`: newest values have half of it at most, and frames what
-    /// these leave. Whoever misses what is given up here reads the log.
+    /// Keeps all views within `hub.tail_bytes`: newest values have half of it at most. Frames have what these and the
+    /// frames made of them leave. Whoever misses what is given up here reads the log.
     fn fit(&mut self) {
         let most = self.hub.0.config.tail_bytes.as_usize();
-        if self.hub.0.latest_bytes.load(Ordering::Relaxed) > most / 2 {
+        let held = &self.hub.0.latest_bytes;
+        if held.values.load(Ordering::Relaxed) > most / 2 {
             self.fit_latest(most / 2);
         }
-        let latest = self.hub.0.latest_bytes.load(Ordering::Relaxed);
+        let latest = held.values.load(Ordering::Relaxed) + held.frames.load(Ordering::Relaxed);
         while self.backlog_bytes.saturating_add(latest) > most {
             let Some((view, number, size)) = self.backlog.pop_front() else { break };
             self.backlog_bytes -= size;

@@ -89,39 +89,53 @@ impl<'a> Values<'a> {
     }
 }
 
+/// Bytes that all conflations hold. Apart from each other, since values are only given up for what values take.
+#[derive(Debug, Default)]
+pub(super) struct LatestBytes {
+    pub(super) values: AtomicUsize,
+    /// The frame each has made last.
+    pub(super) frames: AtomicUsize,
+}
+
 /// Bytes of one conflation among those of all, given back when it ends.
 #[derive(Debug)]
 struct Charge {
-    all: Arc<AtomicUsize>,
-    ours: usize,
+    all: Arc<LatestBytes>,
+    values: usize,
+    frame: usize,
 }
 
 impl Charge {
-    fn set(&mut self, bytes: usize) {
-        if bytes > self.ours {
-            self.all.fetch_add(bytes - self.ours, Ordering::Relaxed);
-        } else if bytes < self.ours {
-            self.all.fetch_sub(self.ours - bytes, Ordering::Relaxed);
-        }
-        self.ours = bytes;
+    fn set(&mut self, values: usize, frame: usize) {
+        change(&self.all.values, &mut self.values, values);
+        change(&self.all.frames, &mut self.frame, frame);
     }
+}
+
+fn change(all: &AtomicUsize, ours: &mut usize, bytes: usize) {
+    if bytes > *ours {
+        all.fetch_add(bytes - *ours, Ordering::Relaxed);
+    } else if bytes < *ours {
+        all.fetch_sub(*ours - bytes, Ordering::Relaxed);
+    }
+    *ours = bytes;
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.set(0);
+        self.set(0, 0);
     }
 }
 
 impl Conflated {
     /// What it holds is counted in `all` too.
-    pub(super) fn new(began: Offset, room: Room, all: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(began: Offset, room: Room, all: Arc<LatestBytes>) -> Self {
         Self {
             newest: BTreeMap::new(),
             by_key: HashMap::new(),
             room,
             bytes: 0,
-            charge: Charge { all, ours: 0 },
+            charge: Charge { all, values: 0, frame: 0 },
             matched: 0,
             through: began,
             evicted_through: began,
@@ -159,7 +173,7 @@ impl Conflated {
             self.bytes -= held.cost();
             self.evicted_through = offset;
         }
-        self.charge.set(self.bytes);
+        self.charge.set(self.bytes, 0);
     }
 
     /// Gives up all values: whoever is not beyond `offset` reads history.
@@ -168,7 +182,7 @@ impl Conflated {
         self.by_key.clear();
         self.bytes = 0;
         self.cached = None;
-        self.charge.set(0);
+        self.charge.set(0, 0);
         self.through = self.through.max(offset);
         self.evicted_through = self.evicted_through.max(offset);
     }
@@ -194,7 +208,7 @@ impl Conflated {
         }
         let records = self.newest.range(first..).filter_map(|(_, held)| held.block.record(0));
         let frame = form.frame(Position { epoch, offset: self.through }, records, Some(skipped));
-        self.charge.set(self.bytes + frame.bytes.len());
+        self.charge.set(self.bytes, frame.bytes.len());
         self.cached = Some((skipped, frame.clone()));
         Some(frame)
     }

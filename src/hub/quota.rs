@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use crate::topic::TopicFilter;
+
 /// Whose subscription it is, and how many views they may listen to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
@@ -11,32 +13,60 @@ pub struct Owner {
     pub most: usize,
 }
 
-/// The views each principal listens to, each with how many of their subscriptions share it.
+/// Tokens of its patterns for which a view counts as one: each may be a branch of the index, of some hundred bytes.
+const TOKENS: usize = 32;
+
+/// The views each principal listens to.
 #[derive(Debug, Default)]
-pub(super) struct Quotas(HashMap<Arc<str>, HashMap<usize, usize>>);
+pub(super) struct Quotas(HashMap<Arc<str>, Holding>);
+
+#[derive(Debug, Default)]
+struct Holding {
+    /// Each with how many of their subscriptions share it, and what it counts as.
+    views: HashMap<usize, (usize, usize)>,
+    /// What all count as.
+    sum: usize,
+}
+
+/// What a view of `filter` counts as.
+fn weight(filter: &TopicFilter) -> usize {
+    let tokens: usize = filter.patterns().iter().map(|pattern| pattern.tokens().count()).sum();
+    tokens.div_ceil(TOKENS).max(1)
+}
 
 impl Quotas {
-    /// Whether `owner` may listen to one more view, or to this one if they do already.
-    pub(super) fn has_room(&self, owner: &Owner, slot: Option<usize>) -> bool {
+    /// Whether `owner` may listen to a view of `filter`, or to this one if they do already.
+    pub(super) fn has_room(
+        &self,
+        owner: &Owner,
+        filter: &TopicFilter,
+        slot: Option<usize>,
+    ) -> bool {
         let held = self.0.get(&owner.identity);
-        held.is_none_or(|held| {
-            held.len() < owner.most || slot.is_some_and(|slot| held.contains_key(&slot))
-        }) && owner.most > 0
+        let known = held.zip(slot).is_some_and(|(held, slot)| held.views.contains_key(&slot));
+        known || held.map_or(0, |held| held.sum) + weight(filter) <= owner.most
     }
 
-    pub(super) fn enter(&mut self, owner: &Owner, slot: usize) {
-        *self.0.entry(owner.identity.clone()).or_default().entry(slot).or_default() += 1;
+    pub(super) fn enter(&mut self, owner: &Owner, filter: &TopicFilter, slot: usize) {
+        let held = self.0.entry(owner.identity.clone()).or_default();
+        let (count, _) = held.views.entry(slot).or_insert_with(|| {
+            let weight = weight(filter);
+            held.sum += weight;
+            (0, weight)
+        });
+        *count += 1;
     }
 
     pub(super) fn leave(&mut self, identity: &str, slot: usize) {
         let Some(held) = self.0.get_mut(identity) else { return };
-        if let Some(count) = held.get_mut(&slot) {
+        if let Some((count, weight)) = held.views.get_mut(&slot) {
             *count -= 1;
             if *count == 0 {
-                held.remove(&slot);
+                held.sum -= *weight;
+                held.views.remove(&slot);
             }
         }
-        if held.is_empty() {
+        if held.views.is_empty() {
             self.0.remove(identity);
         }
     }
@@ -45,16 +75,40 @@ impl Quotas {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topic::TopicPattern;
+
+    fn filter(patterns: impl IntoIterator<Item = String>) -> TopicFilter {
+        TopicFilter::new(patterns.into_iter().map(|text| TopicPattern::parse(&text).unwrap()))
+    }
+
+    #[test]
+    fn subscriptions_of_many_long_patterns_counted_as_little_as_any() {
+        let ada = Owner { identity: "ada".into(), most: 20 };
+        let mut quotas = Quotas::default();
+        let long = filter((0..32).map(|n| format!("a{n}.{}", ["x"; 15].join("."))));
+        let short = filter(["a.b".to_owned()]);
+        quotas.enter(&ada, &long, 7);
+        assert!(!quotas.has_room(&ada, &long, None));
+        assert!(quotas.has_room(&ada, &long, Some(7)), "they have it already");
+        for slot in 8..12 {
+            assert!(quotas.has_room(&ada, &short, None));
+            quotas.enter(&ada, &short, slot);
+        }
+        assert!(!quotas.has_room(&ada, &short, None));
+        quotas.leave("ada", 7);
+        assert!(quotas.has_room(&ada, &long, None));
+    }
 
     #[test]
     fn what_is_shared_counts_once_and_what_is_left_makes_room() {
         let ada = Owner { identity: "ada".into(), most: 2 };
         let mut quotas = Quotas::default();
-        [7, 7, 8].into_iter().for_each(|slot| quotas.enter(&ada, slot));
-        let room = |quotas: &Quotas, slot| quotas.has_room(&ada, slot);
+        let short = filter(["a.b".to_owned()]);
+        [7, 7, 8].into_iter().for_each(|slot| quotas.enter(&ada, &short, slot));
+        let room = |quotas: &Quotas, slot| quotas.has_room(&ada, &short, slot);
         assert_eq!([Some(7), Some(9), None].map(|slot| room(&quotas, slot)), [true, false, false]);
         let bob = Owner { identity: "bob".into(), most: 2 };
-        assert!(quotas.has_room(&bob, Some(9)));
+        assert!(quotas.has_room(&bob, &short, Some(9)));
         quotas.leave("ada", 7);
         assert!(!room(&quotas, None));
         quotas.leave("ada", 7);

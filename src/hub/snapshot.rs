@@ -110,7 +110,7 @@ async fn read(
         Ok((reader, values))
     };
     match has_to_search {
-        true => hub.0.searches.run(user.as_ref(), reading).await,
+        true => hub.search(user.as_ref(), reading).await,
         false => reading.await,
     }
 }

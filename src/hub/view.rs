@@ -2,10 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Instant,
 };
 
@@ -15,7 +12,7 @@ use slab::Slab;
 use super::{
     bell::Seat,
     frame::{Form, Frame},
-    latest::{Conflated, Room, Values},
+    latest::{Conflated, LatestBytes, Room, Values},
     pace::Pace,
 };
 use crate::{
@@ -77,7 +74,7 @@ impl View {
         key: ViewKey,
         covered_from: Offset,
         room: Room,
-        latest_bytes: &Arc<AtomicUsize>,
+        latest_bytes: &Arc<LatestBytes>,
     ) -> Self {
         let tail = match key.pace {
             None => {

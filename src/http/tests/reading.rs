@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     auth::Principal,
     event::PublisherName,
+    http::questions,
     hub::{Bell, Form, Item, Start, Subscription},
     protocol::Mode,
     topic::TopicFilter,
@@ -62,22 +63,25 @@ async fn one_user_cannot_keep_all_others_from_asking() {
         let principal = Principal { publisher: PublisherName::token("", name), ..Principal::hub() };
         server.state.questions.ask(&principal).await
     };
-    let mut asking = Vec::new();
-    for _ in 0..4 {
-        asking.push(ask("ada").await.unwrap());
-    }
+    // Two are worked on, and two wait.
+    let mut asking = vec![ask("ada").await.unwrap(), ask("ada").await.unwrap()];
+    let (mut third, mut fourth) = (Box::pin(ask("ada")), Box::pin(ask("ada")));
+    assert!(futures_util::poll!(&mut third).is_pending());
+    assert!(futures_util::poll!(&mut fourth).is_pending());
     let path = "/api/v1/series/query?name=a";
     let refused = server.get(path).await;
     assert_eq!(refused.assert_problem(429, "too_many_questions")["limit"]["allowed"], 4);
     assert_eq!(refused.headers["retry-after"], "1");
     let text = server.state.telemetry.openmetrics().unwrap();
     assert!(text.contains("pulsehub_limit_hits_total{limit=\"questions\"} 1"), "{text}");
-    // Another waits until one is answered.
-    let authorization = format!("Bearer {}", token("bob", &["a.**"], None, 3600));
+    // Others are worked on meanwhile, and wait only for each other.
+    let _bobs = [ask("bob").await.unwrap(), ask("bob").await.unwrap()];
+    let authorization = format!("Bearer {}", token("eve", &["a.**"], None, 3600));
     let request = Request::builder().uri(path).header("authorization", authorization);
     let other = server.send(request.body(Body::empty()).unwrap());
     let mut other = std::pin::pin!(other);
     assert!(futures_util::poll!(&mut other).is_pending());
+    drop((third, fourth));
     asking.pop();
     assert_eq!(other.await.status, 200);
     assert!(ask("ada").await.is_ok(), "what was answered no longer counts");
@@ -230,6 +234,41 @@ async fn every_list_is_a_question_of_which_one_user_has_only_so_many() {
     let admin = admin.header("x-api-key", token("ada", &[], Some("admin"), 60));
     let answer = server.send(admin.body(Body::empty()).unwrap()).await;
     answer.assert_problem(429, "too_many_questions");
+}
+
+#[tokio::test]
+async fn who_asks_for_connections_kept_a_place_that_others_wait_for() {
+    let server = Server::new();
+    let mut asking = Vec::new();
+    for name in ["bob", "bob", "eve", "eve"] {
+        let publisher = PublisherName::token("", name);
+        let principal = Principal { publisher, ..Principal::hub() };
+        asking.push(server.state.questions.ask(&principal).await.unwrap());
+    }
+    // All places are taken: it would wait for one.
+    let admin = Request::get("/api/v1/connections");
+    let admin = admin.header("x-api-key", token("ada", &[], Some("admin"), 60));
+    let answer = server.send(admin.body(Body::empty()).unwrap());
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(10), answer).await;
+    assert_eq!(answer.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn who_asked_and_left_left_work_behind_that_nobody_counted() {
+    let server = Server::with(&[("limits.questions", "1")]);
+    let ada = Principal { publisher: PublisherName::token("", "ada"), ..Principal::hub() };
+    let asking = server.state.questions.ask(&ada).await.unwrap();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let work = questions::work(asking, move || ended.recv());
+    assert!(futures_util::FutureExt::now_or_never(work).is_none());
+    assert!(server.state.questions.ask(&ada).await.is_err(), "it goes on");
+    end.send(()).unwrap();
+    let free = async {
+        while server.state.questions.ask(&ada).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), free).await.unwrap();
 }
 
 #[tokio::test]

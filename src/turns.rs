@@ -1,64 +1,65 @@
-//! Searches through the log that take long: few at a time, and of these fewer for each user, so that nobody waits for
-//! all that one user asks for.
+//! Turns at work that takes long: few at a time, and of these fewer for each user, so that nobody waits for all that one
+//! user asks for.
 
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinError,
+};
 
-use crate::broker::ReadError;
-
-/// Searches at a time.
+/// Turns at a time: each may hold some tens of MB, and work for a second.
 const AT_A_TIME: usize = 4;
 /// Of these, one user's.
 const OF_ONE: usize = 2;
 
-/// Lets in whoever searches, each user's in the order in which they came. Cheap to clone.
+/// Gives turns, each user's in the order in which they came. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Searches {
+pub struct Turns {
     room: Arc<Semaphore>,
-    /// Of users who search or wait, what they may have at a time.
+    /// Of users who are at work or wait, what they may have at a time.
     users: Arc<Mutex<HashMap<Arc<str>, Arc<Semaphore>>>>,
 }
 
-/// A search under way.
-struct SearchPlace {
+/// A turn that somebody has, until it is dropped.
+pub struct Turn {
     _room: Option<OwnedSemaphorePermit>,
     _own: Option<UserPlace>,
 }
 
 /// A user's place, which is forgotten with the last of theirs.
 struct UserPlace {
-    searches: Searches,
+    turns: Turns,
     user: Arc<str>,
     places: Option<Arc<Semaphore>>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Default for Searches {
+impl Default for Turns {
     fn default() -> Self {
         Self { room: Arc::new(Semaphore::new(AT_A_TIME)), users: Arc::default() }
     }
 }
 
-impl Searches {
-    /// Searches when there is room for it; without a user it is the hub's own. Once begun, a search has its place to its
-    /// end, also when whoever wanted it is gone: what reads a file cannot be broken off.
-    pub(super) async fn run<T: Send + 'static>(
+impl Turns {
+    /// Works when it is its turn; without a user it is the hub's own. Once begun, work has its turn to its end, also when
+    /// whoever wanted it is gone: what reads a file cannot be broken off.
+    pub async fn run<T: Send + 'static>(
         &self,
         user: Option<&Arc<str>>,
-        search: impl Future<Output = Result<T, ReadError>> + Send + 'static,
-    ) -> Result<T, ReadError> {
-        let place = self.begin(user).await;
-        let searched = tokio::spawn(async move {
-            let _place = place;
-            search.await
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let turn = self.begin(user).await;
+        let worked = tokio::spawn(async move {
+            let _turn = turn;
+            work.await
         });
-        searched.await.map_err(|error| ReadError(error.to_string()))?
+        worked.await
     }
 
-    /// Waits for room.
-    async fn begin(&self, user: Option<&Arc<str>>) -> SearchPlace {
+    /// Waits for a turn.
+    pub async fn begin(&self, user: Option<&Arc<str>>) -> Turn {
         let own = match user {
             Some(user) => {
                 let mut own = self.enter(user);
@@ -69,20 +70,20 @@ impl Searches {
             }
             None => None,
         };
-        SearchPlace { _room: self.room.clone().acquire_owned().await.ok(), _own: own }
+        Turn { _room: self.room.clone().acquire_owned().await.ok(), _own: own }
     }
 
     fn enter(&self, user: &Arc<str>) -> UserPlace {
         let mut users = self.users.lock();
         let places = users.entry(user.clone()).or_insert_with(|| Arc::new(Semaphore::new(OF_ONE)));
-        let searches = self.clone();
-        UserPlace { searches, user: user.clone(), places: Some(places.clone()), permit: None }
+        let turns = self.clone();
+        UserPlace { turns, user: user.clone(), places: Some(places.clone()), permit: None }
     }
 }
 
 impl Drop for UserPlace {
     fn drop(&mut self) {
-        let mut users = self.searches.users.lock();
+        let mut users = self.turns.users.lock();
         (self.permit, self.places) = (None, None);
         // Nobody else has it, and nobody comes by it while this is locked.
         if users.get(&self.user).is_some_and(|places| Arc::strong_count(places) == 1) {
@@ -99,36 +100,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_waited_for_all_searches_of_one_user() {
-        let searches = Searches::default();
+    fn everybody_waited_for_all_that_one_user_asked_for() {
+        let turns = Turns::default();
         let (ada, bob): (Arc<str>, Arc<str>) = ("ada".into(), "bob".into());
-        let begin = |user: &Arc<str>| searches.begin(Some(user)).now_or_never();
+        let begin = |user: &Arc<str>| turns.begin(Some(user)).now_or_never();
         let mut adas: Vec<_> = (0..OF_ONE).map(|_| begin(&ada).unwrap()).collect();
         assert!(begin(&ada).is_none(), "one more waits");
         let bobs: Vec<_> = (0..OF_ONE).map(|_| begin(&bob).unwrap()).collect();
-        assert!(searches.begin(None).now_or_never().is_none(), "there are only so many places");
+        assert!(turns.begin(None).now_or_never().is_none(), "there are only so many places");
         adas.pop();
         assert!(begin(&ada).is_some());
         drop((adas, bobs));
-        assert!(searches.users.lock().is_empty());
-        assert_eq!(searches.room.available_permits(), AT_A_TIME);
+        assert!(turns.users.lock().is_empty());
+        assert_eq!(turns.room.available_permits(), AT_A_TIME);
     }
 
     #[tokio::test]
-    async fn who_gave_up_left_searches_behind_that_nobody_counted() {
-        let searches = Searches::default();
+    async fn who_gave_up_left_work_behind_that_nobody_counted() {
+        let turns = Turns::default();
         let ada: Arc<str> = "ada".into();
         let (mut ends, mut begun) = (Vec::new(), Vec::new());
         for _ in 0..OF_ONE {
             let (end, ended) = oneshot::channel::<()>();
-            let search = async { ended.await.map_err(|error| ReadError(error.to_string())) };
-            assert!(searches.run(Some(&ada), search).now_or_never().is_none());
+            assert!(turns.run(Some(&ada), ended).now_or_never().is_none());
             ends.push(end);
         }
-        assert!(searches.begin(Some(&ada)).now_or_never().is_none(), "they go on");
+        assert!(turns.begin(Some(&ada)).now_or_never().is_none(), "they go on");
         for end in ends {
             end.send(()).unwrap();
-            begun.push(searches.begin(Some(&ada)).await);
+            begun.push(turns.begin(Some(&ada)).await);
         }
     }
 }
