@@ -7,7 +7,7 @@ use std::{
     sync::mpsc,
 };
 
-use crate::support::{DEADLINE, eventually, process::Home};
+use crate::support::{DEADLINE, eventually, hub::TestHub, process::Home};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pulsehub");
 
@@ -133,6 +133,20 @@ fn tail_comes_back_after_a_crash_and_goes_on_where_it_stopped() {
     publish("plain text");
     assert!(tail.line().contains("\"data\":\"second\""), "neither lost nor repeated");
     assert!(tail.line().contains("\"data\":\"plain text\""));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tail_said_of_every_close_only_that_the_hub_wants_it_later() {
+    let hub = TestHub::with(&[("limits.connections_per_principal", "1")]).await;
+    let token = hub.token("ada", &["a.*"]);
+    let _first = hub.client("ada", &["a.*"]).await;
+    let mut command = program(&["tail", "a.*", "--url", &hub.url("")]);
+    let command = command.env("PULSEHUB_TOKEN", &token).stderr(Stdio::piped());
+    let mut tail = Running::spawn(command);
+    let said = BufReader::new(tail.child.stderr.take().unwrap());
+    let line = tokio::task::spawn_blocking(move || said.lines().next().unwrap().unwrap());
+    let line = tokio::time::timeout(DEADLINE, line).await.expect("it says nothing").unwrap();
+    assert!(line.contains("4429") && line.contains("back in"), "{line}");
 }
 
 #[test]

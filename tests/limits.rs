@@ -118,6 +118,25 @@ async fn who_sends_too_many_messages_is_closed() {
 }
 
 #[tokio::test]
+async fn strangers_had_a_whole_frame_held_for_each_of_their_sockets() {
+    let hub = TestHub::start().await;
+    let connect = format!("{}{}", " ".repeat(20_000), json!({"type": "connect", "id": 1}));
+    let mut stranger = hub.socket(PATH, &[PROTOCOL]).await;
+    stranger.send_raw(Message::text(connect.clone())).await;
+    assert_eq!(stranger.expect_close().await.0, 4400);
+    assert_eq!(hub.metric(&hits("frame")).await, 1.0);
+    // Who has shown credentials may say more, with the upgrade or with `connect`.
+    let token = hub.token("ada", &["a.*"]);
+    let mut known = hub.socket(PATH, &[PROTOCOL, ("x-api-key", &token)]).await;
+    known.send_raw(Message::text(connect)).await;
+    known.expect("connected").await;
+    let mut client = hub.client("ada", &["a.*"]).await;
+    let event = json!({"topic": "a.b", "data": "x".repeat(20_000)});
+    client.send(json!({"type": "publish", "id": 2, "events": [event]})).await;
+    client.expect("ack").await;
+}
+
+#[tokio::test]
 async fn frames_that_end_no_message_count_as_messages() {
     let hub = TestHub::with(&FEW_MESSAGES).await;
     let mut silent = hub.socket(PATH, &[PROTOCOL]).await;

@@ -91,7 +91,10 @@ struct Events<'a> {
 /// Why a connection ended, if it may come back.
 struct Broken {
     reason: String,
+    /// How long the hub asked to stay away.
     after: Option<Duration>,
+    /// Whether the hub only restarts: coming back is not what it wants less of.
+    is_planned: bool,
 }
 
 const SUB: &str = "tail";
@@ -114,7 +117,10 @@ impl Tail {
             if before != (self.resume.clone(), left) {
                 backoff = FIRST_BACKOFF; // it had worked
             }
-            let wait = broken.after.unwrap_or_else(|| jitter(backoff));
+            let wait = match broken.after {
+                Some(after) if broken.is_planned => after,
+                after => jitter(backoff).max(after.unwrap_or_default()),
+            };
             eprintln!("pulsehub: {}; back in {:.1} s", broken.reason, wait.as_secs_f64());
             tokio::time::sleep(wait).await;
             backoff = (backoff * 2).min(LAST_BACKOFF);
@@ -127,7 +133,8 @@ impl Tail {
         hub: &HubClient,
         left: &mut Option<u64>,
     ) -> Result<Option<Broken>, Failure> {
-        let broken = |reason: String| Ok(Some(Broken { reason, after: None }));
+        let mut after = None;
+        let broken = |reason: String, after| Ok(Some(Broken { reason, after, is_planned: false }));
         let mut url = hub.at("/ws/real-time")?;
         let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
         if url.set_scheme(scheme).is_err() {
@@ -148,18 +155,18 @@ impl Tail {
                 return Err(Failure::Failed(anyhow::anyhow!(message)));
             }
             Err(error) => {
-                return broken(format!("{} does not answer: {}", hub.url, cause(&error)));
+                return broken(format!("{} does not answer: {}", hub.url, cause(&error)), after);
             }
         };
         let connect = json!({"type": "connect", "id": 1, "name": "pulsehub tail", "subscribe": [self.subscription()]});
         if socket.send(Message::text(connect.to_string())).await.is_err() {
-            return broken("the connection broke".into());
+            return broken("the connection broke".into(), after);
         }
         loop {
             let message = match tokio::time::timeout(SILENCE, socket.next()).await {
                 Ok(Some(Ok(message))) => message,
-                Ok(_) => return broken("the connection broke".into()),
-                Err(_) => return broken("the hub fell silent".into()),
+                Ok(_) => return broken("the connection broke".into(), after),
+                Err(_) => return broken("the hub fell silent".into(), after),
             };
             let text = match message {
                 Message::Text(text) => text,
@@ -168,7 +175,7 @@ impl Tail {
                 {
                     return Err(Failure::Refused(NO_TOKEN.to_owned()));
                 }
-                Message::Close(frame) => return closed(frame),
+                Message::Close(frame) => return closed(frame, after),
                 _ => continue,
             };
             let heard: Heard = serde_json::from_str(&text).map_err(anyhow::Error::from)?;
@@ -197,16 +204,11 @@ impl Tail {
                         self.resume = Some(heard.head);
                     }
                     if socket.send(Message::text(r#"{"type":"pong"}"#)).await.is_err() {
-                        return broken("the connection broke".into());
+                        return broken("the connection broke".into(), after);
                     }
                 }
-                "reconnect" => {
-                    let after = Some(Duration::from_millis(heard.after_ms));
-                    return Ok(Some(Broken {
-                        reason: "the hub asks to come back later".into(),
-                        after,
-                    }));
-                }
+                // The close that says why comes behind it.
+                "reconnect" => after = Some(Duration::from_millis(heard.after_ms)),
                 "error" => {
                     let message = format!("{}: {}", heard.code, heard.message);
                     return Err(match heard.code.as_str() {
@@ -267,16 +269,17 @@ fn print(events: &[&RawValue], left: &mut Option<u64>) -> std::io::Result<bool> 
 }
 
 /// What the close code says: come back, or give up.
-fn closed(frame: Option<CloseFrame>) -> Result<Option<Broken>, Failure> {
+fn closed(frame: Option<CloseFrame>, after: Option<Duration>) -> Result<Option<Broken>, Failure> {
     let Some(frame) = frame else {
-        return Ok(Some(Broken { reason: "the hub closed the connection".into(), after: None }));
+        let reason = "the hub closed the connection".into();
+        return Ok(Some(Broken { reason, after, is_planned: false }));
     };
     let code = u16::from(frame.code);
     let message = format!("the hub closed the connection: {code} {}", frame.reason);
     match code {
         4401 | 4403 | 4440 => Err(Failure::Refused(message)),
         4400 | 4406 => Err(Failure::Failed(anyhow::anyhow!(message))),
-        _ => Ok(Some(Broken { reason: message, after: None })),
+        _ => Ok(Some(Broken { reason: message, after, is_planned: code == 1012 })),
     }
 }
 

@@ -68,6 +68,16 @@ impl Inbox {
         Self { reader, unread, needs_flush: false, limit, left: TURN, frames }
     }
 
+    /// From now on messages may have `limit` bytes.
+    pub(super) fn allow(&mut self, limit: usize) {
+        self.limit = limit;
+        if let Some(reader) = &mut self.reader {
+            reader.set_config(|config| {
+                (config.max_message_size, config.max_frame_size) = (Some(limit), Some(limit));
+            });
+        }
+    }
+
     /// How many fragments have come since this was last asked: frames that end no message, which
     /// [`poll_next`](Self::poll_next) therefore never shows.
     pub(super) fn take_fragments(&mut self) -> u32 {

@@ -25,7 +25,7 @@ use super::{
     work::{self, Done, Work},
 };
 use crate::{
-    auth::CredentialId,
+    auth::{CredentialId, Principal},
     hub::{Bell, Cursor, Item},
     id,
     protocol::{CloseCode, ServerMessage, wire},
@@ -128,6 +128,11 @@ impl Socket {
             Talk::Simple(_) => ConnectionKind::Simple,
         };
         let connection = state.connections.enter(kind, from.client, bell.clone(), now.wall);
+        // What strangers begin and never end is held for each of them: little, until they say who they are.
+        let is_known = principal.as_ref().is_some_and(|principal| is_known(principal));
+        let limits = &state.terms.limits;
+        let longest = if is_known { limits.frame } else { limits.frame.min(limits.small_body) };
+        let inbox = Inbox::new(read, longest.as_usize());
         let mut session = Session::new(
             state.terms.clone(),
             connection.name().into(),
@@ -139,7 +144,7 @@ impl Socket {
         let actions = session.begin().into();
         let timer_at = session.next_time();
         Self {
-            inbox: Inbox::new(read, state.terms.limits.frame.as_usize()),
+            inbox,
             state,
             stream,
             outbox: Outbox::default(),
@@ -268,11 +273,12 @@ impl Socket {
             Action::Ping => self.ping(cx),
             Action::Close(code, reason) => self.closing = Some((code, reason)),
             Action::Identify(principal, name) => {
-                let is_known = principal.credential != CredentialId::Anonymous;
+                let is_known = is_known(&principal);
                 if self.connection.identify(principal, name) {
                     if is_known {
                         self.seat.know();
                     }
+                    self.inbox.allow(self.state.terms.limits.frame.as_usize());
                 } else {
                     let actions = self.session.too_many();
                     self.actions = actions.into(); // nothing else is theirs to ask for
@@ -442,6 +448,11 @@ impl Socket {
         let lags = self.cursors.iter().map(|(sub, cursor)| (sub.clone(), cursor.lag()));
         self.connection.set_lags(lags.collect());
     }
+}
+
+/// Whether it is somebody who has shown credentials.
+fn is_known(principal: &Principal) -> bool {
+    principal.credential != CredentialId::Anonymous
 }
 
 /// Counted among the connections to the very end.
