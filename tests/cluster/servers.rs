@@ -31,11 +31,18 @@ impl Watched {
         watched
     }
 
+    /// WAIT would not do: it waits for what its own connection wrote.
     async fn replica_has_all(&self) {
+        let number = |info: &str, name: &str| {
+            let found = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            found.and_then(|number| number.trim().parse::<u64>().ok())
+        };
+        let info: String = self.master.ask(&["INFO", "replication"]).await;
+        let written = number(&info, "master_repl_offset").unwrap();
         let has = || async {
-            let replicas: u64 = self.master.ask(&["WAIT", "1", "100"]).await;
             let info: String = self.replica.ask(&["INFO", "replication"]).await;
-            (replicas == 1 && info.contains("master_link_status:up")).then_some(())
+            let has_all = number(&info, "slave_repl_offset").is_some_and(|read| read >= written);
+            (has_all && info.contains("master_link_status:up")).then_some(())
         };
         eventually("a replica that has all", has).await;
     }
