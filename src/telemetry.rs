@@ -11,10 +11,22 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// Every metric of the hub. Cheap to clone; clones count together.
+/// Every metric of the hub. Cheap to clone, as each request does; clones count together.
 #[derive(Clone, Debug)]
-pub struct Telemetry {
-    registry: Arc<Registry>,
+pub struct Telemetry(Arc<Metrics>);
+
+impl std::ops::Deref for Telemetry {
+    type Target = Metrics;
+
+    fn deref(&self) -> &Metrics {
+        &self.0
+    }
+}
+
+/// The metrics, one field each.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
     /// Limits that were hit, by name.
     pub limit_hits: Family<LimitLabel, Counter>,
     /// Refused input, by the code answered.
@@ -260,7 +272,7 @@ impl Telemetry {
             Unit::Seconds,
             commit_seconds.clone(),
         );
-        let mut telemetry = Self {
+        let mut metrics = Metrics {
             limit_hits: metric!("limit_hits", "Limits that were hit"),
             refusals: metric!("refusals", "Refused input by the code answered"),
             dropped: metric!(
@@ -299,10 +311,10 @@ impl Telemetry {
             disk_full: metric!("disk_full", "Whether the disk is full and nothing is stored"),
             journal_bytes: metric!("journal_bytes", "Stored size of the retained events"),
             journal_wal_bytes: metric!("journal_wal_bytes", "Size of the write-ahead log"),
-            registry: Arc::default(),
+            registry: Registry::default(),
         };
-        telemetry.registry = Arc::new(registry);
-        telemetry
+        metrics.registry = registry;
+        Self(Arc::new(metrics))
     }
 
     /// Whether the clock is in doubt, and how often it has jumped.

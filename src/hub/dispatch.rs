@@ -25,6 +25,8 @@ use crate::{
 
 /// What a frame costs beside its bytes: its entry in the view and in the backlog.
 const FRAME_OVERHEAD: usize = 128;
+/// How long blocks are dispatched before others get their turn.
+const TURN: Duration = Duration::from_millis(1);
 /// How long to wait before reading the log again after it failed.
 const RETRY: Duration = Duration::from_millis(200);
 /// Branches of the index and matches that are gone through before those who wait for the registry have their turn.
@@ -87,11 +89,7 @@ impl Dispatcher {
                 return Ok(());
             }
             if let Some(blocks) = broker.recent(self.dispatched) {
-                for block in &blocks {
-                    self.dispatch(block);
-                    // Many views may match it: others get their turn before the next.
-                    tokio::task::yield_now().await;
-                }
+                self.dispatch_all(&blocks).await;
             } else {
                 let chunk = broker
                     .read(self.dispatched, committed, &everything(), self.hub.chunk_bytes())
@@ -100,14 +98,24 @@ impl Dispatcher {
                     self.pass_over(chunk.trimmed_through);
                     continue;
                 }
-                for block in &chunk.blocks {
-                    self.dispatch(block);
-                    tokio::task::yield_now().await;
-                }
+                self.dispatch_all(&chunk.blocks).await;
                 self.advance(chunk.reached);
             }
             // So that a long stretch of history does not hold the worker from the readers.
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// Where many views match, others get their turn between blocks. Few small ones are done in one: what a socket then
+    /// has to write goes out together.
+    async fn dispatch_all(&mut self, blocks: &[Arc<Block>]) {
+        let mut begun = Instant::now();
+        for block in blocks {
+            self.dispatch(block);
+            if begun.elapsed() >= TURN {
+                tokio::task::yield_now().await;
+                begun = Instant::now();
+            }
         }
     }
 
