@@ -39,18 +39,18 @@ mod unread_body;
 mod websocket;
 mod work;
 
-use std::{sync::Arc, time::Instant};
+use std::{convert::Infallible, sync::Arc, time::Instant};
 
 use axum::{
     Router,
-    extract::{FromRequestParts as _, Request, State},
-    middleware,
+    body::Body,
+    extract::{FromRequestParts as _, Request},
     response::{IntoResponse as _, Response},
     routing::{delete, get, post},
 };
 use http::{HeaderName, HeaderValue, Method, Version, header};
 use tokio_util::task::TaskTracker;
-use tower::ServiceBuilder;
+use tower::{Service, ServiceBuilder, ServiceExt as _, service_fn};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::CompressionLayer,
@@ -159,8 +159,49 @@ impl Services {
     }
 }
 
-/// Every path there is, and what every request passes on its way there.
-pub fn router(state: AppState) -> Router {
+/// Every path there is, and what every request passes on its way there. The layers surround the routes as a whole: each
+/// request copies them once, where axum's own `layer` copies them at every step inward.
+pub fn endpoints(
+    state: AppState,
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Sync {
+    let telemetry = state.telemetry.clone();
+    let cors = cors(&state.settings.http);
+    ServiceBuilder::new()
+        .map_response(|response: http::Response<_>| response.map(Body::new))
+        .map_request(drop_odd_request_id)
+        .layer(SetRequestIdLayer::new(REQUEST_ID, NewRequestId))
+        .layer(SetSensitiveRequestHeadersLayer::new(SECRET_HEADERS))
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(span)
+                .on_response(DefaultOnResponse::new())
+                // A refusal is an answer; failures are logged where they happen.
+                .on_failure(()),
+        )
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .map_response(move |response| error::count(response, &telemetry))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-store"),
+        ))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            HeaderName::from_static("cross-origin-opener-policy"),
+            HeaderValue::from_static("same-origin"),
+        ))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            HeaderName::from_static("cross-origin-resource-policy"),
+            HeaderValue::from_static("same-origin"),
+        ))
+        .layer(cors)
+        .layer(CatchPanicLayer::custom(error::panicked))
+        .service(routes(state))
+}
+
+fn routes(state: AppState) -> Router {
     let compressed = Router::new()
         .route("/api/v1/history", get(history::history))
         .route("/api/v1/topics", get(topics::topics))
@@ -198,65 +239,38 @@ pub fn router(state: AppState) -> Router {
         .merge(compressed)
         .fallback(page::fallback)
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .layer(
-            ServiceBuilder::new()
-                .layer(middleware::map_request(drop_odd_request_id))
-                .layer(SetRequestIdLayer::new(REQUEST_ID, NewRequestId))
-                .layer(SetSensitiveRequestHeadersLayer::new(SECRET_HEADERS))
-                .layer(
-                    TraceLayer::new_for_http()
-                        .make_span_with(span)
-                        .on_response(DefaultOnResponse::new())
-                        // A refusal is an answer; failures are logged where they happen.
-                        .on_failure(()),
-                )
-                .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-                .layer(middleware::from_fn_with_state(state.telemetry.clone(), error::count))
-                .layer(SetResponseHeaderLayer::if_not_present(
-                    header::CACHE_CONTROL,
-                    HeaderValue::from_static("no-store"),
-                ))
-                .layer(SetResponseHeaderLayer::if_not_present(
-                    header::X_CONTENT_TYPE_OPTIONS,
-                    HeaderValue::from_static("nosniff"),
-                ))
-                .layer(SetResponseHeaderLayer::if_not_present(
-                    HeaderName::from_static("cross-origin-opener-policy"),
-                    HeaderValue::from_static("same-origin"),
-                ))
-                .layer(SetResponseHeaderLayer::if_not_present(
-                    HeaderName::from_static("cross-origin-resource-policy"),
-                    HeaderValue::from_static("same-origin"),
-                ))
-                .layer(cors(&state.settings.http))
-                .layer(CatchPanicLayer::custom(error::panicked)),
-        )
         .with_state(state)
 }
 
-/// The router as a listener serves it: what it asks of a request's `Host` comes before everything.
-pub fn front(state: AppState) -> Router {
-    router(state.clone())
-        .layer(middleware::from_fn_with_state(state.clone(), keep_reserve))
-        .layer(middleware::from_fn_with_state(state, host::check))
+/// The endpoints as a listener serves them: what it asks of a request's `Host` and of its connection comes before
+/// everything.
+pub fn front(state: AppState) -> server::Answers {
+    let endpoints = endpoints(state.clone());
+    server::Answers::new(service_fn(move |request: Request| {
+        let (state, endpoints) = (state.clone(), endpoints.clone());
+        async move {
+            if let Err(refused) = host::check(&request, &state) {
+                state.telemetry.refused(refused.code());
+                return Ok(refused.into_response());
+            }
+            match keep_reserve(request, &state).await {
+                Ok(request) => endpoints.oneshot(request).await,
+                Err(refused) => Ok(refused),
+            }
+        }
+    }))
 }
 
 /// Over a reserved connection come only probes of health, and admins.
-async fn keep_reserve(
-    State(state): State<AppState>,
-    request: Request,
-    next: middleware::Next,
-) -> Response {
+async fn keep_reserve(request: Request, state: &AppState) -> Result<Request, Response> {
     let from = request.extensions().get::<server::Connection>();
     let is_probe = matches!(request.uri().path(), "/healthz" | "/readyz" | "/readyz/publishing");
     if is_probe || !from.is_some_and(|from| from.seat.is_reserved()) {
-        return next.run(request).await;
+        return Ok(request);
     }
     let (mut parts, body) = request.into_parts();
-    match Caller::from_request_parts(&mut parts, &state).await {
-        Ok(Caller(principal)) if principal.admin => {
-            next.run(Request::from_parts(parts, body)).await
-        }
+    match Caller::from_request_parts(&mut parts, state).await {
+        Ok(Caller(principal)) if principal.admin => Ok(Request::from_parts(parts, body)),
         _ => {
             state.telemetry.hit(Limit::Connections);
             let problem = Problem::no_room();
@@ -266,7 +280,7 @@ async fn keep_reserve(
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
-            response
+            Err(response)
         }
     }
 }
@@ -284,7 +298,7 @@ const SECRET_HEADERS: [HeaderName; 4] = [
 const MAX_REQUEST_ID: usize = 64;
 
 /// A request id goes into logs: one that is no plain word is replaced.
-async fn drop_odd_request_id(mut request: Request) -> Request {
+fn drop_odd_request_id(mut request: Request) -> Request {
     let is_plain = |id: &HeaderValue| {
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
         (1..=MAX_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(plain)

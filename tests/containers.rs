@@ -10,7 +10,7 @@ use std::{
 use pulsehub::time::Span;
 use serde_json::Value;
 
-use crate::support::eventually;
+use crate::support::{eventually, port::free_port};
 
 const SECRET: (&str, &str) = ("PULSEHUB_SECRET", "0123456789abcdef0123456789abcdef");
 const PASSWORD: (&str, &str) = ("REDIS_PASSWORD", "fedcba9876543210fedcba9876543210");
@@ -347,9 +347,7 @@ async fn the_clusters_redis_lets_nobody_in_without_its_password_and_shows_it_to_
     assert_eq!(refused.status.code(), Some(1), "no Redis without a password");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("openssl rand -hex 32"));
 
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port().to_string();
-    drop(listener);
+    let port = free_port().to_string();
     let _server = Running(redis_command(folder.path(), &port, PASSWORD.1).spawn().unwrap());
     let ask = async |login: &str, words: &[&str]| {
         let client = redis::Client::open(format!("redis://{login}127.0.0.1:{port}")).unwrap();

@@ -4,11 +4,7 @@ mod from;
 
 use std::{any::Any, collections::BTreeSet, time::Duration};
 
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::{IntoResponse, Response},
-};
+use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
@@ -326,13 +322,8 @@ impl IntoResponse for Problem {
 #[derive(Debug, Clone, Copy)]
 struct Code(&'static str);
 
-/// Middleware that counts every refusal by its code.
-pub(super) async fn count(
-    State(telemetry): State<Telemetry>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let response = next.run(request).await;
+/// Counts a refusal by its code.
+pub(super) fn count<B>(response: http::Response<B>, telemetry: &Telemetry) -> http::Response<B> {
     if let Some(Code(code)) = response.extensions().get() {
         telemetry.refused(code);
     }

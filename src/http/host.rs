@@ -5,24 +5,18 @@
 
 use std::net::IpAddr;
 
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::{IntoResponse as _, Response},
-};
+use axum::extract::Request;
 use http::{Version, header, uri::Authority};
 
 use super::{AppState, Problem};
 
 /// Refuses a request without one clear `Host`, and one by a name that is not the hub's.
-pub(super) async fn check(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let refused = match name(&request) {
-        Err(reason) => Problem::bad_request(reason),
-        Ok(Some(name)) if !is_ours(&name, &state) => Problem::foreign_host(&name),
-        Ok(_) => return next.run(request).await,
-    };
-    state.telemetry.refused(refused.code());
-    refused.into_response()
+pub(super) fn check(request: &Request, state: &AppState) -> Result<(), Problem> {
+    match name(request) {
+        Err(reason) => Err(Problem::bad_request(reason)),
+        Ok(Some(name)) if !is_ours(&name, state) => Err(Problem::foreign_host(&name)),
+        Ok(_) => Ok(()),
+    }
 }
 
 /// The host that is asked for, without its port (RFC 9112 section 3.2, RFC 9113 section 8.3.1).

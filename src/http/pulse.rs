@@ -98,10 +98,17 @@ impl Pulse {
             }
             let Some((deadline, lapse)) = state.deadline() else { return Poll::Pending };
             drop(state);
-            if timer.deadline() != deadline {
+            loop {
+                // Each request moves the deadline on: the timer is let run to where it was, and then goes on from there.
+                if deadline < timer.deadline() {
+                    timer.as_mut().reset(deadline);
+                }
+                ready!(timer.as_mut().poll(cx));
+                if timer.deadline() >= deadline {
+                    return Poll::Ready(lapse);
+                }
                 timer.as_mut().reset(deadline);
             }
-            timer.as_mut().poll(cx).map(|()| lapse)
         }))
         .await
     }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, extract::Request, response::IntoResponse as _};
+use axum::{body::Body, extract::Request, response::IntoResponse as _};
 use http::{HeaderValue, Response, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -22,7 +22,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceExt;
+use tower::{ServiceExt as _, util::BoxCloneSyncService};
 
 use super::{
     Network, Problem,
@@ -35,6 +35,9 @@ use super::{
     unread_body::Rest,
 };
 use crate::telemetry::{Limit, Telemetry};
+
+/// What answers requests.
+pub type Answers = BoxCloneSyncService<Request, Response<Body>, Infallible>;
 
 /// How the server treats its connections.
 #[derive(Debug, Clone)]
@@ -86,12 +89,12 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves `router` until `stop`; then accepts nobody and lets requests under way end.
+/// Serves `answers` until `stop`; then accepts nobody and lets requests under way end.
 ///
 /// Every connection is a task of `tasks`: when this returns some may still be draining.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    answers: Answers,
     options: Options,
     telemetry: Telemetry,
     tasks: TaskTracker,
@@ -101,7 +104,7 @@ pub async fn serve(
         seats: Seats::new(options.max_connections, options.max_per_address, telemetry.clone()),
         refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
         protocol: Arc::new(protocol(&options, &telemetry)),
-        router,
+        answers,
         options,
         telemetry,
         tasks,
@@ -190,7 +193,7 @@ struct Door {
     seats: Seats,
     refusals: Arc<Semaphore>,
     protocol: Arc<auto::Builder<Streams>>,
-    router: Router,
+    answers: Answers,
     options: Options,
     telemetry: Telemetry,
     tasks: TaskTracker,
@@ -210,7 +213,7 @@ impl Door {
                 self.tasks.spawn(converse(
                     stream,
                     connection,
-                    self.router.clone(),
+                    self.answers.clone(),
                     Arc::clone(&self.protocol),
                     self.options.clone(),
                     self.telemetry.clone(),
@@ -230,7 +233,7 @@ impl Door {
 async fn converse(
     mut stream: TcpStream,
     mut connection: Connection,
-    router: Router,
+    answers: Answers,
     protocol: Arc<auto::Builder<Streams>>,
     options: Options,
     telemetry: Telemetry,
@@ -265,8 +268,8 @@ async fn converse(
         move |request: http::Request<Incoming>| {
             let client = forwarded::client(connection.client, request.headers(), &trusted);
             let connection = Connection { client, ..connection.clone() };
-            let (router, pulse, telemetry) = (router.clone(), pulse.clone(), telemetry.clone());
-            answer(router, request, pulse, connection, is_proxy, telemetry)
+            let (answers, pulse, telemetry) = (answers.clone(), pulse.clone(), telemetry.clone());
+            answer(answers, request, pulse, connection, is_proxy, telemetry)
         }
     });
     let answering = Answering::new(options.write_timeout, telemetry.clone());
@@ -320,7 +323,7 @@ async fn converse(
 }
 
 async fn answer(
-    router: Router,
+    answers: Answers,
     request: http::Request<Incoming>,
     pulse: Pulse,
     mut connection: Connection,
@@ -345,7 +348,7 @@ async fn answer(
         Ok(visit) => {
             connection.visit.clone_from(&visit);
             request.extensions_mut().insert(connection);
-            (router.oneshot(request).await?, visit)
+            (answers.oneshot(request).await?, visit)
         }
         Err(_) => {
             drop(request); // what it has not read of the body is read below

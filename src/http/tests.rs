@@ -30,7 +30,7 @@ const NOW: u64 = 1_795_176_000_000;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 struct Server {
-    router: Router,
+    endpoints: server::Answers,
     state: AppState,
     _folder: tempfile::TempDir,
 }
@@ -136,11 +136,11 @@ impl Server {
                 warnings: Vec::new(),
             },
         });
-        Self { router: router(state.clone()), state, _folder: folder }
+        Self { endpoints: server::Answers::new(endpoints(state.clone())), state, _folder: folder }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.endpoints.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Answer { status: parts.status, headers: parts.headers, body }
@@ -267,7 +267,8 @@ async fn a_socket_opens_through_the_real_accept_loop() {
     };
     let (tasks, stop) = (server.state.tasks.clone(), tokio_util::sync::CancellationToken::new());
     let telemetry = server.state.telemetry.clone();
-    let serving = server::serve(listener, server.router.clone(), options, telemetry, tasks, stop);
+    let serving =
+        server::serve(listener, server.endpoints.clone(), options, telemetry, tasks, stop);
     tokio::spawn(serving);
     let mut request = format!("ws://{address}/ws/real-time").into_client_request().unwrap();
     let headers = request.headers_mut();

@@ -24,6 +24,7 @@ use super::{follower, journal, next, node};
 use crate::support::{
     event, eventually, filter,
     hub::{TestHub, offset},
+    port::free_port,
     proxy::Proxy,
     redis::RedisServer,
 };
@@ -180,7 +181,7 @@ async fn a_node_that_is_behind_leads_nobody_back() {
     let mut client = follower(&behind).await;
     assert!(is_stored(&ahead, "one").await);
     next(&mut client, &["events"]).await;
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nobody = free_port();
     way.lead_to(nobody);
     assert!(is_stored(&ahead, "two").await);
     let (_, page) = history(&ahead, "0").await;

@@ -5,6 +5,7 @@ pub(crate) mod dice;
 pub(crate) mod flext;
 pub(crate) mod hub;
 pub(crate) mod load;
+pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod proxy;

@@ -2,7 +2,6 @@
 
 use std::{
     ffi::OsString,
-    net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -14,7 +13,7 @@ use pulsehub::{
 };
 use tempfile::TempDir;
 
-use super::{DEADLINE, eventually};
+use super::{DEADLINE, eventually, port::free_port};
 
 /// The server program; `REDIS_SERVER` names another, such as a Valkey's.
 pub(super) fn program() -> OsString {
@@ -38,8 +37,7 @@ impl RedisServer {
     /// A Redis with these arguments.
     pub(crate) async fn with(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // Somebody else may take the port in between; then the start fails and says so.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
         let mut redis = Self { folder, port, arguments, child: None };
         redis.start_again().await;
@@ -49,7 +47,7 @@ impl RedisServer {
     /// A Redis that speaks only TLS, with this certificate and key (paths), and wants a password.
     pub(crate) async fn with_tls(certificate: &str, key: &str, password: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let arguments = [
             ["--tls-port", &port.to_string()],
             ["--tls-cert-file", certificate],

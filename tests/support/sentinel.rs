@@ -1,14 +1,12 @@
 //! A sentinel of the test's own, that watches one master and makes its replica the next.
 
-use std::{
-    net::TcpListener,
-    process::{Child, Command, Stdio},
-};
+use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
 use super::{
     eventually,
+    port::free_port,
     redis::{RedisServer, program},
 };
 
@@ -28,8 +26,7 @@ impl Sentinel {
     pub(crate) async fn watching(master: &RedisServer) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = folder.path().join("sentinel.conf");
-        // Somebody else may take the port in between; then the start fails and says so.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let text = format!(
             "port {port}\nbind 127.0.0.1\nsentinel monitor {MASTER} 127.0.0.1 {} 1\n\
              sentinel down-after-milliseconds {MASTER} 500\n\

@@ -1,7 +1,8 @@
 // A Redis in a child process, on a free port, for hubs that share one.
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
-import { createServer, type AddressInfo } from "node:net";
+import { createServer } from "node:net";
 
 import { until } from "./hub";
 
@@ -37,12 +38,21 @@ export class Redis {
   }
 }
 
-/** Somebody else may take it in between; then the start fails and says so. */
+/**
+ * A port on which nobody listens, below those that the system gives to outgoing connections: one of these may be some
+ * client's by the time that Redis starts.
+ */
 async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
+  for (;;) {
+    const port = randomInt(10_000, 30_000);
+    const server = createServer().listen(port, "127.0.0.1");
+    const found = await once(server, "listening").then(
+      () => true,
+      () => false,
+    );
+    if (!found) continue;
+    server.close();
+    await once(server, "close");
+    return port;
+  }
 }

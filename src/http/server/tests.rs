@@ -1,6 +1,9 @@
 //! The accept loop over real sockets on port 0.
 
-use axum::routing::{get, post};
+use axum::{
+    Router,
+    routing::{get, post},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::Notify,
@@ -41,7 +44,14 @@ async fn start(options: Options, router: Router) -> Running {
         stop: CancellationToken::new(),
     };
     let (telemetry, tasks) = (running.telemetry.clone(), running.tasks.clone());
-    running.tasks.spawn(serve(listener, router, options, telemetry, tasks, running.stop.clone()));
+    running.tasks.spawn(serve(
+        listener,
+        Answers::new(router),
+        options,
+        telemetry,
+        tasks,
+        running.stop.clone(),
+    ));
     running
 }
 

@@ -21,7 +21,7 @@ async fn filled() -> Server {
 async fn ask(server: &Server, name: &str, path: &str) -> http::Response<Body> {
     let token = token(name, &["a.**"], None, 3600);
     let request = Request::get(path).header("x-api-key", token).body(Body::empty()).unwrap();
-    server.router.clone().oneshot(request).await.unwrap()
+    server.endpoints.clone().oneshot(request).await.unwrap()
 }
 
 #[tokio::test]
