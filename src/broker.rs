@@ -146,6 +146,16 @@ pub struct Chunk {
     pub trimmed_through: Offset,
     /// When that was lost with its epoch and not by retention: the first that may be missing.
     pub lost_from: Option<Position>,
+    /// Whether something else than retention took some of it: a block cannot be read, or nobody knows who took it.
+    pub is_damaged: bool,
+}
+
+impl Chunk {
+    /// Nothing yet, up to `reached`.
+    fn empty(reached: Offset) -> Self {
+        let blocks = Vec::new();
+        Self { blocks, reached, trimmed_through: 0, lost_from: None, is_damaged: false }
+    }
 }
 
 /// What a position that a subscriber had means in the log as it is.
@@ -347,20 +357,16 @@ impl Broker {
     }
 
     /// Before the first record received at or after `since`: the offset to read after.
-    pub async fn locate(
-        &self,
-        filter: &TopicFilter,
-        since: Millis,
-        until: Offset,
-    ) -> Result<Offset, ReadError> {
+    pub async fn locate(&self, since: Millis, until: Offset) -> Result<Offset, ReadError> {
         match self {
-            Self::Journal(journal) => journal.locate(filter, since, until).await,
-            Self::Redis(redis) => redis.locate(filter, since, until).await,
+            Self::Journal(journal) => journal.locate(since, until).await,
+            Self::Redis(redis) => redis.locate(since, until).await,
         }
     }
 
     /// Where the last `count` that match and are not above `until` lie; fewer of them where about
-    /// `budget` bytes were looked through before. What lies above it, up to `until`, does not match.
+    /// `budget` bytes were looked through before. What lies above it, up to `until`, does not match. Some of what
+    /// matches in between may have been lost: reading it tells.
     pub async fn newest(
         &self,
         filter: &TopicFilter,

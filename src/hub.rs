@@ -203,7 +203,12 @@ impl Hub {
             snapshot: None,
             fold_until: pace.map(|_| guard.joined_at),
             gap: None,
+            lost_before: 0,
         };
+        if matches!(start, Start::Last(1..) | Start::Since(_)) {
+            // A replay gives what is kept. What is lost from here on, while it is searched and sent, is a gap.
+            beginning.lost_before = broker.trimmed_through(&filter).await?;
+        }
         let mut replay_truncated = false;
         match start {
             Start::Live | Start::Last(0) => {}
@@ -218,7 +223,7 @@ impl Hub {
                 }
             }
             Start::Since(time) => {
-                beginning.position = broker.locate(&filter, time, committed.offset).await?;
+                beginning.position = broker.locate(time, committed.offset).await?;
             }
             Start::Latest => {
                 // What changed behind `committed` comes as events: it is left out here.

@@ -174,6 +174,7 @@ impl Disk {
             name: name.into(),
             filter: filter(&["disk.*"]),
             after: 0,
+            lost_before: 0,
             through: u64::MAX,
             steps,
         });

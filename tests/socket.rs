@@ -204,6 +204,33 @@ async fn what_is_no_longer_kept_is_a_gap() {
 }
 
 #[tokio::test]
+async fn a_replay_began_behind_what_another_topic_had_lost_and_said_nothing() {
+    const NOW: u64 = 1_800_000_000_000;
+    let clock = pulsehub::time::Clock::manual(NOW);
+    let rule = "[[journal.retention]]\ntopics = [\"a.short\"]\nmax_age = \"1m\"\n";
+    let hub = TestHub::with_file_and_clock(rule, clock.clone()).await;
+    hub.publish_numbers("a.long", 0..3).await;
+    hub.publish_numbers("a.short", 3..4).await;
+    clock.set(NOW + 2 * 60_000);
+    hub.publish_numbers("a.long", 4..6).await;
+    crate::support::eventually("the trim", async || {
+        let history = hub.url("/api/v1/history?topics=a.short&limit=100");
+        let request = hub.http().get(history).bearer_auth(hub.token("ada", &["a.*"]));
+        let page: Value = request.send().await.unwrap().json().await.unwrap();
+        page["events"].as_array().unwrap().is_empty().then_some(())
+    })
+    .await;
+    let mut client = hub.client("ada", &["a.*"]).await;
+    for (sub, replay) in [("last", json!({"last": 5})), ("since", json!({"since": "1h"}))] {
+        let subscribe = json!({"sub": sub, "topics": ["a.*"], "replay": replay});
+        let subscribed = client.subscribe(subscribe).await;
+        assert_eq!(subscribed.get("replay_truncated"), None, "{subscribed}");
+        assert_eq!(numbers(&client.events(sub, 5).await), [0, 1, 2, 4, 5]);
+        client.expect("live").await;
+    }
+}
+
+#[tokio::test]
 async fn a_ping_moves_a_quiet_subscription() {
     let hub = TestHub::with(&[("socket.ping", "1s")]).await;
     let mut client = hub.client("ada", &["**"]).await;

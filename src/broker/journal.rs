@@ -225,14 +225,8 @@ impl Journal {
     }
 
     /// Before the first record received at or after `since`: the offset to read after.
-    pub async fn locate(
-        &self,
-        filter: &TopicFilter,
-        since: Millis,
-        until: Offset,
-    ) -> Result<Offset, ReadError> {
-        let filter = filter.clone();
-        self.blocking(move |readers| readers.locate_since(&filter, since, until)).await
+    pub async fn locate(&self, since: Millis, until: Offset) -> Result<Offset, ReadError> {
+        self.blocking(move |readers| readers.locate_since(since, until)).await
     }
 
     /// Whether the newest blocks in memory hold the last `count`.

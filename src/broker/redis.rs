@@ -340,13 +340,8 @@ impl Redis {
     }
 
     /// Before the first record received at or after `since`: the offset to read after.
-    pub async fn locate(
-        &self,
-        filter: &TopicFilter,
-        since: Millis,
-        until: Offset,
-    ) -> Result<Offset, ReadError> {
-        self.0.shared.locate(filter, since, until).await
+    pub async fn locate(&self, since: Millis, until: Offset) -> Result<Offset, ReadError> {
+        self.0.shared.locate_since(since, until).await
     }
 
     /// Whether the newest blocks in memory hold the last `count`.

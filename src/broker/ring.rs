@@ -67,7 +67,7 @@ impl Ring {
             bytes += block.bytes();
             blocks.push(block.clone());
         }
-        Some(Chunk { blocks, reached, trimmed_through: 0, lost_from: None })
+        Some(Chunk { blocks, ..Chunk::empty(reached) })
     }
 
     /// Blocks with records below `before`, newest first: about `records` of them, at least one block.

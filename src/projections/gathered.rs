@@ -182,7 +182,7 @@ impl Gathered {
                         self.take_in(gathering, &mut kept, record, &payload(record));
                     }
                 }
-                at = chunk.reached.max(chunk.trimmed_through);
+                at = chunk.reached; // what is left beside what retention took counts
             }
         } else {
             // The newest of each key outlive retention. What changed behind the head comes later.

@@ -75,8 +75,7 @@ impl Readers {
     ) -> Result<Chunk, ReadError> {
         let few = self.shared.topics.read().matching(filter, FEW_TOPICS);
         let mut chunk = self.with(|connection| {
-            let mut chunk =
-                Chunk { blocks: Vec::new(), reached: after, trimmed_through: 0, lost_from: None };
+            let mut chunk = Chunk::empty(after);
             let mut bytes = 0;
             while bytes < budget {
                 let next = match &few {
@@ -97,6 +96,7 @@ impl Readers {
                     Err(Damaged) if chunk.blocks.is_empty() => {
                         chunk.reached = ends.1;
                         chunk.trimmed_through = ends.1;
+                        chunk.is_damaged = true;
                         break;
                     }
                     Err(Damaged) => break,
@@ -152,14 +152,7 @@ impl Readers {
             }
             Ok((back.before - 1, true))
         })?;
-        let kept_after = self.kept_after(after, &back.filter, until);
-        Ok(Stretch { after: kept_after, until, is_cut: is_cut && kept_after == after })
-    }
-
-    /// A replay gives what is kept: it does not begin inside what is gone.
-    fn kept_after(&self, located: Offset, filter: &TopicFilter, until: Offset) -> Offset {
-        let trimmed = self.trimmed_through(filter, located);
-        located.max(trimmed).min(until)
+        Ok(Stretch { after: after.min(until), until, is_cut })
     }
 
     /// The last offset above `after` that was lost to the filter.
@@ -183,12 +176,7 @@ impl Readers {
         pieces.flat_map(|piece| self.shared.topics.read().infos(piece)).collect()
     }
 
-    pub(super) fn locate_since(
-        &self,
-        filter: &TopicFilter,
-        time: Millis,
-        until: Offset,
-    ) -> Result<Offset, ReadError> {
+    pub(super) fn locate_since(&self, time: Millis, until: Offset) -> Result<Offset, ReadError> {
         let located = self.with(|connection| {
             let found = connection
                 .prepare_cached(
@@ -202,7 +190,7 @@ impl Readers {
             let first = block.records().find(|record| record.received() >= time);
             Ok(first.map_or(found.1, |record| record.offset() - 1))
         })?;
-        Ok(self.kept_after(located, filter, until))
+        Ok(located.min(until))
     }
 
     pub(super) fn search_latest(

@@ -42,24 +42,22 @@ impl Shared {
         filter: &TopicFilter,
         budget: usize,
     ) -> Result<Chunk, ReadError> {
-        let nothing =
-            |reached| Chunk { blocks: Vec::new(), reached, trimmed_through: 0, lost_from: None };
         if after >= until {
-            return Ok(nothing(until));
+            return Ok(Chunk::empty(until));
         }
         let loss = self.log.lock().lineage.loss_above(after);
         let until = match loss {
             Some(loss) if after >= loss.shared => {
                 let through = loss.to.offset;
                 let lost_from = Some(loss.from);
-                return Ok(Chunk { trimmed_through: through, lost_from, ..nothing(through) });
+                return Ok(Chunk { trimmed_through: through, lost_from, ..Chunk::empty(through) });
             }
             Some(loss) => until.min(loss.shared),
             None => until,
         };
         let (mut chunk, hole) = match self.read_ring(after, until, budget) {
             Some(chunk) => (chunk, 0),
-            None => self.read_stream(nothing(after), until, budget).await?,
+            None => self.read_stream(Chunk::empty(after), until, budget).await?,
         };
         // After reading: what retention took from the stream meanwhile has left a hole.
         let trimmed_through = if hole > 0 {
@@ -67,7 +65,8 @@ impl Shared {
             if self.trimmed.load(Ordering::Acquire) >= hole {
                 self.lost(&topics, filter, after).await?
             } else {
-                hole // nobody said that this was trimmed: it may be anybody's
+                chunk.is_damaged = true; // nobody said that this was trimmed: it may be anybody's
+                hole
             }
         } else {
             self.lost(&self.topics_for(filter).await?, filter, after).await?
@@ -149,27 +148,6 @@ impl Shared {
         self.link.run(command.arg("COUNT").arg(count)).await
     }
 
-    pub(super) async fn locate(
-        &self,
-        filter: &TopicFilter,
-        since: Millis,
-        until: Offset,
-    ) -> Result<Offset, ReadError> {
-        let located = self.locate_since(since, until).await?;
-        self.kept_after(located, filter, until).await
-    }
-
-    /// A replay gives what is kept: it does not begin inside what is gone.
-    async fn kept_after(
-        &self,
-        located: Offset,
-        filter: &TopicFilter,
-        until: Offset,
-    ) -> Result<Offset, ReadError> {
-        let trimmed = self.lost(&self.topics_for(filter).await?, filter, located).await?;
-        Ok(located.max(trimmed).min(until))
-    }
-
     pub(super) async fn newest(
         &self,
         filter: &TopicFilter,
@@ -178,8 +156,10 @@ impl Shared {
         budget: usize,
     ) -> Result<Stretch, ReadError> {
         let found = self.look_back(filter, count, until, budget).await?;
-        let after = self.kept_after(found.after, filter, until).await?;
-        Ok(Stretch { after, is_cut: found.is_cut && after == found.after, ..found })
+        let lost = self.lost(&self.topics_for(filter).await?, filter, found.after).await?;
+        // What a shorter rule no longer keeps is in the stream still, and was counted.
+        let is_cut = found.is_cut || found.after > 0 && lost > found.after;
+        Ok(Stretch { is_cut, ..found })
     }
 
     async fn look_back(
@@ -248,7 +228,11 @@ impl Shared {
     }
 
     /// By halving: ids are offsets, and what was received later has a higher one.
-    async fn locate_since(&self, time: Millis, until: Offset) -> Result<Offset, ReadError> {
+    pub(super) async fn locate_since(
+        &self,
+        time: Millis,
+        until: Offset,
+    ) -> Result<Offset, ReadError> {
         let (mut low, mut high) = (self.trimmed.load(Ordering::Acquire), until);
         while low < high {
             let middle = low + (high - low) / 2;
