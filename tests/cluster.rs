@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use crate::support::{
     eventually,
     hub::{Client, PROTOCOL, TestHub, offset},
+    port::free_port,
     proxy::Proxy,
     redis::{self, RedisServer},
 };
@@ -343,7 +344,9 @@ async fn a_redis_that_would_break_promises_is_refused_with_what_to_do() {
     foreign.ask::<()>(&["HSET", "{pulsehub}:meta", "version", "99"]).await;
     let error = refusal(&foreign.url()).await.unwrap_err();
     assert!(error.contains("version 99") && error.contains("cluster.prefix"), "{error}");
-    let sharded = RedisServer::with(&["--cluster-enabled", "yes"]).await;
+    // Left to itself it takes the port 10,000 above its own, which may be somebody's.
+    let bus = free_port().to_string();
+    let sharded = RedisServer::with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
     let error = refusal(&sharded.url()).await.unwrap_err();
     assert!(error.contains("not sharded"), "{error}");
     // A real one that says it were older than any that can be installed today.
