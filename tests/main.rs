@@ -38,4 +38,5 @@ mod store;
 mod streams;
 mod support;
 mod tokens;
+mod transcript;
 mod unread;

@@ -1,0 +1,398 @@
+//! A hub whose clock stands still, and everything that is said to it and comes back.
+
+use pulsehub::time::Clock;
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::{
+    names::Names,
+    record::Record,
+    request::{Answer, Request, User, parts},
+};
+use crate::support::{
+    DEADLINE, eventually,
+    hub::{Client, PROTOCOL, TestHub},
+};
+
+/// When the clock stands: 2027-01-15T08:00:00Z.
+pub(super) const NOW: u64 = 1_800_000_000_000;
+
+/// One script under way.
+pub(super) struct Scene {
+    pub(super) hub: TestHub,
+    pub(super) clock: Clock,
+    record: Record,
+    names: Names,
+}
+
+/// A socket by the name it has in the script.
+pub(super) struct Socket {
+    name: &'static str,
+    pub(super) client: Client,
+}
+
+/// A stream of server-sent events.
+pub(super) struct Stream {
+    name: &'static str,
+    response: reqwest::Response,
+    text: String,
+}
+
+/// Headers that every answer has.
+const USUAL: [(&str, &str); 6] = [
+    (
+        "access-control-expose-headers",
+        "retry-after,www-authenticate,allow,accept-encoding,date,x-request-id",
+    ),
+    ("cache-control", "no-store"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("vary", "origin"),
+    ("x-content-type-options", "nosniff"),
+];
+
+/// Headers of the connection, not of the answer.
+const OF_TRANSPORT: [&str; 4] = ["connection", "content-length", "date", "transfer-encoding"];
+
+/// Bodies are shown up to here.
+const SHOWN: usize = 4000;
+
+impl Scene {
+    /// A hub with these settings beside the defaults.
+    pub(super) async fn start(name: &'static str, settings: &str) -> Self {
+        let clock = Clock::manual(NOW);
+        let settings = quiet(settings);
+        let hub = TestHub::with_file_and_clock(&settings, clock.clone()).await;
+        let mut scene = Self { clock, record: Record::new(name), names: Names::default(), hub };
+        let address = scene.hub.address().to_string();
+        scene.names.call(&address, "<hub>");
+        scene
+    }
+
+    /// Goes on with a hub with other settings.
+    pub(super) async fn change(&mut self, settings: &str) {
+        let settings = quiet(settings);
+        self.hub = TestHub::with_file_and_clock(&settings, self.clock.clone()).await;
+        let address = self.hub.address().to_string();
+        self.names.call(&address, "<hub>");
+    }
+
+    /// Compares all that was recorded with what was recorded before.
+    pub(super) fn end(self) {
+        self.record.finish();
+    }
+
+    /// A heading.
+    pub(super) fn note(&mut self, text: &str) {
+        self.record.space();
+        self.record.add(0, &format!("# {text}"));
+        self.record.space();
+    }
+
+    /// Something that was looked at and that only its shape is told of.
+    pub(super) fn tell(&mut self, text: &str) {
+        self.record.add(0, text);
+    }
+
+    /// Shows `text` as `name` from now on.
+    pub(super) fn call(&mut self, text: &str, name: &str) {
+        self.names.call(text, name);
+    }
+
+    /// Somebody who may publish and subscribe to `patterns`.
+    pub(super) fn user(&mut self, name: &str, patterns: &[&str]) -> User {
+        self.user_for(name, patterns, None, 30 * 86_400)
+    }
+
+    pub(super) fn admin(&mut self, name: &str) -> User {
+        self.user_for(name, &["**", "hub.**"], Some("admin"), 30 * 86_400)
+    }
+
+    pub(super) fn user_for(
+        &mut self,
+        name: &str,
+        patterns: &[&str],
+        role: Option<&str>,
+        seconds: u64,
+    ) -> User {
+        let token = self.hub.token_for(name, patterns, role, seconds);
+        self.known_as(name, token)
+    }
+
+    /// Somebody with credentials of another kind.
+    pub(super) fn known_as(&mut self, name: &str, token: String) -> User {
+        self.names.call(&token, &format!("<token of {name}>"));
+        User { shown: name.to_owned(), token }
+    }
+
+    /// Sends a request and records both sides.
+    pub(super) async fn ask(&mut self, request: Request) -> Answer {
+        self.show_request(&request);
+        let answer = parts(self.send(&request).await).await;
+        self.show_answer(answer)
+    }
+
+    /// Sends a request until the answer is so, and records that one.
+    pub(super) async fn ask_until(
+        &mut self,
+        request: Request,
+        is_so: impl Fn(u16, &Value) -> bool,
+    ) -> Answer {
+        let what = format!("{} {}", request.method, request.path);
+        let found = eventually(&what, async || {
+            let (status, headers, text) = parts(self.send(&request).await).await;
+            let json = serde_json::from_str(&text).unwrap_or_default();
+            is_so(status, &json).then_some((status, headers, text))
+        })
+        .await;
+        self.show_request(&request);
+        self.show_answer(found)
+    }
+
+    /// Sends a request of which nothing is recorded.
+    pub(super) async fn quietly(&mut self, request: Request) -> Value {
+        let answer = self.send(&request).await;
+        assert!(answer.status().is_success(), "{:?}", answer.text().await);
+        let json = serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default();
+        self.names.learn(&json);
+        json
+    }
+
+    async fn send(&self, request: &Request) -> reqwest::Response {
+        let method = request.method.parse().unwrap();
+        let mut builder = self.hub.http().request(method, self.hub.url(&request.path));
+        if let Some(user) = &request.user {
+            builder = builder.bearer_auth(&user.token);
+        }
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
+        if request.is_endless {
+            let never = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+            builder = builder.body(reqwest::Body::wrap_stream(never));
+        } else if !request.body.is_empty() {
+            builder = builder.body(request.body.clone());
+        }
+        builder.send().await.unwrap()
+    }
+
+    fn show_request(&mut self, request: &Request) {
+        let mut line = format!("{} {}", request.method, request.path);
+        if let Some(user) = &request.user {
+            line += &format!(" by {}", user.shown);
+        }
+        for (name, value) in &request.headers {
+            if (*name, &**value) != ("content-type", "application/json") {
+                line += &format!(" [{name}: {value}]");
+            }
+        }
+        let line = self.names.show(&line);
+        self.record.add(0, &line);
+        let body = match std::str::from_utf8(&request.body) {
+            Ok(text) if text.len() <= SHOWN => self.names.show(text),
+            _ => format!("({} bytes)", request.body.len()),
+        };
+        self.record.add(4, &body);
+    }
+
+    fn show_answer(&mut self, (status, headers, text): (u16, HeaderMap, String)) -> Answer {
+        self.record.add(0, &format!("← {status}"));
+        self.show_headers(&headers);
+        let json = serde_json::from_str(&text).unwrap_or_default();
+        self.names.learn(&json);
+        let kind = headers.get("content-type").map_or("", |kind| kind.to_str().unwrap());
+        let shown = if kind.starts_with("text/html") {
+            "(the page)".to_owned()
+        } else if kind.starts_with("application/openmetrics-text") {
+            assert!(text.ends_with("# EOF\n"));
+            "(metrics)".to_owned() // metrics.txt has their names
+        } else {
+            self.names.show(&text)
+        };
+        self.record.add(4, &shown);
+        self.record.space();
+        Answer { json, headers }
+    }
+
+    fn show_headers(&mut self, headers: &HeaderMap) {
+        let mut lines: Vec<String> = Vec::new();
+        for (name, value) in headers {
+            let (name, value) = (name.as_str(), value.to_str().unwrap());
+            if name == "content-security-policy" {
+                lines.push(format!("{name}: (set)")); // it names the page's own scripts
+            } else if !OF_TRANSPORT.contains(&name) && !USUAL.contains(&(name, value)) {
+                // Its own name each time would say nothing.
+                let value = if name == "x-request-id" {
+                    self.request_id(value)
+                } else {
+                    self.names.show(value)
+                };
+                lines.extend((!value.is_empty()).then(|| format!("{name}: {value}")));
+            }
+        }
+        let has = |(name, value): &(&str, &str)| headers.get_all(*name).iter().any(|v| v == value);
+        let missing = USUAL.iter().filter(|usual| !has(usual));
+        lines.extend(missing.map(|(name, _)| format!("{name} is missing")));
+        if !headers.contains_key("x-request-id") {
+            lines.push("x-request-id is missing".to_owned());
+        }
+        lines.sort();
+        lines.iter().for_each(|line| self.record.add(2, line));
+    }
+
+    /// Nothing for one that the hub made.
+    fn request_id(&self, value: &str) -> String {
+        let is_made = value.len() == 36 && value.matches('-').count() == 4;
+        if is_made { String::new() } else { value.to_owned() }
+    }
+
+    /// A socket that speaks in messages and has said nothing.
+    pub(super) async fn socket(&mut self, name: &'static str) -> Socket {
+        self.socket_at(name, "/ws/real-time", &[PROTOCOL]).await
+    }
+
+    pub(super) async fn socket_at(
+        &mut self,
+        name: &'static str,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Socket {
+        let client = self.hub.socket(path, headers).await;
+        let mut line = format!("{name} opens {path}");
+        headers.iter().for_each(|(name, value)| line += &format!(" [{name}: {value}]"));
+        let line = self.names.show(&line);
+        self.record.add(0, &line);
+        let chosen = client.protocol.as_deref().unwrap_or("no subprotocol");
+        self.record.add(0, &format!("{name} ← open, {chosen}"));
+        Socket { name, client }
+    }
+
+    /// A socket that has said `connect`.
+    pub(super) async fn connected(&mut self, name: &'static str, user: &User) -> Socket {
+        let mut socket = self.socket(name).await;
+        let connect = serde_json::json!({"type": "connect", "id": 1, "token": user.token});
+        self.say(&mut socket, &connect).await;
+        self.hear(&mut socket).await;
+        socket
+    }
+
+    pub(super) async fn say(&mut self, socket: &mut Socket, message: &Value) {
+        self.say_text(socket, &message.to_string()).await;
+    }
+
+    pub(super) async fn say_text(&mut self, socket: &mut Socket, text: &str) {
+        let shown = if text.len() > SHOWN {
+            format!("({} bytes)", text.len())
+        } else {
+            self.names.show(text)
+        };
+        self.record.add(0, &format!("{} → {shown}", socket.name));
+        socket.client.send_raw(Message::text(text.to_owned())).await;
+    }
+
+    /// Says something and hears the answer.
+    pub(super) async fn talk(&mut self, socket: &mut Socket, message: &Value) -> Value {
+        self.say(socket, message).await;
+        self.hear(socket).await
+    }
+
+    /// Records the next message; a ping of the hub is answered and passed over.
+    pub(super) async fn hear(&mut self, socket: &mut Socket) -> Value {
+        self.hear_any(socket, false).await
+    }
+
+    /// Records the next ping.
+    pub(super) async fn hear_ping(&mut self, socket: &mut Socket) -> Value {
+        self.hear_any(socket, true).await
+    }
+
+    async fn hear_any(&mut self, socket: &mut Socket, wants_ping: bool) -> Value {
+        loop {
+            let text = match socket.client.next().await {
+                Some(Message::Text(text)) => text.to_string(),
+                Some(Message::Ping(_) | Message::Pong(_)) => continue,
+                other => panic!("{}: a message was expected, not {other:?}", socket.name),
+            };
+            let json: Value = serde_json::from_str(&text).unwrap_or_default();
+            if json["type"] == "ping" && !wants_ping {
+                socket.client.send(serde_json::json!({"type": "pong"})).await;
+                continue;
+            }
+            self.names.learn(&json);
+            let shown = self.names.show(&text);
+            self.record.add(0, &format!("{} ← {shown}", socket.name));
+            return json;
+        }
+    }
+
+    /// Records what comes before the close, and the close.
+    pub(super) async fn hear_close(&mut self, mut socket: Socket) {
+        loop {
+            match socket.client.next().await {
+                Some(Message::Text(text)) => {
+                    let shown = self.names.show(&text);
+                    self.record.add(0, &format!("{} ← {shown}", socket.name));
+                }
+                Some(Message::Close(Some(frame))) => {
+                    let shown = self.names.show(&frame.reason);
+                    let code = u16::from(frame.code);
+                    self.record.add(0, &format!("{} ← close {code} {shown}", socket.name));
+                    self.record.space();
+                    return;
+                }
+                Some(Message::Ping(_) | Message::Pong(_)) => {}
+                other => panic!("{}: a close was expected, not {other:?}", socket.name),
+            }
+        }
+    }
+
+    /// A stream that stands.
+    pub(super) async fn stream(&mut self, name: &'static str, request: Request) -> Stream {
+        self.show_request(&request);
+        let response = self.send(&request).await;
+        let headers = response.headers().clone();
+        self.record.add(0, &format!("{name} ← {}", response.status().as_u16()));
+        self.show_headers(&headers);
+        Stream { name, response, text: String::new() }
+    }
+
+    /// Records the next block of a stream; false at its end.
+    pub(super) async fn hear_block(&mut self, stream: &mut Stream) -> bool {
+        let end = loop {
+            if let Some(end) = stream.text.find("\n\n") {
+                break end;
+            }
+            let chunk = timeout(DEADLINE, stream.response.chunk()).await.expect("nothing came");
+            match chunk.unwrap() {
+                Some(chunk) => stream.text.push_str(std::str::from_utf8(&chunk).unwrap()),
+                None => {
+                    self.record.add(0, &format!("{} ← end", stream.name));
+                    self.record.space();
+                    return false;
+                }
+            }
+        };
+        let rest = stream.text.split_off(end + 2);
+        let block = std::mem::replace(&mut stream.text, rest);
+        for line in block.trim_end().lines() {
+            if let Some(id) = line.strip_prefix("id: ") {
+                self.names.learn_epoch(id);
+            }
+            if let Some(data) = line.strip_prefix("data: ") {
+                self.names.learn(&serde_json::from_str(data).unwrap_or_default());
+            }
+        }
+        let shown = self.names.show(block.trim_end());
+        self.record.add(0, &format!("{} ←", stream.name));
+        self.record.add(4, &shown);
+        true
+    }
+}
+
+/// Without the numbers of the machine, unless a script wants them.
+fn quiet(settings: &str) -> String {
+    let host = if settings.contains("[host]") { "" } else { "[host]\npublish = false\n" };
+    format!("{host}{settings}")
+}
