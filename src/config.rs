@@ -223,7 +223,7 @@ impl Config {
         let mut own: HashSet<Topic> = projected.collect();
         for (index, source) in self.sources.iter().enumerate() {
             let fault = |message| Fault { key: format!("source[{index}].topic"), message };
-            for topic in source.topics().map_err(|error| fault(error.to_string()))? {
+            for topic in sources::topics(source).map_err(|error| fault(error.to_string()))? {
                 if own.contains(&topic) {
                     let message = format!("{topic} is where something else is published already");
                     return Err(fault(message));

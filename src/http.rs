@@ -5,6 +5,7 @@ mod answers;
 mod attempts;
 mod body;
 mod budget;
+mod checks;
 mod coding;
 mod compat;
 mod config;

@@ -5,6 +5,7 @@
 
 mod buckets;
 mod config;
+mod fault;
 mod gathered;
 mod gathering;
 mod moment;
@@ -23,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     buckets::{Hours, HoursError},
     config::{Config, Freshness, Path, PathError, Settings},
-    plan::{Fault, Plan, Projection},
+    fault::Fault,
+    plan::{Plan, Projection},
 };
 use self::{
     gathered::Gathered,

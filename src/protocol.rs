@@ -2,6 +2,7 @@
 
 mod client;
 mod close;
+mod error;
 mod losses;
 mod server;
 pub mod wire;
@@ -10,8 +11,9 @@ pub use client::{
     ClientMessage, Connect, MessageError, MessageId, Mode, Publish, Replay, Subscribe,
 };
 pub use close::CloseCode;
+pub use error::ErrorCode;
 pub use losses::Losses;
-pub use server::{ErrorCode, GapReason, Limits, ServerMessage, SubscribedStart};
+pub use server::{GapReason, Limits, ServerMessage, SubscribedStart};
 
 /// The subprotocol this hub speaks.
 pub const SUBPROTOCOL: &str = "hub.v1";

@@ -5,6 +5,7 @@
 //! docs/series.md tells what becomes a series, and how to ask.
 
 mod chunk;
+mod column;
 pub mod derive;
 pub mod extract;
 mod figure;

@@ -21,11 +21,20 @@ use crate::{
     event::{Event, PublisherName},
     ingest,
     time::{Millis, rfc3339},
-    topic::Topic,
+    topic::{Topic, TopicError},
 };
 
+/// Where the hub's own numbers go.
+const OWN_NUMBERS: &str = "hub.metrics";
 /// The `type` of an event whose numbers become series.
 const METRICS: &str = "metrics";
+
+/// Where a source publishes, and nobody else.
+pub fn topics(source: &Config) -> Result<Vec<Topic>, TopicError> {
+    match source.kind {
+        Kind::FlextGrpc => Ok(flext::own_topics(source)?.collect()),
+    }
+}
 
 /// An event of the hub's own making.
 fn event(

@@ -1,10 +1,15 @@
-//! The floor plan of docs/architecture.md, held against every import.
+//! The floor plan of docs/architecture.md, held against every path that the code names; and nowhere do two files of one
+//! folder use each other.
+
+mod code;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
+
+use self::code::{Code, paths};
 
 struct Plan {
     floors: BTreeMap<String, u32>,
@@ -13,26 +18,34 @@ struct Plan {
 }
 
 #[test]
-fn every_import_runs_down_the_floors() {
+fn every_import_runs_down_the_floors_and_none_of_a_folder_in_a_circle() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let plan = Plan::read(&fs::read_to_string(root.join("docs/architecture.md")).unwrap());
-    let (mut faults, mut imports) = (Vec::new(), 0);
-    for file in sources(&root.join("src")) {
-        let module = module_of(file.strip_prefix(root.join("src")).unwrap());
-        let text = fs::read_to_string(&file).unwrap();
-        for (line, target) in imports_of(&text) {
-            imports += 1;
-            if let Err(fault) = plan.allows(&module, &target) {
-                faults.push(format!("{}:{line}: {fault}", file.display()));
-            }
-        }
-    }
-    assert!(imports > 100, "only {imports} imports were found: the reader is broken");
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let code = Code::read(&root.join("src"));
+    let circles = code.circles();
+    assert!(circles.is_empty(), "two files of one folder use each other: {circles:#?}");
+    let uses: Vec<_> = code.uses().collect();
+    assert!(uses.len() > 1000, "only {} paths were found: the reader is broken", uses.len());
+    let top = |module: &[String]| module.first().cloned();
+    let faults: BTreeSet<_> = uses
+        .into_iter()
+        .filter_map(|(from, to)| {
+            let (ours, theirs) = (top(from)?, top(to)?);
+            plan.allows(&ours, &theirs).err().map(|fault| format!("{}: {fault}", from.join("/")))
+        })
+        .collect();
+    assert!(faults.is_empty(), "{faults:#?}");
 }
 
 #[test]
-fn the_reader_finds_an_upward_import() {
+fn no_two_files_of_the_load_tests_use_each_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let circles = Code::read(&root.join("load-tests/src")).circles();
+    assert!(circles.is_empty(), "{circles:#?}");
+}
+
+#[test]
+fn an_upward_import_is_refused() {
     let plan = Plan::read("```\n2  broker  auth → store  store\n1  topic → position\n```");
     assert!(plan.allows("broker", "topic").is_ok());
     assert!(plan.allows("topic", "broker").is_err());
@@ -40,9 +53,42 @@ fn the_reader_finds_an_upward_import() {
     assert!(plan.allows("store", "auth").is_err());
     assert!(plan.allows("broker", "store").is_err());
     assert!(plan.allows("broker", "nowhere").is_err());
-    let text = "use crate::{\n    topic::{Topic, self},\n    broker::Broker,\n};\nfn f() { crate::auth::g() }\n#[cfg(test)]\nmod tests { use crate::cli::X; }\n";
-    let found: Vec<_> = imports_of(text).into_iter().map(|(_, target)| target).collect();
-    assert_eq!(found, ["topic", "broker", "auth"]);
+}
+
+#[test]
+fn every_path_is_found_but_those_of_tests() {
+    let text = "use crate::{topic::{Topic, self}, broker::Broker as B};\n\
+        fn f() -> super::Y { tracing::info!(\"{}\", crate::auth::g()); select! { x = self::b::c() => {} } }\n\
+        #[cfg(test)]\nmod tests { use crate::cli::X; }\n";
+    let found: Vec<_> =
+        paths(&syn::parse_file(text).unwrap()).into_iter().map(|path| path.join("::")).collect();
+    for wanted in
+        ["crate::topic::Topic", "crate::broker::Broker", "super::Y", "crate::auth::g", "self::b::c"]
+    {
+        assert!(found.iter().any(|path| path == wanted), "{wanted}: {found:?}");
+    }
+    assert!(!found.iter().any(|path| path.contains("cli")), "{found:?}");
+}
+
+#[test]
+fn a_circle_is_found_also_where_the_parent_hands_the_name_on() {
+    let file = |module: &str, text: &str| {
+        let names = module.split('/').filter(|name| !name.is_empty());
+        (names.map(str::to_owned).collect(), text.to_owned())
+    };
+    let circles = |b: &str| {
+        Code::new([
+            file("", "mod a;"),
+            file("a", "pub use self::c::C; mod b; mod c; mod d;"),
+            file("a/b", b),
+            file("a/c", "use super::b::B; use super::d::D;"),
+            file("a/d", ""),
+        ])
+        .circles()
+    };
+    assert!(circles("use super::d::D;").is_empty());
+    assert_eq!(circles("use super::c::C;"), ["a: b ↔ c"]);
+    assert_eq!(circles("fn f() { crate::a::C::new() }"), ["a: b ↔ c"]);
 }
 
 impl Plan {
@@ -75,7 +121,7 @@ impl Plan {
     }
 
     fn allows(&self, from: &str, to: &str) -> Result<(), String> {
-        if from == to || from == "lib" || from == "main" {
+        if from == to {
             return Ok(());
         }
         let floor = |module: &str| {
@@ -90,56 +136,6 @@ impl Plan {
         }
         Err(format!("{from} (floor {ours}) imports {to} (floor {theirs})"))
     }
-}
-
-/// The top-level modules that a file names after `crate::`, outside its tests.
-fn imports_of(text: &str) -> Vec<(usize, String)> {
-    let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
-    let mut found = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
-        let line = code[..at].matches('\n').count() + 1;
-        if code[..at].rsplit('\n').next().unwrap_or_default().trim_start().starts_with("//") {
-            continue;
-        }
-        let rest = &code[at + "crate::".len()..];
-        match rest.strip_prefix('{') {
-            None => found.extend(word(rest).map(|target| (line, target))),
-            Some(group) => found.extend(tops(group).into_iter().map(|target| (line, target))),
-        }
-    }
-    found
-}
-
-/// The first word of each item of a braced import.
-fn tops(group: &str) -> Vec<String> {
-    let (mut depth, mut found, mut fresh) = (1, Vec::new(), true);
-    for (at, c) in group.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 1 => fresh = true,
-            c if fresh && depth == 1 && !c.is_whitespace() => {
-                found.extend(word(&group[at..]));
-                fresh = false;
-            }
-            _ => {}
-        }
-        if depth == 0 {
-            break;
-        }
-    }
-    found
-}
-
-fn word(text: &str) -> Option<String> {
-    let word: String = text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-    (!word.is_empty()).then_some(word)
-}
-
-/// `http/socket.rs` and `http.rs` belong to `http`.
-fn module_of(path: &Path) -> String {
-    let first = path.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
-    first.trim_end_matches(".rs").to_owned()
 }
 
 /// All source files but those that hold nothing but tests.

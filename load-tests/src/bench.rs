@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     machine::Machine,
+    outcome::Outcome,
     plot,
     result::{self, Row},
     scenario::{RedisCore, Scenario},
@@ -16,16 +17,6 @@ use crate::{
     table,
     work::Job,
 };
-
-/// A scenario that was run.
-pub(crate) struct Outcome {
-    pub(crate) scenario: Scenario,
-    pub(crate) rows: Vec<Row>,
-    /// Servers that were left out, and why.
-    pub(crate) absent: Vec<(Kind, String)>,
-    /// What went wrong on the hub, on two nodes of it or on the floor: events lost, doubled, out of order, or a server that broke down.
-    pub(crate) failures: Vec<String>,
-}
 
 /// Runs each scenario and writes everything into a new folder below `out`; gives the folder and whether all went well.
 pub(crate) fn run(scenarios: Vec<Scenario>, site: &Site, out: &Path) -> Result<(PathBuf, bool)> {

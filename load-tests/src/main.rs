@@ -4,6 +4,7 @@ mod bench;
 mod frame;
 mod machine;
 mod mark;
+mod outcome;
 mod plot;
 mod process;
 mod result;

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow};
 use plotters::prelude::*;
 
 use crate::{
-    bench::Outcome,
+    outcome::Outcome,
     result::{Measure, medians},
     server::Kind,
 };

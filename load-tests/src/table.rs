@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    bench::Outcome,
     machine::Machine,
+    outcome::Outcome,
     result::{Case, Measure, Row, median, medians, ratio},
     scenario::{Goal, RedisCore, Scenario, Times},
     server::Kind,

@@ -8,11 +8,13 @@ mod config;
 mod dedupe;
 mod full;
 mod merge;
+mod meta;
 mod new_topics;
 mod open;
 mod reader;
 mod retention;
 mod schema;
+mod state;
 mod topics;
 mod writer;
 

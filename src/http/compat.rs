@@ -11,7 +11,7 @@ use axum::{
 use http::HeaderMap;
 use serde::Serialize;
 
-use super::{AppState, Caller, Problem, body, publish};
+use super::{AppState, Caller, Problem, body, checks};
 use crate::{
     auth::Principal,
     ingest::{
@@ -69,22 +69,17 @@ async fn take(
         return Err(Problem::content_type("application/json"));
     }
     let (body, _charge) = body::read(headers, body, state, principal).await?;
-    let (now, source, bounds) = (state.clock.now(), principal.name.clone(), publish::bounds(state));
+    let (now, source, bounds) = (state.clock.now(), principal.name.clone(), checks::bounds(state));
     let publisher = principal.publisher.clone();
     let read = body::parse(body, move |body| {
         let defaults =
             Defaults { source: &source, publisher: &publisher, now, new_id: ingest::new_id };
         locanext::read(&app, kind, body, &defaults, &bounds)
     });
-    let (event, dropped) = read.await?.map_err(|refusal| publish::refused(refusal, state))?;
-    publish::check_grants(principal, std::slice::from_ref(&event), state)?;
+    let (event, dropped) = read.await?.map_err(|refusal| checks::refused(refusal, state))?;
+    checks::check_grants(principal, std::slice::from_ref(&event), state)?;
     let topic = event.topic.to_string();
     let published = state.broker.publish(vec![event]).await?;
-    count(&dropped, state);
+    checks::count(&dropped, state);
     Ok(Json(Stored { accepted: published.accepted, topic, position: published.position, dropped }))
-}
-
-/// Counts what could not be kept.
-pub(super) fn count(losses: &Losses, state: &AppState) {
-    losses.counts().for_each(|(what, count)| state.telemetry.dropped(what, count));
 }

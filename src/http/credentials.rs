@@ -53,6 +53,16 @@ impl FromRequestParts<AppState> for Caller {
     }
 }
 
+impl From<GatherError> for Problem {
+    fn from(error: GatherError) -> Self {
+        match error {
+            GatherError::Differ => Self::credentials_differ(),
+            GatherError::Malformed(reason) => Self::bad_credentials(reason),
+            GatherError::CrossOrigin => Self::cross_origin(error.to_string()),
+        }
+    }
+}
+
 /// The credential of an ordinary request: a header's, else the session's.
 pub fn gather(parts: &Parts) -> Result<Option<Credential>, GatherError> {
     if let Some(credential) = agree(of_headers(&parts.headers)?)? {

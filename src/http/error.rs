@@ -194,6 +194,21 @@ impl Problem {
             .after(wait)
     }
 
+    /// Two explicit credentials that are not the same.
+    pub fn credentials_differ() -> Self {
+        Self::new(&CREDENTIALS_DIFFER, "send one credential, or the same one in both places")
+    }
+
+    /// Credentials that cannot be read.
+    pub fn bad_credentials(detail: impl Into<String>) -> Self {
+        Self::new(&UNAUTHORIZED, detail).challenged(CHALLENGE)
+    }
+
+    /// A session that another site's page shows.
+    pub fn cross_origin(detail: impl Into<String>) -> Self {
+        Self::new(&CROSS_ORIGIN, detail)
+    }
+
     /// A request by a name that is not the hub's (RFC 9110 section 15.5.20).
     pub fn foreign_host(name: &str) -> Self {
         let detail = format!(

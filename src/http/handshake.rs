@@ -1,5 +1,7 @@
 //! The request that opens a socket or a stream: who asks, from where, for what.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 use secrecy::SecretString;
 
@@ -10,11 +12,12 @@ use super::{
 };
 use crate::{
     access::Credential,
+    auth::Principal,
     hub::{Form, Start, Subscription},
     json,
     position::Position,
-    protocol::{BEARER_SUBPROTOCOL, Mode, Replay, SUBPROTOCOL},
-    session::{self, Now},
+    protocol::{BEARER_SUBPROTOCOL, CloseCode, Mode, Replay, SUBPROTOCOL},
+    session::{self, Now, Talk},
     topic::{TopicFilter, TopicPattern},
 };
 
@@ -43,6 +46,12 @@ pub(super) struct Query {
     max_hz: Option<String>,
     format: Option<String>,
 }
+
+/// What came with the upgrade: how they speak, who they are, the token that said so.
+pub(super) type Opening = (Talk, Option<Arc<Principal>>, Option<SecretString>);
+
+/// Why a socket is closed as soon as it is open.
+pub(super) type Refusal = (CloseCode, String);
 
 impl Handshake {
     /// Reads the request.

@@ -17,11 +17,11 @@ use tokio::{net::TcpStream, task::unconstrained, time::Sleep};
 use super::{
     AppState,
     farewell::say_farewell,
+    handshake::{Opening, Refusal},
     inbox::{Inbox, Incoming},
     outbox::Outbox,
     seats::Seat,
     server,
-    websocket::{Opening, Refusal},
     work::{self, Done, Work},
 };
 use crate::{

@@ -11,14 +11,13 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
-use secrecy::SecretString;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{
     AppState, Problem,
     credentials::GatherError,
-    handshake::{self, Handshake},
+    handshake::{self, Handshake, Opening, Refusal},
     pulse::Tapped,
     server,
     socket::Socket,
@@ -30,12 +29,6 @@ use crate::{
     protocol::{CloseCode, SUBPROTOCOL},
     session::Talk,
 };
-
-/// What came with the upgrade: how they speak, who they are, the token that said so.
-pub(super) type Opening = (Talk, Option<Arc<Principal>>, Option<SecretString>);
-
-/// Why a socket is closed as soon as it is open.
-pub(super) type Refusal = (CloseCode, String);
 
 /// Who asks, if they said; the anonymous principal if there is one.
 pub(super) async fn identify(

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Hub,
     latest::Values,
-    view::{Appended, Due, View},
+    pace::Due,
+    view::{Appended, View},
 };
 use crate::{
     broker::ReadError,

@@ -11,8 +11,7 @@ use std::{
 
 use super::{
     frame::{Form, Frame},
-    pace::Pace,
-    view::Due,
+    pace::{Due, Pace},
 };
 use crate::{
     event::{Block, Record},

@@ -1,6 +1,6 @@
 //! How often a view in mode `latest` makes a frame: one of a few steps, so that equal wishes share a view.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The rates there are, in frames a second. Whoever asks for another gets the next lower one.
 const STEPS: [f64; 13] =
@@ -9,6 +9,17 @@ const STEPS: [f64; 13] =
 /// One of the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Pace(usize);
+
+/// When those who listen are to be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// At once.
+    Now,
+    /// At this time, and the caller sees to it.
+    At(Instant),
+    /// Somebody sees to it already.
+    Scheduled,
+}
 
 impl Pace {
     /// The highest step that is not above `max_hz`; the lowest step for what lies below all.

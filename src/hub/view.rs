@@ -13,7 +13,7 @@ use super::{
     bell::Seat,
     frame::{Form, Frame},
     latest::{Conflated, LatestBytes, Room, Values},
-    pace::Pace,
+    pace::{Due, Pace},
 };
 use crate::{
     event::Block,
@@ -225,17 +225,6 @@ pub(super) enum Appended {
     },
     /// Values were taken in, to be framed when they are due.
     Latest,
-}
-
-/// When those who listen are to be called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Due {
-    /// At once.
-    Now,
-    /// At this time, and the caller sees to it.
-    At(Instant),
-    /// Somebody sees to it already.
-    Scheduled,
 }
 
 impl Frames {

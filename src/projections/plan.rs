@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{
     buckets::Buckets,
     config::{Config, File, Freshness, Path, SHIPPED, Settings},
+    fault::Fault,
     gathering::{Gathering, Keep},
     shape::{Reading, Shape},
     take::Take,
@@ -74,16 +75,6 @@ pub(super) struct Source {
     pub(super) words: usize,
     /// The topics of their words, for people.
     pub(super) name: String,
-}
-
-/// What makes no sense, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{key}`: {message}")]
-pub struct Fault {
-    /// The key's path.
-    pub key: String,
-    /// For people.
-    pub message: String,
 }
 
 /// Those who fetch values, at most.
@@ -301,9 +292,3 @@ fn names(topics: &TopicFilter) -> String {
 /// What to do about two projections in one place.
 const ADVICE: &str = "take another, or take the file that comes with the hub out of \
                       projections.shipped";
-
-impl Fault {
-    pub(super) fn new(key: &str, message: impl Into<String>) -> Self {
-        Self { key: key.to_owned(), message: message.into() }
-    }
-}

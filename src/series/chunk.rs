@@ -1,8 +1,8 @@
 //! A chunk: the rollups of one series over a stretch of time, a column for each figure.
 
 use super::{
+    column::{BUCKETS, Column, Place, Present},
     pack::{PackError, Packer},
-    tier::TIERS,
 };
 use crate::time::Millis;
 
@@ -23,35 +23,17 @@ pub(super) struct Bucket {
     pub(super) last_at: Millis,
 }
 
-/// The most buckets of a chunk.
-pub(super) const BUCKETS: usize = 300;
-const _: () = assert!(TIERS[0].buckets <= BUCKETS as u64 && TIERS[1].buckets <= BUCKETS as u64);
-const _: () = assert!(TIERS[2].buckets <= BUCKETS as u64);
-const WORDS: usize = BUCKETS.div_ceil(64);
-
 /// Buckets side by side, in columns. A column that holds nothing of its own takes no room.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Chunk {
     /// Which buckets there are.
-    present: [u64; WORDS],
+    present: Present,
     last: Column,
     min: Column,
     max: Column,
     sum: Column,
     count: Column,
     last_at: Column,
-}
-
-/// One figure of all buckets there are, in order.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) enum Column {
-    /// It is always what `last` is.
-    #[default]
-    Same,
-    /// It is always this.
-    Constant(f64),
-    /// It changes.
-    Own(Vec<f64>),
 }
 
 impl Bucket {
@@ -148,66 +130,4 @@ impl Chunk {
             last_at: self.last_at.get(rank, last) as Millis,
         }
     }
-}
-
-/// Where in a column a figure goes: where one is, or between two.
-#[derive(Debug, Clone, Copy)]
-enum Place {
-    There(usize),
-    New(usize),
-}
-
-/// Columns grow by this much: there are many of them, and doubling would waste half.
-const GROWTH: usize = 32;
-
-impl Column {
-    /// What it takes beside itself, in bytes.
-    fn size(&self) -> usize {
-        match self {
-            Self::Same | Self::Constant(_) => 0,
-            Self::Own(values) => values.capacity() * size_of::<f64>(),
-        }
-    }
-
-    /// The figure at `rank`, where `last` is the newest value there.
-    pub(super) fn get(&self, rank: usize, last: f64) -> f64 {
-        match self {
-            Self::Same => last,
-            Self::Constant(value) => *value,
-            Self::Own(values) => values.get(rank).copied().unwrap_or(last),
-        }
-    }
-
-    /// Puts a figure into a column of `len`, beside the value `last` (None in that column itself).
-    fn put(&mut self, place: Place, value: f64, last: Option<f64>, lasts: &Column, len: usize) {
-        let is_only = match place {
-            Place::There(_) => len == 1,
-            Place::New(_) => len == 0,
-        };
-        match self {
-            Self::Same if last.is_some_and(|last| same(last, value)) => return,
-            Self::Constant(constant) if same(*constant, value) => return,
-            _ if is_only => {
-                *self = Self::Constant(value);
-                return;
-            }
-            Self::Own(_) => {}
-            Self::Same => *self = Self::Own((0..len).map(|rank| lasts.get(rank, 0.0)).collect()),
-            Self::Constant(constant) => *self = Self::Own(vec![*constant; len]),
-        }
-        let Self::Own(values) = self else { return };
-        match place {
-            Place::There(rank) => values[rank] = value,
-            Place::New(rank) => {
-                if values.len() == values.capacity() {
-                    values.reserve_exact(GROWTH);
-                }
-                values.insert(rank, value);
-            }
-        }
-    }
-}
-
-fn same(a: f64, b: f64) -> bool {
-    a.to_bits() == b.to_bits()
 }

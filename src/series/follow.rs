@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Inner, NAME, Series,
-    intake::fetch,
+    intake::{READERS, fetch},
     pack::{PackError, Packer},
     table::Table,
     tier::hot_columns,
@@ -37,8 +37,6 @@ const SAVE_BYTES: usize = 1 << 20;
 const SAVE_HEADS: usize = 1000;
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How many rows are read from the store side by side.
-pub(super) const READERS: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FollowError {

@@ -7,8 +7,11 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    Inner, Series, extract::extract, follow::READERS, query::AHEAD, sample::Sample, tally::Count,
-    tier::HEAD,
+    Inner, Series,
+    extract::extract,
+    sample::Sample,
+    tally::Count,
+    tier::{AHEAD, HEAD},
 };
 use crate::{
     consumer::Delivery,
@@ -17,6 +20,9 @@ use crate::{
     time::Millis,
     topic::TopicPattern,
 };
+
+/// How many rows are read from the store side by side.
+pub(super) const READERS: usize = 16;
 
 /// A sample on its way to its series.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::chunk::{BUCKETS, Column};
+use super::column::{BUCKETS, Column, Present};
 
 /// Packs chunks; keeps the compressor's memory between them.
 pub(super) struct Packer(zstd::bulk::Compressor<'static>);
@@ -37,9 +37,6 @@ const RAW: u8 = 3;
 
 /// The figures of a bucket.
 const COLUMNS: usize = 6;
-
-/// Which buckets there are, one bit each.
-pub(super) type Present = [u64; BUCKETS.div_ceil(64)];
 
 impl Packer {
     /// A packer.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     sample::{Labels, Name},
-    tier::{Keep, TIERS},
+    tier::{AHEAD, Keep, TIERS},
 };
 use crate::time::{Millis, Span};
 
@@ -139,8 +139,6 @@ pub(super) struct Grid {
 
 /// How far back the value before the first stretch is looked for, to tell what was added since.
 pub(super) const LOOKBACK: Millis = 10 * 60_000;
-/// How far a producer's clock may be ahead of ours.
-pub(super) const AHEAD: Millis = 5 * 60_000;
 
 impl Grid {
     /// The stretches of a question: whole ones on even times, as wide as the buckets of the coarsest

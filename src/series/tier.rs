@@ -1,6 +1,5 @@
 //! How wide the buckets of rollups are, how long they are kept, and where their chunks are stored.
 
-use super::query::AHEAD;
 use crate::{store::COLUMNS, time::Millis};
 
 /// How wide the buckets of a rollup are and how many of them a chunk has.
@@ -25,6 +24,9 @@ pub(super) type Keep = [Millis; TIERS.len()];
 
 /// How long a chunk that is over stays in memory, for samples that come late.
 const LINGER: Millis = 15 * 60_000;
+
+/// How far a producer's clock may be ahead of ours.
+pub(super) const AHEAD: Millis = 5 * 60_000;
 
 /// The column of a series' head, above all chunks.
 pub(super) const HEAD: u64 = COLUMNS - 1;

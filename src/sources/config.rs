@@ -6,7 +6,6 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, de};
 use tonic::{codegen::http::Uri, metadata::AsciiMetadataValue};
 
-use super::flext;
 use crate::{
     time::Span,
     topic::{Topic, TopicError},
@@ -111,13 +110,6 @@ impl Config {
         Topic::parse(&format!("{}.{what}", self.topic()))
     }
 
-    /// Where it publishes, and nobody else.
-    pub fn topics(&self) -> Result<Vec<Topic>, TopicError> {
-        match self.kind {
-            Kind::FlextGrpc => Ok(flext::own_topics(self)?.collect()),
-        }
-    }
-
     /// What makes no sense about these sources together, and what to do about it.
     pub fn nonsense(sources: &[Self]) -> Option<String> {
         let (mut names, mut topics) = (HashSet::new(), HashSet::new());
@@ -131,7 +123,7 @@ impl Config {
                 )
             } else if source.topic.as_ref().is_some_and(Topic::is_reserved) {
                 "its `topic` must not begin with hub".to_owned()
-            } else if let Err(error) = source.topics() {
+            } else if let Err(error) = super::topics(source) {
                 format!("its `topic` is too long: {error}")
             } else if source.interval < LEAST_INTERVAL {
                 format!("its `interval` must be at least {LEAST_INTERVAL}")

@@ -11,7 +11,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::vitals::TOPIC;
+use super::OWN_NUMBERS;
 use crate::{
     broker::ReadError,
     hub::{Bell, Cursor, Form, Hub, Item, Start, SubscribeError, Subscription},
@@ -128,7 +128,7 @@ async fn subscribe(hub: &Hub) -> Result<(Cursor, Arc<Bell>), ListenError> {
     let bell = Arc::new(Bell::default());
     let subscription = Subscription {
         form: Form::Data,
-        filter: TopicFilter::new([TopicPattern::parse(TOPIC)?]),
+        filter: TopicFilter::new([TopicPattern::parse(OWN_NUMBERS)?]),
         mode: Mode::All,
         max_hz: None,
         start: Start::Live,

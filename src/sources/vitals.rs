@@ -7,7 +7,7 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::{Readiness, event};
+use super::{OWN_NUMBERS, Readiness, event};
 use crate::{
     broker::Broker,
     event::Event,
@@ -16,9 +16,6 @@ use crate::{
     time::{Clock, Millis},
     topic::{Topic, TopicError},
 };
-
-/// Where the numbers go.
-pub(super) const TOPIC: &str = "hub.metrics";
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -65,7 +62,7 @@ impl Vitals {
         let started = clock.now();
         let before = Counts::take(&telemetry, &mut process, started).0;
         Ok(Self {
-            topic: Topic::parse(TOPIC)?,
+            topic: Topic::parse(OWN_NUMBERS)?,
             node: node.into(),
             telemetry,
             clock,
@@ -131,7 +128,7 @@ impl Vitals {
             uptime_s: now.saturating_sub(self.started) / 1000,
         };
         // Plain numbers can always be written.
-        event(&self.topic, "hub", TOPIC, Some(&self.node), now, &numbers).ok()
+        event(&self.topic, "hub", OWN_NUMBERS, Some(&self.node), now, &numbers).ok()
     }
 }
 
@@ -187,7 +184,7 @@ mod tests {
         telemetry.connections.set(7);
         clock.set(3000);
         let event = vitals.sample().unwrap();
-        assert_eq!((event.topic.as_str(), event.kind.as_deref()), (TOPIC, Some(TOPIC)));
+        assert_eq!((event.topic.as_str(), event.kind.as_deref()), (OWN_NUMBERS, Some(OWN_NUMBERS)));
         assert_eq!((&*event.source, event.key.as_deref()), ("hub", Some("n1")));
         let data: serde_json::Value = serde_json::from_str(event.data.get()).unwrap();
         assert_eq!(data["events_per_s"], 15.0);

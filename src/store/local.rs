@@ -6,11 +6,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use secrecy::SecretString;
 use tokio::sync::{Mutex, watch};
 
-use super::{Part, SecretError, StoreError, StoredKey, passes, secret};
+use super::{Part, SecretError, StoreError, StoredKey, secret};
 use crate::{
     position::Position,
     sqlite::{self, Identity},
@@ -92,7 +92,7 @@ impl Local {
         // Little is written here: SQLite may tidy up by itself.
         connection.pragma_update(None, "wal_autocheckpoint", 1000)?;
         connection.execute_batch(PARTS)?;
-        passes::add_owners(&connection)?;
+        add_owners_of_passes(&connection)?;
         let data_version = data_version(&connection)?;
         Ok(Self(Arc::new(Inner {
             folder: folder.to_owned(),
@@ -362,4 +362,25 @@ fn read_key(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<StoredKey, Store
 
 fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Unreadable(error.to_string()))
+}
+
+/// What a file of an earlier version lacks: whose a pass is.
+fn add_owners_of_passes(connection: &Connection) -> rusqlite::Result<()> {
+    let has_owners = |connection: &Connection| {
+        connection
+            .prepare("SELECT 1 FROM pragma_index_list('passes') WHERE name = 'passes_owner'")?
+            .exists([])
+    };
+    if has_owners(connection)? {
+        return Ok(());
+    }
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    // Another process may have been quicker.
+    if !has_owners(&transaction)? {
+        transaction.execute_batch(
+            "ALTER TABLE passes ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+             CREATE INDEX passes_owner ON passes(kind, owner);",
+        )?;
+    }
+    transaction.commit()
 }

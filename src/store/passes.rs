@@ -1,32 +1,9 @@
 //! Passes in the store of one node.
 
-use rusqlite::{
-    Connection, OptionalExtension as _, ToSql, Transaction, TransactionBehavior, params,
-};
+use rusqlite::{Connection, OptionalExtension as _, ToSql, TransactionBehavior, params};
 
 use super::{MAX_PASSES, NewPass, PassKind, PassesFull, StoreError, local::Local};
 use crate::time::Millis;
-
-/// What a file of an earlier version lacks: whose a pass is.
-pub(super) fn add_owners(connection: &Connection) -> rusqlite::Result<()> {
-    let has_owners = |connection: &Connection| {
-        connection
-            .prepare("SELECT 1 FROM pragma_index_list('passes') WHERE name = 'passes_owner'")?
-            .exists([])
-    };
-    if has_owners(connection)? {
-        return Ok(());
-    }
-    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-    // Another process may have been quicker.
-    if !has_owners(&transaction)? {
-        transaction.execute_batch(
-            "ALTER TABLE passes ADD COLUMN owner TEXT NOT NULL DEFAULT '';
-             CREATE INDEX passes_owner ON passes(kind, owner);",
-        )?;
-    }
-    transaction.commit()
-}
 
 /// Leaves the disk out of what is lost without harm when the power fails: a pass that was made in the
 /// last moments, and that a ticket was used, which has run out before the machine is back. Anything

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{OpenError, open, schema};
+use super::{OpenError, meta, schema};
 use crate::{
     broker::codec,
     event::Block,
@@ -34,7 +34,7 @@ pub fn export<E>(
     let path = folder.join(schema::FILE);
     let connection = open_file(&path)?;
     let damaged = |error| sqlite::OpenError::Damaged { path: path.clone(), error };
-    let lineage = open::lineage(&connection).map_err(damaged)?;
+    let lineage = meta::lineage(&connection).map_err(damaged)?;
     let mut select = connection
         .prepare("SELECT codec, body FROM blocks WHERE last > ? ORDER BY first")
         .map_err(damaged)?;
@@ -62,7 +62,7 @@ pub fn check(folder: &Path) -> Result<Report, OpenError> {
 
 fn examine(connection: &Connection) -> rusqlite::Result<Report> {
     let mut report = Report { head: meta(connection, "head")?, ..Report::default() };
-    if let Err(error) = open::lineage(connection) {
+    if let Err(error) = meta::lineage(connection) {
         report.faults.push(format!("the epochs cannot be read: {error}"));
     }
     let mut quick = connection.prepare("PRAGMA quick_check")?;

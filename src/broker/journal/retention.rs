@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
 use super::{
     commit::{MOST_AHEAD, amounts, expires, insert_topics, put_block, to_sqlite},
     dedupe,
+    state::has_newest,
     topics::{Amount, TopicId, TopicState},
     writer::Writer,
 };
@@ -436,11 +437,4 @@ impl Writer {
         while rows.next()?.is_some() {}
         Ok(true)
     }
-}
-
-/// Whether a topic has newest values on file.
-pub(super) fn has_newest(connection: &Connection, topic: TopicId) -> rusqlite::Result<bool> {
-    connection
-        .prepare_cached("SELECT EXISTS(SELECT 1 FROM latest WHERE topic_id = ?)")?
-        .query_row([topic], |row| row.get(0))
 }

@@ -11,7 +11,7 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{Batch, Request, Shared, dedupe::Dedupe, open::State, topics::TopicId};
+use super::{Batch, Request, Shared, dedupe::Dedupe, state::State, topics::TopicId};
 use crate::{
     broker::codec::Compressor,
     position::Offset,

@@ -14,14 +14,13 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::count;
 use crate::{
     auth::Principal,
     http::{
         AppState, Caller, Problem,
         body::{self, Payer},
         budget::Charge,
-        publish,
+        checks,
     },
     ingest::{self, AppName, InstanceId, lenient, timetracker::Message},
     instances::{InstanceError, is_of_another, is_own},
@@ -42,8 +41,8 @@ pub(in crate::http) async fn register(
 ) -> Result<Response, Problem> {
     let body = body::read_small(&headers, body, &state, Payer::Known(&principal));
     let read = take(&state, &headers, body, |message, losses, state| {
-        let app = message.needed_app().map_err(|refusal| publish::refused(refusal, state))?;
-        let id = message.instance().map_err(|refusal| publish::refused(refusal, state))?;
+        let app = message.needed_app().map_err(|refusal| checks::refused(refusal, state))?;
+        let id = message.instance().map_err(|refusal| checks::refused(refusal, state))?;
         Ok((app, id, message.registration(losses)))
     });
     let ((app, id, said), dropped, _charge) = read.await?;
@@ -55,7 +54,7 @@ pub(in crate::http) async fn register(
     };
     check_may_speak(&state, &principal, &app, &id)?;
     let (record, is_new) = state.instances.register(&app, &id, said).await?;
-    count(&dropped, &state);
+    checks::count(&dropped, &state);
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let mut answer = json!({
         "status": if is_new { "registered" } else { "updated" },
@@ -92,7 +91,7 @@ pub(in crate::http) async fn heartbeat(
 ) -> Result<Json<Value>, Problem> {
     let body = body::read_small(&headers, body, &state, Payer::Known(&principal));
     let read = take(&state, &headers, body, |message, _, state| {
-        let refused = |refusal| publish::refused(refusal, state);
+        let refused = |refusal| checks::refused(refusal, state);
         Ok((message.app().map_err(refused)?, message.needed_instance().map_err(refused)?))
     });
     let ((named, id), ..) = read.await?;
@@ -122,14 +121,14 @@ pub(in crate::http) async fn data(
     let caller = Arc::clone(&principal);
     let body = body::read(&headers, body, &state, &principal);
     let read = take(&state, &headers, body, move |message, losses, state| {
-        let refused = |refusal| publish::refused(refusal, state);
+        let refused = |refusal| checks::refused(refusal, state);
         let id = message.needed_instance().map_err(refused)?;
         let only = || match &apps_of(state, &caller, &id).ok()?[..] {
             [app] => Some(app.clone()),
             _ => None,
         };
         let app = message.app_or(only).map_err(refused)?;
-        let (now, bounds) = (state.clock.now(), publish::bounds(state));
+        let (now, bounds) = (state.clock.now(), checks::bounds(state));
         let events =
             message.usage(&app, &id, &caller.publisher, now, &bounds, losses).map_err(refused)?;
         Ok((app, id, events))
@@ -137,9 +136,9 @@ pub(in crate::http) async fn data(
     let ((app, id, mut events), mut dropped, _charge) = read.await?;
     check_is_not_of_another(&state, &principal, &app, &id)?;
     if is_own(&principal, &app, &id) {
-        publish::check_topics(&events, &state)?;
+        checks::check_topics(&events, &state)?;
     } else {
-        publish::check_grants(&principal, &events, &state)?;
+        checks::check_grants(&principal, &events, &state)?;
     }
     let mut answer = json!({"status": "ok", "accepted": 0, "duplicates": 0});
     if !events.is_empty() {
@@ -177,7 +176,7 @@ pub(in crate::http) async fn data(
             answer["position"] = published.position.to_string().into();
         }
     }
-    count(&dropped, &state);
+    checks::count(&dropped, &state);
     tell(&mut answer, &dropped);
     Ok(Json(answer))
 }
@@ -216,7 +215,7 @@ async fn take<T: Send + 'static>(
     let (body, charge) = body.await?;
     let state = Arc::clone(state);
     let parsed = body::parse(body, move |body| {
-        let refused = |refusal| publish::refused(refusal, &state);
+        let refused = |refusal| checks::refused(refusal, &state);
         let lenient = lenient::read(body).map_err(refused)?;
         let message = Message::read(&lenient.text).map_err(refused)?;
         let mut losses = lenient.losses();

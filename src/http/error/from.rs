@@ -5,15 +5,14 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{
-    CHALLENGE, CREDENTIALS_DIFFER, CROSS_ORIGIN, EMPTY_BATCH, EVENT_TOO_LARGE, INTERNAL,
-    INVALID_EVENT, INVALID_JSON, OUTCOME_UNKNOWN, OVERLOADED, Problem, SUPERSEDED, TOKEN_EXPIRED,
-    TOO_MANY_INSTANCES, TOO_MANY_PASSES, TOO_MANY_SUBSCRIPTIONS, TOO_MANY_TOPICS, UNAUTHORIZED,
-    UNAVAILABLE, UNKNOWN_INSTANCE,
+    CHALLENGE, EMPTY_BATCH, EVENT_TOO_LARGE, INTERNAL, INVALID_EVENT, INVALID_JSON,
+    OUTCOME_UNKNOWN, OVERLOADED, Problem, SUPERSEDED, TOKEN_EXPIRED, TOO_MANY_INSTANCES,
+    TOO_MANY_PASSES, TOO_MANY_SUBSCRIPTIONS, TOO_MANY_TOPICS, UNAUTHORIZED, UNAVAILABLE,
+    UNKNOWN_INSTANCE,
 };
 use crate::{
     auth::AuthError,
     broker::{PublishError, ReadError},
-    http::GatherError,
     hub::SubscribeError,
     ingest::Refusal,
     instances::{InstanceError, KeyError},
@@ -43,21 +42,6 @@ impl From<AuthError> for Problem {
                 Self::new(&TOKEN_EXPIRED, error.to_string()).challenged(CHALLENGE)
             }
             _ => Self::new(&UNAUTHORIZED, error.to_string()).challenged(CHALLENGE),
-        }
-    }
-}
-
-impl From<GatherError> for Problem {
-    fn from(error: GatherError) -> Self {
-        match error {
-            GatherError::Differ => Self::new(
-                &CREDENTIALS_DIFFER,
-                "send one credential, or the same one in both places",
-            ),
-            GatherError::Malformed(_) => {
-                Self::new(&UNAUTHORIZED, error.to_string()).challenged(CHALLENGE)
-            }
-            GatherError::CrossOrigin => Self::new(&CROSS_ORIGIN, error.to_string()),
         }
     }
 }

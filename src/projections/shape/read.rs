@@ -7,8 +7,8 @@ use super::{Shape, number, words};
 use crate::{
     projections::{
         buckets::{Buckets, Hours},
+        fault::Fault,
         gathering::{Gathering, Keep, Topics},
-        plan::Fault,
         take::Take,
     },
     series::derive::Condition,
