@@ -2,7 +2,10 @@
 
 use std::{
     ffi::OsString,
+    fs::Permissions,
     net::{SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
 };
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -54,20 +57,30 @@ impl TestHub {
 
     /// A hub that goes by `clock`.
     pub(crate) async fn with_clock(flags: &[(&str, &str)], clock: Clock) -> Self {
-        Self::build(None, flags, clock).await
+        Self::build(None, None, flags, clock).await
     }
 
     /// A hub with a file of settings, for what no flag can say.
     pub(crate) async fn with_file(text: &str) -> Self {
-        Self::build(Some(text), &[], Clock::system()).await
+        Self::build(None, Some(text), &[], Clock::system()).await
     }
 
     /// A hub with a file of settings that goes by `clock`.
     pub(crate) async fn with_file_and_clock(text: &str, clock: Clock) -> Self {
-        Self::build(Some(text), &[], clock).await
+        Self::build(None, Some(text), &[], clock).await
     }
 
-    async fn build(file: Option<&str>, flags: &[(&str, &str)], clock: Clock) -> Self {
+    /// A hub with a file of settings on a copy of the folder `data`, with the secret that is kept there.
+    pub(crate) async fn on(data: &Path, text: &str, clock: Clock) -> Self {
+        Self::build(Some(data), Some(text), &[("secret", "")], clock).await
+    }
+
+    async fn build(
+        data: Option<&Path>,
+        file: Option<&str>,
+        flags: &[(&str, &str)],
+        clock: Clock,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -85,6 +98,9 @@ impl TestHub {
         let variables: [(OsString, OsString); 1] = [("PULSEHUB_SECRET".into(), SECRET.into())];
         let config = Config::load(file.as_deref(), variables, &all).unwrap();
         std::fs::create_dir_all(&config.data).unwrap();
+        if let Some(data) = data {
+            copy_files(data, &config.data);
+        }
         let http = reqwest::Client::builder().timeout(DEADLINE).no_proxy().build().unwrap();
         let mut hub = Self { app: None, config, clock, listener, address, http, folder };
         hub.start_again().await;
@@ -365,6 +381,16 @@ impl Client {
     pub(crate) async fn next(&mut self) -> Option<Message> {
         let next = timeout(DEADLINE, self.socket.next()).await;
         next.expect("nothing came").and_then(Result::ok)
+    }
+}
+
+/// Copies what is in a folder; others may not read it, which a hub insists on for its secret.
+fn copy_files(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let copy = to.join(path.file_name().unwrap());
+        std::fs::copy(path, &copy).unwrap();
+        std::fs::set_permissions(&copy, Permissions::from_mode(0o600)).unwrap();
     }
 }
 

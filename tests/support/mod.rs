@@ -2,6 +2,7 @@
 
 pub(crate) mod checker;
 pub(crate) mod dice;
+pub(crate) mod diff;
 pub(crate) mod flext;
 pub(crate) mod hub;
 pub(crate) mod load;
