@@ -5,6 +5,7 @@
 //! diff of the commit shows what others will see change.
 
 mod closes;
+mod command_line;
 mod complete;
 mod conversation;
 mod gaps;
@@ -14,6 +15,7 @@ mod names;
 mod nodes;
 mod producers;
 mod projections;
+mod raw;
 mod reading;
 mod record;
 mod refusals;
@@ -21,4 +23,5 @@ mod request;
 mod scene;
 mod sessions;
 mod simple;
+mod stream;
 mod streams;

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, process::Command};
 
 use pulsehub::{
     cli::Cli,
+    instances::State as InstanceState,
     protocol::{CloseCode, ErrorCode, GapReason},
+    series::Dropped as Reason,
     telemetry::{Dropped, Limit, Telemetry},
 };
 
@@ -162,6 +164,14 @@ fn codes_and_what_they_tell_a_client() {
         record.add(0, &format!("dropped {}", dropped.name()));
     }
     record.space();
+    for reason in REASONS {
+        record.add(0, &format!("sample left out {}: {reason}", reason.name()));
+    }
+    record.space();
+    for state in InstanceState::ALL {
+        record.add(0, &format!("instance {}", state.name()));
+    }
+    record.space();
     for (status, code, title, retryable) in super::complete::refusals() {
         record.add(0, &format!("refusal {code}: {status}, {title:?}{retryable}"));
     }
@@ -247,5 +257,7 @@ every!(
         Instances,
     }
 );
+
+every!(REASONS, Reason { Name, Labels, Value, Depth, Kind, Cap, Derived, Time, Shape });
 
 every!(DROPPED, Dropped { Number, Timestamp, Field, Point, Sample, Instance });

@@ -13,6 +13,7 @@ pub(super) struct Names {
     /// the time between requests, and only their order can be told.
     offsets: Vec<u64>,
     words: Vec<(&'static str, Vec<String>)>,
+    hides_times: bool,
 }
 
 impl Names {
@@ -20,6 +21,11 @@ impl Names {
     pub(super) fn call(&mut self, text: &str, name: &str) {
         self.called.push((text.to_owned(), name.to_owned()));
         self.called.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
+    }
+
+    /// Shows no times from now on.
+    pub(super) fn hide_times(&mut self) {
+        self.hides_times = true;
     }
 
     /// Notes the epochs and offsets of what the hub said.
@@ -95,6 +101,10 @@ impl Names {
                 && !port.is_empty()
             {
                 (self.word("address", port), "127.0.0.1:".len() + port.len() - end)
+            } else if self.hides_times
+                && let Some(length) = time(rest)
+            {
+                ("<time>".to_owned(), length - end)
             } else if shown.ends_with("\"offset\":") || lists_offsets {
                 (self.known_offset(word), 0)
             } else if shown.ends_with("\"after_ms\":") || shown.ends_with("retry: ") {
@@ -157,6 +167,13 @@ fn position(behind: &str) -> Option<&str> {
     behind.strip_prefix(':').map(digits).filter(|digits| !digits.is_empty())
 }
 
+/// How long the time is that a text begins with.
+fn time(text: &str) -> Option<usize> {
+    let is_time = |text: &str| pulsehub::time::has_rfc3339_shape(text);
+    let end = text.find('Z')? + 1;
+    is_time(&text[..end]).then_some(end)
+}
+
 fn digits(text: &str) -> &str {
     &text[..text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len())]
 }
@@ -173,6 +190,7 @@ fn kind(word: &str) -> Option<&'static str> {
     match word.len() {
         36 if lengths == [8, 4, 4, 4, 12] && parts.iter().all(|part| is_hex(part)) => Some("uuid"),
         _ if word.starts_with("phk_") && word.len() > 40 => Some("key"),
+        _ if word.starts_with("eyJ") => Some("part of a token"),
         43 => Some("secret"),
         16 if is_hex(word) => Some("hex"),
         _ => None,

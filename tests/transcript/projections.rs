@@ -1,11 +1,13 @@
 //! What VoiceHive's and FLEXT's dashboards read, made of what they publish.
 
+use pulsehub::sources::flext_proto::{ComponentHealth, Execution, Status};
 use serde_json::{Value, json};
 
 use super::{
     request::{get, post},
     scene::{NOW, Scene},
 };
+use crate::support::flext::FakeDaemon;
 
 #[tokio::test]
 async fn voicehive_and_flext() {
@@ -79,5 +81,42 @@ async fn voicehive_and_flext() {
         })
         .await;
     scene.ask_until(get("/api/stats/").by(&voice), |_, value| value["stale"] == true).await;
+    scene.end();
+}
+
+#[tokio::test]
+async fn what_a_source_publishes() {
+    let mut daemon = FakeDaemon::start();
+    let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+    daemon.state().executions = vec![Execution {
+        id: "e1".into(),
+        pipeline_id: "crm-to-lake".into(),
+        status: Status::Success.into(),
+        started_at: at(1_799_999_000),
+        finished_at: at(1_799_999_090),
+        ..Execution::default()
+    }];
+    let component = ComponentHealth { healthy: true, message: "ok".into(), ..Default::default() };
+    daemon.state().health.components.insert("database".into(), component);
+    let settings = format!(
+        "[[source]]\nname = \"main\"\nkind = \"flext-grpc\"\naddress = \"{}\"\ninterval = \"100ms\"\n",
+        daemon.url()
+    );
+    let mut scene = Scene::start("source", &settings).await;
+    let ada = scene.user("ada", &["flext.*"]);
+    for topic in ["source", "stats", "health", "executions"] {
+        let mut event = scene.newest(&ada, &format!("flext.{topic}"), |_| true).await;
+        for its_own in ["offset", "id"] {
+            event.as_object_mut().unwrap().remove(its_own);
+        }
+        if topic == "stats" {
+            event["data"]["metrics"]["uptime_seconds"] = json!("(as often as it was asked)");
+        }
+        scene.tell(&event.to_string());
+    }
+    daemon.kill();
+    // The words for it depend on what was under way.
+    let away = scene.newest(&ada, "flext.source", |data| data["ok"] == false).await;
+    scene.tell(&format!("away: {}", away["data"]["error"].is_string()));
     scene.end();
 }

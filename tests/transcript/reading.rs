@@ -6,7 +6,6 @@ use super::{
     request::{get, post},
     scene::{NOW, Scene},
 };
-use crate::support::eventually;
 
 fn publish(id: &str, topic: &str, more: Value) -> Value {
     let mut event = json!({"id": id, "topic": topic});
@@ -140,14 +139,7 @@ async fn health_and_the_page() {
 
     scene.note("the hub's own numbers, by name and kind");
     for topic in ["hub.metrics", "hub.host"] {
-        let key = ada.token.clone();
-        let event = eventually(topic, async || {
-            let path = scene.hub.url(&format!("/api/v1/history?topics={topic}&limit=1"));
-            let page = scene.hub.http().get(path).bearer_auth(&key).send().await.unwrap();
-            let page: Value = page.json().await.unwrap();
-            page["events"].get(0).cloned()
-        })
-        .await;
+        let event = scene.newest(&ada, topic, |_| true).await;
         scene.tell(&format!("{topic}: {}", shape(&event)));
     }
     scene.end();

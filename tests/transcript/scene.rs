@@ -3,7 +3,6 @@
 use pulsehub::time::Clock;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
-use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{
@@ -12,7 +11,7 @@ use super::{
     request::{Answer, Request, User, parts},
 };
 use crate::support::{
-    DEADLINE, eventually,
+    eventually,
     hub::{Client, PROTOCOL, TestHub},
 };
 
@@ -23,21 +22,14 @@ pub(super) const NOW: u64 = 1_800_000_000_000;
 pub(super) struct Scene {
     pub(super) hub: TestHub,
     pub(super) clock: Clock,
-    record: Record,
-    names: Names,
+    pub(super) record: Record,
+    pub(super) names: Names,
 }
 
 /// A socket by the name it has in the script.
 pub(super) struct Socket {
     name: &'static str,
     pub(super) client: Client,
-}
-
-/// A stream of server-sent events.
-pub(super) struct Stream {
-    name: &'static str,
-    response: reqwest::Response,
-    text: String,
 }
 
 /// Headers that every answer has.
@@ -62,7 +54,17 @@ const SHOWN: usize = 4000;
 impl Scene {
     /// A hub with these settings beside the defaults.
     pub(super) async fn start(name: &'static str, settings: &str) -> Self {
-        let clock = Clock::manual(NOW);
+        Self::with_clock(name, settings, Clock::manual(NOW)).await
+    }
+
+    /// A hub by the system's clock, which other programs go by; no times are shown.
+    pub(super) async fn start_now(name: &'static str, settings: &str) -> Self {
+        let mut scene = Self::with_clock(name, settings, Clock::system()).await;
+        scene.names.hide_times();
+        scene
+    }
+
+    async fn with_clock(name: &'static str, settings: &str, clock: Clock) -> Self {
         let settings = quiet(settings);
         let hub = TestHub::with_file_and_clock(&settings, clock.clone()).await;
         let mut scene = Self { clock, record: Record::new(name), names: Names::default(), hub };
@@ -91,9 +93,27 @@ impl Scene {
         self.record.space();
     }
 
-    /// Something that was looked at and that only its shape is told of.
+    /// Something that the script itself has to tell.
     pub(super) fn tell(&mut self, text: &str) {
-        self.record.add(0, text);
+        self.tell_lines("", text);
+    }
+
+    /// The same, with this before each line.
+    pub(super) fn tell_lines(&mut self, before: &str, text: &str) {
+        for line in text.lines() {
+            let line = self.names.show(&format!("{before}{line}"));
+            self.record.add(0, &line);
+        }
+    }
+
+    /// Ends a paragraph.
+    pub(super) fn space(&mut self) {
+        self.record.space();
+    }
+
+    /// Notes what a JSON text tells of epochs and offsets.
+    pub(super) fn learn(&mut self, text: &str) {
+        self.names.learn(&serde_json::from_str(text).unwrap_or_default());
     }
 
     /// Shows `text` as `name` from now on.
@@ -160,7 +180,23 @@ impl Scene {
         json
     }
 
-    async fn send(&self, request: &Request) -> reqwest::Response {
+    /// The newest event of a topic, once its payload is so; nothing is recorded.
+    pub(super) async fn newest(
+        &self,
+        user: &User,
+        topic: &str,
+        is_so: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let path = self.hub.url(&format!("/api/v1/history?topics={topic}&limit=1"));
+        eventually(topic, async || {
+            let page = self.hub.http().get(&path).bearer_auth(&user.token).send().await.unwrap();
+            let page: Value = page.json().await.unwrap();
+            page["events"].get(0).filter(|event| is_so(&event["data"])).cloned()
+        })
+        .await
+    }
+
+    pub(super) async fn send(&self, request: &Request) -> reqwest::Response {
         let method = request.method.parse().unwrap();
         let mut builder = self.hub.http().request(method, self.hub.url(&request.path));
         if let Some(user) = &request.user {
@@ -178,7 +214,7 @@ impl Scene {
         builder.send().await.unwrap()
     }
 
-    fn show_request(&mut self, request: &Request) {
+    pub(super) fn show_request(&mut self, request: &Request) {
         let mut line = format!("{} {}", request.method, request.path);
         if let Some(user) = &request.user {
             line += &format!(" by {}", user.shown);
@@ -216,7 +252,7 @@ impl Scene {
         Answer { json, headers }
     }
 
-    fn show_headers(&mut self, headers: &HeaderMap) {
+    pub(super) fn show_headers(&mut self, headers: &HeaderMap) {
         let mut lines: Vec<String> = Vec::new();
         for (name, value) in headers {
             let (name, value) = (name.as_str(), value.to_str().unwrap());
@@ -346,48 +382,6 @@ impl Scene {
                 other => panic!("{}: a close was expected, not {other:?}", socket.name),
             }
         }
-    }
-
-    /// A stream that stands.
-    pub(super) async fn stream(&mut self, name: &'static str, request: Request) -> Stream {
-        self.show_request(&request);
-        let response = self.send(&request).await;
-        let headers = response.headers().clone();
-        self.record.add(0, &format!("{name} ← {}", response.status().as_u16()));
-        self.show_headers(&headers);
-        Stream { name, response, text: String::new() }
-    }
-
-    /// Records the next block of a stream; false at its end.
-    pub(super) async fn hear_block(&mut self, stream: &mut Stream) -> bool {
-        let end = loop {
-            if let Some(end) = stream.text.find("\n\n") {
-                break end;
-            }
-            let chunk = timeout(DEADLINE, stream.response.chunk()).await.expect("nothing came");
-            match chunk.unwrap() {
-                Some(chunk) => stream.text.push_str(std::str::from_utf8(&chunk).unwrap()),
-                None => {
-                    self.record.add(0, &format!("{} ← end", stream.name));
-                    self.record.space();
-                    return false;
-                }
-            }
-        };
-        let rest = stream.text.split_off(end + 2);
-        let block = std::mem::replace(&mut stream.text, rest);
-        for line in block.trim_end().lines() {
-            if let Some(id) = line.strip_prefix("id: ") {
-                self.names.learn_epoch(id);
-            }
-            if let Some(data) = line.strip_prefix("data: ") {
-                self.names.learn(&serde_json::from_str(data).unwrap_or_default());
-            }
-        }
-        let shown = self.names.show(block.trim_end());
-        self.record.add(0, &format!("{} ←", stream.name));
-        self.record.add(4, &shown);
-        true
     }
 }
 
