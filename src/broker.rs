@@ -146,15 +146,13 @@ pub struct Chunk {
     pub trimmed_through: Offset,
     /// When that was lost with its epoch and not by retention: the first that may be missing.
     pub lost_from: Option<Position>,
-    /// Whether something else than retention took some of it: a block cannot be read, or nobody knows who took it.
-    pub is_damaged: bool,
 }
 
 impl Chunk {
     /// Nothing yet, up to `reached`.
     fn empty(reached: Offset) -> Self {
         let blocks = Vec::new();
-        Self { blocks, reached, trimmed_through: 0, lost_from: None, is_damaged: false }
+        Self { blocks, reached, trimmed_through: 0, lost_from: None }
     }
 }
 
@@ -174,6 +172,8 @@ pub struct Stretch {
     pub after: Offset,
     /// Its last.
     pub until: Offset,
+    /// The first that was found in it; behind its last if none was.
+    pub first: Offset,
     /// Whether what was wanted may lie before it too: the search has a bound.
     pub is_cut: bool,
 }

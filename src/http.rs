@@ -246,7 +246,7 @@ fn routes(state: AppState) -> Router {
 /// The endpoints as a listener serves them: what it asks of a request's `Host` and of its connection comes before
 /// everything.
 pub fn front(state: AppState) -> server::Answers {
-    let endpoints = endpoints(state.clone());
+    let endpoints = Arc::new(endpoints(state.clone()));
     server::Answers::new(service_fn(move |request: Request| {
         let (state, endpoints) = (state.clone(), endpoints.clone());
         async move {
@@ -255,7 +255,7 @@ pub fn front(state: AppState) -> server::Answers {
                 return Ok(refused.into_response());
             }
             match keep_reserve(request, &state).await {
-                Ok(request) => endpoints.oneshot(request).await,
+                Ok(request) => (*endpoints).clone().oneshot(request).await,
                 Err(refused) => Ok(refused),
             }
         }

@@ -203,12 +203,13 @@ impl Hub {
             snapshot: None,
             fold_until: pace.map(|_| guard.joined_at),
             gap: None,
-            lost_before: 0,
         };
-        if matches!(start, Start::Last(1..) | Start::Since(_)) {
-            // A replay gives what is kept. What is lost from here on, while it is searched and sent, is a gap.
-            beginning.lost_before = broker.trimmed_through(&filter).await?;
+        // Inside what one of its topics had lost by now, a replay would begin with a gap: it begins behind.
+        let lost = match start {
+            Start::Last(1..) | Start::Since(_) => broker.trimmed_through(&filter).await?,
+            _ => 0,
         }
+        .min(committed.offset);
         let mut replay_truncated = false;
         match start {
             Start::Live | Start::Last(0) => {}
@@ -216,14 +217,16 @@ impl Hub {
                 let budget = self.0.config.replay_bytes.as_usize();
                 let until = committed.offset;
                 let found = self.newest(user.as_ref(), &filter, n, until, budget).await?;
-                beginning.position = found.after;
-                replay_truncated = found.is_cut;
-                if replay_truncated {
+                beginning.position = found.after.max(lost);
+                replay_truncated = found.is_cut || found.first <= lost;
+                if found.is_cut {
                     self.0.telemetry.hit(Limit::ReplayBytes);
                 }
             }
             Start::Since(time) => {
-                beginning.position = broker.locate(time, committed.offset).await?;
+                let located = broker.locate(time, committed.offset).await?;
+                beginning.position = located.max(lost);
+                replay_truncated = located < lost;
             }
             Start::Latest => {
                 // What changed behind `committed` comes as events: it is left out here.

@@ -94,14 +94,7 @@ async fn crash_rounds(settings: &str, rounds: u32, seed: u64) {
 /// The whole log as if it were a subscription; a fault in it carries this name.
 fn export(home: &Home) -> Seen {
     let steps: Vec<_> = home.export("load.**").iter().map(step).collect();
-    Seen {
-        name: "export".into(),
-        filter: filter(&["load.**"]),
-        after: 0,
-        lost_before: 0,
-        through: u64::MAX,
-        steps,
-    }
+    Seen { name: "export".into(), filter: filter(&["load.**"]), after: 0, through: u64::MAX, steps }
 }
 
 /// A run in which the crashes met nothing would prove nothing.

@@ -174,7 +174,6 @@ impl Disk {
             name: name.into(),
             filter: filter(&["disk.*"]),
             after: 0,
-            lost_before: 0,
             through: u64::MAX,
             steps,
         });

@@ -28,7 +28,7 @@ fn protocol_md_names_every_refusal_error_and_close_code() {
     assert!(codes.len() > 20, "{codes:?}");
     codes.iter().for_each(|code| assert_named(&document, code));
 
-    let source = read("src/protocol/server.rs");
+    let source = read("src/protocol/error.rs");
     let errors: Vec<&str> = source
         .lines()
         .filter(|line| line.trim_start().starts_with("ErrorCode::"))

@@ -158,11 +158,7 @@ async fn follow(
     let after = answer.position.offset;
     let mut reader = world.reader(cursor, bell, dice);
     assert_eq!(reader.position(), after, "{name}");
-    let lost_before = match start {
-        Start::Last(_) | Start::Since(_) => world.broker.trimmed_through(&filter).await.unwrap(),
-        _ => 0,
-    };
-    let mut seen = Seen { name, filter, after, lost_before, through: 0, steps: Vec::new() };
+    let mut seen = Seen { name, filter, after, through: 0, steps: Vec::new() };
     let mut lives = 0;
     while let Some(item) = reader.next().await {
         match item {

@@ -248,7 +248,7 @@ impl Journal {
         let mut back = LookBack::new(filter, count, until);
         // Most often the newest blocks hold them. A longer search holds up no runtime worker.
         if let Looked::Found(after) = self.0.shared.look_back(&mut back) {
-            return Ok(Stretch { after, until, is_cut: false });
+            return Ok(back.stretch(after, false));
         }
         self.blocking(move |readers| readers.newest(back, budget)).await
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::ring::Ring;
+use super::{Stretch, ring::Ring};
 use crate::{event::Block, position::Offset, topic::TopicFilter};
 
 /// Records of the ring looked through at once, about.
@@ -18,6 +18,8 @@ pub(super) struct LookBack {
     pub(super) before: Offset,
     /// How many are still wanted.
     pub(super) left: usize,
+    /// The first that was found, so far; behind the end while none was.
+    pub(super) first: Offset,
 }
 
 /// What came of a piece.
@@ -34,7 +36,12 @@ pub(super) enum Looked {
 impl LookBack {
     pub(super) fn new(filter: &TopicFilter, count: usize, until: Offset) -> Self {
         let before = until.saturating_add(1);
-        Self { filter: filter.clone(), until, before, left: count }
+        Self { filter: filter.clone(), until, before, left: count, first: before }
+    }
+
+    /// What was found, behind `after`.
+    pub(super) fn stretch(&self, after: Offset, is_cut: bool) -> Stretch {
+        Stretch { after, until: self.until, first: self.first, is_cut }
     }
 
     /// The next piece of what is in memory; whoever has its lock gives it back before looking through it.
@@ -60,6 +67,7 @@ impl LookBack {
         for record in block.records().rev().skip_while(|record| record.offset() >= before) {
             if self.filter.matches(record.topic()) {
                 self.left = self.left.saturating_sub(1);
+                self.first = record.offset();
                 if self.left == 0 {
                     return Some(record.offset() - 1);
                 }

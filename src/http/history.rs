@@ -402,9 +402,10 @@ impl Page {
         let (first, next) = (position(self.after.saturating_add(1)), position(self.reached));
         let mut out =
             format!("],\"position\":\"{head}\",\"first\":\"{first}\",\"next\":\"{next}\"");
-        if self.trimmed_through > self.after {
+        let lost = self.trimmed_through.min(self.reached);
+        if lost > self.after {
             // Writing to memory cannot fail.
-            let _ = write!(out, ",\"trimmed_through\":\"{}\"", position(self.trimmed_through));
+            let _ = write!(out, ",\"trimmed_through\":\"{}\"", position(lost));
         }
         out.push('}');
         out.into()

@@ -99,7 +99,7 @@ impl Pulse {
             let Some((deadline, lapse)) = state.deadline() else { return Poll::Pending };
             drop(state);
             loop {
-                // Each request moves the deadline on: the timer is let run to where it was, and then goes on from there.
+                // Each request puts the deadline off, and setting a timer costs: it runs out first, and is set again then.
                 if deadline < timer.deadline() {
                     timer.as_mut().reset(deadline);
                 }

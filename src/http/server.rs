@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::{body::Body, extract::Request, response::IntoResponse as _};
-use http::{HeaderValue, Response, Version, header};
+use http::{HeaderValue, Method, Response, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -330,7 +330,7 @@ async fn answer(
     is_proxy: bool,
     telemetry: Telemetry,
 ) -> Result<Response<Body>, Infallible> {
-    let version = request.version();
+    let (version, is_head) = (request.version(), request.method() == Method::HEAD);
     let under_way = pulse.begin(request.method(), version);
     let (parts, body) = request.into_parts();
     // An HTTP/2 stream that is not read to its end takes nothing from the others.
@@ -363,7 +363,21 @@ async fn answer(
         pulse.leave_body();
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    if is_head {
+        response = without_body(response);
+    }
     Ok(answering::watch(response, version, (under_way, visit)))
+}
+
+/// An answer to HEAD has no body, but the length that one would have (RFC 9110 section 9.3.2). Over HTTP/2 nobody else
+/// sees to it for what was refused before there was a route.
+fn without_body(response: Response<Body>) -> Response<Body> {
+    let length = http_body::Body::size_hint(response.body()).exact();
+    let mut response = response.map(|_| Body::empty());
+    if let Some(length) = length {
+        response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(length.into());
+    }
+    response
 }
 
 fn is_headers_too_large(error: &(dyn std::error::Error + 'static)) -> bool {

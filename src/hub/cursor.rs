@@ -39,7 +39,6 @@ pub struct Cursor {
     phase: Phase,
     /// A gap to be said before anything else.
     gap: Option<Gap>,
-    lost_before: Offset,
     said_live: bool,
     /// Whether the tail may hold more than was taken.
     more: bool,
@@ -89,8 +88,6 @@ pub(super) struct Beginning {
     /// In mode `latest`: history up to here is read before the tail is followed.
     pub(super) fold_until: Option<Offset>,
     pub(super) gap: Option<Gap>,
-    /// What retention took up to here was gone when the subscription began, which asked for what is kept: no gap.
-    pub(super) lost_before: Offset,
 }
 
 impl Cursor {
@@ -117,7 +114,6 @@ impl Cursor {
             seen: beginning.seen,
             phase,
             gap: beginning.gap,
-            lost_before: beginning.lost_before,
             said_live: false,
             more: true,
         }
@@ -231,10 +227,7 @@ impl Cursor {
     }
 
     fn take_chunk(&mut self, chunk: &Chunk, until: Offset) -> Step {
-        let is_new = chunk.trimmed_through > self.lost_before
-            || chunk.is_damaged
-            || chunk.lost_from.is_some();
-        if is_new && chunk.trimmed_through > self.position {
+        if chunk.trimmed_through > self.position {
             if let Some(folded) = self.unfold() {
                 return folded; // what came before the gap; the next read finds the gap again
             }

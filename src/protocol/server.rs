@@ -140,7 +140,7 @@ pub struct SubscribedStart {
     pub head: Position,
     /// Whether nothing is missing; only a `resume` can be answered with false, and a gap follows.
     pub recovered: bool,
-    /// Whether the search for the last `n` ended early: fewer follow, and more may be kept.
+    /// Whether fewer follow than were asked for, though more may be kept: the search ended early, or begins behind a loss.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub replay_truncated: bool,
     /// In mode `latest`: the most frames in a second, which may be fewer than were asked for.

@@ -173,14 +173,7 @@ async fn run(mut dice: Dice, faults: &[Fault], count: u64) -> String {
     evidence.kept = offsets(&steps);
     let filter = filter(&["load.**"]);
     // What the log holds, as if it were a subscription that was promised nothing.
-    evidence.seen.push(Seen {
-        name: "history".into(),
-        filter,
-        after: 0,
-        lost_before: 0,
-        through: 0,
-        steps,
-    });
+    evidence.seen.push(Seen { name: "history".into(), filter, after: 0, through: 0, steps });
     let faults = evidence.judge();
     if !faults.is_empty() {
         println!("{faults:?}");

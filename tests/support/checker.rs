@@ -42,8 +42,6 @@ pub(crate) struct Seen {
     pub(crate) filter: TopicFilter,
     /// It was promised everything behind this.
     pub(crate) after: Offset,
-    /// It asked for what is kept: what retention had taken up to here was not promised.
-    pub(crate) lost_before: Offset,
     /// It had got everything up to here when it was stopped.
     pub(crate) through: Offset,
     pub(crate) steps: Vec<Step>,
@@ -202,9 +200,7 @@ impl Evidence {
             }
         }
         for (offset, id) in known.events(seen.after + 1, seen.through) {
-            let is_promised = offset > seen.lost_before || self.kept.contains(&offset);
-            if is_promised
-                && known.matches(id, &seen.filter)
+            if known.matches(id, &seen.filter)
                 && !got.contains(&offset)
                 && !gaps.iter().any(|gap| gap.contains(&offset))
             {
@@ -271,7 +267,6 @@ mod tests {
             name: name.into(),
             filter: filter(if name == "all" { &["**"] } else { &["a"] }),
             after,
-            lost_before: 0,
             through: 6,
             steps: offsets.iter().copied().map(event).collect(),
         };
@@ -313,17 +308,6 @@ mod tests {
         assert_eq!(evidence.judge(), [lost]);
         (evidence.has_retention, _) = (true, evidence.kept.remove(&3));
         evidence.seen[1].steps.insert(0, gap(3, 4));
-        assert_eq!(evidence.judge(), []);
-    }
-
-    #[test]
-    fn what_was_not_kept_when_it_began_is_not_missed_and_what_was_is() {
-        let mut evidence = good();
-        evidence.seen[1].steps.remove(0);
-        evidence.seen[1].lost_before = 4;
-        let lost = Fault::Lost { by: late(), offset: 3, id: "e3".into() };
-        assert_eq!(evidence.judge(), [lost]);
-        (evidence.has_retention, _) = (true, evidence.kept.remove(&3));
         assert_eq!(evidence.judge(), []);
     }
 

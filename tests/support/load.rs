@@ -216,7 +216,7 @@ pub(crate) async fn subscribe(
     mut dice: Dice,
 ) -> Seen {
     let filter = filter(patterns);
-    let mut seen = Seen { name, filter, after: 0, lost_before: 0, through: 0, steps: Vec::new() };
+    let mut seen = Seen { name, filter, after: 0, through: 0, steps: Vec::new() };
     let mut position = Value::Null;
     loop {
         let node = load.node(&mut dice).await;

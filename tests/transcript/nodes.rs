@@ -16,6 +16,8 @@ async fn nodes_and_connections() {
     let node = told["nodes"][0]["node"].as_str().unwrap().to_owned();
     scene.call(&format!("\"{node}\""), "\"<node>\"");
     scene.call(&format!("node={node}"), "node=<node>");
+    scene.call(&format!("\\\"{node}\\\""), "\\\"<node>\\\"");
+    scene.call(&format!("%22{node}%22"), "%22<node>%22");
     scene.ask(get("/api/v1/nodes").by(&root)).await;
 
     scene.note("who is connected");

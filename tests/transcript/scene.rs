@@ -254,10 +254,14 @@ impl Scene {
 
     pub(super) fn show_headers(&mut self, headers: &HeaderMap) {
         let mut lines: Vec<String> = Vec::new();
+        let is_page =
+            headers.get("content-type").is_some_and(|kind| kind == "text/html; charset=utf-8");
         for (name, value) in headers {
             let (name, value) = (name.as_str(), value.to_str().unwrap());
             if name == "content-security-policy" {
                 lines.push(format!("{name}: (set)")); // it names the page's own scripts
+            } else if is_page && name == "vary" {
+                // It is compressed where the page was built.
             } else if !OF_TRANSPORT.contains(&name) && !USUAL.contains(&(name, value)) {
                 // Its own name each time would say nothing.
                 let value = if name == "x-request-id" {

@@ -96,7 +96,6 @@ impl Readers {
                     Err(Damaged) if chunk.blocks.is_empty() => {
                         chunk.reached = ends.1;
                         chunk.trimmed_through = ends.1;
-                        chunk.is_damaged = true;
                         break;
                     }
                     Err(Damaged) => break,
@@ -117,12 +116,11 @@ impl Readers {
 
     /// Goes on where a search in memory has come to.
     pub(super) fn newest(&self, mut back: LookBack, budget: usize) -> Result<Stretch, ReadError> {
-        let mut until = back.until;
         loop {
             match self.shared.look_back(&mut back) {
-                Looked::Found(after) => return Ok(Stretch { after, until, is_cut: false }),
+                Looked::Found(after) => return Ok(back.stretch(after, false)),
                 Looked::More => {}
-                Looked::End(0) => return Ok(Stretch { after: 0, until, is_cut: false }),
+                Looked::End(0) => return Ok(back.stretch(0, false)),
                 Looked::End(_) => break,
             }
         }
@@ -131,8 +129,8 @@ impl Readers {
             let few = topics.matching(&back.filter, FEW_TOPICS);
             if few.is_none() {
                 // Of topics that have been quiet, everything lies before their newest event.
-                until = until.min(topics.last_offset(&back.filter).unwrap_or(until));
-                back.before = back.before.min(until + 1);
+                back.until = back.until.min(topics.last_offset(&back.filter).unwrap_or(back.until));
+                back.before = back.before.min(back.until + 1);
             }
             few
         };
@@ -144,7 +142,9 @@ impl Readers {
                     None => previous_block(connection, back.before)?,
                 };
                 let Some(ends) = previous else { return Ok((0, false)) };
-                let Ok(block) = self.block(connection, ends)? else { return Ok((ends.1, false)) };
+                let Ok(block) = self.block(connection, ends)? else {
+                    return Ok((ends.0 - 1, false)); // whoever reads it is told
+                };
                 if let Some(after) = back.take(&block) {
                     return Ok((after, false));
                 }
@@ -152,7 +152,7 @@ impl Readers {
             }
             Ok((back.before - 1, true))
         })?;
-        Ok(Stretch { after: after.min(until), until, is_cut })
+        Ok(back.stretch(after.min(back.until), is_cut))
     }
 
     /// The last offset above `after` that was lost to the filter.
@@ -186,7 +186,7 @@ impl Readers {
                 .query_row([time.min(i64::MAX as u64)], ends)
                 .optional()?;
             let Some(found) = found else { return Ok(until) };
-            let Ok(block) = self.block(connection, found)? else { return Ok(found.1) };
+            let Ok(block) = self.block(connection, found)? else { return Ok(found.0 - 1) };
             let first = block.records().find(|record| record.received() >= time);
             Ok(first.map_or(found.1, |record| record.offset() - 1))
         })?;

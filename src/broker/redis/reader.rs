@@ -65,8 +65,7 @@ impl Shared {
             if self.trimmed.load(Ordering::Acquire) >= hole {
                 self.lost(&topics, filter, after).await?
             } else {
-                chunk.is_damaged = true; // nobody said that this was trimmed: it may be anybody's
-                hole
+                hole // nobody said that this was trimmed: it may be anybody's
             }
         } else {
             self.lost(&self.topics_for(filter).await?, filter, after).await?
@@ -155,25 +154,11 @@ impl Shared {
         until: Offset,
         budget: usize,
     ) -> Result<Stretch, ReadError> {
-        let found = self.look_back(filter, count, until, budget).await?;
-        let lost = self.lost(&self.topics_for(filter).await?, filter, found.after).await?;
-        // What a shorter rule no longer keeps is in the stream still, and was counted.
-        let is_cut = found.is_cut || found.after > 0 && lost > found.after;
-        Ok(Stretch { is_cut, ..found })
-    }
-
-    async fn look_back(
-        &self,
-        filter: &TopicFilter,
-        count: usize,
-        until: Offset,
-        budget: usize,
-    ) -> Result<Stretch, ReadError> {
         let mut back = LookBack::new(filter, count, until);
         let from = loop {
             let piece = back.piece(&self.log.lock().ring);
             match back.through(piece) {
-                Looked::Found(after) => return Ok(Stretch { after, until, is_cut: false }),
+                Looked::Found(after) => return Ok(back.stretch(after, false)),
                 Looked::End(from) => break from,
                 Looked::More => tokio::task::yield_now().await,
             }
@@ -181,8 +166,8 @@ impl Shared {
         let few = self.few_topics(filter).await?;
         // Of topics that have been quiet, everything lies before their newest event.
         let last = few.as_ref().map_or(until, |topics| topics.last_offset(filter));
-        let until = until.min(last);
-        let mut oldest = from.min(until);
+        back.until = until.min(last);
+        let mut oldest = from.min(back.until);
         let mut end = format!("{oldest}-0");
         if oldest < from {
             // An entry may hold it and later ones.
@@ -207,7 +192,7 @@ impl Shared {
                 let entry = Entry::read(raw)?;
                 let left = back.left;
                 if let Some(after) = back.take(&entry.block) {
-                    return Ok(Stretch { after, until, is_cut: false });
+                    return Ok(back.stretch(after, false));
                 }
                 kept = kept.saturating_sub((left - back.left) as u64);
                 answer += entry.stored;
@@ -224,7 +209,7 @@ impl Shared {
             pages = next_count(pages, answer);
         }
         // All there is comes, from the first of them, or what is behind where the search ended.
-        Ok(Stretch { after: oldest, until, is_cut: kept > 0 })
+        Ok(back.stretch(oldest, kept > 0))
     }
 
     /// By halving: ids are offsets, and what was received later has a higher one.
@@ -245,7 +230,7 @@ impl Shared {
                 _ => high = middle,
             }
         }
-        Ok(low)
+        Ok(low.min(until))
     }
 
     pub(super) async fn resume(&self, position: Position) -> Result<Resumption, ReadError> {

@@ -36,6 +36,10 @@ fn options() -> Options {
 }
 
 async fn start(options: Options, router: Router) -> Running {
+    start_with(options, Answers::new(router)).await
+}
+
+async fn start_with(options: Options, answers: Answers) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let running = Running {
         address: listener.local_addr().unwrap(),
@@ -44,14 +48,7 @@ async fn start(options: Options, router: Router) -> Running {
         stop: CancellationToken::new(),
     };
     let (telemetry, tasks) = (running.telemetry.clone(), running.tasks.clone());
-    running.tasks.spawn(serve(
-        listener,
-        Answers::new(router),
-        options,
-        telemetry,
-        tasks,
-        running.stop.clone(),
-    ));
+    running.tasks.spawn(serve(listener, answers, options, telemetry, tasks, running.stop.clone()));
     running
 }
 
@@ -317,6 +314,31 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame.extend(stream.to_be_bytes());
     frame.extend(payload);
     frame
+}
+
+#[tokio::test]
+async fn a_refusal_of_head_over_http2_had_a_body() {
+    const HEADERS: u8 = 1;
+    const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    // HEAD / over http; the method is not in the static table of HPACK.
+    let head = b"\x02\x04HEAD\x86\x84\x01\x01x";
+    let refusing = tower::service_fn(async |_: Request| Ok(Response::new(Body::from("refused"))));
+    let server = start_with(options(), Answers::new(refusing)).await;
+    let mut stream = server.connect().await;
+    let asked = frame(HEADERS, END_HEADERS | END_STREAM, 1, head);
+    stream.write_all(&[PREFACE, &asked].concat()).await.unwrap();
+    loop {
+        let mut start = [0; 9];
+        timeout(DEADLINE, stream.read_exact(&mut start)).await.expect("it hangs").unwrap();
+        let [_, high, low, kind, flags, ..] = start;
+        let mut payload = vec![0; usize::from(u16::from_be_bytes([high, low]))];
+        stream.read_exact(&mut payload).await.unwrap();
+        if kind == HEADERS {
+            assert_eq!(flags & END_STREAM, END_STREAM, "what follows is a body");
+            break;
+        }
+    }
 }
 
 #[tokio::test]
