@@ -23,5 +23,6 @@ mod request;
 mod scene;
 mod sessions;
 mod simple;
+mod socket;
 mod stream;
 mod streams;

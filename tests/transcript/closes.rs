@@ -69,6 +69,10 @@ async fn who_may_not_come_in() {
     let mut scene = Scene::start("closes_of_access", settings).await;
     let ada = scene.user("ada", &["a.*"]);
 
+    scene.note("whose token is good for a second");
+    let brief = scene.user_for("brief", &["a.*"], None, 1);
+    let stays = scene.connected("brief", &brief).await;
+
     scene.note("4401");
     let mut socket = scene.socket("ada").await;
     scene.say(&mut socket, &json!({"type": "connect", "id": 1})).await;
@@ -112,9 +116,7 @@ async fn who_may_not_come_in() {
     let socket = scene.socket_at("ada", "/api/dashboard/ws/real-time", &key).await;
     scene.hear_close(socket).await;
 
-    scene.note("4440: at the door, and later");
-    let brief = scene.user_for("brief", &["a.*"], None, 1);
-    let stays = scene.connected("brief", &brief).await;
+    scene.note("4440: that second is over; and at the door");
     scene.hear_close(stays).await;
     scene.clock.set(NOW + 600_000);
     let socket = scene.socket_at("brief", PATH, &[PROTOCOL, ("x-api-key", &brief.token)]).await;

@@ -95,7 +95,7 @@ async fn what_the_commands_print() {
     scene.run("", &["export", "--topics", "shop..a"], data).await;
 
     scene.note("operations");
-    scene.call(&node, "<node>");
+    scene.call(&format!("{node}\t"), "<node>\t");
     scene.run("", &["check", "--settings-only"], data).await;
     scene.run(&root, &["nodes"], at).await;
     scene.run(&key, &["nodes"], at).await;

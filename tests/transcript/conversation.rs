@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{request::post, scene::Scene};
+use super::{
+    request::post,
+    scene::{On, Scene},
+};
 
 /// `subscribe` with these fields.
 fn subscribe(id: u32, sub: &str, fields: Value) -> Value {
@@ -13,7 +16,16 @@ fn subscribe(id: u32, sub: &str, fields: Value) -> Value {
 
 #[tokio::test]
 async fn the_messages_of_a_conversation() {
-    let mut scene = Scene::start("conversation", "").await;
+    converse(On::Folder).await;
+}
+
+#[tokio::test]
+async fn the_messages_of_a_conversation_with_redis() {
+    converse(On::Redis).await;
+}
+
+async fn converse(on: On) {
+    let mut scene = Scene::start_on(on, "conversation", "").await;
     let (ada, bob) = (scene.user("ada", &["a.**"]), scene.user("bob", &["a.**"]));
 
     scene.note("connect, with a subscription");
@@ -84,9 +96,18 @@ async fn the_messages_of_a_conversation() {
 
 #[tokio::test]
 async fn the_errors_of_a_conversation() {
+    make_mistakes(On::Folder).await;
+}
+
+#[tokio::test]
+async fn the_errors_of_a_conversation_with_redis() {
+    make_mistakes(On::Redis).await;
+}
+
+async fn make_mistakes(on: On) {
     let settings = "[limits]\nsubscriptions = 2\npatterns = 2\nreplay = 10\nbatch = 2\nevent = \"1 KiB\"\n\
                     views_per_principal = 2\n[journal]\nmax_topics = 4\n";
-    let mut scene = Scene::start("errors", settings).await;
+    let mut scene = Scene::start_on(on, "errors", settings).await;
     let ada = scene.user("ada", &["a.*"]);
     let mut client = scene.connected("ada", &ada).await;
     scene.talk(&mut client, &subscribe(2, "one", json!({}))).await;
@@ -172,6 +193,6 @@ async fn pings() {
     }
     scene.hear_ping(&mut client).await;
     scene.say(&mut client, &json!({"type": "pong"})).await;
-    scene.hear_ping(&mut client).await;
+    scene.talk(&mut client, &json!({"type": "unsubscribe", "id": 4, "sub": "busy"})).await;
     scene.end();
 }

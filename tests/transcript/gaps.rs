@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     request::{get, post},
-    scene::{NOW, Scene},
+    scene::{NOW, On, Scene},
 };
 use crate::support::eventually;
 
@@ -12,8 +12,17 @@ const HOUR: u64 = 3_600_000;
 
 #[tokio::test]
 async fn what_is_lost_is_told() {
+    lose(On::Folder).await;
+}
+
+#[tokio::test]
+async fn what_is_lost_is_told_with_redis() {
+    lose(On::Redis).await;
+}
+
+async fn lose(on: On) {
     let settings = "[journal]\nmax_age = \"1h\"\nrecent_bytes = \"0 B\"\n";
-    let mut scene = Scene::start("gaps", settings).await;
+    let mut scene = Scene::start_on(on, "gaps", settings).await;
     let ada = scene.user("ada", &["a.*"]);
     let key = ada.token.clone();
     let numbers = |from: u32, to: u32| {

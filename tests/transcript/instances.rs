@@ -4,14 +4,23 @@ use serde_json::{Value, json};
 
 use super::{
     request::{delete, get, post},
-    scene::{NOW, Scene},
+    scene::{NOW, On, Scene},
 };
 
 const HOUR: u64 = 3_600_000;
 
 #[tokio::test]
 async fn instances_from_their_registration_to_their_end() {
-    let mut scene = Scene::start("instances", "").await;
+    register(On::Folder).await;
+}
+
+#[tokio::test]
+async fn instances_from_their_registration_to_their_end_with_redis() {
+    register(On::Redis).await;
+}
+
+async fn register(on: On) {
+    let mut scene = Scene::start_on(on, "instances", "").await;
     let tracker = scene.user("tracker", &["timetracker.**", "hub.instances.timetracker"]);
     let root = scene.admin("root");
     let register = json!({

@@ -4,12 +4,21 @@ use serde_json::json;
 
 use super::{
     request::{get, post},
-    scene::Scene,
+    scene::{On, Scene},
 };
 
 #[tokio::test]
 async fn locanext() {
-    let mut scene = Scene::start("locanext", "").await;
+    export(On::Folder).await;
+}
+
+#[tokio::test]
+async fn locanext_with_redis() {
+    export(On::Redis).await;
+}
+
+async fn export(on: On) {
+    let mut scene = Scene::start_on(on, "locanext", "").await;
     let exporter = scene.user("exporter", &["locanext.**"]);
     let metrics = r#"{"source":"locanext","timestamp":"2027-01-15T07:59:58.123456",
         "metrics":{"user_metrics":{"active_users":15,"ratio":NaN},"test":true,"name":"x"}}"#;

@@ -5,13 +5,22 @@ use serde_json::{Value, json};
 
 use super::{
     request::{get, post},
-    scene::{NOW, Scene},
+    scene::{NOW, On, Scene},
 };
 use crate::support::flext::FakeDaemon;
 
 #[tokio::test]
 async fn voicehive_and_flext() {
-    let mut scene = Scene::start("projections", "").await;
+    show_dashboards(On::Folder).await;
+}
+
+#[tokio::test]
+async fn voicehive_and_flext_with_redis() {
+    show_dashboards(On::Redis).await;
+}
+
+async fn show_dashboards(on: On) {
+    let mut scene = Scene::start_on(on, "projections", "").await;
     let voice = scene.user("voice", &["voicehive.**", "flext.**"]);
     const PATHS: [&str; 5] = [
         "/api/dashboard/metrics",

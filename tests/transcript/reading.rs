@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     request::{get, post},
-    scene::{NOW, Scene},
+    scene::{NOW, On, Scene},
 };
 
 fn publish(id: &str, topic: &str, more: Value) -> Value {
@@ -15,8 +15,17 @@ fn publish(id: &str, topic: &str, more: Value) -> Value {
 
 #[tokio::test]
 async fn history_and_topics() {
+    read_history(On::Folder).await;
+}
+
+#[tokio::test]
+async fn history_and_topics_with_redis() {
+    read_history(On::Redis).await;
+}
+
+async fn read_history(on: On) {
     let settings = "[[journal.retention]]\ntopics = [\"a.brief\"]\nmax_age = \"1h\"\n";
-    let mut scene = Scene::start("history", settings).await;
+    let mut scene = Scene::start_on(on, "history", settings).await;
     let (ada, root) = (scene.user("ada", &["a.**"]), scene.admin("root"));
     let stored = scene
         .ask(post("/api/v1/publish").by(&ada).json(&json!([
@@ -68,7 +77,16 @@ async fn history_and_topics() {
 
 #[tokio::test]
 async fn series() {
-    let mut scene = Scene::start("series", "").await;
+    read_series(On::Folder).await;
+}
+
+#[tokio::test]
+async fn series_with_redis() {
+    read_series(On::Redis).await;
+}
+
+async fn read_series(on: On) {
+    let mut scene = Scene::start_on(on, "series", "").await;
     let ada = scene.user("ada", &["shop.**"]);
     let values = |seconds: u64, sales: f64| {
         json!([

@@ -3,33 +3,32 @@
 use pulsehub::time::Clock;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
-use tokio_tungstenite::tungstenite::Message;
 
 use super::{
     names::Names,
     record::Record,
     request::{Answer, Request, User, parts},
 };
-use crate::support::{
-    eventually,
-    hub::{Client, PROTOCOL, TestHub},
-};
+use crate::support::{eventually, hub::TestHub, redis::RedisServer};
 
 /// When the clock stands: 2027-01-15T08:00:00Z.
 pub(super) const NOW: u64 = 1_800_000_000_000;
+
+/// Where a hub keeps what it keeps.
+#[derive(Clone, Copy)]
+pub(super) enum On {
+    Folder,
+    Redis,
+}
 
 /// One script under way.
 pub(super) struct Scene {
     pub(super) hub: TestHub,
     pub(super) clock: Clock,
+    /// For as long as the hub needs it.
+    redis: Option<RedisServer>,
     pub(super) record: Record,
     pub(super) names: Names,
-}
-
-/// A socket by the name it has in the script.
-pub(super) struct Socket {
-    name: &'static str,
-    pub(super) client: Client,
 }
 
 /// Headers that every answer has.
@@ -49,12 +48,25 @@ const USUAL: [(&str, &str); 6] = [
 const OF_TRANSPORT: [&str; 4] = ["connection", "content-length", "date", "transfer-encoding"];
 
 /// Bodies are shown up to here.
-const SHOWN: usize = 4000;
+pub(super) const SHOWN: usize = 4000;
 
 impl Scene {
     /// A hub with these settings beside the defaults.
     pub(super) async fn start(name: &'static str, settings: &str) -> Self {
-        Self::with_clock(name, settings, Clock::manual(NOW)).await
+        Self::start_on(On::Folder, name, settings).await
+    }
+
+    /// The same with the log and the store in one or the other place: what comes back is the same.
+    pub(super) async fn start_on(on: On, name: &'static str, settings: &str) -> Self {
+        let clock = Clock::manual(NOW);
+        let On::Redis = on else { return Self::with_clock(name, settings, clock).await };
+        let redis = RedisServer::with(&[]).await;
+        let settings = format!("redis = \"{}\"\n{}", redis.url(), quiet(settings));
+        let mut scene = Self::with_clock(name, &settings, clock).await;
+        assert!(redis.ask::<bool>(&["EXISTS", "{pulsehub}:meta"]).await, "the log is elsewhere");
+        scene.record.only_compare();
+        scene.redis = Some(redis);
+        scene
     }
 
     /// A hub by the system's clock, which other programs go by; no times are shown.
@@ -67,7 +79,8 @@ impl Scene {
     async fn with_clock(name: &'static str, settings: &str, clock: Clock) -> Self {
         let settings = quiet(settings);
         let hub = TestHub::with_file_and_clock(&settings, clock.clone()).await;
-        let mut scene = Self { clock, record: Record::new(name), names: Names::default(), hub };
+        let mut scene =
+            Self { clock, record: Record::new(name), names: Names::default(), hub, redis: None };
         let address = scene.hub.address().to_string();
         scene.names.call(&address, "<hub>");
         scene
@@ -286,106 +299,6 @@ impl Scene {
     fn request_id(&self, value: &str) -> String {
         let is_made = value.len() == 36 && value.matches('-').count() == 4;
         if is_made { String::new() } else { value.to_owned() }
-    }
-
-    /// A socket that speaks in messages and has said nothing.
-    pub(super) async fn socket(&mut self, name: &'static str) -> Socket {
-        self.socket_at(name, "/ws/real-time", &[PROTOCOL]).await
-    }
-
-    pub(super) async fn socket_at(
-        &mut self,
-        name: &'static str,
-        path: &str,
-        headers: &[(&'static str, &str)],
-    ) -> Socket {
-        let client = self.hub.socket(path, headers).await;
-        let mut line = format!("{name} opens {path}");
-        headers.iter().for_each(|(name, value)| line += &format!(" [{name}: {value}]"));
-        let line = self.names.show(&line);
-        self.record.add(0, &line);
-        let chosen = client.protocol.as_deref().unwrap_or("no subprotocol");
-        self.record.add(0, &format!("{name} ← open, {chosen}"));
-        Socket { name, client }
-    }
-
-    /// A socket that has said `connect`.
-    pub(super) async fn connected(&mut self, name: &'static str, user: &User) -> Socket {
-        let mut socket = self.socket(name).await;
-        let connect = serde_json::json!({"type": "connect", "id": 1, "token": user.token});
-        self.say(&mut socket, &connect).await;
-        self.hear(&mut socket).await;
-        socket
-    }
-
-    pub(super) async fn say(&mut self, socket: &mut Socket, message: &Value) {
-        self.say_text(socket, &message.to_string()).await;
-    }
-
-    pub(super) async fn say_text(&mut self, socket: &mut Socket, text: &str) {
-        let shown = if text.len() > SHOWN {
-            format!("({} bytes)", text.len())
-        } else {
-            self.names.show(text)
-        };
-        self.record.add(0, &format!("{} → {shown}", socket.name));
-        socket.client.send_raw(Message::text(text.to_owned())).await;
-    }
-
-    /// Says something and hears the answer.
-    pub(super) async fn talk(&mut self, socket: &mut Socket, message: &Value) -> Value {
-        self.say(socket, message).await;
-        self.hear(socket).await
-    }
-
-    /// Records the next message; a ping of the hub is answered and passed over.
-    pub(super) async fn hear(&mut self, socket: &mut Socket) -> Value {
-        self.hear_any(socket, false).await
-    }
-
-    /// Records the next ping.
-    pub(super) async fn hear_ping(&mut self, socket: &mut Socket) -> Value {
-        self.hear_any(socket, true).await
-    }
-
-    async fn hear_any(&mut self, socket: &mut Socket, wants_ping: bool) -> Value {
-        loop {
-            let text = match socket.client.next().await {
-                Some(Message::Text(text)) => text.to_string(),
-                Some(Message::Ping(_) | Message::Pong(_)) => continue,
-                other => panic!("{}: a message was expected, not {other:?}", socket.name),
-            };
-            let json: Value = serde_json::from_str(&text).unwrap_or_default();
-            if json["type"] == "ping" && !wants_ping {
-                socket.client.send(serde_json::json!({"type": "pong"})).await;
-                continue;
-            }
-            self.names.learn(&json);
-            let shown = self.names.show(&text);
-            self.record.add(0, &format!("{} ← {shown}", socket.name));
-            return json;
-        }
-    }
-
-    /// Records what comes before the close, and the close.
-    pub(super) async fn hear_close(&mut self, mut socket: Socket) {
-        loop {
-            match socket.client.next().await {
-                Some(Message::Text(text)) => {
-                    let shown = self.names.show(&text);
-                    self.record.add(0, &format!("{} ← {shown}", socket.name));
-                }
-                Some(Message::Close(Some(frame))) => {
-                    let shown = self.names.show(&frame.reason);
-                    let code = u16::from(frame.code);
-                    self.record.add(0, &format!("{} ← close {code} {shown}", socket.name));
-                    self.record.space();
-                    return;
-                }
-                Some(Message::Ping(_) | Message::Pong(_)) => {}
-                other => panic!("{}: a close was expected, not {other:?}", socket.name),
-            }
-        }
     }
 }
 

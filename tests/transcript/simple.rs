@@ -2,13 +2,25 @@
 
 use serde_json::json;
 
-use super::{request::post, scene::Scene};
+use super::{
+    request::post,
+    scene::{On, Scene},
+};
 use crate::support::hub::PROTOCOL;
 
 #[tokio::test]
 async fn the_frames_and_refusals_of_simple_mode() {
+    listen(On::Folder).await;
+}
+
+#[tokio::test]
+async fn the_frames_and_refusals_of_simple_mode_with_redis() {
+    listen(On::Redis).await;
+}
+
+async fn listen(on: On) {
     let mut scene =
-        Scene::start("simple", "[limits]\nreplay = 10\nviews_per_principal = 2\n").await;
+        Scene::start_on(on, "simple", "[limits]\nreplay = 10\nviews_per_principal = 2\n").await;
     let ada = scene.user("ada", &["a.*"]);
     let token = ada.token.clone();
     let key = [("x-api-key", token.as_str())];

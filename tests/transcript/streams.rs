@@ -4,14 +4,23 @@ use serde_json::{Value, json};
 
 use super::{
     request::{get, post},
-    scene::Scene,
+    scene::{On, Scene},
 };
 
 #[tokio::test]
 async fn the_blocks_and_refusals_of_a_stream() {
+    stream(On::Folder).await;
+}
+
+#[tokio::test]
+async fn the_blocks_and_refusals_of_a_stream_with_redis() {
+    stream(On::Redis).await;
+}
+
+async fn stream(on: On) {
     let settings = "[limits]\nreplay = 10\nviews_per_principal = 3\nconnections_per_principal = 3\n\
                     [http]\ndrain = \"100ms\"\nallowed_origins = [\"https://dash.example\"]\n";
-    let mut scene = Scene::start("streams", settings).await;
+    let mut scene = Scene::start_on(on, "streams", settings).await;
     let (ada, root) = (scene.user("ada", &["a.*"]), scene.admin("root"));
     let events: Vec<Value> = (1..4)
         .map(|n| json!({"topic": "a.b", "type": "made", "id": format!("e{n}"), "key": "k", "data": {"n": n}}))
@@ -73,8 +82,17 @@ async fn the_blocks_and_refusals_of_a_stream() {
 
 #[tokio::test]
 async fn a_replay_that_ends_before_it_has_all() {
+    truncate(On::Folder).await;
+}
+
+#[tokio::test]
+async fn a_replay_that_ends_before_it_has_all_with_redis() {
+    truncate(On::Redis).await;
+}
+
+async fn truncate(on: On) {
     let settings = "[hub]\nreplay_bytes = \"64 KiB\"\n[journal]\nrecent_bytes = \"1 KiB\"\n";
-    let mut scene = Scene::start("truncated", settings).await;
+    let mut scene = Scene::start_on(on, "truncated", settings).await;
     let ada = scene.user("ada", &["a.*"]);
     // Too large to be merged with others: a block is looked through whole.
     let fill = "x".repeat(70 << 10);
