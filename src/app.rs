@@ -17,9 +17,9 @@ use crate::{
     broker::Broker,
     cluster::{Cluster, Node},
     config::Config,
-    consumer::Lease,
     demo, descriptors,
     drain::Drain,
+    duty::Duties,
     event::PublisherName,
     grants::Grants,
     http::{self, Budgets, Questions, Services, Settings, server},
@@ -107,13 +107,12 @@ impl App {
             )),
         };
         // Not the node's name, which the node has again when it comes back.
-        let holder = id::short()?;
+        let duties = Duties::new(store.clone(), &id::short()?, telemetry.clone());
         let series = Series::new(
             config.series,
             plan.rules(),
             broker.clone(),
             store.clone(),
-            &holder,
             clock.clone(),
             telemetry.clone(),
         );
@@ -128,10 +127,8 @@ impl App {
             clock.clone(),
             telemetry.clone(),
         );
-        let lease = Lease::new("projections", &holder, store.clone());
         let instances = Instances::new(
             config.instances.clone(),
-            &holder,
             broker.clone(),
             store.clone(),
             clock.clone(),
@@ -177,11 +174,9 @@ impl App {
         background.spawn(hub.clone().run(serving.clone()));
         for source in &config.sources {
             let limit = config.limits.event.as_usize();
-            let (broker, store) = (broker.clone(), store.clone());
-            let (telemetry, clock) = (telemetry.clone(), clock.clone());
-            let source =
-                Flext::new(source.clone(), &holder, limit, broker, store, telemetry, clock);
-            background.spawn(source.run(serving.clone()));
+            let (broker, telemetry, clock) = (broker.clone(), telemetry.clone(), clock.clone());
+            let source = Flext::new(source.clone(), limit, broker, telemetry, clock);
+            background.spawn(duties.clone().run(source, serving.clone()));
         }
         if config.host.publish {
             let host = Host::new(config.host, &name, &config.data, clock.clone())?;
@@ -189,11 +184,11 @@ impl App {
         }
         background.spawn(sources::listen(hub.clone(), readiness.clone(), clock, serving.clone()));
         background.spawn(vitals.run(broker, hub, readiness.clone(), serving.clone()));
-        background.spawn(series.run(serving.clone()));
-        background.spawn(projections.run(lease, serving.clone()));
+        background.spawn(duties.clone().run(series, serving.clone()));
+        background.spawn(projections.run(duties.clone(), serving.clone()));
         background.spawn(cluster.run(serving.clone()));
         background.spawn(drain.clone().run(serving.clone()));
-        background.spawn(instances.run(serving.clone()));
+        background.spawn(instances.run(duties, serving.clone()));
         background.spawn(session::watch_revocations(
             store,
             access,

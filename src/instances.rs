@@ -22,12 +22,12 @@ pub use self::keys::{KeyError, is_of_another, is_own};
 pub use self::record::{OwnKey, Pulse, Record, Registered, Sign, State, UnwritableRecord};
 use self::{listening::Listening, registry::Registry};
 use crate::{
-    broker::{Broker, PublishError, Resumption},
-    consumer::{ConsumerError, Reader},
+    broker::{Broker, PublishError, ReadError, Resumption},
+    consumer::Reader,
     event::Event,
     ingest::{AppName, InstanceId, timetracker::Registration},
     position::Offset,
-    store::Store,
+    store::{Store, StoreError},
     telemetry::{Limit, Telemetry},
     time::{Clock, Millis, Moment, Span},
     topic::{TopicError, TopicFilter, TopicPattern},
@@ -58,7 +58,6 @@ pub struct Instances(Arc<Inner>);
 
 struct Inner {
     config: Config,
-    holder: String,
     filter: TopicFilter,
     broker: Broker,
     store: Store,
@@ -92,11 +91,21 @@ pub enum InstanceError {
     Publish(#[from] PublishError),
 }
 
+/// Why the registry cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// How far it was whole.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What the log tells of it.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
 impl Instances {
-    /// A registry that knows of nothing yet; `holder` is who this node is to leases.
+    /// A registry that knows of nothing yet.
     pub fn new(
         config: Config,
-        holder: &str,
         broker: Broker,
         store: Store,
         clock: Clock,
@@ -105,7 +114,6 @@ impl Instances {
         let filter = TopicFilter::new([TopicPattern::parse(&format!("{TOPICS}.*"))?]);
         Ok(Self(Arc::new(Inner {
             config,
-            holder: holder.to_owned(),
             filter,
             followed: channel::Sender::new(broker.head().offset),
             broker,
@@ -118,7 +126,7 @@ impl Instances {
     }
 
     /// Reads what the log has. It is followed once [`run`](Self::run) runs.
-    pub async fn load(&self) -> Result<(), ConsumerError> {
+    pub async fn load(&self) -> Result<(), LoadError> {
         let Inner { broker, store, filter, .. } = &*self.0;
         let mut reader = self.read_newest().await?;
         // From here on a record may have been written from old knowledge, and not been mended yet.

@@ -1,4 +1,4 @@
-//! Leases: who runs a durable consumer, and what proves it.
+//! Leases: who does a duty, and what proves it.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ impl Fence {
         Self { name: name.into(), token }
     }
 
-    /// The consumer's name.
+    /// The duty's name.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -14,6 +14,7 @@ pub mod consumer;
 pub mod demo;
 pub mod descriptors;
 pub mod drain;
+pub mod duty;
 pub mod event;
 pub mod grants;
 pub mod http;

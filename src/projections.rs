@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{
     broker::Broker,
-    consumer::Lease,
+    duty::Duties,
     series::{QueryError, Series},
     telemetry::Telemetry,
     time::Clock,
@@ -115,13 +115,13 @@ impl Projections {
     }
 
     /// Follows the log and, while the lease is ours, publishes, until `stop`.
-    pub async fn run(self, lease: Lease, stop: CancellationToken) {
+    pub async fn run(self, duties: Duties, stop: CancellationToken) {
         let publish = async {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.ready() => {}
             }
-            Publisher::new(&self.0, lease).run(&stop).await;
+            duties.run(Publisher::new(&self.0), stop.clone()).await;
         };
         tokio::select! {
             () = publish => {}

@@ -98,8 +98,6 @@ struct Inner {
     rules: Rules,
     broker: Broker,
     store: Store,
-    /// Who we are when the lease is asked for.
-    holder: String,
     clock: Clock,
     telemetry: Telemetry,
     /// Where the log was when this began.
@@ -120,18 +118,16 @@ pub struct Listed {
     pub newest: Point,
 }
 
-/// The durable consumer's name.
+/// What the duty is called.
 const NAME: &str = "series";
 
 impl Series {
-    /// The series of this node, none yet: [`run`](Self::run) reads them. No two nodes, and no two
-    /// runs of one, may have the same `holder`.
+    /// The series of this node, none yet: their [duty](crate::duty::Duty) reads them.
     pub fn new(
         config: Config,
         rules: Rules,
         broker: Broker,
         store: Store,
-        holder: &str,
         clock: Clock,
         telemetry: Telemetry,
     ) -> Self {
@@ -143,7 +139,6 @@ impl Series {
             rules,
             broker,
             store,
-            holder: holder.to_owned(),
             clock,
             telemetry,
             table,

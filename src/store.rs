@@ -85,10 +85,10 @@ pub struct StoredKey {
     pub revoked: bool,
 }
 
-/// A piece of what a durable consumer keeps beside its cursor.
+/// A piece of what a duty keeps beside its cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Which row, a plain word of the consumer's.
+    /// Which row, a plain word of the duty's.
     pub row: Box<str>,
     /// Where in the row; below [`COLUMNS`].
     pub column: u64,
@@ -260,7 +260,7 @@ impl Store {
         }
     }
 
-    /// Takes or renews the lease of the durable consumer `name` for `holder`, for
+    /// Takes or renews the lease of the duty `name` for `holder`, for
     /// [`LEASE`](crate::lease::LEASE); None while another holds it.
     pub async fn lease(&self, name: &str, holder: &str) -> Result<Option<Fence>, StoreError> {
         match self {
@@ -278,12 +278,12 @@ impl Store {
         }
     }
 
-    /// Notes how far a durable consumer has come; refused when its lease has passed to another.
+    /// Notes how far a duty has come; refused when its lease has passed to another.
     pub async fn save_cursor(&self, fence: &Fence, position: Position) -> Result<(), StoreError> {
         self.save(fence, position, Vec::new()).await
     }
 
-    /// Notes how far a durable consumer has come together with what it keeps: all of it or, when
+    /// Notes how far a duty has come together with what it keeps: all of it or, when
     /// its lease has passed to another, nothing. Rows and columns that are not named stay.
     ///
     /// One save is one transaction, or one script that Redis does nothing beside: about a MiB at a
@@ -300,7 +300,7 @@ impl Store {
         }
     }
 
-    /// What the durable consumer `name` keeps in columns of a row, in their order, without those
+    /// What the duty `name` keeps in columns of a row, in their order, without those
     /// that hold nothing; all of one save.
     pub async fn parts(
         &self,
@@ -317,7 +317,7 @@ impl Store {
         }
     }
 
-    /// The rows in which the durable consumer `name` keeps something, in no order.
+    /// The rows in which the duty `name` keeps something, in no order.
     pub async fn rows(&self, name: &str) -> Result<Vec<String>, StoreError> {
         match self {
             Self::Local(local) => local.rows(name).await,
@@ -325,7 +325,7 @@ impl Store {
         }
     }
 
-    /// How far a durable consumer had come.
+    /// How far a duty had come.
     pub async fn load_cursor(&self, name: &str) -> Result<Option<Position>, StoreError> {
         match self {
             Self::Local(local) => local.load_cursor(name).await,

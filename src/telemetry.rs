@@ -65,6 +65,8 @@ pub struct Metrics {
     pub slowest_lag: Gauge,
     /// Times that a source did not answer as it should, by its name.
     pub source_failures: Family<SourceLabel, Counter>,
+    /// Terms of a duty that ended in a failure, by its name.
+    pub duty_failures: Family<DutyLabel, Counter>,
     /// Things a source sent that could not be published, by its name.
     pub source_left_out: Family<SourceLabel, Counter>,
     /// CPU used by the process, in seconds.
@@ -211,6 +213,12 @@ pub struct SourceLabel {
     source: String,
 }
 
+/// A `[[duty]]`, by its name.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct DutyLabel {
+    duty: String,
+}
+
 /// What of a request could not be kept although the rest was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dropped {
@@ -298,6 +306,7 @@ impl Telemetry {
             ),
             slowest_lag: metric!("slowest_lag", "Offsets between the slowest cursor and the head"),
             source_failures: metric!("source_failures", "Questions a source did not answer well"),
+            duty_failures: metric!("duty_failures", "Times that a duty could not be done"),
             source_left_out: metric!("source_left_out", "Answers of a source not published"),
             cpu_seconds: metric!("cpu_seconds", "CPU used by the process, in seconds"),
             memory_bytes: metric!("memory_bytes", "Resident memory of the process"),
@@ -357,6 +366,11 @@ impl Telemetry {
     pub fn source_failed(&self, source: &str) {
         let label = SourceLabel { source: source.to_owned() };
         self.source_failures.get_or_create(&label).inc();
+    }
+
+    /// Counts one time that `duty` could not be done.
+    pub fn duty_failed(&self, duty: &str) {
+        self.duty_failures.get_or_create(&DutyLabel { duty: duty.to_owned() }).inc();
     }
 
     /// Counts things that `source` sent and that could not be published.

@@ -1,7 +1,7 @@
 //! Many nodes over one Redis: one order, one promise, through whatever happens to either.
 
 mod chaos;
-mod consumers;
+mod duties;
 mod epochs;
 mod history;
 mod nodes;

@@ -84,7 +84,6 @@ impl Server {
             Arc::new([]),
             broker.clone(),
             store.clone(),
-            "here",
             clock.clone(),
             telemetry.clone(),
         );
@@ -109,7 +108,6 @@ impl Server {
             tasks: TaskTracker::new(),
             instances: Instances::new(
                 config.instances,
-                "n1",
                 broker.clone(),
                 store.clone(),
                 clock.clone(),

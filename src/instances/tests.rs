@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     broker::journal::RetentionRule,
     config::Config,
+    duty::Duties,
     instances::record::{Sign, removal},
     topic::Topic,
 };
@@ -27,7 +28,11 @@ fn registry(config: Config, folder: &Path, clock: &Clock) -> Instances {
     let telemetry = Telemetry::new();
     let broker = Broker::open(config.journal, folder, clock.clone(), telemetry.clone()).unwrap();
     let store = Store::open(folder, clock.clone()).unwrap();
-    Instances::new(config.instances, "here", broker, store, clock.clone(), telemetry).unwrap()
+    Instances::new(config.instances, broker, store, clock.clone(), telemetry).unwrap()
+}
+
+fn duties(store: &Store) -> Duties {
+    Duties::new(store.clone(), "here", Telemetry::new())
 }
 
 #[tokio::test]
@@ -84,7 +89,7 @@ async fn a_start_does_not_read_again_what_says_nothing_of_instances() {
     broker.publish((0..100).map(other).collect()).await.unwrap();
     instances.load().await.unwrap();
     let stop = CancellationToken::new();
-    let running = tokio::spawn(instances.clone().run(stop.clone()));
+    let running = tokio::spawn(instances.clone().run(duties(&instances.0.store), stop.clone()));
     for round in 1..3 {
         let head = broker.head();
         let is_noted = async {
@@ -107,7 +112,7 @@ async fn no_older_key_stays_good_when_the_log_may_name_one_that_was_taken_back()
         registry(Config::load(None, [], &[]).unwrap(), folder.path(), &Clock::manual(START));
     let Record { app, instance_id: id, .. } = &record("one", START);
     let stop = CancellationToken::new();
-    let running = tokio::spawn(instances.clone().run(stop.clone()));
+    let running = tokio::spawn(instances.clone().run(duties(&instances.0.store), stop.clone()));
     instances.register(app, id, Registration::default()).await.unwrap();
     instances.rotate_key(app, id).await.unwrap();
     let good = async || {
@@ -124,7 +129,8 @@ async fn no_older_key_stays_good_when_the_log_may_name_one_that_was_taken_back()
     let behind = instances.rotate_key(app, id).await;
     assert!(matches!(behind, Err(KeyError::Behind)), "{:?}", behind.err());
     assert_eq!(good().await, []);
-    let running = tokio::spawn(instances.clone().run(CancellationToken::new()));
+    let running =
+        tokio::spawn(instances.clone().run(duties(&instances.0.store), CancellationToken::new()));
     instances.rotate_key(app, id).await.unwrap();
     let good = good().await;
     assert_eq!((good.len(), &good[0].id), (1, &named()));
@@ -141,7 +147,7 @@ async fn late_is_told_and_up_never() {
     broker.publish(vec![up.event("instance.up", None, START).unwrap()]).await.unwrap();
     instances.load().await.unwrap();
     let stop = CancellationToken::new();
-    let running = tokio::spawn(instances.clone().run(stop.clone()));
+    let running = tokio::spawn(instances.clone().run(duties(&instances.0.store), stop.clone()));
     // Both were written by who knew nothing of the other.
     let (mut late, mut heard) = (up.clone(), up);
     let previous = late.enter(State::Late, START + 1);

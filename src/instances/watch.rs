@@ -1,6 +1,9 @@
 //! Every node follows what the log tells of instances; one of them tells of their silence.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    convert::Infallible,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -12,8 +15,10 @@ use super::{
 };
 use crate::{
     broker::{PublishError, ReadError},
-    consumer::{Consumer, ConsumerError, Delivery, Holding, Reader},
+    consumer::{Delivery, Reader},
+    duty::{Duties, Duty, Term, TermError},
     event::Event,
+    lease::Fence,
     position::Offset,
     time::Millis,
 };
@@ -29,8 +34,9 @@ const MOST: usize = 1000;
 
 impl Instances {
     /// Follows the log and tells of silence, until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
-        tokio::join!(self.follow(&stop), self.watch(&stop), self.listen(&stop));
+    pub async fn run(self, duties: Duties, stop: CancellationToken) {
+        let watch = duties.run(self.clone(), stop.clone());
+        tokio::join!(self.follow(&stop), watch, self.listen(&stop));
     }
 
     /// Notices when this node did not run.
@@ -115,46 +121,31 @@ impl Instances {
         *self.0.registry.write() = newest;
         Ok(reader)
     }
+}
 
-    async fn watch(&self, stop: &CancellationToken) {
-        let inner = &self.0;
-        let (broker, store) = (inner.broker.clone(), inner.store.clone());
-        let consumer = Consumer::new(NAME, &inner.holder, inner.filter.clone(), broker, store);
-        loop {
-            let held = tokio::select! {
-                () = stop.cancelled() => return,
-                held = consumer.hold() => held,
-            };
-            let ended = match held {
-                Ok(mut holding) => tokio::select! {
-                    () = stop.cancelled() => {
-                        // Otherwise the others wait for its end, which is no harm.
-                        if let Err(error) = holding.release().await {
-                            tracing::debug!(%error, "the registry's lease was not given back");
-                        }
-                        return;
-                    }
-                    ended = self.keep(&mut holding) => ended,
-                },
-                Err(error) => error,
-            };
-            match ended {
-                ConsumerError::Lost => tracing::info!("another node looks after the registry now"),
-                error => tracing::warn!(%error, "the registry is not looked after; trying again"),
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(AGAIN) => {}
-            }
-        }
+impl Duty for Instances {
+    fn name(&self) -> String {
+        NAME.to_owned()
     }
 
+    async fn serve(&mut self, term: &Term) -> Result<(), TermError> {
+        tokio::select! {
+            () = term.over() => Ok(()),
+            Err(ended) = self.keep(term.fence()) => Err(ended),
+        }
+    }
+}
+
+impl Instances {
     /// Tells of silence while the lease is ours. The cursor moves when all that was written up to
     /// there is whole: whoever takes over, or starts, begins with what may not be. It moves on where
     /// nothing is told of instances too, or a start would read all of that before anybody is served.
-    async fn keep(&self, holding: &mut Holding) -> ConsumerError {
+    async fn keep(&self, fence: &Fence) -> Result<Infallible, TermError> {
+        let Inner { broker, store, filter, .. } = &*self.0;
+        let cursor = store.load_cursor(NAME).await?;
+        let mut reader = Reader::resume(filter.clone(), broker.clone(), cursor).await?;
         // What was told before is to be known before anything is told again.
-        let mut known_from = self.0.broker.head().offset;
+        let mut known_from = broker.head().offset;
         let mut undone: Option<Offset> = None;
         let mut noted: Option<(Offset, Instant)> = None;
         let mut ticks = interval(TICK);
@@ -162,34 +153,28 @@ impl Instances {
         let mut failing = false;
         loop {
             tokio::select! {
-                delivery = holding.next() => match delivery {
-                    Ok(delivery) => {
-                        undone = Some(delivery.position.offset);
-                        continue;
-                    }
-                    Err(error) => return error,
-                },
+                delivery = reader.next() => {
+                    undone = Some(delivery?.position.offset);
+                    continue;
+                }
                 _ = ticks.tick() => {}
             }
             let followed = *self.0.followed.borrow();
             if followed < known_from {
                 continue;
             }
-            match self.tell(holding).await {
+            match self.tell(fence).await {
                 Ok(Some(offset)) => known_from = offset,
                 Ok(None) => {
                     let has_come = undone.take_if(|offset| *offset <= followed).is_some();
                     let is_time =
                         noted.is_none_or(|(offset, at)| offset < followed && at.elapsed() >= NOTE);
                     if has_come || is_time {
-                        let position = self.0.broker.position(followed);
-                        if let Err(error) = holding.done(position).await {
-                            return error;
-                        }
+                        store.save_cursor(fence, broker.position(followed)).await?;
                         noted = Some((followed, Instant::now()));
                     }
                 }
-                Err(PublishError::Fenced) => return ConsumerError::Lost,
+                Err(PublishError::Fenced) => return Err(TermError::Lost),
                 Err(error) => {
                     if !failing {
                         tracing::warn!(%error, "the silence of instances cannot be told");
@@ -203,7 +188,7 @@ impl Instances {
     }
 
     /// Tells what is due; gives the last offset of it, or nothing if there was nothing.
-    async fn tell(&self, holding: &Holding) -> Result<Option<Offset>, PublishError> {
+    async fn tell(&self, fence: &Fence) -> Result<Option<Offset>, PublishError> {
         let now = self.0.clock.now();
         let heard_from = self.heard_from(now);
         // Nobody is forgotten by a clock that is in doubt.
@@ -221,7 +206,7 @@ impl Instances {
         if events.is_empty() {
             return Ok(None);
         }
-        let published = self.0.broker.publish_fenced(events, holding.fence()).await?;
+        let published = self.0.broker.publish_fenced(events, fence).await?;
         Ok(Some(published.position.offset))
     }
 }

@@ -7,12 +7,11 @@ use std::{
 };
 
 use serde_json::{Value, value::RawValue};
-use tokio_util::sync::CancellationToken;
 
 use super::{Inner, moment::Moment, plan::Projection};
 use crate::{
-    broker::{PublishError, ReadError},
-    consumer::{ConsumerError, Held, Lease},
+    broker::ReadError,
+    duty::{Duty, Term, TermError},
     event::{Event, PublisherName},
     ingest,
     lease::Fence,
@@ -24,8 +23,6 @@ use crate::{
 /// How often it is looked whether time alone has changed something: a window slides, a source
 /// falls silent.
 const TICK: Duration = Duration::from_secs(1);
-/// The pause after a failure.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// The `type` of what is published.
 const KIND: &str = "projection";
@@ -33,80 +30,34 @@ const KIND: &str = "projection";
 /// Publishes what changes.
 pub(super) struct Publisher<'a> {
     inner: &'a Inner,
-    lease: Lease,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Lease(#[from] ConsumerError),
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    #[error(transparent)]
-    Publish(#[from] PublishError),
+    /// The numbers of the projections that alone could not be published the last time.
+    left_out: BTreeSet<usize>,
 }
 
 /// What the topics hold, by the number of the projection; without the time of the clock.
 type Published = HashMap<usize, Value>;
 
-/// What was said already, so that it is said once.
-#[derive(Default)]
-struct Said {
-    /// Nothing can be published.
-    failing: bool,
-    /// The numbers of the projections that alone could not be published the last time.
-    left_out: BTreeSet<usize>,
+impl<'a> Publisher<'a> {
+    pub(super) fn new(inner: &'a Inner) -> Self {
+        Self { inner, left_out: BTreeSet::new() }
+    }
 }
 
-impl<'a> Publisher<'a> {
-    pub(super) fn new(inner: &'a Inner, lease: Lease) -> Self {
-        Self { inner, lease }
+impl Duty for Publisher<'_> {
+    fn name(&self) -> String {
+        "projections".to_owned()
     }
 
-    /// Publishes until `stop`, whenever the lease is ours.
-    pub(super) async fn run(self, stop: &CancellationToken) {
-        let mut said = Said::default();
-        loop {
-            let mut held = None;
-            let work = async {
-                let held = held.insert(self.lease.hold().await?);
-                let fence = held.fence().clone();
-                tokio::select! {
-                    lost = held.keep() => Ok(lost?),
-                    failure = self.follow(&fence, &mut said) => failure,
-                }
-            };
-            let Err(failure): Result<Infallible, Failure> = tokio::select! {
-                () = stop.cancelled() => break self.give_back(held).await,
-                failure = work => failure,
-            };
-            match failure {
-                // Another node goes on from what the topics hold.
-                Failure::Lease(ConsumerError::Lost) | Failure::Publish(PublishError::Fenced) => {}
-                error => {
-                    if !said.failing {
-                        tracing::warn!(%error, "projections cannot be published; trying again");
-                    }
-                    said.failing = true;
-                    tokio::select! {
-                        () = stop.cancelled() => break self.give_back(held).await,
-                        () = tokio::time::sleep(PAUSE) => {}
-                    }
-                }
-            }
+    async fn serve(&mut self, term: &Term) -> Result<(), TermError> {
+        tokio::select! {
+            () = term.over() => Ok(()),
+            Err(failure) = self.follow(term.fence()) => Err(failure),
         }
     }
+}
 
-    /// So that another node need not wait until the lease has run out.
-    async fn give_back(&self, held: Option<Held>) {
-        if let Some(held) = held
-            && let Err(error) = held.release().await
-        {
-            tracing::debug!(%error, "the lease of the projections runs out by itself");
-        }
-    }
-
-    async fn follow(&self, fence: &Fence, said: &mut Said) -> Result<Infallible, Failure> {
+impl Publisher<'_> {
+    async fn follow(&mut self, fence: &Fence) -> Result<Infallible, TermError> {
         let mut published = self.published().await?;
         let pace = Duration::from_secs_f64(1.0 / self.inner.plan.max_hz);
         let (mut gathered, mut series) =
@@ -114,8 +65,7 @@ impl<'a> Publisher<'a> {
         loop {
             gathered.mark_unchanged();
             series.mark_unchanged();
-            said.left_out = self.publish(fence, &mut published, &said.left_out).await?;
-            said.failing = false;
+            self.left_out = self.publish(fence, &mut published).await?;
             // What changes meanwhile is published together.
             tokio::time::sleep(pace).await;
             let changed = async {
@@ -148,14 +98,12 @@ impl<'a> Publisher<'a> {
     }
 
     /// Publishes what is not what its topic holds; nothing before anything has come that it shows.
-    /// What cannot be published costs nothing else: gives which, and says so of those that are not
-    /// in `said`.
+    /// What cannot be published costs nothing else: gives which, and says so of those that could be the last time.
     async fn publish(
         &self,
         fence: &Fence,
         published: &mut Published,
-        said: &BTreeSet<usize>,
-    ) -> Result<BTreeSet<usize>, Failure> {
+    ) -> Result<BTreeSet<usize>, TermError> {
         let projections = &self.inner.plan.projections;
         let mut moment = Moment::new(self.inner);
         let clock = moment.clock();
@@ -163,7 +111,7 @@ impl<'a> Publisher<'a> {
         let mut left_out = BTreeSet::new();
         for (number, projection) in projections.iter().enumerate() {
             if let Err(error) = moment.learn(projection, None).await {
-                if left_out.insert(number) && !said.contains(&number) {
+                if left_out.insert(number) && !self.left_out.contains(&number) {
                     let topic = &projection.topic;
                     tracing::warn!(%topic, %error, "a projection is not known and not published");
                 }
@@ -189,7 +137,7 @@ impl<'a> Publisher<'a> {
             let topic = &projections[number].topic;
             if !fitted.without_room.contains(topic) {
                 published.insert(number, still);
-            } else if left_out.insert(number) && !said.contains(&number) {
+            } else if left_out.insert(number) && !self.left_out.contains(&number) {
                 tracing::warn!(%topic, "the log has no room for the topic of a projection");
             }
         }

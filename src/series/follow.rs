@@ -1,12 +1,14 @@
 //! The task that follows the log: it adds what comes to the series, and, while it holds the lease,
 //! writes what changed to the store.
 
-use std::time::{Duration, Instant};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::RwLock;
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Inner, NAME, Series,
@@ -19,24 +21,21 @@ use super::{
 use crate::{
     broker::{ReadError, Resumption},
     consumer::{Delivery, Reader},
-    lease::{Fence, LEASE},
+    duty::{Duty, Term, TermError},
+    lease::Fence,
     position::{Offset, Position},
     store::{Part, StoreError},
     topic::{TopicFilter, TopicPattern},
 };
 
-/// How often the lease is looked after and a piece of what changed is written.
+/// How often a piece of what changed is written.
 const TICK: Duration = Duration::from_secs(1);
-/// A lease is renewed when so much of it has gone by.
-const RENEW: Duration = Duration::from_secs(LEASE.as_secs() / 3);
 /// How many series are written at once at least, if so many changed.
 const SLICE: usize = 256;
 /// The most bytes of one save.
 const SAVE_BYTES: usize = 1 << 20;
 /// Heads of series saved at once.
 const SAVE_HEADS: usize = 1000;
-/// The pause after a failure.
-const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FollowError {
@@ -48,14 +47,23 @@ pub(super) enum FollowError {
     Pack(#[from] PackError),
 }
 
+impl From<FollowError> for TermError {
+    fn from(error: FollowError) -> Self {
+        match error {
+            FollowError::Store(error) => error.into(),
+            error => Self::failed(error),
+        }
+    }
+}
+
 /// What keeps the series up, from one reading of the store to the next.
 pub(super) struct Follower {
     pub(super) series: Series,
     pub(super) reader: Reader,
     /// Everything up to here is in the store.
     pub(super) clean: Position,
-    /// The lease, if it is ours, and when it was renewed.
-    holding: Option<(Fence, Instant)>,
+    /// What proves that the lease is ours, if it is.
+    fence: Option<Fence>,
     /// What was read from the store, until it has caught up with the log.
     fresh: Option<Fresh>,
     pub(super) round: Round,
@@ -81,52 +89,27 @@ pub(super) struct Round {
     began: Instant,
 }
 
-impl Series {
-    /// Follows the log until `stop`; then writes what is not written yet.
-    pub async fn run(self, stop: CancellationToken) {
-        let mut failing = false;
-        while !stop.is_cancelled() {
-            let ended = self.follow(&stop).await;
-            if let Err(error) = &ended {
-                // A lease that has passed on is no failure.
-                if !failing && !matches!(error, FollowError::Store(StoreError::Fenced)) {
-                    tracing::warn!(%error, "series cannot be kept up; trying again");
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(PAUSE) => {}
-                    () = stop.cancelled() => {}
-                }
-            }
-            failing = ended.is_err();
-        }
+impl Duty for Series {
+    fn name(&self) -> String {
+        NAME.to_owned()
     }
 
-    /// Until `stop`, or until the lease has come to us: what we have is ours alone, so that whoever
-    /// begins to write begins with what is written.
-    async fn follow(&self, stop: &CancellationToken) -> Result<(), FollowError> {
-        let fence = self.0.store.lease(NAME, &self.0.holder).await?;
+    async fn serve(&mut self, term: &Term) -> Result<(), TermError> {
+        // What another node wrote is in the store: whoever begins to write begins with that.
         let follower = tokio::select! {
-            began = self.begin(fence.clone()) => began?,
-            lost = self.renew(fence.as_ref()) => return lost,
-            () = stop.cancelled() => {
-                let Some(fence) = fence else { return Ok(()) };
-                return Ok(self.0.store.release(&fence).await?);
-            }
+            begun = self.begin(Some(term.fence().clone())) => begun?,
+            () = term.over() => return Ok(()),
         };
-        follower.run(stop).await
+        Ok(follower.run(Some(term)).await?)
     }
 
-    /// Keeps a lease; ends when it is lost.
-    async fn renew(&self, fence: Option<&Fence>) -> Result<(), FollowError> {
-        let Some(fence) = fence else { return std::future::pending().await };
-        loop {
-            tokio::time::sleep(RENEW).await;
-            if self.0.store.lease(NAME, &self.0.holder).await?.as_ref() != Some(fence) {
-                return Ok(());
-            }
-        }
+    async fn stand_by(&mut self) -> Result<Infallible, TermError> {
+        self.begin(None).await?.run(None).await?;
+        std::future::pending().await
     }
+}
 
+impl Series {
     /// Reads the store. `fence` is the lease, if it is ours.
     pub(super) async fn begin(&self, fence: Option<Fence>) -> Result<Follower, FollowError> {
         let Inner { store, broker, clock, .. } = &*self.0;
@@ -177,12 +160,11 @@ impl Series {
         }
         let head = broker.head().offset;
         let is_first = cursor.is_none();
-        let holding = fence.map(|fence| (fence, Instant::now()));
         Ok(Follower {
             series: self.clone(),
             reader,
             clean,
-            holding,
+            fence,
             fresh: Some(Fresh { table: RwLock::new(table), head, is_first }),
             round: Round::over(clean.offset),
             packer: Packer::new()?,
@@ -191,21 +173,20 @@ impl Series {
 }
 
 impl Follower {
-    async fn run(mut self, stop: &CancellationToken) -> Result<(), FollowError> {
+    /// Until the term is over, if there is one; then what is not written yet is.
+    async fn run(mut self, term: Option<&Term>) -> Result<(), FollowError> {
+        let is_over = async || match term {
+            Some(term) => term.over().await,
+            None => std::future::pending().await,
+        };
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.catch_up();
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return self.end().await,
-                _ = tick.tick() => {
-                    if self.holding.is_none() && self.is_ours_now().await? {
-                        return Ok(());
-                    }
-                    self.renew().await?;
-                    self.look_after().await?;
-                }
+                () = is_over() => return self.end().await,
+                _ = tick.tick() => self.look_after().await?,
                 delivery = self.reader.next() => {
                     let delivery = delivery?;
                     self.take_in(&delivery).await?;
@@ -248,7 +229,6 @@ impl Follower {
                 }
                 continue;
             }
-            self.renew().await?; // there may be much of it
             if self.table().read().is_full() {
                 self.look_after().await?;
             }
@@ -271,36 +251,14 @@ impl Follower {
         self.fresh.as_ref().map_or(&self.series.0.table, |fresh| &fresh.table)
     }
 
-    /// Writes everything and gives the lease back.
+    /// Writes everything.
     async fn end(mut self) -> Result<(), FollowError> {
-        if self.holding.is_none() {
+        if self.fence.is_none() {
             return Ok(());
         }
         self.begin_round().await?;
         self.round.slice = usize::MAX;
-        self.slice().await?;
-        if let Some((fence, _)) = self.holding {
-            self.series.0.store.release(&fence).await?;
-        }
-        Ok(())
-    }
-
-    async fn is_ours_now(&self) -> Result<bool, FollowError> {
-        let Inner { store, holder, .. } = &*self.series.0;
-        Ok(store.lease(NAME, holder).await?.is_some())
-    }
-
-    async fn renew(&mut self) -> Result<(), FollowError> {
-        let Inner { store, holder, .. } = &*self.series.0;
-        let Some((fence, renewed)) = &mut self.holding else { return Ok(()) };
-        if renewed.elapsed() < RENEW {
-            return Ok(());
-        }
-        if store.lease(NAME, holder).await?.as_ref() != Some(&*fence) {
-            return Err(StoreError::Fenced.into());
-        }
-        *renewed = Instant::now();
-        Ok(())
+        self.slice().await
     }
 
     /// Begins a round when it is time, and does a piece of it; all of it if memory must be given back.
@@ -322,7 +280,7 @@ impl Follower {
     /// Begins a round through all series, by what the store has now.
     pub(super) async fn begin_round(&mut self) -> Result<(), FollowError> {
         let Inner { store, config, .. } = &*self.series.0;
-        if self.holding.is_none()
+        if self.fence.is_none()
             && let Some(position) = store.load_cursor(NAME).await?
         {
             self.clean = position;
@@ -347,7 +305,6 @@ impl Follower {
             let clean = self.clean.offset;
             parts.append(&mut table.write().tend(place, clean, now, &mut self.packer)?);
             if parts.iter().map(size).sum::<usize>() >= SAVE_BYTES {
-                self.renew().await?; // there may be much to write
                 self.save(self.clean, std::mem::take(&mut parts)).await?;
             }
             tokio::task::yield_now().await;
@@ -363,7 +320,7 @@ impl Follower {
     }
 
     async fn save(&mut self, position: Position, parts: Vec<Part>) -> Result<(), FollowError> {
-        let Some((fence, _)) = &self.holding else { return Ok(()) };
+        let Some(fence) = &self.fence else { return Ok(()) };
         self.series.0.store.save(fence, position, parts).await?;
         self.clean = position;
         Ok(())

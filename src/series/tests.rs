@@ -11,7 +11,9 @@ use super::{follow::Follower, intake::Arrived, tier::HEAD, tier::TIERS, tier::Ti
 use crate::{
     broker::Broker,
     config,
+    duty::Duties,
     event::Event,
+    lease::Fence,
     store::Part,
     time::{Millis, rfc3339},
     topic::Topic,
@@ -47,13 +49,12 @@ impl Bench {
     fn series(&self) -> Series {
         let (broker, store) = (self.broker.clone(), self.store.clone());
         let clock = self.clock.clone();
-        Series::new(self.config, Arc::new([]), broker, store, "one", clock, Telemetry::new())
+        Series::new(self.config, Arc::new([]), broker, store, clock, Telemetry::new())
     }
 
     /// A node as it is when it has just started, with the lease or without.
     async fn node(&self, has_lease: bool) -> Follower {
-        let fence = self.store.lease(NAME, "one").await.unwrap();
-        let mut node = self.series().begin(fence.filter(|_| has_lease)).await.unwrap();
+        let mut node = self.series().begin(has_lease.then(fence)).await.unwrap();
         node.catch_up();
         node
     }
@@ -77,6 +78,11 @@ impl Bench {
         };
         self.broker.publish(vec![event]).await.unwrap();
     }
+}
+
+/// The lease of the only node.
+fn fence() -> Fence {
+    Fence::new(NAME, 0)
 }
 
 /// Adds one sample to the series `value`, past the log.
@@ -205,13 +211,14 @@ async fn a_series_that_cannot_be_read_begins_anew_and_costs_no_other() {
     let mut node = bench.node(true).await;
     add(&node, Value::Gauge(1.0), NOW, 1).unwrap();
     save(&mut node).await;
-    let fence = bench.store.lease(NAME, "one").await.unwrap().unwrap();
     let bytes = Some(Bytes::from_static(b"broken"));
     let broken = vec![Part { row: "broken".into(), column: HEAD, bytes }];
-    bench.store.save(&fence, bench.broker.position(0), broken).await.unwrap();
+    bench.store.save(&fence(), bench.broker.position(0), broken).await.unwrap();
     let series = bench.series();
     let stop = tokio_util::sync::CancellationToken::new();
-    let task = tokio::spawn(series.clone().run(stop.clone()));
+    let task = tokio::spawn(
+        Duties::new(bench.store.clone(), "one", Telemetry::new()).run(series.clone(), stop.clone()),
+    );
     series.changes().changed().await.unwrap();
     assert_eq!(series.room().0, 1);
     stop.cancel();
@@ -228,13 +235,12 @@ async fn a_chunk_that_cannot_be_read_costs_only_itself() {
     follow(&mut node).await;
     save(&mut node).await;
     save(&mut node).await; // what is written leaves memory
-    let fence = bench.store.lease(NAME, "one").await.unwrap().unwrap();
     let column = tier::column(2, TIERS[2].place(old).0);
     let bytes = Some(Bytes::from_static(b"broken"));
     let rows = bench.store.rows(NAME).await.unwrap();
     let part = |row: String| Part { row: row.into(), column, bytes: bytes.clone() };
     let broken = rows.into_iter().map(part).collect();
-    bench.store.save(&fence, bench.broker.head(), broken).await.unwrap();
+    bench.store.save(&fence(), bench.broker.head(), broken).await.unwrap();
     let spec = QuerySpec {
         name: name(),
         labels: Labels::default(),
@@ -263,8 +269,7 @@ async fn offsets_that_a_lost_log_gives_anew_are_new_after_the_next_start_too() {
     save(&mut node).await; // of a log that has nothing now
     bench.node(true).await;
     // No sample came until the next start, which finds a position that the log knows.
-    let fence = bench.store.lease(NAME, "one").await.unwrap().unwrap();
-    bench.store.save_cursor(&fence, bench.broker.head()).await.unwrap();
+    bench.store.save_cursor(&fence(), bench.broker.head()).await.unwrap();
     let node = bench.node(true).await;
     assert_eq!(node.clean, bench.broker.head());
     add(&node, Value::Gauge(2.0), NOW + 1000, 5).unwrap();
@@ -316,8 +321,7 @@ async fn what_comes_before_the_loss_of_a_log_is_noticed_is_not_lost_too() {
     save(&mut node).await; // of a log that has nothing now
     let series = bench.series();
     bench.publish(NOW + 1, 2.0).await;
-    let fence = bench.store.lease(NAME, "one").await.unwrap();
-    let mut node = series.begin(fence).await.unwrap();
+    let mut node = series.begin(Some(fence())).await.unwrap();
     follow(&mut node).await;
     assert_eq!(series.newest(&name(), &Labels::default()).unwrap().value, 2.0);
 }

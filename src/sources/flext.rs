@@ -8,21 +8,15 @@ mod record;
 
 use std::{convert::Infallible, time::Duration};
 
-use tokio::time::{Instant, sleep, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep_until};
 
 pub(super) use self::board::own_topics;
-use self::{
-    board::{Board, BoardError},
-    daemon::Daemon,
-    follow::Followed,
-};
+use self::{board::Board, daemon::Daemon, follow::Followed};
 use super::Config;
 use crate::{
     broker::{Broker, PublishError},
-    consumer::{ConsumerError, Lease},
+    duty::{Duty, Term, TermError},
     lease::Fence,
-    store::Store,
     telemetry::Telemetry,
     time::Clock,
 };
@@ -37,24 +31,12 @@ pub mod proto {
 /// A daemon that is asked, by the node that holds its lease.
 pub struct Flext {
     config: Config,
-    lease: Lease,
     broker: Broker,
     telemetry: Telemetry,
     clock: Clock,
     event_bytes: usize,
 }
 
-/// Why this node stops asking, for now.
-#[derive(Debug, thiserror::Error)]
-enum Ended {
-    #[error(transparent)]
-    Lease(#[from] ConsumerError),
-    #[error(transparent)]
-    Board(#[from] BoardError),
-}
-
-/// Between two attempts to take up the work.
-const AGAIN: Duration = Duration::from_secs(1);
 /// How long a daemon which does not answer may be left alone: whoever has just started it again
 /// looks whether the values are fresh.
 const SOON: Duration = Duration::from_secs(5);
@@ -64,57 +46,34 @@ const GATHER: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_secs(5);
 
 impl Flext {
-    /// The daemon of `config`, for the node called `node`; no event has more than `event_bytes`.
+    /// The daemon of `config`; no event has more than `event_bytes`.
     pub fn new(
         config: Config,
-        node: &str,
         event_bytes: usize,
         broker: Broker,
-        store: Store,
         telemetry: Telemetry,
         clock: Clock,
     ) -> Self {
-        let lease = Lease::new(&format!("source.{}", config.name), node, store);
-        Self { config, lease, broker, telemetry, clock, event_bytes }
+        Self { config, broker, telemetry, clock, event_bytes }
+    }
+}
+
+impl Duty for Flext {
+    fn name(&self) -> String {
+        format!("source.{}", self.config.name)
     }
 
-    /// Asks and publishes while the lease is this node's, until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
-        let mut is_failing = false;
-        while let Err(error) = self.serve(&stop, &mut is_failing).await {
-            if matches!(error, Ended::Lease(ConsumerError::Lost)) {
-                tracing::info!(source = %self.config.name, "another node asks this source now");
-            } else if !std::mem::replace(&mut is_failing, true) {
-                tracing::warn!(source = %self.config.name, %error, "a source cannot be served; trying again");
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = sleep(AGAIN) => {}
-            }
-        }
-    }
-
-    /// One term of the lease; Ok when it ended because of `stop`.
-    async fn serve(&self, stop: &CancellationToken, is_failing: &mut bool) -> Result<(), Ended> {
-        let mut held = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            held = self.lease.hold() => held?,
-        };
-        *is_failing = false;
-        let fence = held.fence().clone();
+    async fn serve(&mut self, term: &Term) -> Result<(), TermError> {
         tokio::select! {
-            () = stop.cancelled() => {}
-            Err(lost) = held.keep() => return Err(lost.into()),
-            Err(ended) = self.ask(&fence) => return Err(ended),
+            () = term.over() => Ok(()),
+            Err(ended) = self.ask(term.fence()) => Err(ended),
         }
-        if let Err(error) = held.release().await {
-            tracing::debug!(source = %self.config.name, %error, "the lease was not given back");
-        }
-        Ok(())
     }
+}
 
+impl Flext {
     /// Asks again and again.
-    async fn ask(&self, fence: &Fence) -> Result<Infallible, Ended> {
+    async fn ask(&self, fence: &Fence) -> Result<Infallible, TermError> {
         let mut board = Board::read(&self.config, self.event_bytes, &self.broker).await?;
         let mut daemon: Option<Daemon> = None;
         let mut followed = Followed::default();
@@ -197,7 +156,7 @@ impl Flext {
     }
 
     /// Publishes what changed. What was not stored is still different next time.
-    async fn publish(&self, board: &mut Board, fence: &Fence) -> Result<(), ConsumerError> {
+    async fn publish(&self, board: &mut Board, fence: &Fence) -> Result<(), TermError> {
         let now = self.clock.now();
         let drafts = board.changed(now, &self.telemetry);
         if drafts.is_empty() {
@@ -211,7 +170,7 @@ impl Flext {
                     tracing::warn!(source, %topic, "the log has no room for the topic of a source");
                 }
             }
-            Err(PublishError::Fenced) => return Err(ConsumerError::Lost),
+            Err(PublishError::Fenced) => return Err(TermError::Lost),
             // The broker logs when it begins to fail.
             Err(error) => tracing::debug!(%error, "what a source said was not stored"),
         }

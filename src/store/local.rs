@@ -182,7 +182,7 @@ impl Local {
         .await
     }
 
-    /// Notes how far a durable consumer has come, together with what it keeps.
+    /// Notes how far a duty has come, together with what it keeps.
     pub async fn save(
         &self,
         name: &str,
@@ -218,7 +218,7 @@ impl Local {
         .await
     }
 
-    /// What a durable consumer keeps in columns of a row.
+    /// What a duty keeps in columns of a row.
     pub async fn parts(
         &self,
         name: &str,
@@ -243,7 +243,7 @@ impl Local {
         .await
     }
 
-    /// The rows in which a durable consumer keeps something.
+    /// The rows in which a duty keeps something.
     pub async fn rows(&self, name: &str) -> Result<Vec<String>, StoreError> {
         let name = name.to_owned();
         self.run(move |connection| {
@@ -262,7 +262,7 @@ impl Local {
         .await
     }
 
-    /// How far a durable consumer had come.
+    /// How far a duty had come.
     pub async fn load_cursor(&self, name: &str) -> Result<Option<Position>, StoreError> {
         let name = name.to_owned();
         let stored: Option<String> = self
@@ -332,7 +332,7 @@ fn data_version(connection: &Connection) -> rusqlite::Result<u64> {
     connection.query_row("PRAGMA data_version", [], |row| row.get(0))
 }
 
-/// What durable consumers keep beside their cursors. Made when it is missing, for the files of
+/// What duties keep beside their cursors. Made when it is missing, for the files of
 /// earlier versions.
 const PARTS: &str = "
     CREATE TABLE IF NOT EXISTS parts(consumer TEXT NOT NULL, row TEXT NOT NULL,

@@ -24,6 +24,7 @@ fn metrics_and_their_labels() {
     telemetry.series_dropped("reason");
     telemetry.source_failed("source");
     telemetry.source_left_out("source", 1);
+    telemetry.duty_failed("duty");
     telemetry.closed("closed");
     let mut record = Record::new("metrics");
     let mut names = BTreeMap::new();

@@ -38,8 +38,7 @@ async fn what_is_read_again_from_the_last_save_is_not_counted_again() {
     let bench = Bench::new();
     let series = bench.series();
     let begin = async || {
-        let fence = bench.store.lease(NAME, "one").await.unwrap();
-        let mut node = series.begin(fence).await.unwrap();
+        let mut node = series.begin(Some(fence())).await.unwrap();
         node.catch_up();
         node
     };

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     broker::{Broker, ReadError},
+    duty::TermError,
     event::{Event, MAX_ATTRIBUTE_BYTES, Record},
     sources::{Config, METRICS, event},
     telemetry::Telemetry,
@@ -103,6 +104,12 @@ pub(super) enum BoardError {
     Topic(#[from] TopicError),
     #[error(transparent)]
     Read(#[from] ReadError),
+}
+
+impl From<BoardError> for TermError {
+    fn from(error: BoardError) -> Self {
+        Self::failed(error)
+    }
 }
 
 impl Board {

@@ -1,0 +1,254 @@
+//! Duties: what one node at a time does for all. Who holds a duty's lease does it, term by term; when that node dies or
+//! stops, another goes on within seconds.
+//!
+//! Nothing else knows leases. What a duty writes goes under the [`Fence`] of its term, so that of two nodes that both
+//! believe to hold it only the later can write.
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    broker::{PublishError, ReadError},
+    lease::{Fence, LEASE},
+    store::{Store, StoreError},
+    telemetry::Telemetry,
+};
+
+/// Something that one node at a time does.
+pub trait Duty: Send {
+    /// What its lease is called, for ever: all nodes have to agree on it.
+    fn name(&self) -> String;
+
+    /// Does it until `term` is [over](Term::over). What an earlier term left is restored first. The lease is renewed
+    /// meanwhile; when it is lost, this future is dropped where it waits.
+    fn serve(&mut self, term: &Term) -> impl Future<Output = Result<(), TermError>> + Send;
+
+    /// What a node does while another holds the lease, if anything: dropped as soon as the lease comes to this one.
+    fn stand_by(&mut self) -> impl Future<Output = Result<Infallible, TermError>> + Send {
+        std::future::pending()
+    }
+}
+
+/// One term of a lease.
+#[derive(Debug)]
+pub struct Term {
+    fence: Fence,
+    stop: CancellationToken,
+}
+
+impl Term {
+    /// What proves that the lease is ours, for everything that is written.
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// Resolves when the hub stops: what was begun is to be ended now.
+    pub async fn over(&self) {
+        self.stop.cancelled().await;
+    }
+}
+
+/// Why a term ends before it is over.
+#[derive(Debug, thiserror::Error)]
+pub enum TermError {
+    /// Another node has the lease and goes on from what was written.
+    #[error("the lease has passed to another node")]
+    Lost,
+    /// The duty cannot be done at present.
+    #[error(transparent)]
+    Failed(Box<dyn Error + Send + Sync>),
+}
+
+impl TermError {
+    /// Any other failure.
+    pub fn failed(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Failed(Box::new(error))
+    }
+}
+
+/// Does duties for the node that calls itself `holder`. Cheap to clone.
+#[derive(Clone)]
+pub struct Duties {
+    store: Store,
+    /// Who we are, so that we can take our own lease again.
+    holder: String,
+    telemetry: Telemetry,
+}
+
+/// How often a lease is asked for that another holds.
+const ASK: Duration = Duration::from_millis(500);
+/// A lease is renewed when so much of it has gone by.
+const RENEW: Duration = Duration::from_secs(LEASE.as_secs() / 3);
+/// The pause after a failure; it doubles with each that follows, up to the last.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(4);
+/// A term of this length was none that failed at once.
+const GOOD_TERM: Duration = Duration::from_secs(30);
+
+impl Duties {
+    /// Duties under leases of `store`.
+    pub fn new(store: Store, holder: &str, telemetry: Telemetry) -> Self {
+        Self { store, holder: holder.to_owned(), telemetry }
+    }
+
+    /// Does `duty` whenever its lease is ours, until `stop`; then the lease is given back.
+    pub async fn run(self, mut duty: impl Duty, stop: CancellationToken) {
+        let name = duty.name();
+        let (mut is_failing, mut pause) = (false, FIRST_PAUSE);
+        while !stop.is_cancelled() {
+            let began = Instant::now();
+            let ended = self.term(&name, &mut duty, &stop).await;
+            if began.elapsed() >= GOOD_TERM {
+                (is_failing, pause) = (false, FIRST_PAUSE);
+            }
+            match ended {
+                Ok(()) => is_failing = false,
+                Err(TermError::Lost) => tracing::info!(duty = name, "another node does this now"),
+                Err(TermError::Failed(error)) => {
+                    self.telemetry.duty_failed(&name);
+                    if !std::mem::replace(&mut is_failing, true) {
+                        tracing::warn!(duty = name, %error, "a duty cannot be done; trying again");
+                    }
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = if is_failing { (pause * 2).min(LAST_PAUSE) } else { FIRST_PAUSE };
+        }
+    }
+
+    async fn term(
+        &self,
+        name: &str,
+        duty: &mut impl Duty,
+        stop: &CancellationToken,
+    ) -> Result<(), TermError> {
+        let (fence, renewed) = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            held = self.hold(name) => held?,
+            Err(error) = duty.stand_by() => return Err(error),
+        };
+        let term = Term { fence, stop: stop.clone() };
+        let ended = tokio::select! {
+            ended = duty.serve(&term) => ended,
+            Err(error) = self.keep(&term.fence, renewed) => Err(error),
+        };
+        // Otherwise the others wait until it has run out, which is no harm.
+        if !matches!(ended, Err(TermError::Lost))
+            && let Err(error) = self.store.release(&term.fence).await
+        {
+            tracing::debug!(duty = name, %error, "a lease was not given back");
+        }
+        ended
+    }
+
+    /// Waits until the lease is ours; gives a moment before it began as well.
+    async fn hold(&self, name: &str) -> Result<(Fence, Instant), TermError> {
+        loop {
+            let asked = Instant::now();
+            if let Some(fence) = self.store.lease(name, &self.holder).await? {
+                return Ok((fence, asked));
+            }
+            tokio::time::sleep(ASK).await;
+        }
+    }
+
+    /// Renews the lease for as long as this is waited for; ends when it is another's.
+    async fn keep(&self, fence: &Fence, mut renewed: Instant) -> Result<Infallible, TermError> {
+        loop {
+            tokio::time::sleep(RENEW.saturating_sub(renewed.elapsed())).await;
+            renewed = Instant::now();
+            let held = self.store.lease(fence.name(), &self.holder).await?;
+            if held.as_ref() != Some(fence) {
+                return Err(TermError::Lost);
+            }
+        }
+    }
+}
+
+impl From<StoreError> for TermError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Fenced => Self::Lost,
+            error => Self::failed(error),
+        }
+    }
+}
+
+impl From<PublishError> for TermError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Fenced => Self::Lost,
+            error => Self::failed(error),
+        }
+    }
+}
+
+impl From<ReadError> for TermError {
+    fn from(error: ReadError) -> Self {
+        Self::failed(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::time::Clock;
+
+    /// Fails the first time, serves the second.
+    struct Shaky {
+        terms: Arc<AtomicU32>,
+        serves: Arc<Notify>,
+        has_ended: Arc<AtomicU32>,
+    }
+
+    impl Duty for Shaky {
+        fn name(&self) -> String {
+            "shaky".to_owned()
+        }
+
+        async fn serve(&mut self, term: &Term) -> Result<(), TermError> {
+            if self.terms.fetch_add(1, Ordering::Relaxed) == 0 {
+                return Err(ReadError("broken".to_owned()).into());
+            }
+            self.serves.notify_one();
+            term.over().await;
+            self.has_ended.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_counted_and_tried_again_and_what_was_begun_is_ended_at_the_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let (terms, serves) = (Arc::default(), Arc::<Notify>::default());
+        let (has_ended, telemetry) = (Arc::<AtomicU32>::default(), Telemetry::new());
+        let duty = Shaky { terms, serves: serves.clone(), has_ended: has_ended.clone() };
+        let store = Store::open(folder.path(), Clock::manual(0)).unwrap();
+        let (duties, stop) =
+            (Duties::new(store, "here", telemetry.clone()), CancellationToken::new());
+        let running = tokio::spawn(duties.run(duty, stop.clone()));
+        serves.notified().await;
+        let failures = "pulsehub_duty_failures_total{duty=\"shaky\"} 1\n";
+        assert!(telemetry.openmetrics().unwrap().contains(failures));
+        assert_eq!(has_ended.load(Ordering::Relaxed), 0);
+        stop.cancel();
+        running.await.unwrap();
+        assert_eq!(has_ended.load(Ordering::Relaxed), 1);
+    }
+}

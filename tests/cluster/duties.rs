@@ -1,0 +1,156 @@
+//! A duty of two nodes over one Redis: it moves when its node hangs, and whoever hung cannot write.
+
+use std::{sync::mpsc as blocking, thread};
+
+use pulsehub::{
+    broker::{Broker, PublishError},
+    consumer::Reader,
+    duty::{Duties, Duty, Term, TermError},
+    lease::Fence,
+    redis::Server,
+    store::{Store, StoreError},
+    telemetry::Telemetry,
+    time::Clock,
+};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::journal;
+use crate::support::{DEADLINE, event, filter, redis::RedisServer};
+
+/// Tells which events it got, one at a time, and does with each what it is told.
+struct Telling {
+    broker: Broker,
+    store: Store,
+    got: mpsc::UnboundedSender<Got>,
+    orders: mpsc::UnboundedReceiver<Order>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Got {
+    /// A term, with what proves it: the log is followed from the cursor on.
+    Begun(Fence),
+    Event(String),
+}
+
+enum Order {
+    /// It is done, and not to come again.
+    Note,
+    /// Its node does nothing at all until it hears something, and then still thinks that the lease is its own.
+    Hang(blocking::Receiver<()>),
+}
+
+const NAME: &str = "telling";
+
+impl Duty for Telling {
+    fn name(&self) -> String {
+        NAME.to_owned()
+    }
+
+    async fn serve(&mut self, term: &Term) -> Result<(), TermError> {
+        let cursor = self.store.load_cursor(NAME).await?;
+        let mut reader = Reader::resume(filter(&["a.*"]), self.broker.clone(), cursor).await?;
+        self.got.send(Got::Begun(term.fence().clone())).unwrap();
+        loop {
+            let delivery = tokio::select! {
+                () = term.over() => return Ok(()),
+                delivery = reader.next() => delivery?,
+            };
+            assert!(!delivery.has_gap);
+            for record in delivery.records() {
+                let event: serde_json::Value = serde_json::from_slice(record.json()).unwrap();
+                self.got.send(Got::Event(event["id"].as_str().unwrap().to_owned())).unwrap();
+                match self.orders.recv().await.unwrap() {
+                    Order::Note => self.store.save_cursor(term.fence(), delivery.position).await?,
+                    Order::Hang(until) => {
+                        until.recv().unwrap();
+                        std::future::pending().await
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A node with a thread of its own, which hangs when its duty does.
+struct Node {
+    got: mpsc::UnboundedReceiver<Got>,
+    orders: mpsc::UnboundedSender<Order>,
+    stop: CancellationToken,
+    thread: thread::JoinHandle<()>,
+}
+
+async fn join(server: Server) -> (Broker, Store) {
+    let clock = Clock::system();
+    let broker = Broker::join(journal(), server.clone(), clock.clone(), Telemetry::new());
+    (broker.await.unwrap(), Store::join(server, clock).await.unwrap())
+}
+
+impl Node {
+    fn start(name: &'static str, server: Server) -> Self {
+        let (told, got) = mpsc::unbounded_channel();
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let stop = CancellationToken::new();
+        let until = stop.clone();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let (broker, store) = join(server).await;
+                let duty = Telling { broker, store: store.clone(), got: told, orders: ordered };
+                Duties::new(store, name, Telemetry::new()).run(duty, until).await;
+            });
+        });
+        Self { got, orders, stop, thread }
+    }
+
+    async fn next(&mut self) -> Got {
+        timeout(DEADLINE, self.got.recv()).await.expect("it hangs").unwrap()
+    }
+
+    async fn begins(&mut self) -> Fence {
+        let Got::Begun(fence) = self.next().await else { panic!("no term begins") };
+        fence
+    }
+
+    async fn gets(&mut self, id: &str, order: Order) {
+        assert_eq!(self.next().await, Got::Event(id.to_owned()));
+        self.orders.send(order).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_duty_moves_when_its_node_hangs_and_whoever_hung_cannot_write() {
+    let redis = RedisServer::start().await;
+    let (broker, store) = join(redis.server()).await;
+    let publish = async |id: &str| {
+        broker.publish(vec![event("a.x", "s", id, None, "1")]).await.unwrap();
+        broker.publish(vec![event("b.x", "s", id, None, "1")]).await.unwrap();
+    };
+    let mut one = Node::start("one", redis.server());
+    let first = one.begins().await;
+    publish("1").await;
+    one.gets("1", Order::Note).await;
+    publish("2").await;
+    let (wake, until) = blocking::channel();
+    one.gets("2", Order::Hang(until)).await;
+    // It neither renews nor gives back. The other gets the lease when it has run out.
+    let mut two = Node::start("two", redis.server());
+    let second = two.begins().await;
+    assert!(first.token() < second.token());
+    two.gets("2", Order::Note).await; // what was not done is done again
+    publish("3").await;
+    two.gets("3", Order::Note).await;
+    let late = vec![event("hub.alerts", "hub", "late", None, "1")];
+    assert_eq!(broker.publish_fenced(late, &first).await, Err(PublishError::Fenced));
+    let refused = store.save_cursor(&first, broker.head()).await;
+    assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
+    wake.send(()).unwrap();
+    two.stop.cancel();
+    one.begins().await;
+    publish("4").await;
+    one.gets("4", Order::Note).await;
+    one.stop.cancel();
+    for node in [one, two] {
+        tokio::task::spawn_blocking(|| node.thread.join().unwrap()).await.unwrap();
+    }
+}
