@@ -24,6 +24,7 @@ pub use self::{
 use crate::{
     event::PublisherName,
     grants::Grants,
+    protocol::CloseCode,
     store::{PassesFull, Store},
     time::{Clock, Millis, Span},
     topic::{Topic, TopicPattern},
@@ -187,6 +188,17 @@ pub enum AuthError {
     /// They could not be looked up.
     #[error("the credentials cannot be checked now: {0}")]
     Unavailable(String),
+}
+
+impl AuthError {
+    /// What a socket is closed with for it.
+    pub fn close_code(&self) -> CloseCode {
+        match self {
+            Self::Expired => CloseCode::Expired,
+            Self::Unavailable(_) => CloseCode::Overloaded,
+            _ => CloseCode::Unauthorized,
+        }
+    }
 }
 
 /// Keys or a secret that cannot be used.

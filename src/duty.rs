@@ -91,7 +91,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(4);
 const GOOD_TERM: Duration = Duration::from_secs(30);
 
 impl Duties {
-    /// Duties under leases of `store`.
+    /// Duties under leases of `store`. No two nodes, and no two runs of one, may have the same `holder`.
     pub fn new(store: Store, holder: &str, telemetry: Telemetry) -> Self {
         Self { store, holder: holder.to_owned(), telemetry }
     }

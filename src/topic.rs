@@ -198,6 +198,11 @@ impl From<&Topic> for TopicPattern {
 pub struct TopicFilter(Arc<[TopicPattern]>);
 
 impl TopicFilter {
+    /// Every topic, the hub's own too.
+    pub fn everything() -> Self {
+        Self::new(["**", "hub", "hub.**"].iter().filter_map(|text| TopicPattern::parse(text).ok()))
+    }
+
     /// The union of `patterns`, in whatever order and however often they come.
     pub fn new(patterns: impl IntoIterator<Item = TopicPattern>) -> Self {
         let mut patterns: Vec<_> = patterns.into_iter().collect();

@@ -126,14 +126,8 @@ async fn open(
     } else {
         Talk::Messages
     };
-    let principal = identify(state, &handshake).await.map_err(|error| {
-        let code = match error {
-            AuthError::Expired => CloseCode::Expired,
-            AuthError::Unavailable(_) => CloseCode::Overloaded,
-            _ => CloseCode::Unauthorized,
-        };
-        (code, error.to_string())
-    })?;
+    let principal = identify(state, &handshake).await;
+    let principal = principal.map_err(|error| (error.close_code(), error.to_string()))?;
     Ok((talk, principal, handshake.token()))
 }
 

@@ -17,11 +17,7 @@ use super::{
     view::{Appended, View},
 };
 use crate::{
-    broker::ReadError,
-    event::Block,
-    position::Offset,
-    telemetry::Limit,
-    topic::{TopicFilter, TopicPattern},
+    broker::ReadError, event::Block, position::Offset, telemetry::Limit, topic::TopicFilter,
 };
 
 /// What a frame costs beside its bytes: its entry in the view and in the backlog.
@@ -93,7 +89,12 @@ impl Dispatcher {
                 self.dispatch_all(&blocks).await;
             } else {
                 let chunk = broker
-                    .read(self.dispatched, committed, &everything(), self.hub.chunk_bytes())
+                    .read(
+                        self.dispatched,
+                        committed,
+                        &TopicFilter::everything(),
+                        self.hub.chunk_bytes(),
+                    )
                     .await?;
                 if chunk.trimmed_through > self.dispatched {
                     self.pass_over(chunk.trimmed_through);
@@ -267,13 +268,6 @@ impl Dispatcher {
     fn next_tick(&self) -> Option<Instant> {
         self.due.peek().map(|Reverse(Waiting(due, _))| *due)
     }
-}
-
-/// Matches every topic, the hub's own included.
-fn everything() -> TopicFilter {
-    TopicFilter::new(
-        ["**", "hub", "hub.**"].iter().filter_map(|text| TopicPattern::parse(text).ok()),
-    )
 }
 
 impl PartialEq for Waiting {

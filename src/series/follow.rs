@@ -25,7 +25,7 @@ use crate::{
     lease::Fence,
     position::{Offset, Position},
     store::{Part, StoreError},
-    topic::{TopicFilter, TopicPattern},
+    topic::TopicFilter,
 };
 
 /// How often a piece of what changed is written.
@@ -154,7 +154,7 @@ impl Series {
             store.save(fence, clean, Vec::new()).await?;
         }
         table.applied = clean.offset;
-        let mut reader = Reader::new(everything(), broker.clone(), clean.offset);
+        let mut reader = Reader::new(TopicFilter::everything(), broker.clone(), clean.offset);
         if is_lost {
             reader = reader.behind_gap();
         }
@@ -336,9 +336,4 @@ impl Round {
 
 fn size(part: &Part) -> usize {
     part.row.len() + part.bytes.as_ref().map_or(0, |bytes| bytes.len()) + 16
-}
-
-/// Every topic, the hub's own too.
-fn everything() -> TopicFilter {
-    TopicFilter::new(["**", "hub.**"].into_iter().filter_map(|text| TopicPattern::parse(text).ok()))
 }

@@ -66,12 +66,7 @@ impl Session {
     }
 
     pub(super) fn refuse_credentials(&mut self, error: &AuthError) -> Vec<Action> {
-        let code = match error {
-            AuthError::Expired => CloseCode::Expired,
-            AuthError::Unavailable(_) => CloseCode::Overloaded,
-            _ => CloseCode::Unauthorized,
-        };
-        self.close(code, error.to_string())
+        self.close(error.close_code(), error.to_string())
     }
 
     pub(super) fn connected(&self, id: &MessageId, principal: &Principal, now: Now) -> Bytes {
