@@ -86,7 +86,7 @@ const ASK: Duration = Duration::from_millis(500);
 const RENEW: Duration = Duration::from_secs(LEASE.as_secs() / 3);
 /// The pause after a failure; it doubles with each that follows, up to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LAST_PAUSE: Duration = Duration::from_secs(4);
+const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// A term of this length was none that failed at once.
 const GOOD_TERM: Duration = Duration::from_secs(30);
 
@@ -96,23 +96,26 @@ impl Duties {
         Self { store, holder: holder.to_owned(), telemetry }
     }
 
-    /// Does `duty` whenever its lease is ours, until `stop`; then the lease is given back.
+    /// Does `duty` whenever its lease is ours, until `stop`; then the lease is given back. A failure is tried again, and
+    /// said once for each reason.
     pub async fn run(self, mut duty: impl Duty, stop: CancellationToken) {
         let name = duty.name();
-        let (mut is_failing, mut pause) = (false, FIRST_PAUSE);
+        let (mut said, mut pause) = (None, FIRST_PAUSE);
         while !stop.is_cancelled() {
-            let began = Instant::now();
-            let ended = self.term(&name, &mut duty, &stop).await;
-            if began.elapsed() >= GOOD_TERM {
-                (is_failing, pause) = (false, FIRST_PAUSE);
+            let mut began = None;
+            let ended = self.term(&name, &mut duty, &stop, &mut began).await;
+            if began.is_some_and(|began: Instant| began.elapsed() >= GOOD_TERM) {
+                (said, pause) = (None, FIRST_PAUSE);
             }
             match ended {
-                Ok(()) => is_failing = false,
+                Ok(()) => {}
                 Err(TermError::Lost) => tracing::info!(duty = name, "another node does this now"),
                 Err(TermError::Failed(error)) => {
                     self.telemetry.duty_failed(&name);
-                    if !std::mem::replace(&mut is_failing, true) {
-                        tracing::warn!(duty = name, %error, "a duty cannot be done; trying again");
+                    let error = error.to_string();
+                    if said.as_ref() != Some(&error) {
+                        tracing::warn!(duty = name, error, "a duty cannot be done; trying again");
+                        said = Some(error);
                     }
                 }
             }
@@ -120,7 +123,7 @@ impl Duties {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
             }
-            pause = if is_failing { (pause * 2).min(LAST_PAUSE) } else { FIRST_PAUSE };
+            pause = (pause * 2).min(LAST_PAUSE);
         }
     }
 
@@ -129,6 +132,7 @@ impl Duties {
         name: &str,
         duty: &mut impl Duty,
         stop: &CancellationToken,
+        began: &mut Option<Instant>,
     ) -> Result<(), TermError> {
         let (fence, renewed) = tokio::select! {
             biased;
@@ -136,13 +140,15 @@ impl Duties {
             held = self.hold(name) => held?,
             Err(error) = duty.stand_by() => return Err(error),
         };
+        *began = Some(renewed);
         let term = Term { fence, stop: stop.clone() };
         let ended = tokio::select! {
             ended = duty.serve(&term) => ended,
             Err(error) = self.keep(&term.fence, renewed) => Err(error),
         };
-        // Otherwise the others wait until it has run out, which is no harm.
-        if !matches!(ended, Err(TermError::Lost))
+        // Otherwise the others wait until it has run out, which is no harm. Whoever failed tries again before that: the
+        // others would have to begin from the store, and may fail as well.
+        if ended.is_ok()
             && let Err(error) = self.store.release(&term.fence).await
         {
             tracing::debug!(duty = name, %error, "a lease was not given back");

@@ -204,12 +204,6 @@ impl Hub {
             fold_until: pace.map(|_| guard.joined_at),
             gap: None,
         };
-        // Inside what one of its topics had lost by now, a replay would begin with a gap: it begins behind.
-        let lost = match start {
-            Start::Last(1..) | Start::Since(_) => broker.trimmed_through(&filter).await?,
-            _ => 0,
-        }
-        .min(committed.offset);
         let mut replay_truncated = false;
         match start {
             Start::Live | Start::Last(0) => {}
@@ -217,16 +211,18 @@ impl Hub {
                 let budget = self.0.config.replay_bytes.as_usize();
                 let until = committed.offset;
                 let found = self.newest(user.as_ref(), &filter, n, until, budget).await?;
-                beginning.position = found.after.max(lost);
-                replay_truncated = found.is_cut || found.first <= lost;
                 if found.is_cut {
                     self.0.telemetry.hit(Limit::ReplayBytes);
                 }
+                let (position, hides) =
+                    self.behind_losses(user.as_ref(), &filter, found.after, until).await?;
+                (beginning.position, replay_truncated) = (position, found.is_cut || hides);
             }
             Start::Since(time) => {
-                let located = broker.locate(time, committed.offset).await?;
-                beginning.position = located.max(lost);
-                replay_truncated = located < lost;
+                let until = committed.offset;
+                let located = broker.locate(time, until).await?;
+                (beginning.position, replay_truncated) =
+                    self.behind_losses(user.as_ref(), &filter, located, until).await?;
             }
             Start::Latest => {
                 // What changed behind `committed` comes as events: it is left out here.
@@ -262,6 +258,24 @@ impl Hub {
         let max_hz = pace.map(Pace::hz);
         let start = SubscribedStart { position, head, recovered, replay_truncated, max_hz };
         Ok((guard.sit(beginning), start))
+    }
+
+    /// Where a replay from `after` begins: behind all that any topic of the filter has lost by now, for inside a loss it
+    /// would begin with a gap; and whether anything that is kept, and damaged if it cannot be read, lies before that.
+    async fn behind_losses(
+        &self,
+        user: Option<&Arc<str>>,
+        filter: &TopicFilter,
+        after: Offset,
+        until: Offset,
+    ) -> Result<(Offset, bool), ReadError> {
+        let lost = self.0.broker.trimmed_through(filter).await?.min(until);
+        if lost <= after {
+            return Ok((after, false));
+        }
+        let budget = self.0.config.replay_bytes.as_usize();
+        let kept = self.newest(user, filter, 1, lost, budget).await?;
+        Ok((lost, kept.is_cut || (after + 1..=lost).contains(&kept.first)))
     }
 
     /// What [`Broker::newest`] finds, when there is room for a search by `user`; what is in memory takes none.

@@ -65,7 +65,7 @@ pub struct Metrics {
     pub slowest_lag: Gauge,
     /// Times that a source did not answer as it should, by its name.
     pub source_failures: Family<SourceLabel, Counter>,
-    /// Terms of a duty that ended in a failure, by its name.
+    /// Times that a duty could not be done, by its name.
     pub duty_failures: Family<DutyLabel, Counter>,
     /// Things a source sent that could not be published, by its name.
     pub source_left_out: Family<SourceLabel, Counter>,
@@ -213,7 +213,7 @@ pub struct SourceLabel {
     source: String,
 }
 
-/// A `[[duty]]`, by its name.
+/// A [duty](crate::duty), by its name.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct DutyLabel {
     duty: String,

@@ -190,3 +190,16 @@ async fn nobody_could_see_the_connections_once_their_subscriptions_were_long() {
     assert_eq!(ask(&[("limit", "0".to_owned())]).await.status(), 400);
     assert_eq!(ask(&[("after", "c1".to_owned())]).await.status(), 400);
 }
+
+#[tokio::test]
+async fn head_of_an_answer_whose_length_nobody_knows_names_none() {
+    let hub = TestHub::start().await;
+    let head = async |path: &str| {
+        let request = hub.http().head(hub.url(path)).bearer_auth(hub.token("ada", &["a.*"]));
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        answer.headers().get("content-length").map(|length| length.to_str().unwrap().to_owned())
+    };
+    assert_eq!(head("/api/v1/history?topics=a.*").await, None);
+    assert_eq!(head("/healthz").await.as_deref(), Some("3"));
+}

@@ -225,6 +225,9 @@ async fn a_replay_began_behind_what_another_topic_had_lost_and_said_nothing() {
     assert_eq!(client.subscribe(subscribe).await.get("replay_truncated"), None);
     assert_eq!(numbers(&client.events("all", 2).await), [4, 5]);
     client.expect("live").await;
+    let since = json!({"sub": "short", "topics": ["a.short"], "replay": {"since": "1h"}});
+    assert_eq!(client.subscribe(since).await.get("replay_truncated"), None, "nothing is kept");
+    client.expect("live").await;
     for (sub, replay) in [("last", json!({"last": 3})), ("since", json!({"since": "1h"}))] {
         let subscribe = json!({"sub": sub, "topics": ["a.*"], "replay": replay});
         let subscribed = client.subscribe(subscribe).await;

@@ -372,6 +372,9 @@ async fn answer(
 /// An answer to HEAD has no body, but the length that one would have (RFC 9110 section 9.3.2). Over HTTP/2 nobody else
 /// sees to it for what was refused before there was a route.
 fn without_body(response: Response<Body>) -> Response<Body> {
+    if http_body::Body::is_end_stream(response.body()) {
+        return response; // the route has seen to it
+    }
     let length = http_body::Body::size_hint(response.body()).exact();
     let mut response = response.map(|_| Body::empty());
     if let Some(length) = length {

@@ -190,6 +190,8 @@ impl Follower {
                 delivery = self.reader.next() => {
                     let delivery = delivery?;
                     self.take_in(&delivery).await?;
+                    // What is in memory is read without waiting: the lease wants to be renewed meanwhile.
+                    tokio::task::yield_now().await;
                 }
             }
         }

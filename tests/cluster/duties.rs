@@ -144,6 +144,8 @@ async fn a_duty_moves_when_its_node_hangs_and_whoever_hung_cannot_write() {
     assert_eq!(broker.publish_fenced(late, &first).await, Err(PublishError::Fenced));
     let refused = store.save_cursor(&first, broker.head()).await;
     assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
+    let own = vec![event("hub.alerts", "hub", "own", None, "1")];
+    broker.publish_fenced(own, &second).await.unwrap();
     wake.send(()).unwrap();
     two.stop.cancel();
     one.begins().await;

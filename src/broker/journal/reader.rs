@@ -143,7 +143,9 @@ impl Readers {
                 };
                 let Some(ends) = previous else { return Ok((0, false)) };
                 let Ok(block) = self.block(connection, ends)? else {
-                    return Ok((ends.0 - 1, false)); // whoever reads it is told
+                    // It may have matched; whoever reads it is told.
+                    back.first = back.first.min(ends.0);
+                    return Ok((ends.0 - 1, false));
                 };
                 if let Some(after) = back.take(&block) {
                     return Ok((after, false));
