@@ -224,7 +224,7 @@ fn wrong_usage_and_settings_are_told_apart_and_say_what_to_do() {
     assert_fails(&["serve", "--data", data, "--listen", "0.0.0.0:0"], 2, "openssl rand -hex 32");
     assert_fails(&["serve", "--data", data, "--redis", "radish://x"], 2, "write redis://");
     assert_fails(
-        &["serve", "--data", data, "--redis", "redis://127.0.0.1:1"],
+        &["serve", "--listen", "127.0.0.1:0", "--data", data, "--redis", "redis://127.0.0.1:1"],
         1,
         "cannot be reached",
     );

@@ -306,6 +306,8 @@ async fn follow(
                 }
                 continue;
             }
+            // The node cannot read what Redis has just lost, and closes the socket.
+            "reconnect" if load.kind == Kind::Redis => return false,
             // The node cannot read just now; it goes on by itself.
             "error" if load.kind == Kind::Redis && message["code"] == "unavailable" => continue,
             _ => panic!("{}: {message}", seen.name),
