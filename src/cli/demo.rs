@@ -88,8 +88,9 @@ impl Demo {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         tasks.spawn(daemon.run(day.clone(), Clock::system(), stop.clone()));
 
-        let listener = server::listen(config.listen)
-            .with_context(|| format!("cannot listen on {}", config.listen))?;
+        let listener = server::listen(config.listen).with_context(|| {
+            format!("cannot listen on {}; --listen takes another address", config.listen)
+        })?;
         let app = App::start(config.clone(), listener, Clock::system()).await?;
         announce(app.address()).context("cannot say that the hub is ready")?;
         let link = SignInLink::make(&app, &config.data).await?;

@@ -36,8 +36,9 @@ impl Serve {
         logging::start(&config.log);
         // Before anything is opened, so that a signal during the start is not missed.
         let mut signals = Signals::new().context("cannot wait for signals")?;
-        let listener = server::listen(config.listen)
-            .with_context(|| format!("cannot listen on {}", config.listen))?;
+        let listener = server::listen(config.listen).with_context(|| {
+            format!("cannot listen on {}; --listen takes another address", config.listen)
+        })?;
         let data = config.data.clone();
         let app = App::start(config, listener, Clock::system()).await?;
         announce(app.address()).context("cannot say that the hub is ready")?;
