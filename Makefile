@@ -9,7 +9,7 @@ N := 20
 
 # Builds the page and a hub, quickly rather than for speed, and starts it on 127.0.0.1:8080 with its data in ./data.
 run: page
-	@echo "The first build takes some four minutes on two cores, the next ones seconds."
+	@echo "The first build takes some three minutes on two cores, the next ones seconds."
 	cargo build $(CARGO_FLAGS)
 	exec ./target/debug/pulsehub serve --listen 127.0.0.1:8080 --data ./data --welcome
 

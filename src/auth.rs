@@ -317,7 +317,7 @@ impl Authenticator {
 
     async fn check_api_key(&self, key: &ApiKey) -> Result<Principal, AuthError> {
         let stored = api_key::stored(&self.0.store, &key.id).await?;
-        // The secret first: whoever does not have it learns nothing about the key, not even its end.
+        // The secret first: without it a caller learns nothing about the key, not even when it ends.
         if !key.matches(&stored.hash) {
             return Err(api_key::UNKNOWN);
         }

@@ -42,8 +42,8 @@ pub enum TopicIndex {
 }
 
 impl TopicIndex {
-    /// Those that begin with `prefix` and lie behind `after`, at most `most`. It may wait for a writer for some
-    /// milliseconds: not for the threads of the runtime.
+    /// The topics that begin with `prefix` and sort after `after`, at most `most`. It may block on a writer for some
+    /// milliseconds: call it from no thread of the runtime.
     pub fn page(&self, prefix: &str, after: &str, most: usize) -> Vec<Topic> {
         match self {
             Self::Journal(journal) => journal.topics_page(prefix, after, most),
@@ -137,7 +137,7 @@ pub struct ReadError(pub String);
 /// A piece of history.
 #[derive(Debug, Clone)]
 pub struct Chunk {
-    /// Blocks in order that hold every matching record in the range read, and others beside them.
+    /// Blocks in order. They hold every matching record of the range read, and may hold others.
     pub blocks: Vec<Arc<Block>>,
     /// Everything that matches and is retained, up to and including this offset, is in `blocks`.
     pub reached: Offset,

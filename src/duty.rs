@@ -87,8 +87,8 @@ const RENEW: Duration = Duration::from_secs(LEASE.as_secs() / 3);
 /// The pause after a failure; it doubles with each that follows, up to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
-/// A term of this length was none that failed at once.
-const GOOD_TERM: Duration = Duration::from_secs(30);
+/// What fails again only after this long had been good meanwhile.
+const GOOD_WHILE: Duration = Duration::from_secs(30);
 
 impl Duties {
     /// Duties under leases of `store`. No two nodes, and no two runs of one, may have the same `holder`.
@@ -100,30 +100,26 @@ impl Duties {
     /// said once for each reason.
     pub async fn run(self, mut duty: impl Duty, stop: CancellationToken) {
         let name = duty.name();
-        let (mut said, mut pause) = (None, FIRST_PAUSE);
+        let (mut failed, mut pause) = (None::<(Instant, String)>, FIRST_PAUSE);
         while !stop.is_cancelled() {
-            let mut began = None;
-            let ended = self.term(&name, &mut duty, &stop, &mut began).await;
-            if began.is_some_and(|began: Instant| began.elapsed() >= GOOD_TERM) {
-                (said, pause) = (None, FIRST_PAUSE);
-            }
-            match ended {
+            match self.term(&name, &mut duty, &stop).await {
                 Ok(()) => {}
                 Err(TermError::Lost) => tracing::info!(duty = name, "another node does this now"),
                 Err(TermError::Failed(error)) => {
                     self.telemetry.duty_failed(&name);
                     let error = error.to_string();
-                    if said.as_ref() != Some(&error) {
+                    let last = failed.take().filter(|(at, _)| at.elapsed() < GOOD_WHILE);
+                    pause = if last.is_some() { (pause * 2).min(LAST_PAUSE) } else { FIRST_PAUSE };
+                    if last.is_none_or(|(_, said)| said != error) {
                         tracing::warn!(duty = name, error, "a duty cannot be done; trying again");
-                        said = Some(error);
                     }
+                    failed = Some((Instant::now(), error));
                 }
             }
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
             }
-            pause = (pause * 2).min(LAST_PAUSE);
         }
     }
 
@@ -132,7 +128,6 @@ impl Duties {
         name: &str,
         duty: &mut impl Duty,
         stop: &CancellationToken,
-        began: &mut Option<Instant>,
     ) -> Result<(), TermError> {
         let (fence, renewed) = tokio::select! {
             biased;
@@ -140,7 +135,6 @@ impl Duties {
             held = self.hold(name) => held?,
             Err(error) = duty.stand_by() => return Err(error),
         };
-        *began = Some(renewed);
         let term = Term { fence, stop: stop.clone() };
         let ended = tokio::select! {
             ended = duty.serve(&term) => ended,

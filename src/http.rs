@@ -18,6 +18,7 @@ mod history;
 mod host;
 mod inbox;
 mod instances;
+mod no_room;
 mod nodes;
 mod operations;
 mod outbox;

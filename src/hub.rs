@@ -9,6 +9,7 @@ mod latest;
 mod pace;
 mod quota;
 mod snapshot;
+mod start;
 mod view;
 
 use std::{
@@ -28,6 +29,7 @@ pub use self::{
     cursor::{Cursor, Gap, Item, Lag},
     frame::{Form, Frame},
     quota::Owner,
+    start::Start,
 };
 use self::{
     bell::Seat,
@@ -36,16 +38,14 @@ use self::{
     latest::{Conflated, LatestBytes, Room},
     pace::Pace,
     quota::Quotas,
-    snapshot::Snapshot,
     view::{Tail, View, ViewKey},
 };
 use crate::{
-    broker::{Broker, ReadError, Resumption, Stretch},
+    broker::{Broker, ReadError},
     bytesize::ByteSize,
     position::{Epoch, Offset, Position},
-    protocol::{GapReason, Mode, SubscribedStart},
+    protocol::{Mode, SubscribedStart},
     telemetry::{Limit, Telemetry},
-    time::Millis,
     topic::{Topic, TopicFilter},
     turns::Turns,
 };
@@ -103,21 +103,6 @@ pub enum SubscribeError {
         /// `limits.views_per_principal`.
         most: usize,
     },
-}
-
-/// Where a subscription begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// With what is published from now on.
-    Live,
-    /// With the last `n` matching events.
-    Last(usize),
-    /// With what was received since this time.
-    Since(Millis),
-    /// With the newest of each (topic, key).
-    Latest,
-    /// Behind this position.
-    Resume(Position),
 }
 
 /// The readers' side of the log. Cheap to clone.
@@ -197,113 +182,34 @@ impl Hub {
         let guard = self.join(ViewKey { form, filter: filter.clone(), pace }, bell, owner)?;
         let broker = &self.0.broker;
         let committed = broker.head();
-        let mut beginning = Beginning {
-            position: guard.joined_at,
-            seen: guard.seen,
-            snapshot: None,
-            fold_until: pace.map(|_| guard.joined_at),
-            gap: None,
-        };
-        let mut replay_truncated = false;
-        match start {
-            Start::Live | Start::Last(0) => {}
-            Start::Last(n) => {
-                let budget = self.0.config.replay_bytes.as_usize();
-                let until = committed.offset;
-                let found = self.newest(user.as_ref(), &filter, n, until, budget).await?;
-                if found.is_cut {
-                    self.0.telemetry.hit(Limit::ReplayBytes);
-                }
-                let (position, hides) =
-                    self.behind_losses(user.as_ref(), &filter, found.after, until).await?;
-                (beginning.position, replay_truncated) = (position, found.is_cut || hides);
-            }
-            Start::Since(time) => {
-                let until = committed.offset;
-                let located = broker.locate(time, until).await?;
-                (beginning.position, replay_truncated) =
-                    self.behind_losses(user.as_ref(), &filter, located, until).await?;
-            }
-            Start::Latest => {
-                // What changed behind `committed` comes as events: it is left out here.
-                let snapshot =
-                    Snapshot::begin(self, user, filter.clone(), committed.offset).await?;
-                beginning.position = committed.offset;
-                beginning.snapshot = Some(snapshot);
-            }
-            Start::Resume(position) => match broker.resume(position).await? {
-                Resumption::From(offset) => beginning.position = offset,
-                Resumption::Lost(to) => {
-                    let from = Position { offset: position.offset.saturating_add(1), ..position };
-                    beginning.position = to.offset;
-                    beginning.gap = Some(Gap { from, to, reason: GapReason::Epoch });
-                }
-            },
-        }
+        let begun = self.begin(start, guard.joined_at, committed.offset, &filter, user).await?;
+        let mut seen = guard.seen;
         if pace.is_some() {
             // The view has not counted these yet, and they are not passed over: they came, or
             // lie before the beginning.
-            let (from, to) = (guard.joined_at, beginning.position.min(committed.offset));
-            beginning.seen += self.count(&filter, from, to).await?;
+            let (from, to) = (guard.joined_at, begun.position.min(committed.offset));
+            seen += self.count(&filter, from, to).await?;
         }
-        let recovered = beginning.gap.is_none() && {
+        let recovered = begun.gap.is_none() && {
             let resumed = matches!(start, Start::Resume(_));
             !resumed
-                || !guard.view.is_behind(beginning.position)
-                || !broker.has_lost(&filter, beginning.position).await?
+                || !guard.view.is_behind(begun.position)
+                || !broker.has_lost(&filter, begun.position).await?
         };
         // The beginning may lie in an epoch, and beyond a head, that were not known before.
-        let position = self.position(beginning.position);
+        let position = self.position(begun.position);
         let head = self.position(committed.offset.max(position.offset));
         let max_hz = pace.map(Pace::hz);
+        let replay_truncated = begun.is_truncated;
         let start = SubscribedStart { position, head, recovered, replay_truncated, max_hz };
+        let beginning = Beginning {
+            position: begun.position,
+            seen,
+            snapshot: begun.snapshot,
+            fold_until: pace.map(|_| guard.joined_at),
+            gap: begun.gap,
+        };
         Ok((guard.sit(beginning), start))
-    }
-
-    /// Where a replay from `after` begins: behind all that any topic of the filter has lost by now, for inside a loss it
-    /// would begin with a gap; and whether anything that is kept, and damaged if it cannot be read, lies before that.
-    async fn behind_losses(
-        &self,
-        user: Option<&Arc<str>>,
-        filter: &TopicFilter,
-        after: Offset,
-        until: Offset,
-    ) -> Result<(Offset, bool), ReadError> {
-        let lost = self.0.broker.trimmed_through(filter).await?.min(until);
-        if lost <= after {
-            return Ok((after, false));
-        }
-        let budget = self.0.config.replay_bytes.as_usize();
-        let kept = self.newest(user, filter, 1, lost, budget).await?;
-        Ok((lost, kept.is_cut || (after + 1..=lost).contains(&kept.first)))
-    }
-
-    /// What [`Broker::newest`] finds, when there is room for a search by `user`; what is in memory takes none.
-    pub async fn newest(
-        &self,
-        user: Option<&Arc<str>>,
-        filter: &TopicFilter,
-        count: usize,
-        until: Offset,
-        budget: usize,
-    ) -> Result<Stretch, ReadError> {
-        let broker = self.0.broker.clone();
-        if broker.holds_newest(filter, count, until) {
-            return broker.newest(filter, count, until, budget).await;
-        }
-        let filter = filter.clone();
-        let search = async move { broker.newest(&filter, count, until, budget).await };
-        self.search(user, search).await
-    }
-
-    /// Searches the log when it is this user's turn.
-    async fn search<T: Send + 'static>(
-        &self,
-        user: Option<&Arc<str>>,
-        search: impl Future<Output = Result<T, ReadError>> + Send + 'static,
-    ) -> Result<T, ReadError> {
-        let searched = self.0.searches.run(user, search).await;
-        searched.map_err(|error| ReadError(error.to_string()))?
     }
 
     /// Offsets between the slowest cursor and the head; 0 when all have what matches.

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use pulsehub::protocol::CloseCode;
+use crate::transcript::lists::CLOSES;
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -46,20 +46,6 @@ fn protocol_md_names_every_refusal_error_and_close_code() {
         );
     }
 }
-
-const CLOSES: [CloseCode; 11] = [
-    CloseCode::Restarting,
-    CloseCode::Overloaded,
-    CloseCode::BadMessage,
-    CloseCode::Unauthorized,
-    CloseCode::Forbidden,
-    CloseCode::UnsupportedProtocol,
-    CloseCode::Timeout,
-    CloseCode::Gap,
-    CloseCode::TooMany,
-    CloseCode::Expired,
-    CloseCode::TooSlow,
-];
 
 #[test]
 fn operations_md_names_every_metric() {

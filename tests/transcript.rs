@@ -10,7 +10,7 @@ mod complete;
 mod conversation;
 mod gaps;
 mod instances;
-mod lists;
+pub(crate) mod lists;
 mod names;
 mod nodes;
 mod producers;

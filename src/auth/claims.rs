@@ -107,7 +107,7 @@ impl Claims {
         self.roles.get(name)
     }
 
-    /// Reads the claims of a token whose signature is good.
+    /// Reads the claims of a token whose signature was checked.
     pub(super) fn read(
         &self,
         claims: &ClaimSet,

@@ -271,7 +271,7 @@ impl Journal {
         self.blocking(move |readers| readers.latest_at(&places)).await
     }
 
-    /// The topics that begin with `prefix` and lie behind `after`, in order, at most `most`. It may wait for the writer.
+    /// The topics that begin with `prefix` and sort after `after`, in order, at most `most`. It may block on the writer.
     pub fn topics_page(&self, prefix: &str, after: &str, most: usize) -> Vec<Topic> {
         self.0.shared.topics.read().page(prefix, after, most)
     }

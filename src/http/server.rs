@@ -18,7 +18,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -27,8 +27,9 @@ use tower::{ServiceExt as _, util::BoxCloneSyncService};
 use super::{
     Network, Problem,
     answering::{self, Answering, Streams},
-    farewell::say_farewell,
-    forwarded, proxy_protocol,
+    forwarded,
+    no_room::say_no_room,
+    proxy_protocol,
     pulse::{Lapse, Pulse, Tapped},
     seats::{NoSeat, Seat, Seats, Visit},
     stall::Impatient,
@@ -223,7 +224,10 @@ impl Door {
             Err(reason) => {
                 // Beyond this many the connection is closed without a word.
                 if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
-                    self.tasks.spawn(turn_away(stream, reason, permit));
+                    self.tasks.spawn(async move {
+                        say_no_room(stream, reason).await;
+                        drop(permit);
+                    });
                 }
             }
         }
@@ -387,33 +391,6 @@ fn is_headers_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source())
         .filter_map(|error| error.downcast_ref::<hyper::Error>())
         .any(hyper::Error::is_parse_too_large)
-}
-
-/// Says that there is no room.
-async fn turn_away(stream: TcpStream, reason: NoSeat, _permit: OwnedSemaphorePermit) {
-    say_no_room(stream, reason).await;
-}
-
-async fn say_no_room(stream: TcpStream, reason: NoSeat) {
-    let (status, title, code, detail) = match reason {
-        NoSeat::All => {
-            ("503 Service Unavailable", "The hub is full", "overloaded", "too many connections")
-        }
-        NoSeat::Address => {
-            let detail = "close some of this address's connections first";
-            ("429 Too Many Requests", "Too many connections", "too_many_connections", detail)
-        }
-    };
-    let number = &status[..3];
-    let body = format!(
-        r#"{{"type":"urn:pulsehub:problem:{code}","title":"{title}","status":{number},"code":"{code}","detail":"{detail}","retryable":true,"retry_after":5}}"#
-    );
-    let length = body.len();
-    let words = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\nretry-after: 5\r\n\
-         connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-    );
-    say_farewell(stream, words.as_bytes(), Duration::from_secs(1)).await;
 }
 
 #[cfg(test)]

@@ -297,6 +297,9 @@ async fn a_damaged_block_becomes_an_explicit_loss_and_reading_goes_on() {
     let broker = fixture.open().await;
     let (found, lost) = read_all(&broker, 0, &filter(&["a"]), 1 << 20).await;
     assert_eq!((found, lost), (vec![1, 2, 3, 4, 5, 11, 12, 13, 14, 15], 10));
+    // A search ends before it, so that whoever reads on from there is told.
+    let newest = broker.newest(&filter(&["a"]), 7, 15, usize::MAX).await.unwrap();
+    assert_eq!((newest.after, newest.first, newest.is_cut), (5, 6, false));
     let report = journal::check(fixture.folder()).unwrap();
     assert!(report.faults.iter().any(|fault| fault.contains("6–10")), "{:?}", report.faults);
 }

@@ -16,7 +16,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::journal;
-use crate::support::{DEADLINE, event, filter, redis::RedisServer};
+use crate::support::{DEADLINE, event, eventually, filter, redis::RedisServer};
 
 /// Tells which events it got, one at a time, and does with each what it is told.
 struct Telling {
@@ -130,6 +130,12 @@ async fn a_duty_moves_when_its_node_hangs_and_whoever_hung_cannot_write() {
     let first = one.begins().await;
     publish("1").await;
     one.gets("1", Order::Note).await;
+    let until = async || {
+        redis.ask::<u64>(&["HGET", &format!("{{pulsehub}}:{}", first.key()), "until"]).await
+    };
+    let before = until().await;
+    let renewed = async || (until().await > before).then_some(());
+    eventually("a renewed lease", renewed).await;
     publish("2").await;
     let (wake, until) = blocking::channel();
     one.gets("2", Order::Hang(until)).await;

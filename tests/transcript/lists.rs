@@ -183,7 +183,7 @@ fn codes_and_what_they_tell_a_client() {
 macro_rules! every {
     ($(#[$about:meta])* $name:ident, $kind:ident { $($value:ident),* $(,)? }) => {
         $(#[$about])*
-        pub(super) const $name: &[$kind] = &[$($kind::$value),*];
+        pub(crate) const $name: &[$kind] = &[$($kind::$value),*];
 
         const _: fn($kind) = |value| match value {
             $($kind::$value => {})*
