@@ -345,6 +345,35 @@ async fn every_op_is_what_it_says_and_a_window_slides_by_itself() {
     becomes(&hub, "/ops", is_later).await;
 }
 
+#[tokio::test]
+async fn a_list_began_behind_what_another_of_its_topics_had_lost() {
+    let rule = "[journal]\nrecent_bytes = \"0 B\"\n[[journal.retention]]\ntopics = [\"a.short\"]\nmax_age = \"1m\"\n";
+    let shape = "shape = { list = \"a.*\", take = { n = \"n\" } }";
+    let file = format!("{rule}[[projection]]\ntopic = \"lists\"\npath = \"/lists\"\n{shape}\n");
+    let (mut hub, clock) = standing(&file).await;
+    // So large that they are read one after the other.
+    let large = "x".repeat(250_000);
+    let publish = async |topic: &str, n: u32| {
+        hub.publish(json!([{"topic": topic, "data": {"n": n, "large": large}}])).await;
+    };
+    for (topic, n) in [("a.long", 1), ("a.long", 2), ("a.long", 3), ("a.short", 4)] {
+        publish(topic, n).await;
+    }
+    clock.set(NOW + 120_000);
+    publish("a.long", 5).await;
+    eventually("the trim", async || {
+        let path = hub.url("/api/v1/history?topics=a.short");
+        let request = hub.http().get(path).bearer_auth(hub.token("ada", &["**"]));
+        let page: Value = request.send().await.unwrap().json().await.unwrap();
+        page["events"].as_array()?.is_empty().then_some(())
+    })
+    .await;
+    hub.stop().await;
+    hub.start_again().await;
+    let list = becomes(&hub, "/lists", |list| !list.as_array().unwrap().is_empty()).await;
+    assert_eq!(list, json!([{"n": 5}, {"n": 3}, {"n": 2}, {"n": 1}]));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whoever_has_published_finds_it_in_the_lists_too() {
     let shape = "shape = [{ newest = \"a.**\" }, { list = \"a.**\", limit = 3 }]";
