@@ -5,10 +5,12 @@
 
 mod block;
 mod builder;
+mod names;
 mod publisher;
 
 pub use block::{Block, BlockError, Record};
 pub use builder::BlockBuilder;
+pub use names::{AppName, InstanceId, NameError};
 pub use publisher::PublisherName;
 
 use serde_json::value::RawValue;
@@ -39,6 +41,11 @@ pub struct Event {
     pub key: Option<Box<str>>,
     /// The payload: any JSON, without insignificant white space.
     pub data: Box<RawValue>,
+}
+
+/// A new id: a UUIDv7 (RFC 9562 section 5.7), so that ids sort by the time they were made.
+pub fn new_id() -> Box<str> {
+    uuid::Uuid::now_v7().to_string().into()
 }
 
 /// A payload that cannot be taken.

@@ -2,16 +2,13 @@
 
 pub mod lenient;
 pub mod locanext;
-mod names;
 pub mod native;
 mod parts;
 mod timestamps;
 pub mod timetracker;
 
-pub use self::names::{AppName, InstanceId, NameError};
-
 use crate::{
-    event::{MAX_ATTRIBUTE_BYTES, PublisherName},
+    event::{MAX_ATTRIBUTE_BYTES, NameError, PublisherName},
     telemetry::Limit,
     time::Millis,
 };
@@ -36,11 +33,6 @@ pub struct Bounds {
     pub event: usize,
     /// Events of one batch.
     pub batch: usize,
-}
-
-/// A new id: a UUIDv7 (RFC 9562 section 5.7), so that ids sort by the time they were made.
-pub fn new_id() -> Box<str> {
-    uuid::Uuid::now_v7().to_string().into()
 }
 
 /// Why nothing of a batch was taken.

@@ -24,8 +24,8 @@ use self::{listening::Listening, registry::Registry};
 use crate::{
     broker::{Broker, PublishError, ReadError, Resumption},
     consumer::Reader,
-    event::Event,
-    ingest::{AppName, InstanceId, timetracker::Registration},
+    event::{AppName, Event, InstanceId},
+    ingest::timetracker::Registration,
     position::Offset,
     store::{Store, StoreError},
     telemetry::{Limit, Telemetry},

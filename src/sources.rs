@@ -18,8 +18,7 @@ pub use readiness::{Readiness, State, listen};
 pub use vitals::{Vitals, node_name};
 
 use crate::{
-    event::{Event, PublisherName},
-    ingest,
+    event::{Event, PublisherName, new_id},
     time::{Millis, rfc3339},
     topic::{Topic, TopicError},
 };
@@ -47,7 +46,7 @@ fn event(
 ) -> Result<Event, serde_json::Error> {
     Ok(Event {
         topic: topic.clone(),
-        id: ingest::new_id(),
+        id: new_id(),
         id_is_ours: true,
         publisher: PublisherName::hub(),
         source: source.into(),

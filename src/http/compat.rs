@@ -14,8 +14,9 @@ use serde::Serialize;
 use super::{AppState, Caller, Problem, body, checks};
 use crate::{
     auth::Principal,
+    event::{AppName, new_id},
     ingest::{
-        self, AppName, Defaults,
+        Defaults,
         locanext::{self, Kind},
     },
     position::Position,
@@ -72,8 +73,7 @@ async fn take(
     let (now, source, bounds) = (state.clock.now(), principal.name.clone(), checks::bounds(state));
     let publisher = principal.publisher.clone();
     let read = body::parse(body, move |body| {
-        let defaults =
-            Defaults { source: &source, publisher: &publisher, now, new_id: ingest::new_id };
+        let defaults = Defaults { source: &source, publisher: &publisher, now, new_id };
         locanext::read(&app, kind, body, &defaults, &bounds)
     });
     let (event, dropped) = read.await?.map_err(|refusal| checks::refused(refusal, state))?;

@@ -19,7 +19,7 @@ use serde_json::json;
 use super::{AppState, Caller, Problem, answers, query, questions};
 use crate::{
     auth::Principal,
-    ingest::{AppName, InstanceId},
+    event::{AppName, InstanceId},
     instances::{Instances, Record, State as InstanceState},
     time::rfc3339,
     topic::TopicPattern,

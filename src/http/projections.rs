@@ -10,8 +10,8 @@ use http::request::Parts;
 
 use super::{AppState, Caller, Problem, answers, query, websocket};
 use crate::{
+    event::AppName,
     hub::{Form, Start, Subscription},
-    ingest::AppName,
     projections::{Hours, Projection, ProjectionError, Projections},
     protocol::Mode,
     topic::{TopicFilter, TopicPattern},

@@ -12,9 +12,9 @@ use serde::Serialize;
 use super::{AppState, Caller, Problem, body, checks};
 use crate::{
     auth::Principal,
-    event::Event,
+    event::{Event, new_id},
     ingest::{
-        self, Defaults,
+        Defaults,
         native::{self, Format},
     },
     position::{Offset, Position},
@@ -99,8 +99,7 @@ async fn read(
     let (now, source) = (state.clock.now(), principal.name.clone());
     let publisher = principal.publisher.clone();
     let events = body::parse(body, move |body| {
-        let defaults =
-            Defaults { source: &source, publisher: &publisher, now, new_id: ingest::new_id };
+        let defaults = Defaults { source: &source, publisher: &publisher, now, new_id };
         let events = native::read(body, format, &defaults, &bounds)?;
         let dropped = series::extract::left_out(&events);
         Ok((events, dropped))

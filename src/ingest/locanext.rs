@@ -4,12 +4,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    AppName, BadItem, Bounds, Defaults, Fault, Refusal, lenient,
+    BadItem, Bounds, Defaults, Fault, Refusal, lenient,
     parts::{self, attribute_of, text_of, within},
     timestamps,
 };
 use crate::{
-    event::{Event, compact},
+    event::{AppName, Event, compact},
     json::Object,
     protocol::Losses,
     telemetry::Dropped,

@@ -12,12 +12,12 @@ use serde_json::{Map, Value, value::RawValue};
 
 use self::point::Point;
 use super::{
-    AppName, BadItem, Bounds, Fault, InstanceId, Refusal,
+    BadItem, Bounds, Fault, Refusal,
     parts::{self, AtMost, attribute_of, text_of, within},
     timestamps::{self, Written},
 };
 use crate::{
-    event::{Event, MAX_ATTRIBUTE_BYTES, PublisherName},
+    event::{AppName, Event, InstanceId, MAX_ATTRIBUTE_BYTES, PublisherName},
     json::{MemberName, Object},
     protocol::Losses,
     telemetry::Dropped,

@@ -8,8 +8,8 @@ use super::{InstanceError, Instances, OwnKey, Record, record};
 use crate::{
     auth::{ApiKey, MakeError, NewApiKey, Principal},
     broker::PublishError,
+    event::{AppName, InstanceId},
     grants::Grants,
-    ingest::{AppName, InstanceId},
     store::{StoreError, StoredKey},
     time::{Millis, Moment},
     topic::TopicPattern,

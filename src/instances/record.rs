@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    event::{Event, PublisherName},
-    ingest::{self, AppName, InstanceId, timetracker::Registration},
+    event::{AppName, Event, InstanceId, PublisherName, new_id},
+    ingest::timetracker::Registration,
     time::{Millis, Moment, rfc3339},
     topic::{Topic, TopicError},
 };
@@ -276,7 +276,7 @@ fn event(
 ) -> Result<Event, UnwritableRecord> {
     Ok(Event {
         topic: Record::topic(app).map_err(|_| UnwritableRecord)?,
-        id: ingest::new_id(),
+        id: new_id(),
         id_is_ours: true,
         publisher: PublisherName::hub(),
         source: "hub".into(),

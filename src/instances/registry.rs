@@ -4,8 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::record::{Record, State};
 use crate::{
-    event,
-    ingest::{AppName, InstanceId},
+    event::{self, AppName, InstanceId},
     telemetry::Telemetry,
     time::Millis,
 };

@@ -12,8 +12,7 @@ use super::{Inner, moment::Moment, plan::Projection};
 use crate::{
     broker::ReadError,
     duty::{Duty, Term, TermError},
-    event::{Event, PublisherName},
-    ingest,
+    event::{Event, PublisherName, new_id},
     lease::Fence,
     telemetry::Limit,
     time::rfc3339,
@@ -156,7 +155,7 @@ impl Publisher<'_> {
         }
         Some(Event {
             topic: topic.clone(),
-            id: ingest::new_id(),
+            id: new_id(),
             id_is_ours: true,
             publisher: PublisherName::hub(),
             source: "hub".into(),

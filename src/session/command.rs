@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::{Action, Now, Session, State, permitted};
 use crate::{
     auth::{AuthError, Principal},
-    event::Event,
+    event::{Event, new_id},
     hub::{Form, Start, Subscription},
-    ingest::{self, Bounds, Defaults, native},
+    ingest::{Bounds, Defaults, native},
     protocol::{ClientMessage, ErrorCode, MessageId, Publish, Replay, ServerMessage, Subscribe},
     series,
     telemetry::Limit,
@@ -101,7 +101,7 @@ impl Session {
             source: &principal.name,
             publisher: &principal.publisher,
             now: now.wall,
-            new_id: ingest::new_id,
+            new_id,
         };
         let bounds = Bounds { event: limits.event.as_usize(), batch: limits.batch };
         let body = publish.events.get().as_bytes();

@@ -16,13 +16,14 @@ use serde_json::{Value, json};
 
 use crate::{
     auth::Principal,
+    event::{AppName, InstanceId, new_id},
     http::{
         AppState, Caller, Problem,
         body::{self, Payer},
         budget::Charge,
         checks,
     },
-    ingest::{self, AppName, InstanceId, lenient, timetracker::Message},
+    ingest::{lenient, timetracker::Message},
     instances::{InstanceError, is_of_another, is_own},
     position::Position,
     protocol::Losses,
@@ -49,8 +50,9 @@ pub(in crate::http) async fn register(
     // Who has no name yet is given one.
     let id = match id {
         Some(id) => id,
-        None => InstanceId::parse(&ingest::new_id())
-            .map_err(|error| Problem::bad_request(error.to_string()))?,
+        None => {
+            InstanceId::parse(&new_id()).map_err(|error| Problem::bad_request(error.to_string()))?
+        }
     };
     check_may_speak(&state, &principal, &app, &id)?;
     let (record, is_new) = state.instances.register(&app, &id, said).await?;

@@ -10,10 +10,10 @@ use serde::{
 use serde_json::value::RawValue;
 
 use crate::{
-    event::{DataError, Event, PublisherName, compact},
+    event::{AppName, DataError, Event, InstanceId, PublisherName, compact, new_id},
     id,
     ingest::{
-        AppName, Fault, InstanceId,
+        Fault,
         parts::{self, text_of},
         timestamps::{self, Written},
     },
@@ -92,7 +92,7 @@ impl<'a> Point<'a> {
         Ok(Event {
             topic: app.topic_of("usage", &self.key)?,
             id_is_ours: self.same.is_none(),
-            id: self.same.clone().map_or_else(crate::ingest::new_id, Into::into),
+            id: self.same.clone().map_or_else(new_id, Into::into),
             publisher: publisher.clone(),
             source: instance.as_str().into(),
             kind: Some("usage".into()),
