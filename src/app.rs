@@ -13,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::warnings::Machine;
 use crate::{
     access::Access,
+    admission::Admission,
     auth::{AuthError, Authenticator, CredentialId, Principal, Role},
     broker::Broker,
     cluster::{Cluster, Node},
@@ -88,7 +89,7 @@ impl App {
             config: config.socket,
             limits: config.limits,
             telemetry: telemetry.clone(),
-            own_topics: config.own_topics(&plan)?,
+            admission: Admission::new(config.own_topics(&plan)?, (&config.limits).into()),
         });
         let drain_time = config.http.drain.0;
         let drain = Drain::new(connections.clone(), readiness.clone(), drain_time);

@@ -244,8 +244,8 @@ impl Principal {
         self.grants.subscribe.iter().any(|granted| granted.contains(pattern))
     }
 
-    /// Whether one granted pattern matches `topic`; what begins with `hub` is nobody else's. Where else
-    /// the hub alone publishes is in [`OwnTopics`](crate::topic::OwnTopics).
+    /// Whether one granted pattern matches `topic`; what begins with `hub` is nobody else's. Whether events may
+    /// be published is more than that: `admission` decides it.
     pub fn may_publish(&self, topic: &Topic) -> bool {
         !topic.is_reserved()
             && self.grants.publish.iter().any(|granted| granted.matches(topic.as_str()))

@@ -5,7 +5,6 @@ mod answers;
 mod attempts;
 mod body;
 mod budget;
-mod checks;
 mod coding;
 mod compat;
 mod config;
@@ -76,9 +75,13 @@ pub use self::{
 };
 use crate::{
     access::Access,
+    admission::{Admitted, Claim},
+    auth::Principal,
     broker::Broker,
     cluster::Cluster,
+    event::Event,
     hub::Hub,
+    ingest::Refusal,
     instances::Instances,
     limits::Limits,
     projections::Projections,
@@ -158,6 +161,25 @@ impl Services {
             head: self.hub.head(),
             stale: self.broker.is_stale(),
         }
+    }
+
+    /// The events, if they may be published; a limit that was hit is counted.
+    fn admit(
+        &self,
+        principal: &Principal,
+        claim: Option<&Claim<'_>>,
+        events: Vec<Event>,
+    ) -> Result<Admitted, Problem> {
+        self.terms.admission.admit(principal, claim, events).map_err(|refused| {
+            refused.limit().into_iter().for_each(|limit| self.telemetry.hit(limit));
+            refused.into()
+        })
+    }
+
+    /// Why a body is not taken; a limit that was hit is counted.
+    fn refuse(&self, refusal: Refusal) -> Problem {
+        refusal.limit().into_iter().for_each(|limit| self.telemetry.hit(limit));
+        refusal.into()
     }
 }
 

@@ -8,6 +8,7 @@ mod timestamps;
 pub mod timetracker;
 
 use crate::{
+    admission::{BatchTooLong, EventTooLarge},
     event::{MAX_ATTRIBUTE_BYTES, NameError, PublisherName},
     telemetry::Limit,
     time::Millis,
@@ -26,15 +27,6 @@ pub struct Defaults<'a> {
     pub new_id: fn() -> Box<str>,
 }
 
-/// How much one batch may hold.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// Bytes of one event: its attributes and its `data` without insignificant white space.
-    pub event: usize,
-    /// Events of one batch.
-    pub batch: usize,
-}
-
 /// Why nothing of a batch was taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -51,12 +43,9 @@ pub enum Refusal {
     /// There is no event in it.
     #[error("the batch is empty: send at least one event")]
     Empty,
-    /// More events than [`Bounds::batch`].
-    #[error("a batch has at most {limit} events: send it in parts")]
-    TooMany {
-        /// The bound.
-        limit: usize,
-    },
+    /// It has too many events.
+    #[error(transparent)]
+    TooLong(#[from] BatchTooLong),
     /// Some events are wrong; all of them are listed.
     #[error("{} of the batch's events cannot be taken; nothing was stored", distinct(.0))]
     Items(Vec<BadItem>),
@@ -65,9 +54,9 @@ pub enum Refusal {
 impl Refusal {
     /// The limit that was hit, if that was the reason.
     pub fn limit(&self) -> Option<Limit> {
-        let too_large = |item: &BadItem| matches!(item.fault, Fault::TooLarge { .. });
+        let too_large = |item: &BadItem| matches!(item.fault, Fault::TooLarge(_));
         match self {
-            Refusal::TooMany { .. } => Some(Limit::Batch),
+            Refusal::TooLong(_) => Some(Limit::Batch),
             Refusal::Items(items) if items.iter().all(too_large) => Some(Limit::Event),
             _ => None,
         }
@@ -135,14 +124,9 @@ pub enum Fault {
     /// The payload cannot be taken.
     #[error(transparent)]
     Data(#[from] crate::event::DataError),
-    /// More bytes than [`Bounds::event`].
-    #[error("an event has at most {limit} bytes, this one has {bytes}")]
-    TooLarge {
-        /// What it has.
-        bytes: usize,
-        /// The bound.
-        limit: usize,
-    },
+    /// It is too large.
+    #[error(transparent)]
+    TooLarge(#[from] EventTooLarge),
 }
 
 fn distinct(items: &[BadItem]) -> usize {

@@ -18,7 +18,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::Deserialize;
 use tokio::sync::watch as channel;
 
-pub use self::keys::{KeyError, is_of_another, is_own};
+pub use self::keys::KeyError;
 pub use self::record::{OwnKey, Pulse, Record, Registered, Sign, State, UnwritableRecord};
 use self::{listening::Listening, registry::Registry};
 use crate::{
@@ -33,8 +33,6 @@ use crate::{
     topic::{TopicError, TopicFilter, TopicPattern},
 };
 
-/// What the topics of all events about instances begin with.
-const TOPICS: &str = "hub.instances";
 /// The lease and the cursor of who tells of silence.
 const NAME: &str = "instances";
 /// How long an answer waits for the node's own memory to follow what was stored.
@@ -111,7 +109,7 @@ impl Instances {
         clock: Clock,
         telemetry: Telemetry,
     ) -> Result<Self, TopicError> {
-        let filter = TopicFilter::new([TopicPattern::parse(&format!("{TOPICS}.*"))?]);
+        let filter = TopicFilter::new([TopicPattern::parse(&format!("{}.*", AppName::REGISTRY))?]);
         Ok(Self(Arc::new(Inner {
             config,
             filter,

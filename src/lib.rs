@@ -3,6 +3,7 @@
 //! docs/architecture.md tells the ideas and walks through the code.
 
 pub mod access;
+pub mod admission;
 pub mod app;
 pub mod auth;
 pub mod broker;

@@ -238,8 +238,7 @@ impl Session {
         match outcome {
             Ok(Published { position, offsets, accepted }) => {
                 let duplicates = offsets.len() - accepted;
-                let telemetry = &self.terms.telemetry;
-                dropped.counts().for_each(|(what, count)| telemetry.dropped(what, count));
+                dropped.count(&self.terms.telemetry);
                 let ack = ServerMessage::Ack { id, position, accepted, duplicates, dropped };
                 vec![Action::Send(ack.frame())]
             }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use pulsehub::{
+    admission::Admission,
     config::Config,
     session::{Now, Session, Talk, Terms},
     telemetry::Telemetry,
@@ -243,8 +244,9 @@ fn a_socket_that_waits_for_connect_does_not_spin_once_its_ping_is_due() {
     let flags = [("socket.ping", "1s".to_owned()), ("socket.connect_timeout", "5s".to_owned())];
     let config = Config::load(None, [], &flags).unwrap();
     let (config, limits) = (config.socket, config.limits);
-    let (telemetry, own_topics) = (Telemetry::new(), OwnTopics::default());
-    let terms = Arc::new(Terms { config, limits, telemetry, own_topics });
+    let telemetry = Telemetry::new();
+    let admission = Admission::new(OwnTopics::default(), (&limits).into());
+    let terms = Arc::new(Terms { config, limits, telemetry, admission });
     let head = "1:1".parse().unwrap();
     let mut now = Now { instant: Instant::now(), wall: 0, head, stale: false };
     let mut session = Session::new(terms, "c1".into(), Talk::Messages, None, None, now);

@@ -57,6 +57,14 @@ impl AppName {
         &self.0
     }
 
+    /// What the topics begin with on which the hub tells of instances.
+    pub const REGISTRY: &'static str = "hub.instances";
+
+    /// The topic on which the hub tells of the application's instances.
+    pub fn registry_topic(&self) -> Result<Topic, TopicError> {
+        Topic::parse(&format!("{}.{self}", Self::REGISTRY))
+    }
+
     /// The topic `{app}.{place}`.
     pub fn topic(&self, place: &str) -> Result<Topic, TopicError> {
         Topic::parse(&format!("{self}.{place}"))

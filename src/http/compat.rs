@@ -11,7 +11,7 @@ use axum::{
 use http::HeaderMap;
 use serde::Serialize;
 
-use super::{AppState, Caller, Problem, body, checks};
+use super::{AppState, Caller, Problem, body};
 use crate::{
     auth::Principal,
     event::{AppName, new_id},
@@ -70,16 +70,16 @@ async fn take(
         return Err(Problem::content_type("application/json"));
     }
     let (body, _charge) = body::read(headers, body, state, principal).await?;
-    let (now, source, bounds) = (state.clock.now(), principal.name.clone(), checks::bounds(state));
-    let publisher = principal.publisher.clone();
+    let (now, limits) = (state.clock.now(), *state.terms.admission.limits());
+    let (source, publisher) = (principal.name.clone(), principal.publisher.clone());
     let read = body::parse(body, move |body| {
         let defaults = Defaults { source: &source, publisher: &publisher, now, new_id };
-        locanext::read(&app, kind, body, &defaults, &bounds)
+        locanext::read(&app, kind, body, &defaults, &limits)
     });
-    let (event, dropped) = read.await?.map_err(|refusal| checks::refused(refusal, state))?;
-    checks::check_grants(principal, std::slice::from_ref(&event), state)?;
+    let (event, dropped) = read.await?.map_err(|refusal| state.refuse(refusal))?;
     let topic = event.topic.to_string();
-    let published = state.broker.publish(vec![event]).await?;
-    checks::count(&dropped, state);
+    let events = state.admit(principal, None, vec![event])?;
+    let published = state.broker.publish(events.into_events()).await?;
+    dropped.count(&state.telemetry);
     Ok(Json(Stored { accepted: published.accepted, topic, position: published.position, dropped }))
 }

@@ -81,7 +81,8 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let asked = Asked::read(&parts)?;
     if let Some(app) = asked.app.as_ref().filter(|app| !may_read(&principal, app)) {
-        let topic = Record::topic(app).map_err(|error| Problem::bad_request(error.to_string()))?;
+        let topic =
+            app.registry_topic().map_err(|error| Problem::bad_request(error.to_string()))?;
         return Err(Problem::forbidden(&[format!("subscribe {topic}")]));
     }
     let asking = state.questions.ask(&principal).await?;
@@ -158,7 +159,7 @@ fn named(
 }
 
 fn may_read(principal: &Principal, app: &AppName) -> bool {
-    Record::topic(app).is_ok_and(|topic| principal.may_subscribe(&TopicPattern::from(&topic)))
+    app.registry_topic().is_ok_and(|topic| principal.may_subscribe(&TopicPattern::from(&topic)))
 }
 
 impl Asked {

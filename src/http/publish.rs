@@ -9,7 +9,7 @@ use axum::{
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-use super::{AppState, Caller, Problem, body, checks};
+use super::{AppState, Caller, Problem, body};
 use crate::{
     auth::Principal,
     event::{Event, new_id},
@@ -62,15 +62,15 @@ pub(super) async fn publish(
     // Held until the events have been stored: the queue's own limit counts them only from then on.
     let (body, _charge) = body::read(&headers, body, &state, &principal).await?;
     let (events, dropped) = read(body, format, &principal, &state).await?;
-    checks::check_grants(&principal, &events, &state)?;
+    let events = state.admit(&principal, None, events)?;
     let count = events.len();
     if !waits {
-        state.broker.enqueue(events).await?;
-        checks::count(&dropped, &state);
+        state.broker.enqueue(events.into_events()).await?;
+        dropped.count(&state.telemetry);
         return Ok((StatusCode::ACCEPTED, Json(Taken { accepted: count, dropped })).into_response());
     }
-    let published = state.broker.publish(events).await?;
-    checks::count(&dropped, &state);
+    let published = state.broker.publish(events.into_events()).await?;
+    dropped.count(&state.telemetry);
     let stored = Stored {
         accepted: published.accepted,
         duplicates: count - published.accepted,
@@ -95,14 +95,14 @@ async fn read(
     principal: &Principal,
     state: &AppState,
 ) -> Result<(Vec<Event>, Losses), Problem> {
-    let bounds = checks::bounds(state);
+    let limits = *state.terms.admission.limits();
     let (now, source) = (state.clock.now(), principal.name.clone());
     let publisher = principal.publisher.clone();
     let events = body::parse(body, move |body| {
         let defaults = Defaults { source: &source, publisher: &publisher, now, new_id };
-        let events = native::read(body, format, &defaults, &bounds)?;
+        let events = native::read(body, format, &defaults, &limits)?;
         let dropped = series::extract::left_out(&events);
         Ok((events, dropped))
     });
-    events.await?.map_err(|refusal| checks::refused(refusal, state))
+    events.await?.map_err(|refusal| state.refuse(refusal))
 }

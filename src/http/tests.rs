@@ -17,6 +17,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::{
+    admission::Admission,
     auth::{Authenticator, MintClaims, mint},
     cluster::Node,
     config,
@@ -77,7 +78,7 @@ impl Server {
             config: config.socket,
             limits: config.limits,
             telemetry: telemetry.clone(),
-            own_topics: OwnTopics::default(),
+            admission: Admission::new(OwnTopics::default(), (&config.limits).into()),
         });
         let series = Series::new(
             config.series,

@@ -7,9 +7,9 @@ use secrecy::SecretString;
 use super::AppState;
 use crate::{
     access::Credential,
+    admission::Admitted,
     auth::{AuthError, Principal},
     broker::{PublishError, Published},
-    event::Event,
     hub::{Bell, Cursor, SubscribeError, Subscription},
     protocol::{Losses, MessageId, SubscribedStart},
 };
@@ -42,12 +42,9 @@ pub(super) fn subscribe(
     Box::pin(async move { Done::Subscribed(id, sub, hub.subscribe(subscription, bell).await) })
 }
 
-pub(super) fn publish(
-    state: &AppState,
-    id: MessageId,
-    events: Vec<Event>,
-    dropped: Losses,
-) -> Work {
+pub(super) fn publish(state: &AppState, id: MessageId, events: Admitted, dropped: Losses) -> Work {
     let broker = state.broker.clone();
-    Box::pin(async move { Done::Published(id, dropped, broker.publish(events).await) })
+    Box::pin(
+        async move { Done::Published(id, dropped, broker.publish(events.into_events()).await) },
+    )
 }

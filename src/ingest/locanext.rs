@@ -4,11 +4,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    BadItem, Bounds, Defaults, Fault, Refusal, lenient,
-    parts::{self, attribute_of, text_of, within},
+    BadItem, Defaults, Fault, Refusal, lenient,
+    parts::{self, attribute_of, text_of},
     timestamps,
 };
 use crate::{
+    admission::BatchLimits,
     event::{AppName, Event, compact},
     json::Object,
     protocol::Losses,
@@ -48,7 +49,7 @@ pub fn read(
     kind: Kind,
     body: &[u8],
     defaults: &Defaults<'_>,
-    bounds: &Bounds,
+    limits: &BatchLimits,
 ) -> Result<(Event, Losses), Refusal> {
     let lenient = lenient::read(body)?;
     let whole: &RawValue =
@@ -106,7 +107,7 @@ pub fn read(
         key: None,
         data: compact(data).map_err(|error| refuse(Some("data"), error.into()))?,
     };
-    let event = within(event, bounds).map_err(|fault| refuse(None, fault))?;
+    limits.check(&event).map_err(|error| refuse(None, error.into()))?;
     Ok((event, losses))
 }
 
@@ -114,12 +115,12 @@ pub fn read(
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { event: 4096, batch: 10 };
+    const LIMITS: BatchLimits = BatchLimits { event: 4096, batch: 10 };
 
     fn read(kind: Kind, body: &str) -> Result<(Event, Losses), Refusal> {
         let publisher = &crate::event::PublisherName::key("key");
         let defaults = Defaults { source: "key", publisher, now: 1_000, new_id: || "new".into() };
-        super::read(&AppName::parse("loca").unwrap(), kind, body.as_bytes(), &defaults, &BOUNDS)
+        super::read(&AppName::parse("loca").unwrap(), kind, body.as_bytes(), &defaults, &LIMITS)
     }
 
     #[test]

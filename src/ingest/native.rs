@@ -12,10 +12,11 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    BadItem, Bounds, Defaults, Fault, Refusal,
-    parts::{AtMost, attribute_of, kind_of, malformed, not_utf8, text_of, within},
+    BadItem, Defaults, Fault, Refusal,
+    parts::{AtMost, attribute_of, kind_of, malformed, not_utf8, text_of},
 };
 use crate::{
+    admission::{BatchLimits, BatchTooLong},
     event::{Event, compact},
     json::Object,
     time::{has_rfc3339_shape, parse_rfc3339, rfc3339},
@@ -38,11 +39,11 @@ pub fn read(
     body: &[u8],
     format: Format,
     defaults: &Defaults<'_>,
-    bounds: &Bounds,
+    limits: &BatchLimits,
 ) -> Result<Vec<Event>, Refusal> {
     let text = std::str::from_utf8(body).map_err(|error| not_utf8(body, error.valid_up_to()))?;
-    let context = Context { defaults, bounds, now: rfc3339(defaults.now) };
-    match split::<Object<Incoming<'_>>>(text, format, bounds) {
+    let context = Context { defaults, limits, now: rfc3339(defaults.now) };
+    match split::<Object<Incoming<'_>>>(text, format, limits) {
         Ok(items) => {
             let events = items.into_iter().map(|Object(item)| context.event(item, Vec::new()));
             if let Ok(events) = events.collect() {
@@ -52,24 +53,24 @@ pub fn read(
         Err(Refusal::Malformed { .. }) => {} // or only a field of the wrong type
         Err(refusal) => return Err(refusal),
     }
-    context.examine(split(text, format, bounds)?)
+    context.examine(split(text, format, limits)?)
 }
 
 /// The batch's items; `Malformed` also if one of them is no `T`.
 fn split<'a, T: Deserialize<'a>>(
     text: &'a str,
     format: Format,
-    bounds: &Bounds,
+    limits: &BatchLimits,
 ) -> Result<Vec<T>, Refusal> {
     let content = text.trim_start_matches(is_space);
     let items = match format {
-        Format::Lines => lines(text, bounds.batch)?,
+        Format::Lines => lines(text, limits.batch)?,
         Format::Json if content.starts_with('[') => {
             let mut reader = serde_json::Deserializer::from_str(text);
-            let items = AtMost::new(bounds.batch).deserialize(&mut reader);
+            let items = AtMost::new(limits.batch).deserialize(&mut reader);
             let items = items.and_then(|items| reader.end().map(|()| items));
             let items = items.map_err(|error| malformed(0, &error))?;
-            items.ok_or(Refusal::TooMany { limit: bounds.batch })?
+            items.ok_or(BatchTooLong { limit: limits.batch })?
         }
         Format::Json if content.is_empty() => Vec::new(),
         Format::Json => vec![serde_json::from_str(text).map_err(|error| malformed(0, &error))?],
@@ -84,7 +85,7 @@ fn lines<'a, T: Deserialize<'a>>(text: &'a str, limit: usize) -> Result<Vec<T>, 
             continue;
         }
         if items.len() == limit {
-            return Err(Refusal::TooMany { limit });
+            return Err(BatchTooLong { limit }.into());
         }
         items.push(serde_json::from_str(line).map_err(|error| malformed(above, &error))?);
     }
@@ -166,7 +167,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 
 struct Context<'a> {
     defaults: &'a Defaults<'a>,
-    bounds: &'a Bounds,
+    limits: &'a BatchLimits,
     now: String,
 }
 
@@ -220,7 +221,10 @@ impl Context<'_> {
             key,
             data,
         };
-        within(event, self.bounds).map_err(|fault| vec![(None, fault)])
+        match self.limits.check(&event) {
+            Ok(()) => Ok(event),
+            Err(error) => Err(vec![(None, error.into())]),
+        }
     }
 }
 

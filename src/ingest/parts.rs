@@ -8,8 +8,8 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Bounds, Fault, Refusal};
-use crate::event::{Event, MAX_ATTRIBUTE_BYTES};
+use super::{Fault, Refusal};
+use crate::event::MAX_ATTRIBUTE_BYTES;
 
 /// `above` is the number of lines before those that were read.
 pub(super) fn malformed(above: usize, error: &serde_json::Error) -> Refusal {
@@ -95,25 +95,6 @@ pub(super) fn attribute_of(text: Cow<'_, str>) -> Result<Box<str>, Fault> {
         bytes if bytes > MAX_ATTRIBUTE_BYTES => Err(Fault::TooLong(bytes)),
         _ => Ok(text.into()),
     }
-}
-
-/// The event, unless it is larger than one may be.
-pub(super) fn within(event: Event, bounds: &Bounds) -> Result<Event, Fault> {
-    match size(&event) {
-        bytes if bytes > bounds.event => Err(Fault::TooLarge { bytes, limit: bounds.event }),
-        _ => Ok(event),
-    }
-}
-
-fn size(event: &Event) -> usize {
-    let length = |text: &Option<Box<str>>| text.as_deref().map_or(0, str::len);
-    event.topic.as_str().len()
-        + event.id.len()
-        + event.source.len()
-        + length(&event.kind)
-        + event.time.len()
-        + length(&event.key)
-        + event.data.get().len()
 }
 
 pub(super) fn kind_of(value: &RawValue) -> &'static str {

@@ -12,11 +12,12 @@ use serde_json::{Map, Value, value::RawValue};
 
 use self::point::Point;
 use super::{
-    BadItem, Bounds, Fault, Refusal,
-    parts::{self, AtMost, attribute_of, text_of, within},
+    BadItem, Fault, Refusal,
+    parts::{self, AtMost, attribute_of, text_of},
     timestamps::{self, Written},
 };
 use crate::{
+    admission::{BatchLimits, BatchTooLong},
     event::{AppName, Event, InstanceId, MAX_ATTRIBUTE_BYTES, PublisherName},
     json::{MemberName, Object},
     protocol::Losses,
@@ -138,17 +139,17 @@ impl<'a> Message<'a> {
         instance: &InstanceId,
         publisher: &PublisherName,
         now: Millis,
-        bounds: &Bounds,
+        limits: &BatchLimits,
         losses: &mut Losses,
     ) -> Result<Vec<Event>, Refusal> {
         let refuse = |fault| refuse(Some("data"), fault);
         let data = self.0.data.ok_or_else(|| refuse(Fault::Missing))?;
         let mut reader = serde_json::Deserializer::from_str(data.get());
         let raw =
-            AtMost::<&RawValue>::new(bounds.batch).deserialize(&mut reader).map_err(|_| {
+            AtMost::<&RawValue>::new(limits.batch).deserialize(&mut reader).map_err(|_| {
                 refuse(Fault::WrongKind { wanted: "an array", found: parts::kind_of(data) })
             })?;
-        let raw = raw.ok_or(Refusal::TooMany { limit: bounds.batch })?;
+        let raw = raw.ok_or(BatchTooLong { limit: limits.batch })?;
         let mut dropped = |index: usize, fault: Fault| {
             losses.note(Dropped::Point, || format!("`data[{index}]`: {fault}"));
         };
@@ -177,7 +178,7 @@ impl<'a> Message<'a> {
             }
             match point
                 .event(app, instance, publisher, &received, time)
-                .and_then(|event| within(event, bounds))
+                .and_then(|event| Ok(limits.check(&event).map(|()| event)?))
             {
                 Ok(event) => events.push(event),
                 Err(fault) => {

@@ -6,17 +6,13 @@ use secrecy::SecretString;
 
 use super::{InstanceError, Instances, OwnKey, Record, record};
 use crate::{
-    auth::{ApiKey, MakeError, NewApiKey, Principal},
+    admission::{Claim, key_grants, key_name},
+    auth::{ApiKey, MakeError, NewApiKey},
     broker::PublishError,
     event::{AppName, InstanceId},
-    grants::Grants,
     store::{StoreError, StoredKey},
     time::{Millis, Moment},
-    topic::TopicPattern,
 };
-
-/// What the names of such keys begin with.
-const PREFIX: &str = "instance:";
 
 /// Why an instance got no key, or was not forgotten.
 #[derive(Debug, thiserror::Error)]
@@ -50,9 +46,8 @@ impl Instances {
         id: &InstanceId,
     ) -> Result<SecretString, KeyError> {
         let known = self.get(app, id).ok_or(InstanceError::Unknown)?;
-        let grants =
-            Grants { subscribe: Vec::new(), publish: own_grant(app).into_iter().collect() };
-        let new = NewApiKey { name: key_name(app, id), grants, role: None, expires: None };
+        let (name, grants) = (key_name(app, id), key_grants(app));
+        let new = NewApiKey { name, grants, role: None, expires: None };
         // Newer than those before it by whatever clock, so that who comes later is not refused.
         let newest = self.keys_of(app, id).await?.iter().map(|key| key.created + 1).max();
         let made = newest.unwrap_or(0).max(self.0.clock.now());
@@ -77,9 +72,11 @@ impl Instances {
         }
     }
 
-    /// Whether a key was made for this instance, which alone speaks for it from then on.
-    pub fn has_key(&self, app: &AppName, id: &InstanceId) -> bool {
-        self.0.registry.read().get(app, id).is_some_and(|record| record.key.is_some())
+    /// What is to be shown by whoever wants to speak for an instance.
+    pub fn claim<'a>(&self, app: &'a AppName, id: &'a InstanceId) -> Claim<'a> {
+        let registry = self.0.registry.read();
+        let has_key = registry.get(app, id).is_some_and(|record| record.key.is_some());
+        Claim { app, id, has_key }
     }
 
     /// Tells of a key that is in the store, unless a newer one is there or the instance is gone.
@@ -146,25 +143,4 @@ impl Instances {
 /// By what a key is newer than another.
 fn age(key: &StoredKey) -> (Millis, &String) {
     (key.created, &key.id)
-}
-
-fn key_name(app: &AppName, id: &InstanceId) -> String {
-    format!("{PREFIX}{app}/{id}")
-}
-
-/// What the key of an instance may: nothing but what asks for [`is_own`]. Nobody publishes on a topic
-/// of the hub's, so that no other door opens to it.
-fn own_grant(app: &AppName) -> Option<TopicPattern> {
-    Record::topic(app).ok().as_ref().map(TopicPattern::from)
-}
-
-/// Whether the caller shows the key that was made for this instance.
-pub fn is_own(caller: &Principal, app: &AppName, id: &InstanceId) -> bool {
-    let has_grant = own_grant(app).is_some_and(|grant| caller.grants.publish.contains(&grant));
-    has_grant && *caller.name == *key_name(app, id)
-}
-
-/// Whether the caller shows the key that was made for another instance than this.
-pub fn is_of_another(caller: &Principal, app: &AppName, id: &InstanceId) -> bool {
-    caller.name.starts_with(PREFIX) && *caller.name != *key_name(app, id)
 }

@@ -7,7 +7,6 @@ use crate::{
     event::{AppName, Event, InstanceId, PublisherName, new_id},
     ingest::timetracker::Registration,
     time::{Millis, Moment, rfc3339},
-    topic::{Topic, TopicError},
 };
 
 /// All that is known of an instance: the `data` of each event about it.
@@ -144,11 +143,6 @@ impl Record {
         self.first_seen == since && since == last_seen && self.key.is_none()
     }
 
-    /// The topic of the events about instances of `app`.
-    pub fn topic(app: &AppName) -> Result<Topic, TopicError> {
-        Topic::parse(&format!("{}.{app}", super::TOPICS))
-    }
-
     /// It was heard of; gives the state it was in, if that has changed.
     pub fn hear(&mut self, sign: Sign, now: Millis) -> Option<State> {
         let state = match sign {
@@ -275,7 +269,7 @@ fn event(
     now: Millis,
 ) -> Result<Event, UnwritableRecord> {
     Ok(Event {
-        topic: Record::topic(app).map_err(|_| UnwritableRecord)?,
+        topic: app.registry_topic().map_err(|_| UnwritableRecord)?,
         id: new_id(),
         id_is_ours: true,
         publisher: PublisherName::hub(),

@@ -182,7 +182,7 @@ fn read(told: event::Record<'_>) -> Option<Told> {
     if !told.is_removal() {
         return serde_json::from_slice(told.data()).ok().map(Told::Record);
     }
-    let app = told.topic().strip_prefix(super::TOPICS)?.strip_prefix('.')?;
+    let app = told.topic().strip_prefix(AppName::REGISTRY)?.strip_prefix('.')?;
     let id = serde_json::from_slice(told.key()?).ok()?;
     Some(Told::Removal(AppName::parse(app).ok()?, id))
 }

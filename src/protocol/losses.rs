@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
-use crate::telemetry::Dropped;
+use crate::telemetry::{Dropped, Telemetry};
 
 /// Everything that was dropped of one request: counted, and the first of it named.
 #[derive(Debug, Default)]
@@ -39,6 +39,11 @@ impl Losses {
     /// Whether nothing was lost.
     pub fn is_empty(&self) -> bool {
         self.counts.is_empty()
+    }
+
+    /// Counts them among all that was dropped.
+    pub fn count(&self, telemetry: &Telemetry) {
+        self.counts().for_each(|(what, count)| telemetry.dropped(what, count));
     }
 
     /// How much of each kind was lost.

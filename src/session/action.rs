@@ -6,8 +6,8 @@ use bytes::Bytes;
 use secrecy::SecretString;
 
 use crate::{
+    admission::Admitted,
     auth::Principal,
-    event::Event,
     hub::Subscription,
     protocol::{CloseCode, Losses, MessageId},
 };
@@ -26,7 +26,7 @@ pub enum Action {
     /// Ends a subscription.
     Unsubscribe(Arc<str>),
     /// Publishes and tells [`Session::published`](super::Session::published), also what the events lose.
-    Publish(MessageId, Vec<Event>, Losses),
+    Publish(MessageId, Admitted, Losses),
     /// Writes a ping; see [`Session::ping`](super::Session::ping).
     Ping,
     /// Writes what is to be written, then a close frame.

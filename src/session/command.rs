@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use super::{Action, Now, Session, State, permitted};
 use crate::{
+    admission::Refused,
     auth::{AuthError, Principal},
-    event::{Event, new_id},
+    event::new_id,
     hub::{Form, Start, Subscription},
-    ingest::{Bounds, Defaults, native},
+    ingest::{Defaults, native},
     protocol::{ClientMessage, ErrorCode, MessageId, Publish, Replay, ServerMessage, Subscribe},
     series,
     telemetry::Limit,
-    topic::{Topic, TopicFilter},
+    topic::TopicFilter,
 };
 
 impl Session {
@@ -96,44 +97,45 @@ impl Session {
 
     fn publish(&mut self, id: MessageId, publish: &Publish<'_>, now: Now) -> Vec<Action> {
         let Some(principal) = self.principal.clone() else { return Vec::new() };
-        let limits = self.terms.limits;
         let defaults = Defaults {
             source: &principal.name,
             publisher: &principal.publisher,
             now: now.wall,
             new_id,
         };
-        let bounds = Bounds { event: limits.event.as_usize(), batch: limits.batch };
+        let admission = &self.terms.admission;
         let body = publish.events.get().as_bytes();
-        match native::read(body, native::Format::Json, &defaults, &bounds) {
-            Ok(events) => {
-                let check = |event: &Event| self.check_publish(&principal, &event.topic);
-                match events.iter().try_for_each(check) {
-                    Ok(()) => {
-                        let dropped = series::extract::left_out(&events);
-                        vec![Action::Publish(id, events, dropped)]
-                    }
-                    Err(message) => vec![self.error(Some(&id), ErrorCode::Forbidden, &message)],
-                }
-            }
+        let events = match native::read(body, native::Format::Json, &defaults, admission.limits()) {
+            Ok(events) => events,
             Err(refusal) => {
-                if let Some(limit) = refusal.limit() {
-                    self.terms.telemetry.hit(limit);
-                }
                 let message = refusal.to_string();
-                vec![self.error(Some(&id), ErrorCode::InvalidEvent, &message)]
+                return self.refuse_events(&id, ErrorCode::InvalidEvent, refusal.limit(), &message);
+            }
+        };
+        match admission.admit(&principal, None, events) {
+            Ok(admitted) => {
+                let dropped = series::extract::left_out(&admitted);
+                vec![Action::Publish(id, admitted, dropped)]
+            }
+            Err(refused) => {
+                let code = match refused {
+                    Refused::TooLong(_) | Refused::TooLarge { .. } => ErrorCode::InvalidEvent,
+                    _ => ErrorCode::Forbidden,
+                };
+                self.refuse_events(&id, code, refused.limit(), &refused.to_string())
             }
         }
     }
 
-    fn check_publish(&self, principal: &Principal, topic: &Topic) -> Result<(), String> {
-        if self.terms.own_topics.hold(topic) {
-            Err(format!("nobody but the hub publishes to {topic}"))
-        } else if !principal.may_publish(topic) {
-            Err(format!("no grant to publish to {topic}"))
-        } else {
-            Ok(())
-        }
+    fn refuse_events(
+        &self,
+        id: &MessageId,
+        code: ErrorCode,
+        limit: Option<Limit>,
+        message: &str,
+    ) -> Vec<Action> {
+        limit.into_iter().for_each(|limit| self.terms.telemetry.hit(limit));
+        vec![self.error(Some(id), code, message)]
     }
 
     /// A newer token: the same person with perhaps other grants. Lost grants end at once.

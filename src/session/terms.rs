@@ -3,7 +3,8 @@
 use serde::Deserialize;
 
 use crate::{
-    auth::Principal, hub::Owner, limits::Limits, telemetry::Telemetry, time::Span, topic::OwnTopics,
+    admission::Admission, auth::Principal, hub::Owner, limits::Limits, telemetry::Telemetry,
+    time::Span,
 };
 
 /// The `[socket]` section of the configuration.
@@ -29,8 +30,8 @@ pub struct Terms {
     pub limits: Limits,
     /// Where limits and refusals are counted.
     pub telemetry: Telemetry,
-    /// Where nobody but the hub publishes.
-    pub own_topics: OwnTopics,
+    /// Who may publish what.
+    pub admission: Admission,
 }
 
 impl Terms {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{config::Config, position::Epoch, telemetry::Telemetry};
+use crate::{
+    admission::Admission, config::Config, position::Epoch, telemetry::Telemetry, topic::OwnTopics,
+};
 
 /// Whether a client may send so many frames at each of these milliseconds: five a second, seven at once.
 fn may_send(sent: &[(u64, usize)]) -> bool {
@@ -14,7 +16,7 @@ fn may_send(sent: &[(u64, usize)]) -> bool {
         config: config.socket,
         limits: config.limits,
         telemetry: Telemetry::new(),
-        own_topics: [].into_iter().collect(),
+        admission: Admission::new(OwnTopics::default(), (&config.limits).into()),
     };
     let begun = Instant::now();
     let head = Position { epoch: Epoch::new(1), offset: 0 };

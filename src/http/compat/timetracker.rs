@@ -21,10 +21,9 @@ use crate::{
         AppState, Caller, Problem,
         body::{self, Payer},
         budget::Charge,
-        checks,
     },
     ingest::{lenient, timetracker::Message},
-    instances::{InstanceError, is_of_another, is_own},
+    instances::InstanceError,
     position::Position,
     protocol::Losses,
     telemetry::Dropped,
@@ -42,8 +41,8 @@ pub(in crate::http) async fn register(
 ) -> Result<Response, Problem> {
     let body = body::read_small(&headers, body, &state, Payer::Known(&principal));
     let read = take(&state, &headers, body, |message, losses, state| {
-        let app = message.needed_app().map_err(|refusal| checks::refused(refusal, state))?;
-        let id = message.instance().map_err(|refusal| checks::refused(refusal, state))?;
+        let app = message.needed_app().map_err(|refusal| state.refuse(refusal))?;
+        let id = message.instance().map_err(|refusal| state.refuse(refusal))?;
         Ok((app, id, message.registration(losses)))
     });
     let ((app, id, said), dropped, _charge) = read.await?;
@@ -54,9 +53,9 @@ pub(in crate::http) async fn register(
             InstanceId::parse(&new_id()).map_err(|error| Problem::bad_request(error.to_string()))?
         }
     };
-    check_may_speak(&state, &principal, &app, &id)?;
+    state.instances.claim(&app, &id).check(&principal)?;
     let (record, is_new) = state.instances.register(&app, &id, said).await?;
-    checks::count(&dropped, &state);
+    dropped.count(&state.telemetry);
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let mut answer = json!({
         "status": if is_new { "registered" } else { "updated" },
@@ -93,7 +92,7 @@ pub(in crate::http) async fn heartbeat(
 ) -> Result<Json<Value>, Problem> {
     let body = body::read_small(&headers, body, &state, Payer::Known(&principal));
     let read = take(&state, &headers, body, |message, _, state| {
-        let refused = |refusal| checks::refused(refusal, state);
+        let refused = |refusal| state.refuse(refusal);
         Ok((message.app().map_err(refused)?, message.needed_instance().map_err(refused)?))
     });
     let ((named, id), ..) = read.await?;
@@ -101,7 +100,7 @@ pub(in crate::http) async fn heartbeat(
         Some(app) => vec![app],
         None => apps_of(&state, &principal, &id)?,
     };
-    apps.iter().try_for_each(|app| check_may_speak(&state, &principal, app, &id))?;
+    apps.iter().try_for_each(|app| state.instances.claim(app, &id).check(&principal))?;
     let records = state.instances.heartbeat(&apps, &id).await?;
     let record = records.first().ok_or(InstanceError::Unknown)?;
     Ok(Json(json!({
@@ -123,29 +122,25 @@ pub(in crate::http) async fn data(
     let caller = Arc::clone(&principal);
     let body = body::read(&headers, body, &state, &principal);
     let read = take(&state, &headers, body, move |message, losses, state| {
-        let refused = |refusal| checks::refused(refusal, state);
+        let refused = |refusal| state.refuse(refusal);
         let id = message.needed_instance().map_err(refused)?;
         let only = || match &apps_of(state, &caller, &id).ok()?[..] {
             [app] => Some(app.clone()),
             _ => None,
         };
         let app = message.app_or(only).map_err(refused)?;
-        let (now, bounds) = (state.clock.now(), checks::bounds(state));
+        let (now, limits) = (state.clock.now(), state.terms.admission.limits());
         let events =
-            message.usage(&app, &id, &caller.publisher, now, &bounds, losses).map_err(refused)?;
+            message.usage(&app, &id, &caller.publisher, now, limits, losses).map_err(refused)?;
         Ok((app, id, events))
     });
-    let ((app, id, mut events), mut dropped, _charge) = read.await?;
-    check_is_not_of_another(&state, &principal, &app, &id)?;
-    if is_own(&principal, &app, &id) {
-        checks::check_topics(&events, &state)?;
-    } else {
-        checks::check_grants(&principal, &events, &state)?;
-    }
+    let ((app, id, events), mut dropped, _charge) = read.await?;
+    let claim = state.instances.claim(&app, &id);
+    let mut events = state.admit(&principal, Some(&claim), events)?.into_events();
     let mut answer = json!({"status": "ok", "accepted": 0, "duplicates": 0});
     if !events.is_empty() {
         // With the points in one batch: what proves that an instance lives is what was stored.
-        let sign = match check_may_speak(&state, &principal, &app, &id) {
+        let sign = match claim.check(&principal) {
             Ok(()) => state.instances.sent_data(&app, &id).unwrap_or_else(|error| {
                 dropped.note(Dropped::Instance, || error.to_string());
                 None
@@ -178,7 +173,7 @@ pub(in crate::http) async fn data(
             answer["position"] = published.position.to_string().into();
         }
     }
-    checks::count(&dropped, &state);
+    dropped.count(&state.telemetry);
     tell(&mut answer, &dropped);
     Ok(Json(answer))
 }
@@ -217,7 +212,7 @@ async fn take<T: Send + 'static>(
     let (body, charge) = body.await?;
     let state = Arc::clone(state);
     let parsed = body::parse(body, move |body| {
-        let refused = |refusal| checks::refused(refusal, &state);
+        let refused = |refusal| state.refuse(refusal);
         let lenient = lenient::read(body).map_err(refused)?;
         let message = Message::read(&lenient.text).map_err(refused)?;
         let mut losses = lenient.losses();
@@ -233,37 +228,6 @@ fn tell(answer: &mut Value, dropped: &Losses) {
     }
 }
 
-/// Refuses who may not speak for this instance. The topic is nobody's to publish on; the grant for
-/// the application's `instances` stands for it.
-fn check_may_speak(
-    state: &AppState,
-    principal: &Principal,
-    app: &AppName,
-    id: &InstanceId,
-) -> Result<(), Problem> {
-    check_is_not_of_another(state, principal, app, id)?;
-    let topic = app.topic("instances").map_err(|error| Problem::bad_request(error.to_string()))?;
-    if principal.may_publish(&topic) || is_own(principal, app, id) {
-        return Ok(());
-    }
-    Err(Problem::forbidden(&[format!("publish {topic}")]))
-}
-
-/// Refuses a key that was made for another instance, and whatever is not this one's own key where it
-/// has one: what many share no longer speaks for it.
-fn check_is_not_of_another(
-    state: &AppState,
-    principal: &Principal,
-    app: &AppName,
-    id: &InstanceId,
-) -> Result<(), Problem> {
-    let is_locked = state.instances.has_key(app, id) && !is_own(principal, app, id);
-    if is_locked || is_of_another(principal, app, id) {
-        return Err(Problem::forbidden(&[format!("the key of instance {app}/{id}")]));
-    }
-    Ok(())
-}
-
 /// The applications meant by who names an instance only: those that have one of this name, as far
 /// as the caller may speak for it; else the only one that the caller's grants name.
 fn apps_of(
@@ -271,7 +235,7 @@ fn apps_of(
     principal: &Principal,
     id: &InstanceId,
 ) -> Result<Vec<AppName>, Problem> {
-    let may = |app: &AppName| check_may_speak(state, principal, app, id).is_ok();
+    let may = |app: &AppName| state.instances.claim(app, id).check(principal).is_ok();
     let known: Vec<AppName> = state.instances.apps_of(id).into_iter().filter(may).collect();
     if !known.is_empty() {
         return Ok(known);

@@ -1,6 +1,6 @@
 //! What the floors below refuse, as problems: which code each refusal has, and what of it is told.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::json;
 
@@ -11,10 +11,11 @@ use super::{
     UNKNOWN_INSTANCE,
 };
 use crate::{
+    admission::{Refused, RefusedTopic},
     auth::AuthError,
     broker::{PublishError, ReadError},
     hub::SubscribeError,
-    ingest::Refusal,
+    ingest::{BadItem, Refusal},
     instances::{InstanceError, KeyError},
     redis,
     series::QueryError,
@@ -42,6 +43,36 @@ impl From<AuthError> for Problem {
                 Self::new(&TOKEN_EXPIRED, error.to_string()).challenged(CHALLENGE)
             }
             _ => Self::new(&UNAUTHORIZED, error.to_string()).challenged(CHALLENGE),
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::TooLong(error) => Refusal::from(error).into(),
+            Refused::TooLarge { index, error } => {
+                Refusal::Items(vec![BadItem { index, field: None, fault: error.into() }]).into()
+            }
+            Refused::Topics(topics) => {
+                let (mut own, mut missing) = (BTreeSet::new(), BTreeSet::new());
+                for topic in &topics {
+                    match topic {
+                        RefusedTopic::HubsOwn(topic) => own.insert(topic),
+                        RefusedTopic::NotGranted(topic) => missing.insert(topic),
+                    };
+                }
+                if !own.is_empty() {
+                    return Self::reserved_topics(&own);
+                }
+                let missing: Vec<_> =
+                    missing.into_iter().map(|topic| format!("publish {topic}")).collect();
+                Self::forbidden(&missing)
+            }
+            Refused::NeedsKey { app, id } => {
+                Self::forbidden(&[format!("the key of instance {app}/{id}")])
+            }
+            Refused::NotHeard { app } => Self::forbidden(&[format!("publish {app}.instances")]),
         }
     }
 }
@@ -140,8 +171,8 @@ impl From<Refusal> for Problem {
         let detail = refusal.to_string();
         let kind = match (&refusal, refusal.limit()) {
             (_, Some(Limit::Event)) => &EVENT_TOO_LARGE,
-            (Refusal::TooMany { limit }, _) => {
-                return Self::over_limit(Limit::Batch, *limit as u64);
+            (Refusal::TooLong(error), _) => {
+                return Self::over_limit(Limit::Batch, error.limit as u64);
             }
             (Refusal::Malformed { .. }, _) => &INVALID_JSON,
             (Refusal::Empty, _) => &EMPTY_BATCH,

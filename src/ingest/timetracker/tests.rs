@@ -3,7 +3,7 @@
 use super::*;
 use crate::time::parse_rfc3339;
 
-const BOUNDS: Bounds = Bounds { event: 2048, batch: 10 };
+const LIMITS: BatchLimits = BatchLimits { event: 2048, batch: 10 };
 const NOW: &str = "2026-03-01T12:00:00.000Z";
 
 fn usage(body: &str) -> Result<(Vec<Event>, Value), Refusal> {
@@ -11,7 +11,7 @@ fn usage(body: &str) -> Result<(Vec<Event>, Value), Refusal> {
     let (app, instance) = (message.app()?.unwrap(), message.needed_instance()?);
     let (now, mut losses) = (parse_rfc3339(NOW).unwrap(), Losses::default());
     let events =
-        message.usage(&app, &instance, &PublisherName::anonymous(), now, &BOUNDS, &mut losses)?;
+        message.usage(&app, &instance, &PublisherName::anonymous(), now, &LIMITS, &mut losses)?;
     Ok((events, serde_json::to_value(&losses).unwrap()))
 }
 
@@ -113,7 +113,7 @@ fn a_body_that_cannot_be_taken_says_why() {
         };
         assert!(said.contains(reason), "{body}: {said}");
     }
-    assert_eq!(with(&many).unwrap_err(), Refusal::TooMany { limit: 10 });
+    assert_eq!(with(&many).unwrap_err(), Refusal::TooLong(BatchTooLong { limit: 10 }));
 }
 
 #[test]
