@@ -1,4 +1,4 @@
-//! The log behind one interface: publishers write to it, the hub and consumers read from it.
+//! The log behind one interface: publishers write to it, the hub and followers read from it.
 //!
 //! Whatever the broker behind it, an event is announced to readers only after its commit, and no
 //! offset is given twice within an epoch. `tests/broker.rs` holds the contract each broker passes.

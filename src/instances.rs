@@ -23,8 +23,8 @@ pub use self::record::{OwnKey, Pulse, Record, Registered, Sign, State, Unwritabl
 use self::{listening::Listening, registry::Registry};
 use crate::{
     broker::{Broker, PublishError, ReadError, Resumption},
-    consumer::Reader,
     event::{AppName, Event, InstanceId},
+    follow::Follower,
     ingest::timetracker::Registration,
     position::Offset,
     store::{Store, StoreError},
@@ -133,7 +133,7 @@ impl Instances {
             Some(position) => broker.resume(position).await?,
         };
         if let Resumption::From(start) = start {
-            let mut before = Reader::new(filter.clone(), broker.clone(), start);
+            let mut before = Follower::new(filter.clone(), broker.clone(), start);
             while let Some(delivery) = before.next_up_to(reader.reached()).await? {
                 if !self.take_in(&delivery) {
                     reader = self.read_newest().await?;

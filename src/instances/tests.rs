@@ -61,7 +61,7 @@ async fn a_forgotten_instance_does_not_come_back_behind_a_gap() {
     clock.set(START + 61_000);
     broker.maintain().await;
 
-    let mut reader = Reader::new(instances.0.filter.clone(), broker.clone(), 0);
+    let mut reader = Follower::new(instances.0.filter.clone(), broker.clone(), 0);
     while reader.reached() < broker.head().offset {
         instances.take_next(&mut reader).await.unwrap();
         assert_eq!(instances.get(&gone.app, &gone.instance_id), None);

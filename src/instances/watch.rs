@@ -15,9 +15,9 @@ use super::{
 };
 use crate::{
     broker::{PublishError, ReadError},
-    consumer::{Delivery, Reader},
     duty::{Duties, Duty, Term, TermError},
     event::Event,
+    follow::{Delivery, Follower},
     lease::Fence,
     position::Offset,
     time::Millis,
@@ -58,7 +58,7 @@ impl Instances {
 
     async fn follow(&self, stop: &CancellationToken) {
         let start = self.0.followed.borrow().to_owned();
-        let mut reader = Reader::new(self.0.filter.clone(), self.0.broker.clone(), start);
+        let mut reader = Follower::new(self.0.filter.clone(), self.0.broker.clone(), start);
         let follow = async {
             let mut failing = false;
             loop {
@@ -79,7 +79,7 @@ impl Instances {
     }
 
     /// Takes in what comes next. While nothing does, the place that was reached is noted.
-    pub(super) async fn take_next(&self, reader: &mut Reader) -> Result<(), ReadError> {
+    pub(super) async fn take_next(&self, reader: &mut Follower) -> Result<(), ReadError> {
         if let Ok(delivery) = timeout(TICK, reader.next()).await
             && !self.take_in(&delivery?)
         {
@@ -112,9 +112,9 @@ impl Instances {
     /// Makes the registry what the newest event about each instance says, which outlives retention;
     /// gives a reader of what comes behind. What came before is part of it, and taken in after it
     /// would bring back who was forgotten.
-    pub(super) async fn read_newest(&self) -> Result<Reader, ReadError> {
+    pub(super) async fn read_newest(&self) -> Result<Follower, ReadError> {
         let Inner { broker, filter, .. } = &*self.0;
-        let reader = Reader::new(filter.clone(), broker.clone(), broker.head().offset);
+        let reader = Follower::new(filter.clone(), broker.clone(), broker.head().offset);
         let block = broker.latest(filter).await?;
         let newest = Registry::of(block.records());
         newest.count(&self.0.telemetry);
@@ -143,7 +143,7 @@ impl Instances {
     async fn keep(&self, fence: &Fence) -> Result<Infallible, TermError> {
         let Inner { broker, store, filter, .. } = &*self.0;
         let cursor = store.load_cursor(NAME).await?;
-        let mut reader = Reader::resume(filter.clone(), broker.clone(), cursor).await?;
+        let mut reader = Follower::resume(filter.clone(), broker.clone(), cursor).await?;
         // What was told before is to be known before anything is told again.
         let mut known_from = broker.head().offset;
         let mut undone: Option<Offset> = None;

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     broker::{Broker, LatestReader, ReadError},
-    consumer::{Delivery, Reader},
     event::Record,
+    follow::{Delivery, Follower},
     position::Offset,
     series::derive::payload,
     telemetry::{Limit, Telemetry},
@@ -130,7 +130,7 @@ impl Gathered {
             self.0.reached.send_replace(Offset::MAX);
             return std::future::pending().await;
         }
-        let mut reader = Reader::new(filter, broker.clone(), head);
+        let mut reader = Follower::new(filter, broker.clone(), head);
         let mut tail = broker.tail();
         loop {
             let head = *tail.borrow_and_update();

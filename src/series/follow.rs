@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     broker::{ReadError, Resumption},
-    consumer::{Delivery, Reader},
     duty::{Duty, Term, TermError},
+    follow::{Delivery, Follower},
     lease::Fence,
     position::{Offset, Position},
     store::{Part, StoreError},
@@ -57,9 +57,9 @@ impl From<FollowError> for TermError {
 }
 
 /// What keeps the series up, from one reading of the store to the next.
-pub(super) struct Follower {
+pub(super) struct Upkeep {
     pub(super) series: Series,
-    pub(super) reader: Reader,
+    pub(super) reader: Follower,
     /// Everything up to here is in the store.
     pub(super) clean: Position,
     /// What proves that the lease is ours, if it is.
@@ -111,7 +111,7 @@ impl Duty for Series {
 
 impl Series {
     /// Reads the store. `fence` is the lease, if it is ours.
-    pub(super) async fn begin(&self, fence: Option<Fence>) -> Result<Follower, FollowError> {
+    pub(super) async fn begin(&self, fence: Option<Fence>) -> Result<Upkeep, FollowError> {
         let Inner { store, broker, clock, .. } = &*self.0;
         // The position first: what is read after it is at least as new, and says how new.
         let cursor = store.load_cursor(NAME).await?;
@@ -154,13 +154,13 @@ impl Series {
             store.save(fence, clean, Vec::new()).await?;
         }
         table.applied = clean.offset;
-        let mut reader = Reader::new(TopicFilter::everything(), broker.clone(), clean.offset);
+        let mut reader = Follower::new(TopicFilter::everything(), broker.clone(), clean.offset);
         if is_lost {
             reader = reader.behind_gap();
         }
         let head = broker.head().offset;
         let is_first = cursor.is_none();
-        Ok(Follower {
+        Ok(Upkeep {
             series: self.clone(),
             reader,
             clean,
@@ -172,7 +172,7 @@ impl Series {
     }
 }
 
-impl Follower {
+impl Upkeep {
     /// Until the term is over, if there is one; then what is not written yet is.
     async fn run(mut self, term: Option<&Term>) -> Result<(), FollowError> {
         let is_over = async || match term {

@@ -14,7 +14,7 @@ use super::{
     tier::{AHEAD, HEAD},
 };
 use crate::{
-    consumer::Delivery,
+    follow::Delivery,
     position::{Offset, Position},
     store::StoreError,
     time::Millis,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{json, value::RawValue};
 
-use super::{follow::Follower, intake::Arrived, tier::HEAD, tier::TIERS, tier::Tier, *};
+use super::{follow::Upkeep, intake::Arrived, tier::HEAD, tier::TIERS, tier::Tier, *};
 use crate::{
     broker::Broker,
     config,
@@ -53,7 +53,7 @@ impl Bench {
     }
 
     /// A node as it is when it has just started, with the lease or without.
-    async fn node(&self, has_lease: bool) -> Follower {
+    async fn node(&self, has_lease: bool) -> Upkeep {
         let mut node = self.series().begin(has_lease.then(fence)).await.unwrap();
         node.catch_up();
         node
@@ -86,12 +86,12 @@ fn fence() -> Fence {
 }
 
 /// Adds one sample to the series `value`, past the log.
-fn add(node: &Follower, value: Value, time: Millis, offset: Offset) -> Result<(), Dropped> {
+fn add(node: &Upkeep, value: Value, time: Millis, offset: Offset) -> Result<(), Dropped> {
     add_to(node, "value", value, time, offset)
 }
 
 fn add_to(
-    node: &Follower,
+    node: &Upkeep,
     name: &str,
     value: Value,
     time: Millis,
@@ -106,7 +106,7 @@ fn add_to(
 }
 
 /// Takes in what the log has.
-async fn follow(node: &mut Follower) {
+async fn follow(node: &mut Upkeep) {
     while node.reader.reached() < node.series.0.broker.head().offset {
         let delivery = node.reader.next().await.unwrap();
         node.take_in(&delivery).await.unwrap();
@@ -115,7 +115,7 @@ async fn follow(node: &mut Follower) {
 }
 
 /// One round through all series; with the lease they are written.
-async fn save(node: &mut Follower) {
+async fn save(node: &mut Upkeep) {
     node.begin_round().await.unwrap();
     node.round.slice = usize::MAX;
     node.slice().await.unwrap();
@@ -191,7 +191,7 @@ async fn who_has_long_been_silent_makes_room_when_it_is_wanted() {
     let bench = Bench::with(&[("series.max_series", "1".to_owned())]);
     let mut node = bench.node(true).await;
     add(&node, Value::Gauge(1.0), NOW, 1).unwrap();
-    let other = |node: &Follower| add_to(node, "b", Value::Gauge(2.0), NOW, 2);
+    let other = |node: &Upkeep| add_to(node, "b", Value::Gauge(2.0), NOW, 2);
     save(&mut node).await;
     assert_eq!(other(&node), Err(Dropped::Cap));
     bench.clock.set(NOW + 31 * 86_400_000);

@@ -4,8 +4,8 @@ use std::{sync::mpsc as blocking, thread};
 
 use pulsehub::{
     broker::{Broker, PublishError},
-    consumer::Reader,
     duty::{Duties, Duty, Term, TermError},
+    follow::Follower,
     lease::Fence,
     redis::Server,
     store::{Store, StoreError},
@@ -49,12 +49,12 @@ impl Duty for Telling {
 
     async fn serve(&mut self, term: &Term) -> Result<(), TermError> {
         let cursor = self.store.load_cursor(NAME).await?;
-        let mut reader = Reader::resume(filter(&["a.*"]), self.broker.clone(), cursor).await?;
+        let mut follower = Follower::resume(filter(&["a.*"]), self.broker.clone(), cursor).await?;
         self.got.send(Got::Begun(term.fence().clone())).unwrap();
         loop {
             let delivery = tokio::select! {
                 () = term.over() => return Ok(()),
-                delivery = reader.next() => delivery?,
+                delivery = follower.next() => delivery?,
             };
             assert!(!delivery.has_gap);
             for record in delivery.records() {

@@ -158,7 +158,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 /// What a node answers about the series of a name is what all samples come to.
-async fn check(node: &Follower, sent: &[Sent], kind: Kind, step: u64) {
+async fn check(node: &Upkeep, sent: &[Sent], kind: Kind, step: u64) {
     let series = &node.series;
     let name = Name::new(if kind == Kind::Gauge { "value" } else { "total" }).unwrap();
     let spans = [300_000, 5 * 3_600_000, 3 * 86_400_000];

@@ -1,16 +1,17 @@
-//! Reads what matches a filter, from an offset on and then as it comes: history and live are one.
+//! Followers: cursors over the log for whoever makes something of events, from an offset on and then as they come.
+//! History and live are one.
 
-use std::sync::Arc;
+mod delivery;
 
+pub use self::delivery::Delivery;
 use crate::{
     broker::{Broker, ReadError, Resumption},
-    event::{Block, Record},
     position::{Offset, Position},
     topic::TopicFilter,
 };
 
 /// A place in the log that moves on.
-pub struct Reader {
+pub struct Follower {
     filter: TopicFilter,
     broker: Broker,
     at: Offset,
@@ -20,22 +21,10 @@ pub struct Reader {
     told: Offset,
 }
 
-/// What comes next: at least one event, or word that some are missing.
-#[derive(Debug, Clone)]
-pub struct Delivery {
-    blocks: Vec<Arc<Block>>,
-    filter: TopicFilter,
-    after: Offset,
-    /// Whether events before or between these are missing.
-    pub has_gap: bool,
-    /// Everything up to here has now been given; to be acknowledged once all of it is done.
-    pub position: Position,
-}
-
 /// About how much one delivery holds, in bytes.
 const CHUNK: usize = 256 << 10;
 
-impl Reader {
+impl Follower {
     /// Reads what `filter` matches and lies above `after`.
     pub fn new(filter: TopicFilter, broker: Broker, after: Offset) -> Self {
         Self { filter, broker, at: after, has_gap: false, told: after }
@@ -109,17 +98,6 @@ impl Reader {
     }
 }
 
-impl Delivery {
-    /// The events, in order.
-    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
-        let (after, through) = (self.after, self.position.offset);
-        let records = self.blocks.iter().flat_map(move |block| block.records_after(after));
-        records
-            .take_while(move |record| record.offset() <= through)
-            .filter(|record| self.filter.matches(record.topic()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,10 +147,10 @@ mod tests {
         clock.set(1_795_176_061_000);
         broker.maintain().await;
         let everything = TopicFilter::new([TopicPattern::parse("**").unwrap()]);
-        let mut reader = Reader::new(everything, broker.clone(), 0);
+        let mut follower = Follower::new(everything, broker.clone(), 0);
         let (mut offsets, mut gaps) = (Vec::new(), 0);
         let head = broker.head().offset;
-        while let Some(delivery) = reader.next_up_to(head).await.unwrap() {
+        while let Some(delivery) = follower.next_up_to(head).await.unwrap() {
             gaps += u32::from(delivery.has_gap);
             offsets.extend(delivery.records().map(|record| record.offset()));
         }
