@@ -13,6 +13,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    backoff::Backoff,
     broker::{PublishError, ReadError},
     lease::{Fence, LEASE},
     store::{Store, StoreError},
@@ -84,9 +85,9 @@ pub struct Duties {
 const ASK: Duration = Duration::from_millis(500);
 /// A lease is renewed when so much of it has gone by.
 const RENEW: Duration = Duration::from_secs(LEASE.as_secs() / 3);
-/// The pause after a failure; it doubles with each that follows, up to the last.
+/// The pauses between terms.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LAST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// What fails again only after this long had been good meanwhile.
 const GOOD_WHILE: Duration = Duration::from_secs(30);
 
@@ -100,8 +101,10 @@ impl Duties {
     /// said once for each reason.
     pub async fn run(self, mut duty: impl Duty, stop: CancellationToken) {
         let name = duty.name();
-        let (mut failed, mut pause) = (None::<(Instant, String)>, FIRST_PAUSE);
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut failed = None::<(Instant, String)>;
         while !stop.is_cancelled() {
+            let mut pause = FIRST_PAUSE;
             match self.term(&name, &mut duty, &stop).await {
                 Ok(()) => {}
                 Err(TermError::Lost) => tracing::info!(duty = name, "another node does this now"),
@@ -109,7 +112,10 @@ impl Duties {
                     self.telemetry.duty_failed(&name);
                     let error = error.to_string();
                     let last = failed.take().filter(|(at, _)| at.elapsed() < GOOD_WHILE);
-                    pause = if last.is_some() { (pause * 2).min(LAST_PAUSE) } else { FIRST_PAUSE };
+                    if last.is_none() {
+                        backoff.worked();
+                    }
+                    pause = backoff.failed();
                     if last.is_none_or(|(_, said)| said != error) {
                         tracing::warn!(duty = name, error, "a duty cannot be done; trying again");
                     }

@@ -6,6 +6,7 @@ pub mod access;
 pub mod admission;
 pub mod app;
 pub mod auth;
+pub mod backoff;
 pub mod broker;
 pub mod bytesize;
 pub mod cli;

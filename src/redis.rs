@@ -9,7 +9,7 @@ use serde::Deserialize;
 pub use self::{
     address::{AddressError, Server},
     check::{OpenError, check},
-    link::{Failure, Link, pause},
+    link::{Failure, Link, backoff},
 };
 use crate::time::Span;
 

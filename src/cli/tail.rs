@@ -16,6 +16,7 @@ use super::{
     client::{ClientArgs, HubClient, NO_TOKEN},
 };
 use crate::{
+    backoff::Backoff,
     logging::cause,
     position::Position,
     protocol::{Replay, SUBPROTOCOL},
@@ -98,15 +99,15 @@ struct Broken {
 }
 
 const SUB: &str = "tail";
-const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-const LAST_BACKOFF: Duration = Duration::from_secs(20);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// Beyond the ping interval, how long silence may last.
 const SILENCE: Duration = Duration::from_secs(40);
 
 impl Tail {
     pub(super) async fn run(mut self) -> Result<(), Failure> {
         let hub = self.client.hub()?;
-        let mut backoff = FIRST_BACKOFF;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE).spread();
         let mut left = self.count;
         loop {
             let before = (self.resume.clone(), left);
@@ -115,15 +116,14 @@ impl Tail {
                 Some(broken) => broken,
             };
             if before != (self.resume.clone(), left) {
-                backoff = FIRST_BACKOFF; // it had worked
+                backoff.worked();
             }
             let wait = match broken.after {
                 Some(after) if broken.is_planned => after,
-                after => jitter(backoff).max(after.unwrap_or_default()),
+                after => backoff.failed().max(after.unwrap_or_default()),
             };
             eprintln!("pulsehub: {}; back in {:.1} s", broken.reason, wait.as_secs_f64());
             tokio::time::sleep(wait).await;
-            backoff = (backoff * 2).min(LAST_BACKOFF);
         }
     }
 
@@ -281,10 +281,4 @@ fn closed(frame: Option<CloseFrame>, after: Option<Duration>) -> Result<Option<B
         4400 | 4406 => Err(Failure::Failed(anyhow::anyhow!(message))),
         _ => Ok(Some(Broken { reason: message, after, is_planned: code == 1012 })),
     }
-}
-
-/// Somewhere up to `most`, so that many clients do not come back at once.
-fn jitter(most: Duration) -> Duration {
-    let share = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
-    FIRST_BACKOFF.mul_f64(0.2).max(most.mul_f64(share))
 }

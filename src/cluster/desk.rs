@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Node, Question};
 use crate::{
+    backoff::Backoff,
     id,
-    redis::{Failure, Keys, Server, pause},
+    redis::{Failure, Keys, Server, backoff},
 };
 
 /// A node's place among others. Cheap to clone.
@@ -159,31 +160,32 @@ impl Desk {
 
     /// Answers others until `stop`.
     pub(super) async fn serve(&self, own: &Node, stop: CancellationToken) {
-        let mut failures = 0;
+        let mut backoff = backoff();
         loop {
             let failure = tokio::select! {
                 () = stop.cancelled() => return,
-                failure = self.attend(own, &mut failures) => failure,
+                failure = self.attend(own, &mut backoff) => failure,
             };
             // That Redis is gone is said by the log's tail.
             tracing::debug!(%failure, "this node cannot be asked; trying again");
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause(failures)) => {}
+                () = tokio::time::sleep(backoff.failed()) => {}
             }
-            failures = failures.saturating_add(1);
         }
     }
 
     /// One connection's life.
-    async fn attend(&self, own: &Node, failures: &mut u32) -> Failure {
+    async fn attend(&self, own: &Node, backoff: &mut Backoff) -> Failure {
         let mut connection = match self.server.connect(PATIENCE).await {
             Ok(connection) => connection,
             Err(error) => return unreachable(error),
         };
         loop {
             match self.turn(&mut connection, own).await {
-                Ok(()) => *failures = 0,
+                Ok(()) => {
+                    backoff.worked();
+                }
                 Err(failure) => return failure,
             }
         }

@@ -35,7 +35,10 @@ use super::{
     stall::Impatient,
     unread_body::Rest,
 };
-use crate::telemetry::{Limit, Telemetry};
+use crate::{
+    backoff::Backoff,
+    telemetry::{Limit, Telemetry},
+};
 
 /// What answers requests.
 pub type Answers = BoxCloneSyncService<Request, Response<Body>, Infallible>;
@@ -111,7 +114,7 @@ pub async fn serve(
         tasks,
         stop: stop.clone(),
     };
-    let mut backoff = FIRST_BACKOFF;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -120,7 +123,7 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                backoff = FIRST_BACKOFF;
+                backoff.worked();
                 door.seats.calm().await; // whoever leaves waits for nobody
                 door.admit(stream, peer);
             }
@@ -128,18 +131,19 @@ pub async fn serve(
             Err(error) if is_of_one_connection(&error) => {}
             // Out of file descriptors or memory: others must end before anybody new gets in.
             Err(error) => {
-                tracing::warn!(%error, retry_in = ?backoff, "cannot accept connections");
+                let pause = backoff.failed();
+                tracing::warn!(%error, retry_in = ?pause, "cannot accept connections");
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = sleep(backoff) => backoff = (backoff * 2).min(LAST_BACKOFF),
+                    () = sleep(pause) => {}
                 }
             }
         }
     }
 }
 
-const FIRST_BACKOFF: Duration = Duration::from_millis(10);
-const LAST_BACKOFF: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Connections that wait to be accepted; the system allows `net.core.somaxconn`, 4096 on Linux.
 const BACKLOG: u32 = 16_384;

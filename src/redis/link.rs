@@ -8,6 +8,7 @@ use ::redis::{
 use tokio::sync::Mutex;
 
 use super::Server;
+use crate::backoff::Backoff;
 
 /// Why Redis did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,19 +30,14 @@ pub struct Link {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     connection: Option<MultiplexedConnection>,
     /// Tells connections apart: one that failed must not take its successor along.
     number: u64,
     /// After a failed attempt: why, and when the next may be made.
     failed: Option<(String, Instant)>,
-    failures: u32,
+    backoff: Backoff,
 }
-
-/// The pause after the first failed attempt to connect; it doubles up to the longest.
-const PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Answers of Redis that go with the connection: another server may be the right one.
 const WRONG_SERVER: [&str; 4] = ["READONLY", "MASTERDOWN", "LOADING", "NOAUTH"];
@@ -49,7 +45,8 @@ const WRONG_SERVER: [&str; 4] = ["READONLY", "MASTERDOWN", "LOADING", "NOAUTH"];
 impl Link {
     /// A link that connects at its first use.
     pub fn new(server: Server) -> Self {
-        Self { server, state: Mutex::default() }
+        let state = State { connection: None, number: 0, failed: None, backoff: backoff() };
+        Self { server, state: Mutex::new(state) }
     }
 
     /// Sends a command that does no harm when it is done twice.
@@ -117,13 +114,13 @@ impl Link {
             Ok(connection) => {
                 state.number += 1;
                 state.connection = Some(connection.clone());
-                (state.failed, state.failures) = (None, 0);
+                state.failed = None;
+                state.backoff.worked();
                 Ok((state.number, connection))
             }
             Err(error) => {
                 let reason = error.to_string();
-                state.failed = Some((reason.clone(), Instant::now() + pause(state.failures)));
-                state.failures = state.failures.saturating_add(1);
+                state.failed = Some((reason.clone(), Instant::now() + state.backoff.failed()));
                 Err(Failure::Unreachable(reason))
             }
         }
@@ -158,9 +155,7 @@ impl Failure {
     }
 }
 
-/// How long to wait after so many failed attempts, with jitter: nodes shall not come all at once.
-pub fn pause(failures: u32) -> Duration {
-    let longest = PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE);
-    let random = getrandom::u32().unwrap_or(u32::MAX);
-    longest / 2 + (longest / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+/// The pauses between attempts to reach Redis; nodes shall not come all at once.
+pub const fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(50), Duration::from_secs(1)).spread()
 }

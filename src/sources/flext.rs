@@ -14,6 +14,7 @@ pub(super) use self::board::own_topics;
 use self::{board::Board, daemon::Daemon, follow::Followed};
 use super::Config;
 use crate::{
+    backoff::Backoff,
     broker::{Broker, PublishError},
     duty::{Duty, Term, TermError},
     lease::Fence,
@@ -77,7 +78,7 @@ impl Flext {
         let mut board = Board::read(&self.config, self.event_bytes, &self.broker).await?;
         let mut daemon: Option<Daemon> = None;
         let mut followed = Followed::default();
-        let mut failures = 0u32;
+        let mut backoff = backoff(self.config.interval.0);
         let mut next = Instant::now();
         let mut flush = Instant::now() + LOOK;
         loop {
@@ -88,12 +89,11 @@ impl Flext {
                     self.publish(&mut board, fence).await?;
                     flush = Instant::now() + LOOK;
                     next = if has_answered {
-                        failures = 0;
+                        backoff.worked();
                         started + self.config.interval.0
                     } else {
-                        failures = failures.saturating_add(1);
                         // From now on: a daemon that is too slow to answer must have some rest.
-                        Instant::now() + pause(self.config.interval.0, failures)
+                        Instant::now() + backoff.failed()
                     };
                 }
                 update = followed.next() => match update {
@@ -178,11 +178,10 @@ impl Flext {
     }
 }
 
-/// How long to wait after so many questions in a row that were not answered: what is asked often is
-/// asked more and more seldom, though still often; what is asked seldom is asked sooner than that.
-fn pause(interval: Duration, failures: u32) -> Duration {
-    let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
-    interval.min(SOON).saturating_mul(doubled).min(interval.max(SOON))
+/// The pauses behind questions that were not answered: what is asked often is asked more and more seldom, though still
+/// often; what is asked seldom is asked sooner than that.
+fn backoff(interval: Duration) -> Backoff {
+    Backoff::new(interval.min(SOON), interval.max(SOON))
 }
 
 #[cfg(test)]
@@ -193,7 +192,9 @@ mod tests {
     fn a_daemon_that_does_not_answer_is_soon_asked_again() {
         let pauses = |interval| {
             let interval = Duration::from_millis(interval);
-            [1, 2, 3, 4, 5, 1000].map(|failures| pause(interval, failures).as_millis())
+            let mut backoff = backoff(interval);
+            let pauses: Vec<_> = (1..=1000).map(|_| backoff.failed().as_millis()).collect();
+            [1, 2, 3, 4, 5, 1000].map(|failures| pauses[failures - 1])
         };
         assert_eq!(pauses(1000), [1000, 2000, 4000, 5000, 5000, 5000]);
         assert_eq!(pauses(5000), [5000; 6], "as often as ever");

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::OWN_NUMBERS;
 use crate::{
+    backoff::Backoff,
     broker::ReadError,
     hub::{Bell, Cursor, Form, Hub, Item, Start, SubscribeError, Subscription},
     position::Offset,
@@ -23,6 +24,9 @@ use crate::{
 
 /// How long an event that came through proves that others will.
 const FRESH: Duration = Duration::from_secs(3);
+/// The pauses before the hub subscribes again.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is known of the hub's own events on their way. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -97,15 +101,17 @@ impl Readiness {
 /// Follows the hub's own events as any subscriber would, until `stop`.
 pub async fn listen(hub: Hub, readiness: Readiness, clock: Clock, stop: CancellationToken) {
     let follow = async {
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             match subscribe(&hub).await {
                 Ok((mut cursor, bell)) => {
+                    backoff.worked();
                     let Err(error) = follow(&mut cursor, &bell, &readiness, &clock).await;
                     tracing::warn!(%error, "the hub cannot follow its own events; trying again");
                 }
                 Err(error) => tracing::warn!(%error, "the hub cannot subscribe; trying again"),
             }
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(backoff.failed()).await;
         }
     };
     tokio::select! {

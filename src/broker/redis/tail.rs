@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Shared, scripts::State};
 use crate::{
+    backoff::Backoff,
     broker::codec,
     event::Block,
     position::{Epoch, Offset},
-    redis::{Failure, pause},
+    redis::{Failure, backoff},
 };
 
 /// How long Redis holds an answer back when there is nothing new.
@@ -42,27 +43,25 @@ pub(super) struct Entry {
 
 /// Reads the stream until `stop`, through all failures.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut failures = 0;
+    let mut backoff = backoff();
     loop {
         let began = Instant::now();
         let failure = tokio::select! {
             () = stop.cancelled() => return,
-            failure = follow(&shared, &mut failures) => failure,
+            failure = follow(&shared, &mut backoff) => failure,
         };
-        if failures == 0 {
+        if !backoff.is_failing() {
             tracing::warn!(%failure, after = ?began.elapsed(), "Redis is lost; trying again until it is back");
         }
-        let wait = pause(failures);
-        failures = failures.saturating_add(1);
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep(backoff.failed()) => {}
         }
     }
 }
 
-/// One connection's life; resets `failures` once it works.
-async fn follow(shared: &Shared, failures: &mut u32) -> Failure {
+/// One connection's life; tells `backoff` once it works.
+async fn follow(shared: &Shared, backoff: &mut Backoff) -> Failure {
     let mut connection = match shared.server.connect(BLOCK).await {
         Ok(connection) => connection,
         Err(error) => return Failure::Unreachable(error.to_string()),
@@ -75,7 +74,7 @@ async fn follow(shared: &Shared, failures: &mut u32) -> Failure {
             if let Err(failure) = hello(shared, &mut connection).await {
                 return failure;
             }
-            if std::mem::take(failures) > 0 {
+            if backoff.worked() {
                 tracing::info!("Redis is back");
             }
             greeted = Some(Instant::now());

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     broker::{PublishError, Published, codec::Compressor},
     position::Position,
-    redis::{Failure, Link, pause},
+    redis::{Failure, Link, backoff},
     telemetry::Limit,
     topic::Topic,
 };
@@ -128,7 +128,7 @@ impl Writer {
         self.groups += 1;
         let name = format!("{}-{}", self.shared.node, self.groups);
         let mut maybe_stored = false;
-        let mut failures = 0;
+        let mut backoff = backoff();
         loop {
             let open = group.open();
             if open.is_empty() {
@@ -161,8 +161,7 @@ impl Writer {
                 Err(failure) => failure,
             };
             maybe_stored |= matches!(failure, Failure::Unanswered(_));
-            let wait = pause(failures);
-            failures += 1;
+            let wait = backoff.failed();
             let is_final = matches!(&failure, Failure::Refused(why) if !may_pass(why));
             if is_final || Instant::now() + wait >= deadline {
                 let (reason, retry_after) = (failure.to_string(), RETRY_AFTER);
