@@ -6,11 +6,13 @@
 mod block;
 mod builder;
 mod names;
+mod payload;
 mod publisher;
 
 pub use block::{Block, BlockError, Record};
 pub use builder::BlockBuilder;
 pub use names::{AppName, InstanceId, NameError};
+pub use payload::payload;
 pub use publisher::PublisherName;
 
 use serde_json::value::RawValue;

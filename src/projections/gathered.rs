@@ -18,10 +18,9 @@ use super::{
 };
 use crate::{
     broker::{Broker, LatestReader, ReadError},
-    event::Record,
+    event::{Record, payload},
     follow::{Delivery, Follower},
     position::Offset,
-    series::derive::payload,
     telemetry::{Limit, Telemetry},
     topic::TopicFilter,
 };

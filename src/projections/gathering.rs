@@ -224,8 +224,7 @@ impl<'de> de::Visitor<'de> for TopicsVisitor {
 mod tests {
     use super::*;
     use crate::{
-        event::{Block, BlockBuilder, Event},
-        series::derive::payload,
+        event::{Block, BlockBuilder, Event, payload},
         topic::Topic,
     };
     use serde_json::{json, value::RawValue};

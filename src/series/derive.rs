@@ -5,7 +5,6 @@
 
 mod condition;
 mod field;
-mod payload;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,7 +12,6 @@ use serde_json::Value;
 pub use self::{
     condition::{Comparison, Condition, Literal, Test},
     field::Field,
-    payload::payload,
 };
 use super::sample::Name;
 use crate::{event::Record, time::Span, topic::TopicPattern};

@@ -11,11 +11,11 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    derive::{Rule, payload},
+    derive::Rule,
     sample::{Dropped, Labels, MAX_DEPTH, Name, Sample, Value},
 };
 use crate::{
-    event::{BlockBuilder, Event, Record},
+    event::{BlockBuilder, Event, Record, payload},
     json::{self, MemberName, Object},
     protocol::Losses,
     telemetry,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, value::RawValue};
 
-use crate::{event::Record, json::MemberName};
+use super::Record;
+use crate::json::MemberName;
 
 /// The payload of an event. A number that is too large for any program is null, as is a text that is no Unicode,
 /// and everything beside it is there.
@@ -33,13 +34,30 @@ fn leniently(raw: &RawValue) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::tests::block, *};
+    use super::*;
+    use crate::{
+        event::{BlockBuilder, Event, PublisherName},
+        topic::Topic,
+    };
     use serde_json::json;
 
     #[test]
     fn one_number_too_large_does_not_cost_the_others() {
-        let block = block(r#"{"\ud800":1,"a":[1,1e999,{"b":"x"}],"c":-1e999,"d":"\ud800","e":2}"#);
-        let read = payload(block.record(0).unwrap());
+        let data = r#"{"\ud800":1,"a":[1,1e999,{"b":"x"}],"c":-1e999,"d":"\ud800","e":2}"#;
+        let event = Event {
+            topic: Topic::parse("a").unwrap(),
+            id: "i".into(),
+            id_is_ours: false,
+            publisher: PublisherName::hub(),
+            source: "s".into(),
+            kind: None,
+            time: "2026-11-20T12:00:00Z".into(),
+            key: None,
+            data: RawValue::from_string(data.to_owned()).unwrap(),
+        };
+        let mut builder = BlockBuilder::default();
+        builder.push(1, 0, &event);
+        let read = payload(builder.finish().record(0).unwrap());
         assert_eq!(read["a"], json!([1, null, {"b": "x"}]));
         assert_eq!((&read["c"], &read["e"]), (&json!(null), &json!(2)));
     }
