@@ -22,6 +22,7 @@ use crate::{
     drain::Drain,
     duty::Duties,
     event::PublisherName,
+    follow::Feed,
     grants::Grants,
     http::{self, Budgets, Questions, Services, Settings, server},
     hub::Hub,
@@ -109,10 +110,11 @@ impl App {
         };
         // Not the node's name, which the node has again when it comes back.
         let duties = Duties::new(store.clone(), &id::short()?, telemetry.clone());
+        let feed = Feed::new(broker.clone());
         let series = Series::new(
             config.series,
             plan.rules(),
-            broker.clone(),
+            feed.clone(),
             store.clone(),
             clock.clone(),
             telemetry.clone(),
@@ -120,7 +122,7 @@ impl App {
         let projections = Projections::new(
             plan,
             series.clone(),
-            broker.clone(),
+            feed.clone(),
             projections::Bounds {
                 keys: config.journal.latest_keys,
                 event: config.limits.event.as_usize(),
@@ -130,7 +132,7 @@ impl App {
         );
         let instances = Instances::new(
             config.instances.clone(),
-            broker.clone(),
+            feed,
             store.clone(),
             clock.clone(),
             telemetry.clone(),

@@ -12,19 +12,21 @@ mod registry;
 mod tests;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use parking_lot::{Mutex, RwLock};
 use serde::Deserialize;
-use tokio::sync::watch as channel;
 
 pub use self::keys::KeyError;
 pub use self::record::{OwnKey, Pulse, Record, Registered, Sign, State, UnwritableRecord};
 use self::{listening::Listening, registry::Registry};
 use crate::{
-    broker::{Broker, PublishError, ReadError, Resumption},
+    broker::{Broker, PublishError, ReadError},
     event::{AppName, Event, InstanceId},
-    follow::Follower,
+    follow::{Feed, Follow as _, Progress},
     ingest::timetracker::Registration,
     position::Offset,
     store::{Store, StoreError},
@@ -57,6 +59,7 @@ pub struct Instances(Arc<Inner>);
 struct Inner {
     config: Config,
     filter: TopicFilter,
+    feed: Feed,
     broker: Broker,
     store: Store,
     clock: Clock,
@@ -66,7 +69,9 @@ struct Inner {
     /// Held to look at the clocks.
     listening: Mutex<Listening>,
     /// How far the registry has followed the log.
-    followed: channel::Sender<Offset>,
+    progress: Progress,
+    /// The last that the log told of an instance while it was followed.
+    told: AtomicU64,
 }
 
 /// Why nothing was changed in the registry.
@@ -104,7 +109,7 @@ impl Instances {
     /// A registry that knows of nothing yet.
     pub fn new(
         config: Config,
-        broker: Broker,
+        feed: Feed,
         store: Store,
         clock: Clock,
         telemetry: Telemetry,
@@ -113,8 +118,10 @@ impl Instances {
         Ok(Self(Arc::new(Inner {
             config,
             filter,
-            followed: channel::Sender::new(broker.head().offset),
-            broker,
+            progress: Progress::at(feed.broker().head().offset),
+            told: AtomicU64::new(0),
+            broker: feed.broker().clone(),
+            feed,
             store,
             listening: Mutex::new(Listening::new(clock.now(), clock.elapsed())),
             clock,
@@ -125,23 +132,7 @@ impl Instances {
 
     /// Reads what the log has. It is followed once [`run`](Self::run) runs.
     pub async fn load(&self) -> Result<(), LoadError> {
-        let Inner { broker, store, filter, .. } = &*self.0;
-        let mut reader = self.read_newest().await?;
-        // From here on a record may have been written from old knowledge, and not been mended yet.
-        let start = match store.load_cursor(NAME).await? {
-            None => Resumption::From(0),
-            Some(position) => broker.resume(position).await?,
-        };
-        if let Resumption::From(start) = start {
-            let mut before = Follower::new(filter.clone(), broker.clone(), start);
-            while let Some(delivery) = before.next_up_to(reader.reached()).await? {
-                if !self.take_in(&delivery) {
-                    reader = self.read_newest().await?;
-                    break;
-                }
-            }
-        }
-        self.0.followed.send_replace(reader.reached());
+        self.0.progress.reach(self.rebuild().await?);
         Ok(())
     }
 
@@ -217,10 +208,8 @@ impl Instances {
     /// Waits until this node knows what was stored at `offset`, so that whoever was answered finds
     /// it. Not for ever: another node may be the next to be asked anyway.
     pub async fn followed(&self, offset: Offset) {
-        let mut followed = self.0.followed.subscribe();
-        let reached = followed.wait_for(|reached| *reached >= offset);
         // Late or not, it is stored.
-        let _ = tokio::time::timeout(FOLLOW, reached).await;
+        let _ = tokio::time::timeout(FOLLOW, self.0.progress.reaches(offset)).await;
     }
 
     fn heard(

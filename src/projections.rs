@@ -13,6 +13,8 @@ mod plan;
 mod publisher;
 mod shape;
 mod take;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -35,6 +37,7 @@ use self::{
 use crate::{
     broker::Broker,
     duty::Duties,
+    follow::Feed,
     series::{QueryError, Series},
     telemetry::Telemetry,
     time::Clock,
@@ -86,12 +89,13 @@ impl Projections {
     pub fn new(
         plan: Plan,
         series: Series,
-        broker: Broker,
+        feed: Feed,
         bounds: Bounds,
         clock: Clock,
         telemetry: Telemetry,
     ) -> Self {
-        let gathered = Gathered::new(plan.gatherings.clone(), bounds, telemetry.clone());
+        let broker = feed.broker().clone();
+        let gathered = Gathered::new(feed, plan.gatherings.clone(), bounds, telemetry.clone());
         let drawn = Mutex::default();
         Self(Arc::new(Inner { plan, series, gathered, broker, bounds, clock, telemetry, drawn }))
     }
@@ -125,19 +129,17 @@ impl Projections {
         };
         tokio::select! {
             () = publish => {}
-            () = self.0.gathered.run(&self.0.broker) => {}
+            _ = self.0.gathered.run() => {}
         }
     }
 
     /// Waits until whoever has published and was answered finds it in what `projection` shows.
     async fn caught_up(&self, projection: &Projection) {
         let head = self.0.broker.head().offset;
-        let mut gathered = self.0.gathered.reached();
-        let _ = gathered.wait_for(|reached| *reached >= head).await;
+        self.0.gathered.progress().reaches(head).await;
         let (derives, charts) = projection.shows();
         if !derives.is_empty() || !charts.is_empty() {
-            let mut series = self.0.series.reached();
-            let _ = series.wait_for(|reached| *reached >= head).await;
+            self.0.series.progress().reaches(head).await;
         }
     }
 

@@ -46,8 +46,8 @@ use self::{
     tier::Keep,
 };
 use crate::{
-    broker::Broker,
     bytesize::ByteSize,
+    follow::{Feed, Progress},
     position::{Offset, Position},
     store::{Store, StoreError},
     telemetry::Telemetry,
@@ -96,7 +96,7 @@ pub struct Series(Arc<Inner>);
 struct Inner {
     config: Config,
     rules: Rules,
-    broker: Broker,
+    feed: Feed,
     store: Store,
     clock: Clock,
     telemetry: Telemetry,
@@ -106,7 +106,7 @@ struct Inner {
     table: RwLock<Table>,
     tally: Mutex<Tally>,
     changes: watch::Sender<u64>,
-    reached: watch::Sender<Offset>,
+    progress: Progress,
 }
 
 /// A series in the list of all.
@@ -126,25 +126,25 @@ impl Series {
     pub fn new(
         config: Config,
         rules: Rules,
-        broker: Broker,
+        feed: Feed,
         store: Store,
         clock: Clock,
         telemetry: Telemetry,
     ) -> Self {
         let table = RwLock::new(Table::new(Bounds::new(&config), rules.clone(), telemetry.clone()));
-        let began = broker.head();
+        let began = feed.broker().head();
         Self(Arc::new(Inner {
             began,
             config,
             rules,
-            broker,
+            feed,
             store,
             clock,
             telemetry,
             table,
             tally: Mutex::default(),
             changes: watch::Sender::new(0),
-            reached: watch::Sender::new(0),
+            progress: Progress::default(),
         }))
     }
 
@@ -154,8 +154,8 @@ impl Series {
     }
 
     /// How far the log has been followed: everything up to there is in its series.
-    pub fn reached(&self) -> watch::Receiver<Offset> {
-        self.0.reached.subscribe()
+    pub fn progress(&self) -> &Progress {
+        &self.0.progress
     }
 
     /// The series for which `filter` holds, ordered by name, topic and labels.
@@ -201,7 +201,7 @@ impl Inner {
 
     /// Tells those who wait; with the lock given back.
     fn tell(&self, reached: Offset, has_changed: bool) {
-        self.reached.send_replace(reached);
+        self.progress.reach(reached);
         if has_changed {
             self.changes.send_modify(|count| *count = count.wrapping_add(1));
         }

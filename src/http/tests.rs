@@ -22,6 +22,7 @@ use crate::{
     cluster::Node,
     config,
     drain::Drain,
+    follow::Feed,
     store::Store,
     topic::{OwnTopics, TopicPattern},
 };
@@ -80,10 +81,11 @@ impl Server {
             telemetry: telemetry.clone(),
             admission: Admission::new(OwnTopics::default(), (&config.limits).into()),
         });
+        let feed = Feed::new(broker.clone());
         let series = Series::new(
             config.series,
             Arc::new([]),
-            broker.clone(),
+            feed.clone(),
             store.clone(),
             clock.clone(),
             telemetry.clone(),
@@ -91,7 +93,7 @@ impl Server {
         let projections = Projections::new(
             config::Config::load(None, [], &[]).unwrap().plan().unwrap(),
             series.clone(),
-            broker.clone(),
+            feed.clone(),
             crate::projections::Bounds { keys: 10, event: 1000 },
             clock.clone(),
             telemetry.clone(),
@@ -109,7 +111,7 @@ impl Server {
             tasks: TaskTracker::new(),
             instances: Instances::new(
                 config.instances,
-                broker.clone(),
+                feed,
                 store.clone(),
                 clock.clone(),
                 telemetry.clone(),

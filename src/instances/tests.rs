@@ -28,7 +28,7 @@ fn registry(config: Config, folder: &Path, clock: &Clock) -> Instances {
     let telemetry = Telemetry::new();
     let broker = Broker::open(config.journal, folder, clock.clone(), telemetry.clone()).unwrap();
     let store = Store::open(folder, clock.clone()).unwrap();
-    Instances::new(config.instances, broker, store, clock.clone(), telemetry).unwrap()
+    Instances::new(config.instances, Feed::new(broker), store, clock.clone(), telemetry).unwrap()
 }
 
 fn duties(store: &Store) -> Duties {
@@ -61,9 +61,10 @@ async fn a_forgotten_instance_does_not_come_back_behind_a_gap() {
     clock.set(START + 61_000);
     broker.maintain().await;
 
-    let mut reader = Follower::new(instances.0.filter.clone(), broker.clone(), 0);
-    while reader.reached() < broker.head().offset {
-        instances.take_next(&mut reader).await.unwrap();
+    let feed = instances.0.feed.clone();
+    let mut keeping_up = feed.keep_up(&instances, Some(0), Progress::default());
+    while keeping_up.reached() < broker.head().offset {
+        keeping_up.step().await;
         assert_eq!(instances.get(&gone.app, &gone.instance_id), None);
     }
     assert_eq!(instances.list(|_| true).len(), 2001, "retention takes no instance away");

@@ -2,31 +2,31 @@
 
 use std::{
     convert::Infallible,
+    sync::atomic::Ordering,
     time::{Duration, SystemTime},
 };
 
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Inner, Instances, NAME,
+    Inner, Instances, LoadError, NAME,
     record::{self, UnwritableRecord},
     registry::{Due, Registry},
 };
 use crate::{
-    broker::{PublishError, ReadError},
+    broker::{PublishError, ReadError, Resumption},
     duty::{Duties, Duty, Term, TermError},
     event::Event,
-    follow::{Delivery, Follower},
+    follow::{Delivery, Follow},
     lease::Fence,
     position::Offset,
     time::Millis,
+    topic::TopicFilter,
 };
 
 /// How often the time is looked at.
 const TICK: Duration = Duration::from_millis(500);
-/// The wait after something failed.
-const AGAIN: Duration = Duration::from_secs(1);
 /// How often the cursor moves on while the log tells nothing of instances.
 const NOTE: Duration = Duration::from_secs(5);
 /// The most that is told at once; the rest follows at the next tick.
@@ -57,69 +57,66 @@ impl Instances {
     }
 
     async fn follow(&self, stop: &CancellationToken) {
-        let start = self.0.followed.borrow().to_owned();
-        let mut reader = Follower::new(self.0.filter.clone(), self.0.broker.clone(), start);
-        let follow = async {
-            let mut failing = false;
-            loop {
-                let result = self.take_next(&mut reader).await;
-                if let Err(error) = &result {
-                    if !failing {
-                        tracing::warn!(%error, "the registry cannot follow the log; trying again");
-                    }
-                    tokio::time::sleep(AGAIN).await;
-                }
-                failing = result.is_err();
-            }
-        };
+        let progress = self.0.progress.clone();
+        let keeping_up = self.0.feed.keep_up(self, Some(progress.offset()), progress);
         tokio::select! {
             () = stop.cancelled() => {}
-            () = follow => {}
+            _ = keeping_up.run() => {}
         }
     }
 
-    /// Takes in what comes next. While nothing does, the place that was reached is noted.
-    pub(super) async fn take_next(&self, reader: &mut Follower) -> Result<(), ReadError> {
-        if let Ok(delivery) = timeout(TICK, reader.next()).await
-            && !self.take_in(&delivery?)
-        {
-            // What was delivered does not come again, so that this is tried until it is done.
-            *reader = loop {
-                match self.read_newest().await {
-                    Ok(reader) => break reader,
-                    Err(error) => {
-                        tracing::warn!(%error, "the registry cannot be read; trying again");
-                        tokio::time::sleep(AGAIN).await;
-                    }
-                }
-            };
-        }
-        self.0.followed.send_replace(reader.reached());
-        Ok(())
-    }
-
-    /// Takes in what the log tells; false, and nothing is, if retention went past something.
-    pub(super) fn take_in(&self, delivery: &Delivery) -> bool {
-        if delivery.has_gap {
-            return false;
-        }
-        let mut registry = self.0.registry.write();
-        delivery.records().for_each(|record| registry.apply(record));
-        registry.count(&self.0.telemetry);
-        true
-    }
-
-    /// Makes the registry what the newest event about each instance says, which outlives retention;
-    /// gives a reader of what comes behind. What came before is part of it, and taken in after it
-    /// would bring back who was forgotten.
-    pub(super) async fn read_newest(&self) -> Result<Follower, ReadError> {
+    /// What the newest event about each instance says, which outlives retention, up to the offset at least.
+    async fn newest(&self) -> Result<(Registry, Offset), ReadError> {
         let Inner { broker, filter, .. } = &*self.0;
-        let reader = Follower::new(filter.clone(), broker.clone(), broker.head().offset);
+        let head = broker.head().offset;
         let block = broker.latest(filter).await?;
-        let newest = Registry::of(block.records());
-        newest.count(&self.0.telemetry);
-        *self.0.registry.write() = newest;
-        Ok(reader)
+        Ok((Registry::of(block.records()), head))
+    }
+}
+
+impl Follow for Instances {
+    type Error = LoadError;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn filter(&self) -> TopicFilter {
+        self.0.filter.clone()
+    }
+
+    /// The newest events, and then again what came since the cursor: from there on a record may have been written from
+    /// old knowledge, and not been mended yet.
+    async fn rebuild(&self) -> Result<Offset, LoadError> {
+        let Inner { feed, broker, store, filter, telemetry, .. } = &*self.0;
+        let (mut registry, mut head) = self.newest().await?;
+        let start = match store.load_cursor(NAME).await? {
+            None => Resumption::From(0),
+            Some(position) => broker.resume(position).await?,
+        };
+        if let Resumption::From(start) = start {
+            let mut before = feed.follow(NAME, filter.clone(), start);
+            while let Some(delivery) = before.next_up_to(head).await? {
+                if delivery.has_gap {
+                    // What is left of it would bring back who was forgotten in what is gone.
+                    (registry, head) = self.newest().await?;
+                    break;
+                }
+                delivery.records().for_each(|record| registry.apply(record));
+            }
+        }
+        registry.count(telemetry);
+        *self.0.registry.write() = registry;
+        Ok(head)
+    }
+
+    fn take_in(&self, delivery: &Delivery) {
+        let mut registry = self.0.registry.write();
+        for record in delivery.records() {
+            registry.apply(record);
+            self.0.told.store(record.offset(), Ordering::Release);
+        }
+        registry.count(&self.0.telemetry);
     }
 }
 
@@ -141,35 +138,28 @@ impl Instances {
     /// there is whole: whoever takes over, or starts, begins with what may not be. It moves on where
     /// nothing is told of instances too, or a start would read all of that before anybody is served.
     async fn keep(&self, fence: &Fence) -> Result<Infallible, TermError> {
-        let Inner { broker, store, filter, .. } = &*self.0;
-        let cursor = store.load_cursor(NAME).await?;
-        let mut reader = Follower::resume(filter.clone(), broker.clone(), cursor).await?;
+        let Inner { broker, store, progress, told, .. } = &*self.0;
         // What was told before is to be known before anything is told again.
         let mut known_from = broker.head().offset;
-        let mut undone: Option<Offset> = None;
         let mut noted: Option<(Offset, Instant)> = None;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut failing = false;
         loop {
-            tokio::select! {
-                delivery = reader.next() => {
-                    undone = Some(delivery?.position.offset);
-                    continue;
-                }
-                _ = ticks.tick() => {}
-            }
-            let followed = *self.0.followed.borrow();
+            ticks.tick().await;
+            let followed = progress.offset();
             if followed < known_from {
                 continue;
             }
             match self.tell(fence).await {
                 Ok(Some(offset)) => known_from = offset,
                 Ok(None) => {
-                    let has_come = undone.take_if(|offset| *offset <= followed).is_some();
-                    let is_time =
-                        noted.is_none_or(|(offset, at)| offset < followed && at.elapsed() >= NOTE);
-                    if has_come || is_time {
+                    let told = told.load(Ordering::Acquire);
+                    let is_due = noted.is_none_or(|(offset, at)| {
+                        let has_come = offset < told && told <= followed;
+                        has_come || offset < followed && at.elapsed() >= NOTE
+                    });
+                    if is_due {
                         store.save_cursor(fence, broker.position(followed)).await?;
                         noted = Some((followed, Instant::now()));
                     }

@@ -1,11 +1,11 @@
 //! Follows the log for what projections keep of newest events. Every node does, by itself.
 
 use std::{
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -17,9 +17,9 @@ use super::{
     gathering::{Gathering, Keep, Kept},
 };
 use crate::{
-    broker::{Broker, LatestReader, ReadError},
+    broker::{LatestReader, ReadError},
     event::{Record, payload},
-    follow::{Delivery, Follower},
+    follow::{Delivery, Feed, Follow, Progress},
     position::Offset,
     telemetry::{Limit, Telemetry},
     topic::TopicFilter,
@@ -30,6 +30,7 @@ use crate::{
 pub(super) struct Gathered(Arc<Inner>);
 
 struct Inner {
+    feed: Feed,
     gatherings: Vec<Gathering>,
     bounds: Bounds,
     telemetry: Telemetry,
@@ -39,8 +40,7 @@ struct Inner {
     kept: Mutex<Vec<Kept>>,
     /// How often something was taken in; 0 until the log was read.
     changes: watch::Sender<u64>,
-    /// How far the log was followed.
-    reached: watch::Sender<Offset>,
+    progress: Progress,
 }
 
 /// Events of a list's topics that are looked through for it when the hub starts.
@@ -49,20 +49,24 @@ const LOOK_BACK: usize = 1000;
 const LOOK_BACK_BYTES: usize = 64 << 20;
 /// Read at a time, in bytes.
 const CHUNK: usize = 256 << 10;
-/// How long after a failure the log is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
 
 impl Gathered {
     /// What `gatherings` ask for.
-    pub(super) fn new(gatherings: Vec<Gathering>, bounds: Bounds, telemetry: Telemetry) -> Self {
+    pub(super) fn new(
+        feed: Feed,
+        gatherings: Vec<Gathering>,
+        bounds: Bounds,
+        telemetry: Telemetry,
+    ) -> Self {
         Self(Arc::new(Inner {
+            feed,
             gatherings,
             bounds,
             telemetry,
             said_full: AtomicBool::new(false),
             kept: Mutex::default(),
             changes: watch::Sender::new(0),
-            reached: watch::Sender::new(0),
+            progress: Progress::default(),
         }))
     }
 
@@ -72,8 +76,8 @@ impl Gathered {
     }
 
     /// How far the log has been followed: everything up to there has been looked at.
-    pub(super) fn reached(&self) -> watch::Receiver<Offset> {
-        self.0.reached.subscribe()
+    pub(super) fn progress(&self) -> &Progress {
+        &self.0.progress
     }
 
     /// What is gathered under this number, as JSON.
@@ -97,98 +101,29 @@ impl Gathered {
     }
 
     /// Follows the log for ever.
-    pub(super) async fn run(&self, broker: &Broker) {
-        let mut failing = false;
-        loop {
-            match self.follow(broker, &mut failing).await {
-                Ok(()) => {} // events were missed: what is kept is made anew
-                Err(error) => {
-                    if !failing {
-                        tracing::warn!(%error, "projections cannot follow the log; trying again");
-                    }
-                    failing = true;
-                    tokio::time::sleep(AGAIN).await;
-                }
-            }
-        }
-    }
-
-    async fn follow(&self, broker: &Broker, failing: &mut bool) -> Result<(), ReadError> {
-        // What comes behind the head is followed; what is there now is read once.
-        let head = broker.head().offset;
-        let mut all = Vec::with_capacity(self.0.gatherings.len());
-        for gathering in &self.0.gatherings {
-            all.push(self.begin(gathering, broker, head).await?);
-        }
-        *self.0.kept.lock() = all;
-        self.0.changes.send_modify(|changes| *changes += 1);
-        *failing = false;
-        let patterns = self.0.gatherings.iter().flat_map(|gathering| gathering.filter.patterns());
-        let filter = TopicFilter::new(patterns.cloned());
-        if filter.patterns().is_empty() {
-            self.0.reached.send_replace(Offset::MAX);
-            return std::future::pending().await;
-        }
-        let mut reader = Follower::new(filter, broker.clone(), head);
-        let mut tail = broker.tail();
-        loop {
-            let head = *tail.borrow_and_update();
-            while let Some(delivery) = reader.next_up_to(head).await? {
-                if delivery.has_gap {
-                    return Ok(());
-                }
-                self.take_in_all(&delivery);
-            }
-            self.0.reached.send_replace(head);
-            // A closed log sends no more, and nothing is left to wait for.
-            if tail.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-        }
-    }
-
-    fn take_in_all(&self, delivery: &Delivery) {
-        let mut kept = self.0.kept.lock();
-        for record in delivery.records() {
-            let mut data = None;
-            for (gathering, kept) in self.0.gatherings.iter().zip(kept.iter_mut()) {
-                if gathering.filter.matches(record.topic()) {
-                    let data = data.get_or_insert_with(|| payload(record));
-                    self.take_in(gathering, kept, record, data);
-                }
-            }
-        }
-        drop(kept);
-        self.0.changes.send_modify(|changes| *changes += 1);
+    pub(super) async fn run(&self) -> Infallible {
+        self.0.feed.keep_up(self, None, self.0.progress.clone()).run().await
     }
 
     /// What the log holds up to `head` for one of them.
-    async fn begin(
-        &self,
-        gathering: &Gathering,
-        broker: &Broker,
-        head: Offset,
-    ) -> Result<Kept, ReadError> {
+    async fn begin(&self, gathering: &Gathering, head: Offset) -> Result<Kept, ReadError> {
+        let (feed, filter) = (&self.0.feed, &gathering.filter);
         let mut kept = Kept::default();
         if let Keep::List(_) = gathering.keep {
-            let filter = &gathering.filter;
-            let mut at = broker.newest(filter, LOOK_BACK, head, LOOK_BACK_BYTES).await?.after;
-            while at < head {
-                let chunk = broker.read(at, head, filter, CHUNK).await?;
-                let records = chunk.blocks.iter().flat_map(|block| block.records_after(at));
-                for record in records.take_while(|record| record.offset() <= chunk.reached) {
-                    if filter.matches(record.topic()) {
-                        self.take_in(gathering, &mut kept, record, &payload(record));
-                    }
+            let stretch = feed.broker().newest(filter, LOOK_BACK, head, LOOK_BACK_BYTES).await?;
+            let mut follower = feed.follow(self.name(), filter.clone(), stretch.after);
+            // What is left beside what retention took counts.
+            while let Some(delivery) = follower.next_up_to(head).await? {
+                for event in delivery.events() {
+                    self.look_at(gathering, &mut kept, event.record(), event.payload());
                 }
-                at = chunk.reached; // what is left beside what retention took counts
             }
         } else {
             // The newest of each key outlive retention. What changed behind the head comes later.
-            let mut reader = LatestReader::new(broker.clone(), gathering.filter.clone(), head);
+            let mut reader = LatestReader::new(feed.broker().clone(), filter.clone(), head);
             while let Some(newest) = reader.next(CHUNK).await? {
                 for record in newest.records() {
-                    self.take_in(gathering, &mut kept, record, &payload(record));
+                    self.look_at(gathering, &mut kept, record, &payload(record));
                 }
             }
         }
@@ -196,7 +131,7 @@ impl Gathered {
         Ok(kept)
     }
 
-    fn take_in(&self, gathering: &Gathering, kept: &mut Kept, record: Record<'_>, data: &Value) {
+    fn look_at(&self, gathering: &Gathering, kept: &mut Kept, record: Record<'_>, data: &Value) {
         let Some(limit) = gathering.take_in(kept, record, data, self.0.bounds) else { return };
         self.0.telemetry.hit(limit);
         if limit == Limit::LatestKeys && !self.0.said_full.swap(true, Ordering::Relaxed) {
@@ -207,5 +142,44 @@ impl Gathered {
                 "more keys are present than journal.latest_keys; the oldest are not counted"
             );
         }
+    }
+}
+
+impl Follow for Gathered {
+    type Error = ReadError;
+
+    fn name(&self) -> &'static str {
+        "projections"
+    }
+
+    fn filter(&self) -> TopicFilter {
+        let patterns = self.0.gatherings.iter().flat_map(|gathering| gathering.filter.patterns());
+        TopicFilter::new(patterns.cloned())
+    }
+
+    async fn rebuild(&self) -> Result<Offset, ReadError> {
+        // What comes behind the head is followed; what is there now is read once.
+        let head = self.0.feed.broker().head().offset;
+        let mut all = Vec::with_capacity(self.0.gatherings.len());
+        for gathering in &self.0.gatherings {
+            all.push(self.begin(gathering, head).await?);
+        }
+        *self.0.kept.lock() = all;
+        self.0.changes.send_modify(|changes| *changes += 1);
+        Ok(head)
+    }
+
+    fn take_in(&self, delivery: &Delivery) {
+        let mut kept = self.0.kept.lock();
+        for event in delivery.events() {
+            let record = event.record();
+            for (gathering, kept) in self.0.gatherings.iter().zip(kept.iter_mut()) {
+                if gathering.filter.matches(record.topic()) {
+                    self.look_at(gathering, kept, record, event.payload());
+                }
+            }
+        }
+        drop(kept);
+        self.0.changes.send_modify(|changes| *changes += 1);
     }
 }

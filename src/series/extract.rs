@@ -2,7 +2,7 @@
 //!
 //! docs/series.md tells the shapes.
 
-use std::{borrow::Cow, cell::OnceCell, collections::BTreeMap, fmt, iter, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, iter, sync::Arc};
 
 use serde::{
     Deserialize,
@@ -15,7 +15,7 @@ use super::{
     sample::{Dropped, Labels, MAX_DEPTH, Name, Sample, Value},
 };
 use crate::{
-    event::{BlockBuilder, Event, Record, payload},
+    event::{BlockBuilder, Event, Record},
     json::{self, MemberName, Object},
     protocol::Losses,
     telemetry,
@@ -37,7 +37,6 @@ pub struct Incoming<'a> {
     /// The event as it is stored.
     pub record: Record<'a>,
     data: &'a RawValue,
-    value: OnceCell<serde_json::Value>,
 }
 
 /// What was found in an event.
@@ -52,8 +51,13 @@ pub struct Found {
 /// All rules of derived series. Cheap to clone.
 pub type Rules = Arc<[Rule]>;
 
-/// What is in a record; None if nothing in it concerns any series.
-pub fn extract(record: Record<'_>, rules: &[Rule]) -> Option<(Millis, Found)> {
+/// What is in a record; None if nothing in it concerns any series. Its [payload](crate::event::payload) is asked for
+/// only where a rule reads it.
+pub fn extract<'a>(
+    record: Record<'_>,
+    rules: &[Rule],
+    payload: impl Fn() -> &'a serde_json::Value,
+) -> Option<(Millis, Found)> {
     let (topic, kind) = (record.topic(), record.kind());
     let is_samples = kind == Some(b"\"samples\"");
     let is_metrics = kind == Some(b"\"metrics\"")
@@ -79,7 +83,7 @@ pub fn extract(record: Record<'_>, rules: &[Rule]) -> Option<(Millis, Found)> {
     let left_out = all - found.samples.len();
     found.dropped.extend(iter::repeat_n(Dropped::Derived, left_out));
     for rule in concerned {
-        derived(rule, &event, &mut found);
+        derived(rule, &event, payload(), &mut found);
     }
     Some((event.time.unwrap_or(event.received), found))
 }
@@ -87,6 +91,8 @@ pub fn extract(record: Record<'_>, rules: &[Rule]) -> Option<(Millis, Found)> {
 /// Which samples of events of type `samples` will be left out and why, for the answer to who publishes them;
 /// what only the table of all series can know is not among it.
 pub fn left_out(events: &[Event]) -> Losses {
+    /// No rule asks for the payload.
+    static NOTHING: serde_json::Value = serde_json::Value::Null;
     let mut losses = Losses::default();
     for (index, event) in events.iter().enumerate() {
         if event.kind.as_deref() != Some("samples") {
@@ -95,7 +101,7 @@ pub fn left_out(events: &[Event]) -> Losses {
         let mut block = BlockBuilder::default();
         block.push(1, 0, event);
         let block = block.finish();
-        let found = block.records().filter_map(|record| extract(record, &[]));
+        let found = block.records().filter_map(|record| extract(record, &[], || &NOTHING));
         for reason in found.flat_map(|(_, found)| found.dropped) {
             losses.note(telemetry::Dropped::Sample, || format!("event {index}: {reason}"));
         }
@@ -126,13 +132,7 @@ impl<'a> Incoming<'a> {
             received: record.received(),
             record,
             data: envelope.data,
-            value: OnceCell::new(),
         })
-    }
-
-    /// The payload as [`payload`] reads it.
-    pub fn data(&self) -> &serde_json::Value {
-        self.value.get_or_init(|| payload(self.record))
     }
 
     /// The label that the event's key becomes.
@@ -142,8 +142,8 @@ impl<'a> Incoming<'a> {
 }
 
 /// What a rule makes of the event.
-fn derived(rule: &Rule, event: &Incoming<'_>, found: &mut Found) {
-    let Some(number) = rule.value(event.record, event.data()) else { return };
+fn derived(rule: &Rule, event: &Incoming<'_>, payload: &serde_json::Value, found: &mut Found) {
+    let Some(number) = rule.value(event.record, payload) else { return };
     match Name::new(rule.name()) {
         Ok(name) => found.samples.push(Sample {
             topic: Some(rule.topic().clone()),

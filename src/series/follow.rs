@@ -112,7 +112,8 @@ impl Duty for Series {
 impl Series {
     /// Reads the store. `fence` is the lease, if it is ours.
     pub(super) async fn begin(&self, fence: Option<Fence>) -> Result<Upkeep, FollowError> {
-        let Inner { store, broker, clock, .. } = &*self.0;
+        let Inner { store, feed, clock, .. } = &*self.0;
+        let broker = feed.broker();
         // The position first: what is read after it is at least as new, and says how new.
         let cursor = store.load_cursor(NAME).await?;
         let (clean, is_lost) = match cursor {
@@ -154,7 +155,7 @@ impl Series {
             store.save(fence, clean, Vec::new()).await?;
         }
         table.applied = clean.offset;
-        let mut reader = Follower::new(TopicFilter::everything(), broker.clone(), clean.offset);
+        let mut reader = feed.follow(NAME, TopicFilter::everything(), clean.offset);
         if is_lost {
             reader = reader.behind_gap();
         }
@@ -188,7 +189,6 @@ impl Upkeep {
                 () = is_over() => return self.end().await,
                 _ = tick.tick() => self.look_after().await?,
                 delivery = self.reader.next() => {
-                    let delivery = delivery?;
                     self.take_in(&delivery).await?;
                     // What is in memory is read without waiting: the lease wants to be renewed meanwhile.
                     tokio::task::yield_now().await;
@@ -314,7 +314,7 @@ impl Upkeep {
         if left > 0 {
             return self.save(self.clean, parts).await;
         }
-        let through = self.series.0.broker.position(self.round.through);
+        let through = self.series.0.feed.broker().position(self.round.through);
         if through != self.clean || !parts.is_empty() {
             self.save(through, parts).await?;
         }

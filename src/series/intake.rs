@@ -65,8 +65,10 @@ impl Inner {
         // What was kept before a clock went astray is kept.
         let now = self.clock.settled();
         let mut arrived = Vec::new();
-        for record in delivery.records() {
-            let Some((time, found)) = extract(record, &self.rules) else { continue };
+        for event in delivery.events() {
+            let record = event.record();
+            let found = extract(record, &self.rules, || event.payload());
+            let Some((time, found)) = found else { continue };
             let received = record.received();
             let now = now.max(received);
             let (topic, offset) = (record.topic(), record.offset());

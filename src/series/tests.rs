@@ -47,9 +47,9 @@ impl Bench {
     }
 
     fn series(&self) -> Series {
-        let (broker, store) = (self.broker.clone(), self.store.clone());
+        let (feed, store) = (Feed::new(self.broker.clone()), self.store.clone());
         let clock = self.clock.clone();
-        Series::new(self.config, Arc::new([]), broker, store, clock, Telemetry::new())
+        Series::new(self.config, Arc::new([]), feed, store, clock, Telemetry::new())
     }
 
     /// A node as it is when it has just started, with the lease or without.
@@ -107,8 +107,8 @@ fn add_to(
 
 /// Takes in what the log has.
 async fn follow(node: &mut Upkeep) {
-    while node.reader.reached() < node.series.0.broker.head().offset {
-        let delivery = node.reader.next().await.unwrap();
+    while node.reader.reached() < node.series.0.feed.broker().head().offset {
+        let delivery = node.reader.next().await;
         node.take_in(&delivery).await.unwrap();
         node.catch_up();
     }

@@ -5,7 +5,7 @@ use std::{sync::mpsc as blocking, thread};
 use pulsehub::{
     broker::{Broker, PublishError},
     duty::{Duties, Duty, Term, TermError},
-    follow::Follower,
+    follow::Feed,
     lease::Fence,
     redis::Server,
     store::{Store, StoreError},
@@ -49,12 +49,13 @@ impl Duty for Telling {
 
     async fn serve(&mut self, term: &Term) -> Result<(), TermError> {
         let cursor = self.store.load_cursor(NAME).await?;
-        let mut follower = Follower::resume(filter(&["a.*"]), self.broker.clone(), cursor).await?;
+        let feed = Feed::new(self.broker.clone());
+        let mut follower = feed.resume(NAME, filter(&["a.*"]), cursor).await?;
         self.got.send(Got::Begun(term.fence().clone())).unwrap();
         loop {
             let delivery = tokio::select! {
                 () = term.over() => return Ok(()),
-                delivery = follower.next() => delivery?,
+                delivery = follower.next() => delivery,
             };
             assert!(!delivery.has_gap);
             for record in delivery.records() {

@@ -1,0 +1,130 @@
+//! Payloads that were parsed: once for all who follow, as long as their block is among the newest.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::{
+    event::{Block, Record, payload},
+    position::Offset,
+};
+
+/// The newest blocks of which a payload was asked for.
+#[derive(Default)]
+pub(super) struct Payloads {
+    /// Held for a look-up; payloads are parsed without it.
+    newest: Mutex<Newest>,
+    totals: Arc<Totals>,
+}
+
+#[derive(Default)]
+struct Newest {
+    blocks: BTreeMap<BlockId, (Arc<BlockPayloads>, usize)>,
+    /// Of the blocks.
+    bytes: usize,
+    /// Blocks up to here are not among the newest any more.
+    through: Offset,
+}
+
+/// A block's last and first offset and its number of events: no two versions of a block are alike.
+type BlockId = (Offset, Offset, usize);
+
+#[derive(Default)]
+struct Totals {
+    /// Payloads parsed so far.
+    parsed: AtomicU64,
+    /// About what all parsed values that are still held take.
+    held: AtomicUsize,
+}
+
+/// The payloads of one block.
+pub(super) struct BlockPayloads {
+    values: Box<[OnceLock<Value>]>,
+    held: AtomicUsize,
+    totals: Arc<Totals>,
+}
+
+/// Bytes of the blocks whose payloads are shared.
+const SHARED: usize = 8 << 20;
+/// What their parsed values may take: some JSON becomes sixteen times as large, and then fewer blocks are shared.
+const HELD: usize = 4 * SHARED;
+
+impl Payloads {
+    /// Where the payloads of this block are: with those of everybody who asked, or of one reader far behind alone.
+    pub(super) fn of(&self, block: &Block) -> Arc<BlockPayloads> {
+        let mut newest = self.newest.lock();
+        let id = (block.last(), block.first(), block.len());
+        if let Some((payloads, _)) = newest.blocks.get(&id) {
+            return payloads.clone();
+        }
+        let payloads = Arc::new(BlockPayloads::new(block.len(), self.totals.clone()));
+        if block.last() > newest.through {
+            newest.bytes += block.bytes();
+            newest.blocks.insert(id, (payloads.clone(), block.bytes()));
+        }
+        let is_full = |newest: &Newest| {
+            newest.bytes > SHARED || self.totals.held.load(Ordering::Relaxed) > HELD
+        };
+        while is_full(&newest) {
+            let Some(((last, ..), (_, bytes))) = newest.blocks.pop_first() else { break };
+            newest.bytes -= bytes;
+            newest.through = last;
+        }
+        payloads
+    }
+
+    pub(super) fn parsed(&self) -> u64 {
+        self.totals.parsed.load(Ordering::Relaxed)
+    }
+
+    /// About what all parsed values that are still held take, in bytes.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.totals.held.load(Ordering::Relaxed)
+    }
+}
+
+impl BlockPayloads {
+    fn new(count: usize, totals: Arc<Totals>) -> Self {
+        let values = std::iter::repeat_with(OnceLock::new).take(count).collect();
+        Self { values, held: AtomicUsize::new(0), totals }
+    }
+
+    /// The payload of the block's record at `index`.
+    pub(super) fn get(&self, record: Record<'_>, index: usize) -> &Value {
+        self.values[index].get_or_init(|| {
+            let value = payload(record);
+            let size = size(&value);
+            self.held.fetch_add(size, Ordering::Relaxed);
+            self.totals.held.fetch_add(size, Ordering::Relaxed);
+            self.totals.parsed.fetch_add(1, Ordering::Relaxed);
+            value
+        })
+    }
+}
+
+impl Drop for BlockPayloads {
+    fn drop(&mut self) {
+        self.totals.held.fetch_sub(*self.held.get_mut(), Ordering::Relaxed);
+    }
+}
+
+/// About how many bytes it takes.
+fn size(value: &Value) -> usize {
+    let within = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| size_of::<String>() + name.len() + size(value)).sum()
+        }
+    };
+    size_of::<Value>() + within
+}

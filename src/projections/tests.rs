@@ -1,0 +1,62 @@
+//! Projections and series over one log.
+
+use serde_json::{json, value::RawValue};
+
+use super::*;
+use crate::{
+    config,
+    event::{Event, PublisherName},
+    store::Store,
+    topic::Topic,
+};
+
+#[tokio::test]
+async fn series_and_projections_share_the_payloads_that_one_of_them_has_parsed() {
+    const EVENTS: u64 = 50;
+    let config = config::Config::load(None, [], &[]).unwrap();
+    let plan = config.plan().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (telemetry, clock) = (Telemetry::new(), Clock::system());
+    let broker =
+        Broker::open(config.journal, folder.path(), clock.clone(), telemetry.clone()).unwrap();
+    let store = Store::open(folder.path(), clock.clone()).unwrap();
+    let feed = Feed::new(broker.clone());
+    let (log, rules) = (feed.clone(), plan.rules());
+    let series =
+        Series::new(config.series, rules, log, store.clone(), clock.clone(), telemetry.clone());
+    let bounds = Bounds { keys: 10, event: 100_000 };
+    let projections =
+        Projections::new(plan, series.clone(), feed.clone(), bounds, clock, telemetry.clone());
+    let stop = CancellationToken::new();
+    let duties = Duties::new(store, "here", telemetry);
+    let running = [
+        tokio::spawn(duties.clone().run(series.clone(), stop.clone())),
+        tokio::spawn(projections.clone().run(duties, stop.clone())),
+    ];
+    projections.ready().await;
+    for n in 0..EVENTS {
+        let data = json!({"status": "success", "duration": n});
+        let event = Event {
+            topic: Topic::parse("voicehive.calls").unwrap(),
+            id: n.to_string().into(),
+            id_is_ours: true,
+            publisher: PublisherName::hub(),
+            source: "s".into(),
+            kind: None,
+            time: "2026-11-20T12:00:00Z".into(),
+            key: None,
+            data: RawValue::from_string(data.to_string()).unwrap(),
+        };
+        let offset = broker.publish(vec![event]).await.unwrap().position.offset;
+        let both = async {
+            projections.0.gathered.progress().reaches(offset).await;
+            series.progress().reaches(offset).await;
+        };
+        timeout(Duration::from_secs(60), both).await.expect("it is followed");
+    }
+    assert_eq!(feed.parsed(), EVENTS, "each for both, not for either");
+    stop.cancel();
+    for task in running {
+        task.await.unwrap();
+    }
+}
