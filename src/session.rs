@@ -138,6 +138,11 @@ impl Session {
         vec![Action::Identify(principal, None), subscribe]
     }
 
+    /// Whether the other side reads messages; in simple mode it gets events alone.
+    pub fn speaks(&self) -> bool {
+        matches!(self.talk, Talk::Messages)
+    }
+
     /// A text frame came in.
     pub fn text(&mut self, text: &str, now: Now) -> Vec<Action> {
         if let Some(close) = self.heard(1, now) {

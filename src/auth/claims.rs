@@ -267,7 +267,10 @@ type Claim = Result<Option<Value>, Unreadable>;
 fn patterns(claim: Claim, wrong: &Wrong) -> Result<Vec<TopicPattern>, AuthError> {
     let parse =
         |text: String| TopicPattern::parse(&text).map_err(|_| AuthError::Invalid(wrong.item));
-    names(claim, wrong)?.into_iter().map(parse).collect()
+    let mut patterns: Vec<_> =
+        names(claim, wrong)?.into_iter().map(parse).collect::<Result<_, _>>()?;
+    patterns.shrink_to_fit(); // they were collected in the room of the claim's values, which are larger
+    Ok(patterns)
 }
 
 fn names(claim: Claim, wrong: &Wrong) -> Result<Vec<String>, AuthError> {

@@ -8,6 +8,41 @@ use tokio::{
     time::timeout,
 };
 
+use crate::{
+    id,
+    protocol::{CloseCode, ServerMessage, wire},
+};
+
+/// What the other side of a socket is told at its end.
+pub(super) struct Words {
+    pub(super) code: CloseCode,
+    pub(super) bytes: Vec<u8>,
+    /// How long the other side has to take them.
+    pub(super) patience: Duration,
+}
+
+const PATIENCE: Duration = Duration::from_secs(2);
+const EVICTED: &str = "somebody else needs the place of a connection without credentials";
+
+impl Words {
+    /// When to come back, if that is to be a while and the socket `speaks` messages, and why it closes.
+    pub(super) fn of(code: CloseCode, reason: &str, speaks: bool) -> Self {
+        let mut bytes = Vec::new();
+        if let Some(pause) = code.pause().filter(|_| speaks) {
+            // Not everybody at the same moment, where all are closed at once.
+            let after_ms = pause.as_millis() as u64 + id::random_below(pause);
+            bytes.extend_from_slice(&ServerMessage::Reconnect { after_ms }.frame());
+        }
+        bytes.extend_from_slice(&wire::close(code.number(), reason));
+        Self { code, bytes, patience: PATIENCE }
+    }
+
+    /// For who makes room for others. These wait: what can be written at once is.
+    pub(super) fn of_evicted(speaks: bool) -> Self {
+        Self { patience: Duration::ZERO, ..Self::of(CloseCode::Overloaded, EVICTED, speaks) }
+    }
+}
+
 /// What is read of who goes on sending.
 const MOST_UNREAD: u64 = 256 << 10;
 

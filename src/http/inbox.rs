@@ -21,7 +21,7 @@ use self::frames::Frames;
 const READ_BUFFER: usize = 4096;
 
 /// Bytes read before others get their turn. An empty frame takes six of them.
-const TURN: usize = 16 << 10;
+const TURN: u16 = 16 << 10;
 
 /// The shortest masked header (RFC 6455 section 5.2), and what longer lengths add to it.
 const SHORT_HEADER: usize = 6;
@@ -53,7 +53,7 @@ pub(super) struct Inbox {
     /// The longest message.
     limit: usize,
     /// Bytes that may still be read in this turn.
-    left: usize,
+    left: u16,
     /// Finds the fragments among the bytes that the reader is given.
     frames: Frames,
 }
@@ -183,7 +183,7 @@ struct Direct<'a> {
     stream: &'a TcpStream,
     /// Counts what is read.
     read: &'a mut usize,
-    left: &'a mut usize,
+    left: &'a mut u16,
     frames: &'a mut Frames,
 }
 
@@ -194,7 +194,7 @@ impl Read for Direct<'_> {
         }
         let count = self.stream.try_read(buffer)?;
         *self.read += count;
-        *self.left = self.left.saturating_sub(count);
+        *self.left = self.left.saturating_sub(u16::try_from(count).unwrap_or(u16::MAX));
         self.frames.pass(&buffer[..count]);
         Ok(count)
     }

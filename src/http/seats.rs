@@ -227,6 +227,13 @@ impl Seat {
         }
     }
 
+    /// Whether it may be taken away, or was; once it is known and was not, nobody takes it away.
+    pub(super) fn is_at_risk(&self) -> bool {
+        let _state = self.all.state.lock(); // whoever takes it away holds this until all is noted
+        let place = self.card.place.lock();
+        place.number.is_some() || place.is_lost
+    }
+
     /// Notes that something was asked.
     pub(super) fn touch(&self) {
         if !self.card.is_known.load(Ordering::Relaxed) {

@@ -9,26 +9,24 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker, ready},
-    time::{Duration, Instant},
 };
 
 use tokio::{net::TcpStream, task::unconstrained, time::Sleep};
 
 use super::{
     AppState,
-    farewell::say_farewell,
+    farewell::{Words, say_farewell},
     handshake::{Opening, Refusal},
     inbox::{Inbox, Incoming},
     outbox::Outbox,
-    seats::Seat,
+    seats::{Seat, Visit},
     server,
     work::{self, Done, Work},
 };
 use crate::{
     auth::{CredentialId, Principal},
     hub::{Bell, Cursor, Item},
-    id,
-    protocol::{CloseCode, ServerMessage, wire},
+    protocol::CloseCode,
     session::{Action, Connection, ConnectionKind, Order, Session, Talk},
     telemetry::Limit,
 };
@@ -37,12 +35,6 @@ use crate::{
 const BURST: usize = 64 << 10;
 /// Rounds in one turn, after which others get theirs.
 const ROUNDS: usize = 64;
-/// Time for the other side to take the close frame.
-const LINGER: Duration = Duration::from_secs(2);
-/// The same for whoever makes room for others, who wait: what can be written at once is.
-const EVICTED_LINGER: Duration = Duration::ZERO;
-const EVICTED: &str = "somebody else needs the place of a connection without credentials";
-
 pub(super) struct Socket {
     state: AppState,
     stream: TcpStream,
@@ -51,6 +43,9 @@ pub(super) struct Socket {
     session: Session,
     connection: Connection,
     seat: Arc<Seat>,
+    visit: Option<Arc<Visit>>,
+    /// Resolves when the seat was taken away, while it may be.
+    eviction: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Rung by what the cursors follow; as a waker, by the stream and the timer.
     bell: Arc<Bell>,
     /// Whether the bell was used as a waker, so that stream and timer are to be polled.
@@ -61,15 +56,16 @@ pub(super) struct Socket {
     actions: VecDeque<Action>,
     /// What the session waits for; nothing is read from the client meanwhile.
     work: Option<Work>,
-    closing: Option<(CloseCode, String)>,
+    closing: Option<Box<(CloseCode, String)>>,
     timer: Pin<Box<Sleep>>,
-    timer_at: Instant,
 }
 
 enum End {
     /// The other side is gone.
     Gone,
     Close(CloseCode, String),
+    /// Somebody else has its seat.
+    Evicted,
 }
 
 impl Socket {
@@ -82,34 +78,22 @@ impl Socket {
         opening: Result<Opening, Refusal>,
         speaks: bool,
     ) {
-        let (tasks, terms) = (state.tasks.clone(), state.terms.clone());
+        let tasks = state.tasks.clone();
         match opening {
             Ok(opening) => {
-                let speaks = matches!(opening.0, Talk::Messages);
-                let mut socket = Self::new(state, stream, read, &from, opening);
-                // Room for one socket: bound to a name inside, it would take that of two.
+                let mut socket = Self::new(state, stream, read, from, opening);
                 tasks.spawn(async move {
-                    let (end, linger) = tokio::select! {
-                        biased;
-                        end = poll_fn(|cx| socket.poll(cx)) => (end, LINGER),
-                        () = from.seat.evicted() => {
-                            let end = End::Close(CloseCode::Overloaded, EVICTED.to_owned());
-                            (end, EVICTED_LINGER)
-                        }
-                    };
-                    if let End::Close(code, reason) = end {
-                        terms.telemetry.closed(code.name());
-                        let words = last_words(code, &reason, speaks);
-                        // On the heap, where it takes room only once it is needed.
-                        Box::pin(leave(socket.into_stream(), words, linger, from)).await;
+                    let end = poll_fn(|cx| socket.poll(cx)).await;
+                    // On the heap, where it takes room only once it is needed.
+                    if let Some(farewell) = socket.farewell(end).map(Box::pin) {
+                        farewell.await;
                     }
                 });
             }
             Err((code, reason)) => {
-                tasks.spawn(async move {
-                    terms.telemetry.closed(code.name());
-                    leave(stream, last_words(code, &reason, speaks), LINGER, from).await;
-                });
+                state.terms.telemetry.closed(code.name());
+                let words = Words::of(code, &reason, speaks);
+                tasks.spawn(leave(stream, words, from.seat, from.visit));
             }
         }
     }
@@ -118,7 +102,7 @@ impl Socket {
         state: AppState,
         stream: TcpStream,
         read: Vec<u8>,
-        from: &server::Connection,
+        from: server::Connection,
         (talk, principal, token): Opening,
     ) -> Self {
         let now = state.now();
@@ -150,7 +134,9 @@ impl Socket {
             outbox: Outbox::default(),
             session,
             connection,
-            seat: from.seat.clone(),
+            eviction: eviction(&from.seat),
+            seat: from.seat,
+            visit: from.visit,
             bell,
             woken: true,
             cursors: Vec::new(),
@@ -159,13 +145,18 @@ impl Socket {
             work: None,
             closing: None,
             timer: Box::pin(tokio::time::sleep_until(timer_at.into())),
-            timer_at,
         }
     }
 
-    /// The stream alone: cursors end, and so does the entry among the connections.
-    fn into_stream(self) -> TcpStream {
-        self.stream
+    /// What is said to who is still there; cursors end before, and so does the entry among the connections.
+    fn farewell(self, end: End) -> Option<impl Future<Output = ()> + Send> {
+        let words = match end {
+            End::Gone => return None,
+            End::Close(code, reason) => Words::of(code, &reason, self.session.speaks()),
+            End::Evicted => Words::of_evicted(self.session.speaks()),
+        };
+        self.state.terms.telemetry.closed(words.code.name());
+        Some(leave(self.stream, words, self.seat, self.visit))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -181,6 +172,9 @@ impl Socket {
             }
             self.actions.extend(actions);
         }
+        if self.woken && self.poll_eviction().is_ready() {
+            return Poll::Ready(End::Evicted);
+        }
         loop {
             let mut is_busy = true;
             for _ in 0..ROUNDS {
@@ -192,8 +186,8 @@ impl Socket {
                     Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
                     Poll::Ready(Ok(())) => {}
                 }
-                if let Some((code, reason)) = self.closing.take() {
-                    return Poll::Ready(End::Close(code, reason));
+                if let Some(closing) = self.closing.take() {
+                    return Poll::Ready(End::Close(closing.0, closing.1));
                 }
                 if self.act(cx) || self.fill(cx) {
                     continue;
@@ -227,6 +221,13 @@ impl Socket {
             }
             self.actions.extend(self.session.tick(now));
         }
+    }
+
+    fn poll_eviction(&mut self) -> Poll<()> {
+        let Some(eviction) = &mut self.eviction else { return Poll::Pending };
+        let waker = Waker::from(self.bell.clone());
+        // However many bytes came in this turn.
+        pin!(unconstrained(eviction.as_mut())).poll(&mut Context::from_waker(&waker))
     }
 
     /// Writes what is to be written.
@@ -271,12 +272,13 @@ impl Socket {
         match action {
             Action::Send(frame) => self.outbox.push(frame),
             Action::Ping => self.ping(cx),
-            Action::Close(code, reason) => self.closing = Some((code, reason)),
+            Action::Close(code, reason) => self.closing = Some(Box::new((code, reason))),
             Action::Identify(principal, name) => {
                 let is_known = is_known(&principal);
                 if self.connection.identify(principal, name) {
                     if is_known {
                         self.seat.know();
+                        self.eviction = eviction(&self.seat);
                     }
                     self.inbox.allow(self.state.terms.limits.frame.as_usize());
                 } else {
@@ -428,8 +430,7 @@ impl Socket {
         }
         let next = self.session.next_time();
         let next = self.outbox.stuck_until().map_or(next, |until| until.min(next));
-        if next != self.timer_at {
-            self.timer_at = next;
+        if next != self.timer.deadline().into_std() {
             self.timer.as_mut().reset(next.into());
         } else if !self.woken {
             return Poll::Pending;
@@ -455,22 +456,17 @@ fn is_known(principal: &Principal) -> bool {
     principal.credential != CredentialId::Anonymous
 }
 
-/// Counted among the connections to the very end.
-async fn leave(stream: TcpStream, words: Vec<u8>, linger: Duration, from: server::Connection) {
-    tokio::select! {
-        () = say_farewell(stream, &words, linger) => {}
-        () = from.seat.evicted() => {}
-    }
+/// Resolves when the seat was taken away; none if nobody can any more.
+fn eviction(seat: &Arc<Seat>) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+    let seat = seat.is_at_risk().then(|| Arc::clone(seat))?;
+    Some(Box::pin(async move { seat.evicted().await }))
 }
 
-/// Says when to come back, if that is to be a while, and why it closes.
-fn last_words(code: CloseCode, reason: &str, speaks: bool) -> Vec<u8> {
-    let mut words = Vec::new();
-    if let Some(pause) = code.pause().filter(|_| speaks) {
-        // Not everybody at the same moment, where all are closed at once.
-        let after_ms = pause.as_millis() as u64 + id::random_below(pause);
-        words.extend_from_slice(&ServerMessage::Reconnect { after_ms }.frame());
+/// Counted among the connections to the very end.
+async fn leave(stream: TcpStream, words: Words, seat: Arc<Seat>, visit: Option<Arc<Visit>>) {
+    tokio::select! {
+        () = say_farewell(stream, &words.bytes, words.patience) => {}
+        () = seat.evicted() => {}
     }
-    words.extend_from_slice(&wire::close(code.number(), reason));
-    words
+    drop(visit);
 }

@@ -91,7 +91,7 @@ async fn open(state: &AppState, request: Request) -> Result<Events, Problem> {
     let owner = Some(state.terms.owner(&principal));
     let subscription = Subscription { owner, ..subscription };
     let (cursor, start) = state.hub.subscribe(subscription, bell.clone()).await?;
-    connection.set_lags(vec![("sse".into(), cursor.lag())]);
+    connection.set_lags([("sse".into(), cursor.lag())].into());
     let left = principal.expires.map(|expires| expires.saturating_sub(now.wall));
     let heartbeat = state.terms.config.ping.0;
     let ends = left.map(|left| now.instant + Duration::from_millis(left).min(CENTURY));

@@ -37,8 +37,9 @@ pub struct Cursor {
     /// In mode `latest`: how many records had matched up to the position.
     seen: u64,
     phase: Phase,
-    /// A gap to be said before anything else.
-    gap: Option<Gap>,
+    /// A gap to be said before anything else; on the heap, as what a cursor needs before it follows the tail is:
+    /// most follow it all their life.
+    gap: Option<Box<Gap>>,
     said_live: bool,
     /// Whether the tail may hold more than was taken.
     more: bool,
@@ -47,10 +48,24 @@ pub struct Cursor {
 enum Phase {
     /// Sends the newest values as they were when the subscription began.
     Snapshot(Box<Snapshot>),
-    /// Reads history up to `until`; in mode `latest` it gathers in `fold`.
-    History { until: Offset, reading: Option<Reading>, fold: Option<Box<Conflated>> },
+    /// Reads history.
+    History(Box<History>),
     /// Follows the view's tail.
     Tail,
+}
+
+/// What is read of history, up to `until`.
+struct History {
+    until: Offset,
+    reading: Option<Reading>,
+    /// In mode `latest`: the newest values of what was read.
+    fold: Option<Conflated>,
+}
+
+impl Phase {
+    fn history(until: Offset) -> Self {
+        Self::History(Box::new(History { until, reading: None, fold: None }))
+    }
 }
 
 type Reading = Pin<Box<dyn Future<Output = Result<Chunk, ReadError>> + Send>>;
@@ -99,9 +114,7 @@ impl Cursor {
     ) -> Self {
         let phase = match (beginning.snapshot, beginning.fold_until) {
             (Some(snapshot), _) => Phase::Snapshot(Box::new(snapshot)),
-            (None, Some(until)) if until > beginning.position => {
-                Phase::History { until, reading: None, fold: None }
-            }
+            (None, Some(until)) if until > beginning.position => Phase::history(until),
             _ => Phase::Tail,
         };
         let position = beginning.position;
@@ -113,7 +126,7 @@ impl Cursor {
             position,
             seen: beginning.seen,
             phase,
-            gap: beginning.gap,
+            gap: beginning.gap.map(Box::new),
             said_live: false,
             more: true,
         }
@@ -138,7 +151,7 @@ impl Cursor {
     /// [`Hub::subscribe`](super::Hub::subscribe), or by the broker when history was being read.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
         if let Some(gap) = self.gap.take() {
-            return Poll::Ready(Item::Gap(gap));
+            return Poll::Ready(Item::Gap(*gap));
         }
         if matches!(self.phase, Phase::Tail) {
             self.more |= self.seat.ready.swap(false, Ordering::AcqRel);
@@ -149,7 +162,7 @@ impl Cursor {
         for _ in 0..STEPS {
             let step = match &mut self.phase {
                 Phase::Snapshot(_) => ready!(self.poll_snapshot(cx)),
-                Phase::History { .. } => ready!(self.poll_history(cx)),
+                Phase::History(_) => ready!(self.poll_history(cx)),
                 Phase::Tail => self.step_tail(),
             };
             match step {
@@ -206,20 +219,18 @@ impl Cursor {
     }
 
     fn poll_history(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        let Phase::History { until, reading, .. } = &mut self.phase else {
-            return Poll::Ready(Step::Again);
-        };
-        let until = *until;
+        let Phase::History(history) = &mut self.phase else { return Poll::Ready(Step::Again) };
+        let until = history.until;
         if self.position >= until {
             return Poll::Ready(self.end_history());
         }
-        let future = reading.get_or_insert_with(|| {
+        let future = history.reading.get_or_insert_with(|| {
             let (broker, filter) = (self.place.hub.broker().clone(), self.view.key.filter.clone());
             let (position, budget) = (self.position, self.place.hub.chunk_bytes());
             Box::pin(async move { broker.read(position, until, &filter, budget).await })
         });
         let read = ready!(future.as_mut().poll(cx));
-        *reading = None;
+        history.reading = None;
         Poll::Ready(match read {
             Ok(chunk) => self.take_chunk(&chunk, until),
             Err(error) => Step::Item(Item::Failed(error)),
@@ -249,8 +260,8 @@ impl Cursor {
             .take_while(|record| record.offset() <= reached)
             .filter(|record| view.key.filter.matches(record.topic()));
         if let Tail::Latest(_) = &view.tail {
-            if let Phase::History { fold, .. } = &mut self.phase {
-                let fold = fold.get_or_insert_with(|| Box::new(self.place.hub.fold(position)));
+            if let Phase::History(history) = &mut self.phase {
+                let fold = history.fold.get_or_insert_with(|| self.place.hub.fold(position));
                 matching.for_each(|record| fold.take_in(record.offset(), &Value::of(record)));
                 let full = fold.bytes() >= self.place.hub.chunk_bytes();
                 self.move_to(reached);
@@ -288,8 +299,8 @@ impl Cursor {
 
     /// The values gathered from history as one frame.
     fn unfold(&mut self) -> Option<Step> {
-        let Phase::History { fold, .. } = &mut self.phase else { return None };
-        let mut fold = fold.take()?;
+        let Phase::History(history) = &mut self.phase else { return None };
+        let mut fold = history.fold.take()?;
         let frame = fold.changed(&self.view.key.form, self.place.hub.epoch(), 0, 0)?;
         Some(Step::Item(Item::Frame(Frame { through: self.position, ..frame })))
     }
@@ -325,7 +336,7 @@ impl Cursor {
                 Step::Item(Item::Frame(frame))
             }
             Next::Behind(until) => {
-                self.phase = Phase::History { until, reading: None, fold: None };
+                self.phase = Phase::history(until);
                 Step::Again
             }
             Next::Nothing => {

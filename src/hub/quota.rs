@@ -22,16 +22,32 @@ pub(super) struct Quotas(HashMap<Arc<str>, Holding>);
 
 #[derive(Debug, Default)]
 struct Holding {
-    /// Each with how many of their subscriptions share it, and what it counts as.
-    views: HashMap<usize, (usize, usize)>,
+    /// Most have one.
+    views: Vec<Held>,
     /// What all count as.
     sum: usize,
+}
+
+/// One view.
+#[derive(Debug)]
+struct Held {
+    slot: usize,
+    /// How many of their subscriptions share it.
+    subscriptions: usize,
+    /// What it counts as.
+    weight: usize,
 }
 
 /// What a view of `filter` counts as.
 fn weight(filter: &TopicFilter) -> usize {
     let tokens: usize = filter.patterns().iter().map(|pattern| pattern.tokens().count()).sum();
     tokens.div_ceil(TOKENS).max(1)
+}
+
+impl Holding {
+    fn place(&self, slot: usize) -> Option<usize> {
+        self.views.iter().position(|view| view.slot == slot)
+    }
 }
 
 impl Quotas {
@@ -43,27 +59,31 @@ impl Quotas {
         slot: Option<usize>,
     ) -> bool {
         let held = self.0.get(&owner.identity);
-        let known = held.zip(slot).is_some_and(|(held, slot)| held.views.contains_key(&slot));
+        let known = held.zip(slot).is_some_and(|(held, slot)| held.place(slot).is_some());
         known || held.map_or(0, |held| held.sum) + weight(filter) <= owner.most
     }
 
     pub(super) fn enter(&mut self, owner: &Owner, filter: &TopicFilter, slot: usize) {
         let held = self.0.entry(owner.identity.clone()).or_default();
-        let (count, _) = held.views.entry(slot).or_insert_with(|| {
-            let weight = weight(filter);
-            held.sum += weight;
-            (0, weight)
-        });
-        *count += 1;
+        match held.place(slot) {
+            Some(place) => held.views[place].subscriptions += 1,
+            None => {
+                let weight = weight(filter);
+                held.sum += weight;
+                held.views.reserve_exact(1);
+                held.views.push(Held { slot, subscriptions: 1, weight });
+            }
+        }
     }
 
     pub(super) fn leave(&mut self, identity: &str, slot: usize) {
         let Some(held) = self.0.get_mut(identity) else { return };
-        if let Some((count, weight)) = held.views.get_mut(&slot) {
-            *count -= 1;
-            if *count == 0 {
-                held.sum -= *weight;
-                held.views.remove(&slot);
+        if let Some(place) = held.place(slot) {
+            let view = &mut held.views[place];
+            view.subscriptions -= 1;
+            if view.subscriptions == 0 {
+                held.sum -= view.weight;
+                held.views.swap_remove(place);
             }
         }
         if held.views.is_empty() {

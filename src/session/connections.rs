@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -39,7 +39,9 @@ struct Inner {
 /// What others may know of a connection, and tell it.
 struct Shared {
     kind: ConnectionKind,
-    peer: SocketAddr,
+    peer: IpAddr,
+    /// 0 where a proxy did not tell it.
+    port: u16,
     since: Millis,
     bell: Arc<Bell>,
     /// Whether `about` holds an order: what is looked at on every delivery must not be a lock.
@@ -52,7 +54,7 @@ struct Shared {
 struct About {
     principal: Option<Arc<Principal>>,
     name: Option<Box<str>>,
-    lags: Vec<(Arc<str>, Lag)>,
+    lags: Box<[(Arc<str>, Lag)]>,
     order: Option<Order>,
 }
 
@@ -152,7 +154,8 @@ impl Connections {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::new(Shared {
             kind,
-            peer,
+            peer: peer.ip(),
+            port: peer.port(),
             since: now,
             bell,
             told: AtomicBool::new(false),
@@ -300,7 +303,7 @@ impl Connection {
     }
 
     /// Notes how to find out how far each subscription is behind.
-    pub fn set_lags(&self, lags: Vec<(Arc<str>, Lag)>) {
+    pub fn set_lags(&self, lags: Box<[(Arc<str>, Lag)]>) {
         self.shared.about.lock().lags = lags;
     }
 
@@ -343,9 +346,9 @@ impl Shared {
             user: about.principal.as_ref().map(|principal| principal.name.clone()),
             name: about.name.clone(),
             kind: self.kind,
-            peer: match self.peer.port() {
-                0 => self.peer.ip().to_string(),
-                _ => self.peer.to_string(),
+            peer: match self.port {
+                0 => self.peer.to_string(),
+                port => SocketAddr::new(self.peer, port).to_string(),
             },
             since: time::rfc3339(self.since),
             subscriptions: about.lags.iter().map(subscription).collect(),

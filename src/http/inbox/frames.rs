@@ -8,7 +8,7 @@ pub(super) struct Frames {
     pub(super) fragments: u32,
     header: [u8; HEADER],
     /// Bytes of the header that have come.
-    filled: usize,
+    filled: u8,
     /// Bytes of mask and payload that are still to come.
     rest: u64,
 }
@@ -26,7 +26,7 @@ impl Frames {
             bytes = &bytes[skipped..];
             let Some((byte, after)) = bytes.split_first() else { return };
             bytes = after;
-            self.header[self.filled] = *byte;
+            self.header[usize::from(self.filled)] = *byte;
             self.filled += 1;
             if let Some(payload) = self.payload() {
                 let is_masked = self.header[1] & 0x80 != 0;
@@ -44,7 +44,7 @@ impl Frames {
         let [_, short, length @ ..] = &self.header;
         match (short & 0x7f, self.filled) {
             (126, 4) => Some(u64::from(u16::from_be_bytes([length[0], length[1]]))),
-            (127, HEADER) => Some(u64::from_be_bytes(*length)),
+            (127, 10) => Some(u64::from_be_bytes(*length)),
             (126 | 127, _) | (_, 0 | 1) => None,
             (short, _) => Some(u64::from(short)),
         }

@@ -139,7 +139,10 @@ async fn frames_without_end_take_one_turn_at_a_time() {
             }
         });
         let fragments = timeout(DEADLINE, turn).await.unwrap();
-        assert!(fragments as usize <= (TURN + READ_BUFFER) / SHORT_HEADER, "{fragments} in a turn");
+        assert!(
+            fragments as usize <= (usize::from(TURN) + READ_BUFFER) / SHORT_HEADER,
+            "{fragments} in a turn"
+        );
         all += fragments;
     }
     assert_eq!(all, COUNT);
