@@ -1,16 +1,19 @@
 //! Who may publish what: it is decided here and nowhere else.
 //!
-//! [`Admission::admit`] judges what others send, whatever the door they come through. Those doors only put its
-//! [`Refused`] into the words of their protocol.
+//! The log takes only what is [`Admitted`]. [`Admission::admit`] judges what others send, whatever the door they come
+//! through, and those doors only put its [`Refused`] into the words of their protocol. What the hub makes itself is an
+//! [`OwnEvent`].
 
 mod instance;
 mod limits;
+mod own;
 
 use std::ops::Deref;
 
 pub use self::{
     instance::{Claim, key_grants, key_name},
     limits::{BatchLimits, BatchTooLong, EventTooLarge},
+    own::OwnEvent,
 };
 use crate::{
     auth::Principal,
@@ -26,7 +29,18 @@ pub struct Admission {
     limits: BatchLimits,
 }
 
-/// Events that may be stored.
+/// Events that may be stored, and all that a [`Broker`](crate::broker::Broker) takes. [`Admission::admit`] makes it of what
+/// others send, and what the hub makes itself is an [`OwnEvent`]; there is no third way:
+///
+/// ```compile_fail,E0423
+/// let forged = pulsehub::admission::Admitted(Vec::new());
+/// ```
+///
+/// ```compile_fail,E0308
+/// async fn publish(broker: pulsehub::broker::Broker, unasked: Vec<pulsehub::event::Event>) {
+///     broker.publish(unasked).await;
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Admitted(Vec<Event>);
 
@@ -144,9 +158,9 @@ impl Refused {
 }
 
 impl Admitted {
-    /// The events, to be stored.
-    pub fn into_events(self) -> Vec<Event> {
-        self.0
+    /// Leaves out those that `keep` does not want.
+    pub fn retain(&mut self, keep: impl FnMut(&Event) -> bool) {
+        self.0.retain(keep);
     }
 }
 

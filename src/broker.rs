@@ -24,7 +24,8 @@ use self::{
     redis::Redis,
 };
 use crate::{
-    event::{Block, BlockBuilder, Event},
+    admission::Admitted,
+    event::{Block, BlockBuilder},
     lease::Fence,
     position::{Epoch, Offset, Position},
     redis::{OpenError, Server},
@@ -219,7 +220,7 @@ impl Broker {
     }
 
     /// Stores a batch; resolves after the commit.
-    pub async fn publish(&self, events: Vec<Event>) -> Result<Published, PublishError> {
+    pub async fn publish(&self, events: Admitted) -> Result<Published, PublishError> {
         match self {
             Self::Journal(journal) => journal.publish(events).await,
             Self::Redis(redis) => redis.publish(events).await,
@@ -229,7 +230,7 @@ impl Broker {
     /// Stores a batch if the lease is still the writer's; resolves after the commit.
     pub async fn publish_fenced(
         &self,
-        events: Vec<Event>,
+        events: Admitted,
         fence: &Fence,
     ) -> Result<Published, PublishError> {
         match self {
@@ -244,7 +245,7 @@ impl Broker {
     /// nothing is stored.
     pub async fn publish_what_fits(
         &self,
-        mut events: Vec<Event>,
+        mut events: Admitted,
         fence: Option<&Fence>,
         least: usize,
     ) -> Result<Fitted, PublishError> {
@@ -270,7 +271,7 @@ impl Broker {
     }
 
     /// Takes a batch to be stored soon; resolves when it is queued.
-    pub async fn enqueue(&self, events: Vec<Event>) -> Result<(), PublishError> {
+    pub async fn enqueue(&self, events: Admitted) -> Result<(), PublishError> {
         match self {
             Self::Journal(journal) => journal.enqueue(events).await,
             Self::Redis(redis) => redis.enqueue(events).await,

@@ -24,8 +24,9 @@ pub use self::keys::KeyError;
 pub use self::record::{OwnKey, Pulse, Record, Registered, Sign, State, UnwritableRecord};
 use self::{listening::Listening, registry::Registry};
 use crate::{
+    admission::{Admitted, OwnEvent},
     broker::{Broker, PublishError, ReadError},
-    event::{AppName, Event, InstanceId},
+    event::{AppName, InstanceId},
     follow::{Feed, Follow as _, Progress},
     ingest::timetracker::Registration,
     position::Offset,
@@ -163,7 +164,7 @@ impl Instances {
         let (mut record, is_new) = self.known_or_new(app, id, now)?;
         let previous = record.hear(Sign::Registration, now);
         record.registration = Some(Registered { at: Moment(now), said });
-        self.publish(vec![record.event("instance.registered", previous, now)?]).await?;
+        self.publish(record.event("instance.registered", previous, now)?.into()).await?;
         Ok((record, is_new))
     }
 
@@ -179,7 +180,7 @@ impl Instances {
             records.push(record);
             events.push(event);
         }
-        self.publish(events).await?;
+        self.publish(events.into_iter().collect()).await?;
         Ok(records)
     }
 
@@ -189,7 +190,7 @@ impl Instances {
         &self,
         app: &AppName,
         id: &InstanceId,
-    ) -> Result<Option<Event>, InstanceError> {
+    ) -> Result<Option<OwnEvent>, InstanceError> {
         const WORTH_TELLING: u64 = 4;
         let now = self.0.clock.now();
         let is_told = self.get(app, id).is_some_and(|record| {
@@ -217,7 +218,7 @@ impl Instances {
         app: &AppName,
         id: &InstanceId,
         sign: Sign,
-    ) -> Result<(Record, Event), InstanceError> {
+    ) -> Result<(Record, OwnEvent), InstanceError> {
         let now = self.0.clock.now();
         let (mut record, _) = self.known_or_new(app, id, now)?;
         let previous = record.hear(sign, now);
@@ -250,7 +251,7 @@ impl Instances {
         Ok((Record::new(app.clone(), id.clone(), interval_s, now), true))
     }
 
-    async fn publish(&self, events: Vec<Event>) -> Result<(), InstanceError> {
+    async fn publish(&self, events: Admitted) -> Result<(), InstanceError> {
         let published = self.0.broker.publish(events).await?;
         self.followed(published.position.offset).await;
         Ok(())

@@ -19,7 +19,7 @@ use pulsehub::{
     topic::{Topic, TopicFilter, TopicPattern},
 };
 
-use crate::support::{event, filter, redis::RedisServer};
+use crate::support::{admitted, event, filter, redis::RedisServer};
 
 const START: u64 = 1_800_000_000_000;
 
@@ -156,10 +156,10 @@ async fn read_all(
 async fn a_batch_gets_consecutive_offsets_and_is_read_back_in_order(fixture: Fixture) {
     let broker = fixture.open().await;
     let mut tail = broker.tail();
-    let first = broker.publish(numbered("a.b", 0..3)).await.unwrap();
+    let first = broker.publish(admitted(numbered("a.b", 0..3))).await.unwrap();
     assert_eq!(first.offsets, [1, 2, 3]);
     assert_eq!((first.position.offset, first.accepted), (3, 3));
-    let second = broker.publish(numbered("a.c", 0..2)).await.unwrap();
+    let second = broker.publish(admitted(numbered("a.c", 0..2))).await.unwrap();
     assert_eq!(second.offsets, [4, 5]);
     assert_eq!(*tail.borrow_and_update(), 5, "announced before it is answered");
     let piece = broker.read(0, 5, &filter(&["**"]), 1).await.unwrap();
@@ -173,17 +173,19 @@ async fn a_batch_gets_consecutive_offsets_and_is_read_back_in_order(fixture: Fix
 async fn a_repeated_id_is_stored_once_and_answered_with_its_first_offset(fixture: Fixture) {
     let broker = fixture.open().await;
     let twice = || vec![event("a", "s", "x", None, "1"), event("a", "s", "x", None, "2")];
-    let published = broker.publish(twice()).await.unwrap();
+    let published = broker.publish(admitted(twice())).await.unwrap();
     assert_eq!((published.offsets, published.accepted), (vec![1, 1], 1));
     let others =
         vec![event("b", "s", "x", None, "1"), event("a", "t", "x", None, "1"), twice().remove(0)];
-    let published = broker.publish(others).await.unwrap();
+    let published = broker.publish(admitted(others)).await.unwrap();
     assert_eq!((published.offsets, published.accepted), (vec![2, 3, 1], 2));
     assert_eq!(published.position.offset, 3);
     // Retries that meet their original in flight get its offset too.
     let racing = (0..20).map(|_| {
         let broker = broker.clone();
-        tokio::spawn(async move { broker.publish(vec![event("r", "s", "r", None, "1")]).await })
+        tokio::spawn(async move {
+            broker.publish(admitted(vec![event("r", "s", "r", None, "1")])).await
+        })
     });
     let mut accepted = 0;
     for answer in futures_util::future::join_all(racing).await {
@@ -195,10 +197,10 @@ async fn a_repeated_id_is_stored_once_and_answered_with_its_first_offset(fixture
     broker.close().await;
     drop(broker);
     let broker = fixture.open().await;
-    let again = broker.publish(twice()).await.unwrap();
+    let again = broker.publish(admitted(twice())).await.unwrap();
     assert_eq!((again.offsets, again.accepted), (vec![1, 1], 0), "also across a restart");
     fixture.clock.set(START + 121_000);
-    let later = broker.publish(twice()).await.unwrap();
+    let later = broker.publish(admitted(twice())).await.unwrap();
     let next = fixture.head_after(4) + 1;
     assert_eq!((later.offsets, later.accepted), (vec![next; 2], 1), "only within the window");
 }
@@ -219,14 +221,14 @@ async fn a_batch_of_thousands_keeps_every_offset_id_and_newest_value(mut fixture
     let mut batch = of_keys("first", "1");
     batch.extend((0..TOPICS).map(|n| event(&format!("t.t{n}"), "s", "x", None, "2")));
     let all: Vec<Offset> = (11..).take(batch.len()).collect();
-    broker.publish(numbered("before", 0..10)).await.unwrap();
-    assert_eq!(broker.publish(batch.clone()).await.unwrap().offsets, all);
-    let again = broker.publish(batch.clone()).await.unwrap();
+    broker.publish(admitted(numbered("before", 0..10))).await.unwrap();
+    assert_eq!(broker.publish(admitted(batch.clone())).await.unwrap().offsets, all);
+    let again = broker.publish(admitted(batch.clone())).await.unwrap();
     assert_eq!((again.offsets, again.accepted), (all.clone(), 0));
     // Some that are known among some that are not.
     let mut mixed = numbered("after", 0..3);
     mixed.extend(batch.drain(300..303));
-    let mixed = broker.publish(mixed).await.unwrap();
+    let mixed = broker.publish(admitted(mixed)).await.unwrap();
     let next = all.last().unwrap() + 1;
     assert_eq!(mixed.offsets, [next, next + 1, next + 2, 311, 312, 313]);
     let latest = async |pattern: &str| -> Vec<Offset> {
@@ -240,7 +242,7 @@ async fn a_batch_of_thousands_keeps_every_offset_id_and_newest_value(mut fixture
     let (k, t) = (last("k"), last("t.t2099"));
     assert_eq!((k.events, k.last_offset), (KEYS as u64, all[KEYS - 1]));
     assert_eq!((t.events, Some(&t.last_offset)), (1, all.last()));
-    broker.publish(of_keys("second", "null")).await.unwrap();
+    broker.publish(admitted(of_keys("second", "null"))).await.unwrap();
     assert_eq!(latest("k").await, [0; 0], "all were removed");
 }
 
@@ -249,7 +251,7 @@ async fn history_beyond_memory_is_read_back(mut fixture: Fixture) {
     let broker = fixture.open().await;
     for round in 0..40 {
         let topic = if round % 10 == 0 { "rare.x" } else { "common.y" };
-        broker.publish(numbered(topic, round * 5..round * 5 + 5)).await.unwrap();
+        broker.publish(admitted(numbered(topic, round * 5..round * 5 + 5))).await.unwrap();
     }
     assert!(broker.recent(0).is_none(), "memory reaches back only a little");
     let rare: Vec<Offset> = (0..4).flat_map(|n| n * 50 + 1..=n * 50 + 5).collect();
@@ -273,7 +275,10 @@ async fn a_replay_since_a_time_begins_before_the_first_event_received_then(fixtu
     let broker = fixture.open().await;
     for step in 0..5 {
         fixture.clock.set(START + step * 1000);
-        broker.publish(numbered("a", step as usize * 2..step as usize * 2 + 2)).await.unwrap();
+        broker
+            .publish(admitted(numbered("a", step as usize * 2..step as usize * 2 + 2)))
+            .await
+            .unwrap();
     }
     assert_eq!(broker.locate(0, 10).await.unwrap(), 0);
     assert_eq!(broker.locate(START + 1001, 10).await.unwrap(), 4);
@@ -285,10 +290,10 @@ async fn the_newest_are_found_piece_by_piece_however_rare_they_are(mut fixture: 
     fixture.config.recent_bytes = ByteSize(1);
     let broker = fixture.open().await;
     for round in 0..3 {
-        broker.publish(numbered("rare", round..round + 1)).await.unwrap(); // 1, 102, 203
+        broker.publish(admitted(numbered("rare", round..round + 1))).await.unwrap(); // 1, 102, 203
         for n in 0..100 {
             let n = round * 100 + n;
-            broker.publish(numbered("common", n..n + 1)).await.unwrap();
+            broker.publish(admitted(numbered("common", n..n + 1))).await.unwrap();
         }
     }
     let rare = filter(&["rare"]);
@@ -327,12 +332,12 @@ async fn no_search_for_many_topics_goes_through_the_whole_log(mut fixture: Fixtu
     for round in 0..2 {
         // More of them than a journal looks up one by one: 1 to 40, 51 to 90.
         let rare = (0..40).map(|n| event(&format!("rare.{n}"), "s", &round.to_string(), None, "1"));
-        broker.publish(rare.collect()).await.unwrap();
+        broker.publish(admitted(rare.collect())).await.unwrap();
         for n in 0..10 {
             // Too large to be merged with others.
             let data = format!("\"{}\"", "x".repeat(70 << 10));
             let event = event("common", "s", &format!("{round} {n}"), None, &data);
-            broker.publish(vec![event]).await.unwrap();
+            broker.publish(admitted(vec![event])).await.unwrap();
         }
     }
     let rare = filter(&["rare.*"]);
@@ -349,11 +354,11 @@ async fn latest_is_the_newest_of_each_key_with_removal_and_a_cap(fixture: Fixtur
     let broker = fixture.open().await;
     let keyed = |id: &str, key: &str, data: &str| event("m", "s", id, Some(key), data);
     broker
-        .publish(vec![keyed("1", "a", "1"), keyed("2", "b", "1"), keyed("3", "a", "2")])
+        .publish(admitted(vec![keyed("1", "a", "1"), keyed("2", "b", "1"), keyed("3", "a", "2")]))
         .await
         .unwrap();
-    broker.publish(vec![event("m", "s", "4", None, "\"no key\"")]).await.unwrap();
-    broker.publish(vec![event("other", "s", "5", None, "5")]).await.unwrap();
+    broker.publish(admitted(vec![event("m", "s", "4", None, "\"no key\"")])).await.unwrap();
+    broker.publish(admitted(vec![event("other", "s", "5", None, "5")])).await.unwrap();
     let latest = async |patterns: &[&str]| -> Vec<(Offset, String)> {
         let block = broker.latest(&filter(patterns)).await.unwrap();
         let data = |data: &[u8]| String::from_utf8(data.to_vec()).unwrap();
@@ -362,10 +367,10 @@ async fn latest_is_the_newest_of_each_key_with_removal_and_a_cap(fixture: Fixtur
     let text = |offset: Offset, data: &str| (offset, data.to_owned());
     assert_eq!(latest(&["m"]).await, [text(2, "1"), text(3, "2"), text(4, "\"no key\"")]);
     assert_eq!(latest(&["*"]).await.len(), 4);
-    broker.publish(vec![keyed("6", "a", "null")]).await.unwrap();
+    broker.publish(admitted(vec![keyed("6", "a", "null")])).await.unwrap();
     assert_eq!(latest(&["m"]).await, [text(2, "1"), text(4, "\"no key\"")]);
     let many = (0..30).map(|n| keyed(&format!("k{n}"), &format!("k{n}"), &n.to_string()));
-    broker.publish(many.collect()).await.unwrap();
+    broker.publish(admitted(many.collect())).await.unwrap();
     broker.maintain().await;
     let kept = latest(&["m"]).await;
     assert!(kept.len() <= 10, "capped at 10, has {}", kept.len());
@@ -382,8 +387,8 @@ async fn newest_values_come_in_pieces_however_many_there_are(mut fixture: Fixtur
         event("big", "s", &key, Some(&key), data)
     };
     let small = |n: usize| event(&format!("t.t{n}"), "s", "x", None, &fill);
-    broker.publish((0..300).map(small).collect()).await.unwrap();
-    broker.publish((0..200).map(|key| keyed(key, &fill)).collect()).await.unwrap();
+    broker.publish(admitted((0..300).map(small).collect())).await.unwrap();
+    broker.publish(admitted((0..200).map(|key| keyed(key, &fill)).collect())).await.unwrap();
     for (pattern, first, last) in [("**", 1, 500), ("t.*", 1, 300), ("big", 301, 500)] {
         let mut reader = LatestReader::new(broker.clone(), filter(&[pattern]), 500);
         let (mut found, mut pieces) = (Vec::new(), 0);
@@ -399,8 +404,8 @@ async fn newest_values_come_in_pieces_however_many_there_are(mut fixture: Fixtur
     // What changes meanwhile comes as an event, and what is removed does not come at all.
     let mut reader = LatestReader::new(broker.clone(), filter(&["**"]), 500);
     let first = reader.next(PIECE).await.unwrap().unwrap();
-    broker.publish(vec![event("big", "s", "new", Some("199"), "1")]).await.unwrap();
-    broker.publish(vec![event("big", "s", "gone", Some("198"), "null")]).await.unwrap();
+    broker.publish(admitted(vec![event("big", "s", "new", Some("199"), "1")])).await.unwrap();
+    broker.publish(admitted(vec![event("big", "s", "gone", Some("198"), "null")])).await.unwrap();
     let mut found = Vec::from_iter(first.records().map(|record| record.offset()));
     while let Some(block) = reader.next(PIECE).await.unwrap() {
         found.extend(block.records().map(|record| record.offset()));
@@ -420,20 +425,20 @@ async fn retention_by_age_trims_and_says_exactly_what_is_lost_to_whom(mut fixtur
     fixture.config.recent_bytes = ByteSize(1);
     let broker = fixture.open().await;
     for topic in ["short.a", "normal.a", "long.a"] {
-        broker.publish(numbered(topic, 0..2)).await.unwrap(); // 1-2, 3-4, 5-6
+        broker.publish(admitted(numbered(topic, 0..2))).await.unwrap(); // 1-2, 3-4, 5-6
     }
     let mut mixed = numbered("short.a", 2..3); // 7
     mixed.extend(numbered("long.a", 2..3)); // 8
-    broker.publish(mixed).await.unwrap();
+    broker.publish(admitted(mixed)).await.unwrap();
     fixture.clock.set(START + 61_000);
-    broker.publish(numbered("quiet.a", 0..1)).await.unwrap(); // 9
+    broker.publish(admitted(numbered("quiet.a", 0..1))).await.unwrap(); // 9
     broker.maintain().await;
     let read = async |pattern: &str| read_all(&broker, 0, &filter(&[pattern]), 1 << 20).await;
     assert_eq!(read("short.*").await, (vec![], 7));
     assert_eq!(read("normal.*").await, (vec![3, 4], 0), "nothing lost, no gap");
     assert_eq!(read("long.*").await, (vec![5, 6, 8], 0));
     fixture.clock.set(START + 3_601_000);
-    broker.publish(numbered("late.a", 0..1)).await.unwrap(); // 10
+    broker.publish(admitted(numbered("late.a", 0..1))).await.unwrap(); // 10
     broker.maintain().await;
     assert_eq!(read("normal.*").await, (vec![], 4));
     assert_eq!(read("long.*").await, (vec![5, 6, 8], 0));
@@ -468,11 +473,11 @@ async fn what_another_topic_lost_shortened_a_search_for_the_newest(mut fixture: 
         max_bytes: None,
     }];
     let broker = fixture.open().await;
-    broker.publish(numbered("a", 0..3)).await.unwrap(); // 1-3
-    broker.publish(numbered("short.a", 0..1)).await.unwrap(); // 4
-    broker.publish(numbered("a", 3..5)).await.unwrap(); // 5-6
+    broker.publish(admitted(numbered("a", 0..3))).await.unwrap(); // 1-3
+    broker.publish(admitted(numbered("short.a", 0..1))).await.unwrap(); // 4
+    broker.publish(admitted(numbered("a", 3..5))).await.unwrap(); // 5-6
     fixture.clock.set(START + 61_000);
-    broker.publish(numbered("a", 5..6)).await.unwrap(); // 7
+    broker.publish(admitted(numbered("a", 5..6))).await.unwrap(); // 7
     broker.maintain().await;
     let all = filter(&["**"]);
     assert_eq!(broker.trimmed_through(&all).await.unwrap(), 4);
@@ -487,9 +492,9 @@ async fn what_another_topic_lost_shortened_a_search_for_the_newest(mut fixture: 
 
 async fn memory_forgets_what_retention_took(fixture: Fixture) {
     let broker = fixture.open().await;
-    broker.publish(numbered("a", 0..3)).await.unwrap();
+    broker.publish(admitted(numbered("a", 0..3))).await.unwrap();
     fixture.clock.set(START + 3_000_000);
-    broker.publish(numbered("b", 0..2)).await.unwrap();
+    broker.publish(admitted(numbered("b", 0..2))).await.unwrap();
     fixture.clock.set(START + 3_601_000);
     broker.maintain().await;
     assert_eq!(read_all(&broker, 0, &filter(&["**"]), 1 << 20).await, (vec![4, 5], 3));
@@ -502,7 +507,7 @@ async fn retention_by_size_trims_the_oldest(mut fixture: Fixture) {
     fixture.config.recent_bytes = ByteSize(1);
     let broker = fixture.open().await;
     for round in 0..20 {
-        broker.publish(numbered("free", round * 5..round * 5 + 5)).await.unwrap();
+        broker.publish(admitted(numbered("free", round * 5..round * 5 + 5))).await.unwrap();
     }
     broker.maintain().await;
     let (free, lost) = read_all(&broker, 0, &filter(&["free"]), 1 << 20).await;
@@ -514,8 +519,8 @@ async fn retention_by_size_never_takes_the_newest(mut fixture: Fixture) {
     fixture.config.max_bytes = ByteSize(1);
     fixture.config.recent_bytes = ByteSize(1);
     let broker = fixture.open().await;
-    broker.publish(numbered("a", 0..5)).await.unwrap();
-    broker.publish(numbered("b", 0..5)).await.unwrap();
+    broker.publish(admitted(numbered("a", 0..5))).await.unwrap();
+    broker.publish(admitted(numbered("b", 0..5))).await.unwrap();
     broker.maintain().await;
     broker.maintain().await;
     let (found, lost) = read_all(&broker, 0, &filter(&["**"]), 1 << 20).await;
@@ -536,7 +541,7 @@ async fn a_reader_that_follows_sees_each_event_of_many_publishers_once_and_in_or
         tokio::spawn(async move {
             for n in 0..50 {
                 let id = format!("{publisher}-{n}");
-                broker.publish(vec![event("t", "s", &id, None, "1")]).await.unwrap();
+                broker.publish(admitted(vec![event("t", "s", &id, None, "1")])).await.unwrap();
             }
         })
     });
@@ -561,14 +566,14 @@ async fn a_reader_that_follows_sees_each_event_of_many_publishers_once_and_in_or
 async fn too_many_topics_refuse_the_batch_whole(mut fixture: Fixture) {
     fixture.config.max_topics = 3;
     let broker = fixture.open().await;
-    broker.publish(numbered("a", 0..1)).await.unwrap();
+    broker.publish(admitted(numbered("a", 0..1))).await.unwrap();
     let batch = vec![
         event("a", "s", "n", None, "1"),
         event("b", "s", "1", None, "1"),
         event("c", "s", "1", None, "1"),
         event("d", "s", "1", None, "1"),
     ];
-    let refused = broker.publish(batch).await;
+    let refused = broker.publish(admitted(batch)).await;
     let Err(PublishError::TooManyTopics { limit: 3, topics }) = refused else {
         panic!("{refused:?}")
     };
@@ -576,11 +581,11 @@ async fn too_many_topics_refuse_the_batch_whole(mut fixture: Fixture) {
     assert!(topics.len() == 1 && ["b", "c", "d"].contains(&topics.iter().next().unwrap().as_str()));
     assert_eq!(broker.head().offset, 1);
     let fits = vec![event("b", "s", "1", None, "1"), event("c", "s", "1", None, "1")];
-    assert_eq!(broker.publish(fits).await.unwrap().offsets, [2, 3]);
+    assert_eq!(broker.publish(admitted(fits)).await.unwrap().offsets, [2, 3]);
     // What holds nothing any more makes room; what it lost is still said.
     fixture.clock.set(START + 3_601_000);
     broker.maintain().await;
-    assert_eq!(broker.publish(numbered("e", 0..1)).await.unwrap().offsets, [4]);
+    assert_eq!(broker.publish(admitted(numbered("e", 0..1))).await.unwrap().offsets, [4]);
     let lost = async |topics: &[&str]| broker.trimmed_through(&filter(topics)).await.unwrap();
     assert_eq!([lost(&["a"]).await, lost(&["c"]).await, lost(&["*"]).await], [1, 3, 3]);
 }
@@ -594,13 +599,13 @@ async fn a_forgotten_topic_makes_no_gap_for_one_that_lost_nothing(mut fixture: F
     }];
     let broker = fixture.open().await;
     let one = |topic: &str, id: &str| vec![event(topic, "s", id, Some("k"), "1")];
-    broker.publish(numbered("gone.a", 0..1)).await.unwrap();
+    broker.publish(admitted(numbered("gone.a", 0..1))).await.unwrap();
     // Redis keeps it for longer, and must not give it out.
     fixture.clock.set(START + 1_200_000);
-    broker.publish(one("quiet", "1")).await.unwrap();
-    broker.publish(numbered("gone.b", 0..1)).await.unwrap();
+    broker.publish(admitted(one("quiet", "1"))).await.unwrap();
+    broker.publish(admitted(numbered("gone.b", 0..1))).await.unwrap();
     broker.maintain().await;
-    assert_eq!(broker.publish(one("new", "1")).await.unwrap().offsets, [4]);
+    assert_eq!(broker.publish(admitted(one("new", "1"))).await.unwrap().offsets, [4]);
     let lost = async |broker: &Broker, topics: &[&str]| {
         broker.trimmed_through(&filter(topics)).await.unwrap()
     };
@@ -620,7 +625,7 @@ async fn a_forgotten_topic_makes_no_gap_for_one_that_lost_nothing(mut fixture: F
         assert_eq!(names, ["gone.b", "new", "quiet"]);
     };
     judge(&broker).await;
-    let refused = broker.publish(one("more", "1")).await;
+    let refused = broker.publish(admitted(one("more", "1"))).await;
     assert!(matches!(refused, Err(PublishError::TooManyTopics { .. })), "{refused:?}");
     broker.close().await;
     drop(broker);
@@ -631,7 +636,7 @@ async fn a_forgotten_topic_makes_no_gap_for_one_that_lost_nothing(mut fixture: F
     fixture.clock.set(START + 7_300_000);
     broker.maintain().await;
     let next = fixture.head_after(4) + 1;
-    assert_eq!(broker.publish(one("quiet", "2")).await.unwrap().offsets, [next]);
+    assert_eq!(broker.publish(admitted(one("quiet", "2"))).await.unwrap().offsets, [next]);
     let each = [lost(&broker, &["never"]).await, lost(&broker, &["gone.a"]).await];
     assert_eq!(each, [1, 1]);
     assert_eq!([lost(&broker, &["quiet"]).await, lost(&broker, &["gone.*"]).await], [2, 3]);
@@ -654,10 +659,10 @@ async fn the_newest_values_of_the_hubs_own_topics_outlive_the_limit_of_topics(
     let broker = fixture.open().await;
     let known =
         vec![event("hub.x", "s", "1", Some("k"), "1"), event("a", "s", "1", Some("k"), "1")];
-    broker.publish(known).await.unwrap();
+    broker.publish(admitted(known)).await.unwrap();
     fixture.clock.set(START + 3_601_000);
     broker.maintain().await;
-    broker.publish(numbered("b", 0..1)).await.unwrap();
+    broker.publish(admitted(numbered("b", 0..1))).await.unwrap();
     let latest = broker.latest(&filter(&["hub.*", "*"])).await.unwrap();
     let topics: Vec<_> = latest.records().map(|record| record.topic().to_owned()).collect();
     assert_eq!(topics, ["hub.x", "b"]);
@@ -668,10 +673,13 @@ async fn the_hubs_own_topics_take_no_room_and_go_when_they_hold_nothing(mut fixt
     let broker = fixture.open().await;
     let own = |topic, data| event(topic, "s", data, Some("k"), data);
     let many = ["hub.i.a", "hub.i.b", "hub.i.c"].map(|topic| own(topic, "1"));
-    broker.publish(many.into()).await.unwrap();
-    broker.publish(vec![own("hub.i.a", "null"), event("x", "s", "1", None, "1")]).await.unwrap();
-    broker.publish(vec![event("y", "s", "1", None, "1")]).await.unwrap();
-    let refused = broker.publish(vec![event("z", "s", "1", None, "1")]).await;
+    broker.publish(admitted(many.into())).await.unwrap();
+    broker
+        .publish(admitted(vec![own("hub.i.a", "null"), event("x", "s", "1", None, "1")]))
+        .await
+        .unwrap();
+    broker.publish(admitted(vec![event("y", "s", "1", None, "1")])).await.unwrap();
+    let refused = broker.publish(admitted(vec![event("z", "s", "1", None, "1")])).await;
     let z = std::iter::once(Topic::parse("z").unwrap()).collect();
     assert_eq!(refused, Err(PublishError::TooManyTopics { limit: 2, topics: z }));
     let names = async || {
@@ -686,20 +694,20 @@ async fn the_hubs_own_topics_take_no_room_and_go_when_they_hold_nothing(mut fixt
     broker.maintain().await;
     assert_eq!(names().await, ["hub.i.b", "hub.i.c"], "newest values outlive retention");
     for topic in ["hub.i.d", "x", "z"] {
-        broker.publish(vec![event(topic, "s", "2", None, "1")]).await.unwrap();
+        broker.publish(admitted(vec![event(topic, "s", "2", None, "1")])).await.unwrap();
     }
-    let refused = broker.publish(vec![event("y", "s", "2", None, "1")]).await;
+    let refused = broker.publish(admitted(vec![event("y", "s", "2", None, "1")])).await;
     assert!(matches!(refused, Err(PublishError::TooManyTopics { .. })), "{refused:?}");
 }
 
 async fn a_clock_that_was_ahead_freezes_nothing_once_it_is_put_right(fixture: Fixture) {
     const HOUR: u64 = 3_600_000;
     let broker = fixture.open().await;
-    broker.publish(numbered("a", 0..1)).await.unwrap();
+    broker.publish(admitted(numbered("a", 0..1))).await.unwrap();
     fixture.clock.set(START + HOUR);
-    broker.publish(numbered("b", 0..1)).await.unwrap();
+    broker.publish(admitted(numbered("b", 0..1))).await.unwrap();
     fixture.clock.set(START + 1000);
-    broker.publish(numbered("c", 0..1)).await.unwrap();
+    broker.publish(admitted(numbered("c", 0..1))).await.unwrap();
     let received = async |topic: &str| {
         let topics = broker.topics().await.unwrap();
         topics.iter().find(|info| info.topic.as_str() == topic).unwrap().last_received
@@ -707,7 +715,7 @@ async fn a_clock_that_was_ahead_freezes_nothing_once_it_is_put_right(fixture: Fi
     assert_eq!((received("b").await, received("c").await), (START + HOUR, START + 1000));
     // Back by as much as a clock that is set a little, time stands still instead.
     fixture.clock.set(START + 500);
-    broker.publish(numbered("d", 0..1)).await.unwrap();
+    broker.publish(admitted(numbered("d", 0..1))).await.unwrap();
     assert_eq!(received("d").await, START + 1000);
 }
 
@@ -719,7 +727,7 @@ async fn a_full_queue_says_so(mut fixture: Fixture) {
     let publishing = (0..200).map(|n| {
         let (broker, large) = (broker.clone(), large.clone());
         tokio::spawn(async move {
-            broker.publish(vec![event("a", "s", &n.to_string(), None, &large)]).await
+            broker.publish(admitted(vec![event("a", "s", &n.to_string(), None, &large)])).await
         })
     });
     let answers = futures_util::future::join_all(publishing).await;
@@ -736,9 +744,9 @@ async fn a_full_queue_says_so(mut fixture: Fixture) {
 
 async fn a_closed_broker_refuses_and_holds_what_it_took(fixture: Fixture) {
     let broker = fixture.open().await;
-    broker.enqueue(numbered("a", 0..5)).await.unwrap();
+    broker.enqueue(admitted(numbered("a", 0..5))).await.unwrap();
     broker.close().await;
-    assert_eq!(broker.publish(numbered("b", 0..1)).await, Err(PublishError::Closed));
+    assert_eq!(broker.publish(admitted(numbered("b", 0..1))).await, Err(PublishError::Closed));
     drop(broker);
     assert_eq!(fixture.open().await.head().offset, fixture.head_after(5));
 }

@@ -188,3 +188,19 @@ fn a_refusal_names_some_topics_of_each_kind_and_not_all_there_are() {
     let own = named.iter().filter(|topic| matches!(topic, RefusedTopic::HubsOwn(_))).count();
     assert_eq!((own, named.len() - own), (MOST_NAMED, MOST_NAMED));
 }
+
+#[test]
+fn what_the_hub_makes_is_its_own_and_known_again_only_by_an_id_it_was_given() {
+    let made = || OwnEvent::new(&topic("hub.x"), "kind", 1000, RawValue::NULL.to_owned());
+    let (one, other) = (made(), made());
+    assert_eq!((&one.publisher, &*one.source), (&PublisherName::hub(), "hub"));
+    assert_eq!((one.kind.as_deref(), &*one.time), (Some("kind"), "1970-01-01T00:00:01.000Z"));
+    assert!(one.id_is_ours && one.id != other.id && one.key.is_none());
+    let told = made().with_key("k").with_source("s").with_id("i".into());
+    assert_eq!((told.key.as_deref(), &*told.source, &*told.id), (Some("k"), "s", "i"));
+    assert!(!told.id_is_ours, "a retry carries it");
+    let mut admitted: Admitted = [one, other].into_iter().collect();
+    admitted.extend([told]);
+    let sources: Vec<_> = admitted.iter().map(|event| &*event.source).collect();
+    assert_eq!(sources, ["hub", "hub", "s"]);
+}

@@ -42,7 +42,8 @@ use super::{
     ring::Ring,
 };
 use crate::{
-    event::{Block, Event},
+    admission::Admitted,
+    event::Block,
     position::{Epoch, Offset, Position},
     sqlite,
     telemetry::{Limit, Telemetry},
@@ -113,7 +114,7 @@ enum Request {
 }
 
 struct Batch {
-    events: Vec<Event>,
+    events: Admitted,
     bytes: usize,
     answer: Option<oneshot::Sender<Result<Published, PublishError>>>,
     _room: OwnedSemaphorePermit,
@@ -131,20 +132,20 @@ impl Journal {
     }
 
     /// Stores a batch; resolves after the commit.
-    pub async fn publish(&self, events: Vec<Event>) -> Result<Published, PublishError> {
+    pub async fn publish(&self, events: Admitted) -> Result<Published, PublishError> {
         let (answer, answered) = oneshot::channel();
         self.queue(events, Some(answer)).await?;
         answered.await.unwrap_or(Err(PublishError::Closed))
     }
 
     /// Takes a batch to be stored soon; resolves when it is queued.
-    pub async fn enqueue(&self, events: Vec<Event>) -> Result<(), PublishError> {
+    pub async fn enqueue(&self, events: Admitted) -> Result<(), PublishError> {
         self.queue(events, None).await
     }
 
     async fn queue(
         &self,
-        events: Vec<Event>,
+        events: Admitted,
         answer: Option<oneshot::Sender<Result<Published, PublishError>>>,
     ) -> Result<(), PublishError> {
         let inner = &self.0;

@@ -43,7 +43,8 @@ use super::{
     ring::Ring,
 };
 use crate::{
-    event::{Block, Event},
+    admission::Admitted,
+    event::Block,
     lease::Fence,
     position::{Epoch, Offset, Position},
     redis::{self, Keys, Link, OpenError, Server},
@@ -118,7 +119,7 @@ struct Log {
 }
 
 struct Batch {
-    events: Vec<Event>,
+    events: Admitted,
     bytes: usize,
     /// The lease under which it is written; such a batch goes alone.
     fence: Option<Fence>,
@@ -207,14 +208,14 @@ impl Redis {
     }
 
     /// Stores a batch; resolves when Redis has it and this node's readers have heard of it.
-    pub async fn publish(&self, events: Vec<Event>) -> Result<Published, PublishError> {
+    pub async fn publish(&self, events: Admitted) -> Result<Published, PublishError> {
         self.store(events, None).await
     }
 
     /// Stores a batch if the lease is still the writer's.
     pub async fn publish_fenced(
         &self,
-        events: Vec<Event>,
+        events: Admitted,
         fence: &Fence,
     ) -> Result<Published, PublishError> {
         self.store(events, Some(fence.clone())).await
@@ -222,7 +223,7 @@ impl Redis {
 
     async fn store(
         &self,
-        events: Vec<Event>,
+        events: Admitted,
         fence: Option<Fence>,
     ) -> Result<Published, PublishError> {
         let (answer, answered) = oneshot::channel();
@@ -237,13 +238,13 @@ impl Redis {
     }
 
     /// Takes a batch to be stored soon; resolves when it is queued.
-    pub async fn enqueue(&self, events: Vec<Event>) -> Result<(), PublishError> {
+    pub async fn enqueue(&self, events: Admitted) -> Result<(), PublishError> {
         self.queue(events, None, None).await
     }
 
     async fn queue(
         &self,
-        events: Vec<Event>,
+        events: Admitted,
         fence: Option<Fence>,
         answer: Option<oneshot::Sender<Result<Published, PublishError>>>,
     ) -> Result<(), PublishError> {

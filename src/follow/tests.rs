@@ -13,10 +13,11 @@ use serde_json::value::RawValue;
 
 use super::*;
 use crate::{
+    admission::OwnEvent,
     broker::journal::RetentionRule,
     bytesize::ByteSize,
     config::Config,
-    event::{Block, Event, PublisherName},
+    event::Block,
     telemetry::Telemetry,
     time::{Clock, Span},
     topic::{Topic, TopicPattern},
@@ -52,19 +53,10 @@ impl Bench {
 
     /// Publishes one event, whose payload is `data`; gives its block.
     async fn publish(&self, topic: &str, data: String) -> Arc<Block> {
-        let event = Event {
-            topic: Topic::parse(topic).unwrap(),
-            id: (self.head() + 1).to_string().into(),
-            id_is_ours: true,
-            publisher: PublisherName::hub(),
-            source: "s".into(),
-            kind: None,
-            time: "2026-11-20T12:00:00Z".into(),
-            key: None,
-            data: RawValue::from_string(data).unwrap(),
-        };
+        let (topic, data) = (Topic::parse(topic).unwrap(), RawValue::from_string(data).unwrap());
+        let event = OwnEvent::new(&topic, "test", START, data);
         let before = self.head();
-        self.feed.broker().publish(vec![event]).await.unwrap();
+        self.feed.broker().publish(event.into()).await.unwrap();
         self.feed.broker().recent(before).unwrap().remove(0)
     }
 

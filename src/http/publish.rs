@@ -65,11 +65,11 @@ pub(super) async fn publish(
     let events = state.admit(&principal, None, events)?;
     let count = events.len();
     if !waits {
-        state.broker.enqueue(events.into_events()).await?;
+        state.broker.enqueue(events).await?;
         dropped.count(&state.telemetry);
         return Ok((StatusCode::ACCEPTED, Json(Taken { accepted: count, dropped })).into_response());
     }
-    let published = state.broker.publish(events.into_events()).await?;
+    let published = state.broker.publish(events).await?;
     dropped.count(&state.telemetry);
     let stored = Stored {
         accepted: published.accepted,

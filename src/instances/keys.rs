@@ -88,7 +88,7 @@ impl Instances {
         }
         record.key = Some(own.clone());
         let told = record.event("instance.key", None, self.0.clock.now());
-        match self.publish(vec![told.map_err(InstanceError::from)?]).await {
+        match self.publish(told.map_err(InstanceError::from)?.into()).await {
             Err(InstanceError::Publish(error @ PublishError::Unknown { .. })) => {
                 tracing::warn!(%error, "the key of an instance is taken back");
                 return Err(KeyError::Behind);
@@ -111,7 +111,7 @@ impl Instances {
         }
         self.revoke_keys(app, id, |_| true).await?;
         let removal = record::removal(app, id, self.0.clock.now()).map_err(InstanceError::from)?;
-        self.publish(vec![removal]).await?;
+        self.publish(removal.into()).await?;
         // One that was made meanwhile.
         Ok(self.revoke_keys(app, id, |_| true).await?)
     }

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    event::{AppName, Event, InstanceId, PublisherName, new_id},
+    admission::OwnEvent,
+    event::{AppName, InstanceId},
     ingest::timetracker::Registration,
-    time::{Millis, Moment, rfc3339},
+    time::{Millis, Moment},
 };
 
 /// All that is known of an instance: the `data` of each event about it.
@@ -233,7 +234,7 @@ impl Record {
         kind: &str,
         previous: Option<State>,
         now: Millis,
-    ) -> Result<Event, UnwritableRecord> {
+    ) -> Result<OwnEvent, UnwritableRecord> {
         #[derive(Serialize)]
         struct Told<'a> {
             #[serde(flatten)]
@@ -252,7 +253,7 @@ pub(super) fn removal(
     app: &AppName,
     instance_id: &InstanceId,
     now: Millis,
-) -> Result<Event, UnwritableRecord> {
+) -> Result<OwnEvent, UnwritableRecord> {
     event(app, instance_id, "instance.forgotten", RawValue::NULL.to_owned(), now)
 }
 
@@ -267,18 +268,9 @@ fn event(
     kind: &str,
     data: Box<RawValue>,
     now: Millis,
-) -> Result<Event, UnwritableRecord> {
-    Ok(Event {
-        topic: app.registry_topic().map_err(|_| UnwritableRecord)?,
-        id: new_id(),
-        id_is_ours: true,
-        publisher: PublisherName::hub(),
-        source: "hub".into(),
-        kind: Some(kind.into()),
-        time: rfc3339(now).into(),
-        key: Some(instance_id.as_str().into()),
-        data,
-    })
+) -> Result<OwnEvent, UnwritableRecord> {
+    let topic = app.registry_topic().map_err(|_| UnwritableRecord)?;
+    Ok(OwnEvent::new(&topic, kind, now, data).with_key(instance_id.as_str()))
 }
 
 #[cfg(test)]

@@ -205,7 +205,8 @@ fn complain(told: event::Record<'_>) {
 mod tests {
     use super::*;
     use crate::{
-        event::{BlockBuilder, Event},
+        admission::OwnEvent,
+        event::BlockBuilder,
         instances::record::{OwnKey, Sign, removal},
         time::Moment,
     };
@@ -218,11 +219,11 @@ mod tests {
         InstanceId::parse(text).unwrap()
     }
 
-    fn apply(registry: &mut Registry, event: Event) {
+    fn apply(registry: &mut Registry, event: OwnEvent) {
         apply_at(registry, event, 0);
     }
 
-    fn apply_at(registry: &mut Registry, event: Event, received: Millis) {
+    fn apply_at(registry: &mut Registry, event: OwnEvent, received: Millis) {
         let mut builder = BlockBuilder::default();
         builder.push(1, received, &event);
         let block = builder.finish();
@@ -265,8 +266,8 @@ mod tests {
         }
         assert_eq!((registry.len(), registry.named(&id("a")).len()), (1, 1));
         assert_eq!(registry.due(9, 0, 1000, 10), []);
-        let mut odd = heard("c", 5).event("x", None, 5).unwrap();
-        odd.data = serde_json::value::RawValue::from_string("[1]".into()).unwrap();
+        let odd = serde_json::value::RawValue::from_string("[1]".into()).unwrap();
+        let odd = OwnEvent::new(&app().registry_topic().unwrap(), "x", 5, odd).with_key("c");
         apply(&mut registry, odd);
         assert_eq!(registry.len(), 1);
     }

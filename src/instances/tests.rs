@@ -49,15 +49,15 @@ async fn a_forgotten_instance_does_not_come_back_behind_a_gap() {
     let broker = instances.0.broker.clone();
     let up = |id: &str, now| record(id, now).event("instance.up", None, now).unwrap();
 
-    broker.publish(vec![up("old", START)]).await.unwrap();
+    broker.publish(up("old", START).into()).await.unwrap();
     let now = START + 50_000;
     clock.set(now);
     // So much of them that who reads does not come to the forgetting at once.
-    let mut events: Vec<Event> = (0..2000).map(|n| up(&format!("i{n}"), now)).collect();
+    let mut events: Vec<OwnEvent> = (0..2000).map(|n| up(&format!("i{n}"), now)).collect();
     events.insert(0, up("gone", now));
     let gone = record("gone", now);
     events.push(removal(&gone.app, &gone.instance_id, now).unwrap());
-    broker.publish(events).await.unwrap();
+    broker.publish(events.into_iter().collect()).await.unwrap();
     clock.set(START + 61_000);
     broker.maintain().await;
 
@@ -76,17 +76,8 @@ async fn a_start_does_not_read_again_what_says_nothing_of_instances() {
     let instances =
         registry(Config::load(None, [], &[]).unwrap(), folder.path(), &Clock::manual(START));
     let Inner { broker, store, .. } = &*instances.0;
-    let other = |n: u32| Event {
-        topic: Topic::parse("t.a").unwrap(),
-        id: n.to_string().into(),
-        id_is_ours: true,
-        publisher: crate::event::PublisherName::hub(),
-        source: "s".into(),
-        kind: None,
-        time: "2026-11-20T12:00:00Z".into(),
-        key: None,
-        data: RawValue::from_string("1".into()).unwrap(),
-    };
+    let topic = Topic::parse("t.a").unwrap();
+    let other = |_| OwnEvent::new(&topic, "other", START, RawValue::NULL.to_owned());
     broker.publish((0..100).map(other).collect()).await.unwrap();
     instances.load().await.unwrap();
     let stop = CancellationToken::new();
@@ -145,7 +136,7 @@ async fn late_is_told_and_up_never() {
         registry(Config::load(None, [], &[]).unwrap(), folder.path(), &Clock::manual(START));
     let broker = instances.0.broker.clone();
     let up = record("one", START);
-    broker.publish(vec![up.event("instance.up", None, START).unwrap()]).await.unwrap();
+    broker.publish(up.event("instance.up", None, START).unwrap().into()).await.unwrap();
     instances.load().await.unwrap();
     let stop = CancellationToken::new();
     let running = tokio::spawn(instances.clone().run(duties(&instances.0.store), stop.clone()));
@@ -157,7 +148,7 @@ async fn late_is_told_and_up_never() {
         late.event("instance.late", previous, START + 1).unwrap(),
         heard.event("instance.heartbeat", None, START + 2).unwrap(),
     ];
-    broker.publish(told.to_vec()).await.unwrap();
+    broker.publish(told.into_iter().collect()).await.unwrap();
     let told = async {
         loop {
             let newest = broker.latest(&instances.0.filter).await.unwrap();

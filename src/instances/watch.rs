@@ -15,9 +15,9 @@ use super::{
     registry::{Due, Registry},
 };
 use crate::{
+    admission::{Admitted, OwnEvent},
     broker::{PublishError, ReadError, Resumption},
     duty::{Duties, Duty, Term, TermError},
-    event::Event,
     follow::{Delivery, Follow},
     lease::Fence,
     position::Offset,
@@ -187,7 +187,7 @@ impl Instances {
             false => Millis::MAX,
         };
         let due = self.0.registry.read().due(now, heard_from, forget_after, MOST);
-        let events: Vec<Event> = due
+        let events: Admitted = due
             .into_iter()
             .filter_map(|due| {
                 event(due, now).map_err(|error| tracing::error!(%error, "nothing is told")).ok()
@@ -202,19 +202,18 @@ impl Instances {
 }
 
 /// The event that tells it. A silence has one id, so that it is told once however often it is tried.
-fn event(due: Due, now: u64) -> Result<Event, UnwritableRecord> {
+fn event(due: Due, now: u64) -> Result<OwnEvent, UnwritableRecord> {
     match due {
         Due::Silent(mut record, state) => {
             let previous = record.enter(state, now);
             let event = record.event(&format!("instance.{}", state.name()), previous, now)?;
             let (id, last_seen) = (&record.instance_id, record.pulse.last_seen.0);
-            let id = format!("{}:{last_seen}:{id}", state.name()).into();
-            Ok(Event { id, id_is_ours: false, ..event })
+            Ok(event.with_id(format!("{}:{last_seen}:{id}", state.name())))
         }
         Due::Returned(record, before) => {
             let event = record.event("instance.up", Some(before), now)?;
             let (id, last_seen) = (&record.instance_id, record.pulse.last_seen.0);
-            Ok(Event { id: format!("up:{last_seen}:{id}").into(), id_is_ours: false, ..event })
+            Ok(event.with_id(format!("up:{last_seen}:{id}")))
         }
         Due::Whole(record) => record.event("instance.merged", None, now),
         Due::Forgotten(app, id) => record::removal(&app, &id, now),

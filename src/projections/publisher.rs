@@ -10,12 +10,11 @@ use serde_json::{Value, value::RawValue};
 
 use super::{Inner, moment::Moment, plan::Projection};
 use crate::{
+    admission::OwnEvent,
     broker::ReadError,
     duty::{Duty, Term, TermError},
-    event::{Event, PublisherName, new_id},
     lease::Fence,
     telemetry::Limit,
-    time::rfc3339,
     topic::{TopicFilter, TopicPattern},
 };
 
@@ -131,7 +130,11 @@ impl Publisher<'_> {
             }
             changed.push((number, still));
         }
-        let fitted = self.inner.broker.publish_what_fits(events, Some(fence), 0).await?;
+        let fitted = self
+            .inner
+            .broker
+            .publish_what_fits(events.into_iter().collect(), Some(fence), 0)
+            .await?;
         for (number, still) in changed {
             let topic = &projections[number].topic;
             if !fitted.without_room.contains(topic) {
@@ -144,7 +147,7 @@ impl Publisher<'_> {
     }
 
     /// None if it is too large to be one; that is counted, and said each time it changes.
-    fn event(&self, projection: &Projection, value: &Value) -> Option<Event> {
+    fn event(&self, projection: &Projection, value: &Value) -> Option<OwnEvent> {
         let (topic, text) = (&projection.topic, value.to_string());
         let most = self.inner.bounds.event;
         if text.len() > most {
@@ -153,16 +156,7 @@ impl Publisher<'_> {
             tracing::warn!(%topic, bytes, most, "a projection is larger than limits.event and not published");
             return None;
         }
-        Some(Event {
-            topic: topic.clone(),
-            id: new_id(),
-            id_is_ours: true,
-            publisher: PublisherName::hub(),
-            source: "hub".into(),
-            kind: Some(KIND.into()),
-            time: rfc3339(self.inner.clock.now()).into(),
-            key: None,
-            data: RawValue::from_string(text).ok()?,
-        })
+        let data = RawValue::from_string(text).ok()?;
+        Some(OwnEvent::new(topic, KIND, self.inner.clock.now(), data))
     }
 }

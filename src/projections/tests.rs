@@ -1,14 +1,12 @@
 //! Projections and series over one log.
 
-use serde_json::{json, value::RawValue};
+use serde_json::{json, value::to_raw_value};
 
 use super::*;
-use crate::{
-    config,
-    event::{Event, PublisherName},
-    store::Store,
-    topic::Topic,
-};
+use crate::{admission::OwnEvent, config, store::Store, topic::Topic};
+
+/// 2026-11-20T12:00:00Z
+const START: u64 = 1_795_176_000_000;
 
 #[tokio::test]
 async fn series_and_projections_share_the_payloads_that_one_of_them_has_parsed() {
@@ -36,18 +34,9 @@ async fn series_and_projections_share_the_payloads_that_one_of_them_has_parsed()
     projections.ready().await;
     for n in 0..EVENTS {
         let data = json!({"status": "success", "duration": n});
-        let event = Event {
-            topic: Topic::parse("voicehive.calls").unwrap(),
-            id: n.to_string().into(),
-            id_is_ours: true,
-            publisher: PublisherName::hub(),
-            source: "s".into(),
-            kind: None,
-            time: "2026-11-20T12:00:00Z".into(),
-            key: None,
-            data: RawValue::from_string(data.to_string()).unwrap(),
-        };
-        let offset = broker.publish(vec![event]).await.unwrap().position.offset;
+        let topic = Topic::parse("voicehive.calls").unwrap();
+        let event = OwnEvent::new(&topic, "test", START, to_raw_value(&data).unwrap());
+        let offset = broker.publish(event.into()).await.unwrap().position.offset;
         let both = async {
             projections.0.gathered.progress().reaches(offset).await;
             series.progress().reaches(offset).await;

@@ -5,18 +5,12 @@ mod tally;
 
 use std::sync::Arc;
 
-use serde_json::{json, value::RawValue};
+use serde_json::{json, value::to_raw_value};
 
 use super::{follow::Upkeep, intake::Arrived, tier::HEAD, tier::TIERS, tier::Tier, *};
 use crate::{
-    broker::Broker,
-    config,
-    duty::Duties,
-    event::Event,
-    lease::Fence,
-    store::Part,
-    time::{Millis, rfc3339},
-    topic::Topic,
+    admission::OwnEvent, broker::Broker, config, duty::Duties, lease::Fence, store::Part,
+    time::Millis, topic::Topic,
 };
 
 /// 2026-11-20T12:00:00Z
@@ -65,19 +59,15 @@ impl Bench {
             json!({"name": "value", "value": value}),
             json!({"name": "total", "type": "counter", "value": value}),
         ];
-        let event = Event {
-            topic: Topic::parse("a.samples").unwrap(),
-            id: (self.broker.head().offset + 1).to_string().into(),
-            id_is_ours: true,
-            publisher: crate::event::PublisherName::hub(),
-            source: "s".into(),
-            kind: Some("samples".into()),
-            time: rfc3339(time).into(),
-            key: None,
-            data: RawValue::from_string(json!({"samples": samples}).to_string()).unwrap(),
-        };
-        self.broker.publish(vec![event]).await.unwrap();
+        let event = event(time, &json!({"samples": samples}));
+        self.broker.publish(event.into()).await.unwrap();
     }
+}
+
+/// An event with samples.
+fn event(time: Millis, data: &serde_json::Value) -> OwnEvent {
+    let topic = Topic::parse("a.samples").unwrap();
+    OwnEvent::new(&topic, "samples", time, to_raw_value(data).unwrap()).with_source("s")
 }
 
 /// The lease of the only node.
@@ -287,22 +277,12 @@ async fn what_has_grown_large_is_written_before_its_time() {
     let topics = 200;
     let samples = |n: u64| {
         let sample = |name: u64| json!({"name": format!("n{name}"), "value": n % 7 + name});
-        json!({"samples": (0..topics).map(sample).collect::<Vec<_>>()}).to_string()
+        json!({"samples": (0..topics).map(sample).collect::<Vec<_>>()})
     };
     for n in 0..600 {
         let time = NOW - 600_000 + n * 1000;
-        let event = |value: u64| Event {
-            topic: Topic::parse("a.samples").unwrap(),
-            id: format!("{n}-{value}").into(),
-            id_is_ours: true,
-            publisher: crate::event::PublisherName::hub(),
-            source: "s".into(),
-            kind: Some("samples".into()),
-            time: rfc3339(time + value * 300).into(),
-            key: None,
-            data: RawValue::from_string(samples(n * value)).unwrap(),
-        };
-        bench.broker.publish(vec![event(1), event(2)]).await.unwrap();
+        let two = [1, 2].map(|value| event(time + value * 300, &samples(n * value)));
+        bench.broker.publish(two.into_iter().collect()).await.unwrap();
     }
     follow(&mut node).await;
     let saved = bench.store.load_cursor(NAME).await.unwrap();

@@ -6,12 +6,14 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use serde_json::value::to_raw_value;
 use sysinfo::{CpuRefreshKind, DiskRefreshKind, Disks, System};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{HostConfig, METRICS, event};
+use super::{HostConfig, METRICS};
 use crate::{
+    admission::OwnEvent,
     broker::Broker,
     time::Clock,
     topic::{Topic, TopicError},
@@ -103,10 +105,9 @@ impl Host {
             machine = back;
             let (now, data) = (self.clock.now(), Payload { metrics });
             // Plain numbers can always be written.
-            let Ok(event) = event(&self.topic, "hub", METRICS, Some(&self.node), now, &data) else {
-                continue;
-            };
-            if let Err(error) = broker.publish(vec![event]).await {
+            let Ok(data) = to_raw_value(&data) else { continue };
+            let event = OwnEvent::new(&self.topic, METRICS, now, data).with_key(&self.node);
+            if let Err(error) = broker.publish(event.into()).await {
                 // The broker logs when it begins to fail; `/readyz` tells the rest.
                 tracing::debug!(%error, "the machine's numbers were not stored");
             }

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::value::to_raw_value;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::{OWN_NUMBERS, Readiness, event};
+use super::{OWN_NUMBERS, Readiness};
 use crate::{
+    admission::OwnEvent,
     broker::Broker,
-    event::Event,
     hub::Hub,
     telemetry::Telemetry,
     time::{Clock, Millis},
@@ -90,7 +91,7 @@ impl Vitals {
             let lag = i64::try_from(hub.slowest_lag()).unwrap_or(i64::MAX);
             self.telemetry.slowest_lag.set(lag);
             let published = match self.sample() {
-                Some(event) => broker.publish(vec![event]).await,
+                Some(event) => broker.publish(event.into()).await,
                 None => continue,
             };
             match published {
@@ -104,7 +105,7 @@ impl Vitals {
     }
 
     /// The numbers since the last call as an event.
-    fn sample(&mut self) -> Option<Event> {
+    fn sample(&mut self) -> Option<OwnEvent> {
         let now = self.clock.now();
         let (counts, memory_bytes) = Counts::take(&self.telemetry, &mut self.process, now);
         let before = std::mem::replace(&mut self.before, counts);
@@ -128,7 +129,8 @@ impl Vitals {
             uptime_s: now.saturating_sub(self.started) / 1000,
         };
         // Plain numbers can always be written.
-        event(&self.topic, "hub", OWN_NUMBERS, Some(&self.node), now, &numbers).ok()
+        let data = to_raw_value(&numbers).ok()?;
+        Some(OwnEvent::new(&self.topic, OWN_NUMBERS, now, data).with_key(&self.node))
     }
 }
 
@@ -191,7 +193,7 @@ mod tests {
         assert_eq!((&data["connections"], &data["uptime_s"]), (&7.into(), &2.into()));
         assert!(data["memory_bytes"].as_u64().unwrap() > 100_000);
         clock.set(4000);
-        let data = vitals.sample().unwrap().data;
+        let data = vitals.sample().unwrap().data.clone();
         assert!(data.get().contains("\"events_per_s\":0.0"), "{data}");
         assert!(telemetry.memory_bytes.get() > 100_000);
     }

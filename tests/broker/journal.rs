@@ -14,7 +14,7 @@ use pulsehub::{
 };
 
 use super::{EPOCH_STEP, Fixture, Place, START, numbered, read_all};
-use crate::support::{event, eventually, filter};
+use crate::support::{admitted, event, eventually, filter};
 
 impl Fixture {
     pub(super) fn folder(&self) -> &Path {
@@ -50,8 +50,8 @@ async fn retention_by_size_of_one_topic_trims_its_oldest() {
     fixture.config.recent_bytes = ByteSize(1);
     let broker = fixture.open().await;
     for round in 0..10 {
-        broker.publish(numbered("small", round * 5..round * 5 + 5)).await.unwrap();
-        broker.publish(numbered("free", round * 5..round * 5 + 5)).await.unwrap();
+        broker.publish(admitted(numbered("small", round * 5..round * 5 + 5))).await.unwrap();
+        broker.publish(admitted(numbered("free", round * 5..round * 5 + 5))).await.unwrap();
     }
     broker.maintain().await;
     let (small, lost) = read_all(&broker, 0, &filter(&["small"]), 1 << 20).await;
@@ -84,7 +84,7 @@ async fn a_topics_size_is_cut_by_events_and_leaves_the_newest_and_its_neighbours
     }
     let large = format!("\"{}\"", "x".repeat(3000));
     batch.push(event("small.large", "s", "1", None, &large));
-    broker.publish(batch).await.unwrap();
+    broker.publish(admitted(batch)).await.unwrap();
     broker.maintain().await;
     let kept = async |topic: &str| {
         let topics = broker.topics().await.unwrap();
@@ -102,7 +102,7 @@ async fn a_topics_size_is_cut_by_events_and_leaves_the_newest_and_its_neighbours
     // The newest stays however large it is, and goes when it is no longer the newest.
     assert_eq!(read_all(&broker, 0, &filter(&["small.large"]), 1 << 20).await, (vec![151], 0));
     let two = ["2", "3"].map(|id| event("small.large", "s", id, None, &large));
-    broker.publish(two.into()).await.unwrap();
+    broker.publish(admitted(two.into())).await.unwrap();
     broker.maintain().await;
     assert_eq!(read_all(&broker, 0, &filter(&["small.large"]), 1 << 20).await, (vec![153], 152));
 }
@@ -126,12 +126,12 @@ async fn is_told_while_forgetting_waits() -> bool {
         let topics = broker.topics().await.unwrap();
         topics.into_iter().map(|info| info.topic.as_str().to_owned()).collect::<Vec<_>>()
     };
-    broker.publish(numbered("a", 0..1)).await.unwrap();
-    broker.publish(numbered("b", 0..1)).await.unwrap();
+    broker.publish(admitted(numbered("a", 0..1))).await.unwrap();
+    broker.publish(admitted(numbered("b", 0..1))).await.unwrap();
     fixture.clock.set(START + 3_601_000);
     broker.maintain().await; // both are empty now, and there is room for one more
     let blocker = rusqlite::Connection::open(fixture.folder().join("journal.db")).unwrap();
-    broker.publish(numbered("c", 0..1)).await.unwrap();
+    broker.publish(admitted(numbered("c", 0..1))).await.unwrap();
     blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
     if names().await.len() < 3 {
         return false;
@@ -156,22 +156,22 @@ async fn the_hubs_own_ids_are_not_remembered() {
     let broker = Fixture::journal().open().await;
     let mut ours = event("a", "s", "x", None, "1");
     ours.id_is_ours = true;
-    assert_eq!(broker.publish(vec![ours.clone()]).await.unwrap().accepted, 1);
-    assert_eq!(broker.publish(vec![ours]).await.unwrap().accepted, 1);
+    assert_eq!(broker.publish(admitted(vec![ours.clone()])).await.unwrap().accepted, 1);
+    assert_eq!(broker.publish(admitted(vec![ours])).await.unwrap().accepted, 1);
 }
 
 #[tokio::test]
 async fn what_was_answered_is_there_after_a_crash_and_no_offset_is_given_twice() {
     let fixture = Fixture::journal();
     let broker = fixture.open().await;
-    broker.publish(numbered("a", 0..10)).await.unwrap();
+    broker.publish(admitted(numbered("a", 0..10))).await.unwrap();
     let crashed = copy_of(fixture.folder());
     let epoch = broker.epoch();
     let broker = open_at(&fixture, crashed.path()).unwrap();
     assert_ne!(broker.epoch(), epoch);
     assert_eq!((broker.head().offset, broker.position(10).epoch), (EPOCH_STEP, epoch));
     let next = EPOCH_STEP + 1;
-    assert_eq!(broker.publish(numbered("b", 0..1)).await.unwrap().offsets, [next]);
+    assert_eq!(broker.publish(admitted(numbered("b", 0..1))).await.unwrap().offsets, [next]);
     let all = (1..=10).chain([next]).collect::<Vec<_>>();
     assert_eq!(read_all(&broker, 0, &filter(&["**"]), 1).await, (all, 0));
 }
@@ -180,12 +180,12 @@ async fn what_was_answered_is_there_after_a_crash_and_no_offset_is_given_twice()
 async fn a_copy_that_was_restored_does_not_take_the_lost_run_for_its_own() {
     let fixture = Fixture::journal();
     let broker = fixture.open().await;
-    let shared = broker.publish(numbered("a", 0..10)).await.unwrap().position;
+    let shared = broker.publish(admitted(numbered("a", 0..10))).await.unwrap().position;
     let copy = copy_of(fixture.folder());
-    let lost = broker.publish(numbered("a", 10..20)).await.unwrap().position;
+    let lost = broker.publish(admitted(numbered("a", 10..20))).await.unwrap().position;
     let broker = open_at(&fixture, copy.path()).unwrap();
     // As many again, so that offsets alone would not tell.
-    let new = broker.publish(numbered("a", 20..30)).await.unwrap().position;
+    let new = broker.publish(admitted(numbered("a", 20..30))).await.unwrap().position;
     assert_eq!(broker.resume(shared).await.unwrap(), Resumption::From(shared.offset));
     let base = Position { epoch: broker.epoch(), offset: EPOCH_STEP };
     assert_eq!(broker.resume(lost).await.unwrap(), Resumption::Lost(base));
@@ -199,7 +199,7 @@ async fn a_copy_that_was_restored_does_not_take_the_lost_run_for_its_own() {
 async fn a_file_of_the_first_version_keeps_its_positions_and_becomes_one_of_the_second() {
     let fixture = Fixture::journal();
     let broker = fixture.open().await;
-    let old = broker.publish(numbered("a", 0..5)).await.unwrap().position;
+    let old = broker.publish(admitted(numbered("a", 0..5))).await.unwrap().position;
     broker.close().await;
     drop(broker);
     let path = fixture.folder().join("journal.db");
@@ -231,7 +231,7 @@ async fn a_file_of_the_first_version_keeps_its_positions_and_becomes_one_of_the_
     assert_eq!(broker.resume(old).await.unwrap(), Resumption::From(old.offset));
     let beyond = Position { offset: old.offset + 1, ..old };
     assert_eq!(broker.resume(beyond).await.unwrap(), Resumption::Lost(broker.head()));
-    let new = broker.publish(numbered("a", 5..6)).await.unwrap().position;
+    let new = broker.publish(admitted(numbered("a", 5..6))).await.unwrap().position;
     assert_eq!(new, Position { epoch: broker.epoch(), offset: EPOCH_STEP + 1 });
     broker.close().await;
     let mut after = Vec::new();
@@ -252,7 +252,7 @@ async fn a_second_hub_on_the_same_folder_is_refused() {
 async fn foreign_damaged_and_newer_files_are_refused_and_left_as_they_are() {
     let fixture = Fixture::journal();
     let broker = fixture.open().await;
-    broker.publish(numbered("a", 0..5)).await.unwrap();
+    broker.publish(admitted(numbered("a", 0..5))).await.unwrap();
     broker.close().await;
     drop(broker);
     let path = fixture.folder().join("journal.db");
@@ -285,7 +285,7 @@ async fn a_damaged_block_becomes_an_explicit_loss_and_reading_goes_on() {
     fixture.config.recent_bytes = ByteSize(1);
     let broker = fixture.open().await;
     for round in 0..3 {
-        broker.publish(numbered("a", round * 5..round * 5 + 5)).await.unwrap();
+        broker.publish(admitted(numbered("a", round * 5..round * 5 + 5))).await.unwrap();
     }
     broker.close().await;
     drop(broker);
@@ -308,8 +308,8 @@ async fn a_damaged_block_becomes_an_explicit_loss_and_reading_goes_on() {
 async fn an_event_of_an_unknown_topic_is_no_loss_of_the_first_topic() {
     let fixture = Fixture::journal();
     let broker = fixture.open().await;
-    broker.publish(numbered("first", 0..5)).await.unwrap();
-    broker.publish(numbered("other", 0..5)).await.unwrap();
+    broker.publish(admitted(numbered("first", 0..5))).await.unwrap();
+    broker.publish(admitted(numbered("other", 0..5))).await.unwrap();
     broker.close().await;
     drop(broker);
     let database = rusqlite::Connection::open(fixture.folder().join("journal.db")).unwrap();
@@ -317,7 +317,7 @@ async fn an_event_of_an_unknown_topic_is_no_loss_of_the_first_topic() {
     drop(database);
     fixture.clock.set(START + 3_000_000);
     let broker = fixture.open().await;
-    broker.publish(numbered("first", 5..10)).await.unwrap();
+    broker.publish(admitted(numbered("first", 5..10))).await.unwrap();
     fixture.clock.set(START + 3_600_000);
     broker.maintain().await;
     let first = filter(&["first"]);
@@ -325,25 +325,28 @@ async fn an_event_of_an_unknown_topic_is_no_loss_of_the_first_topic() {
     let base = fixture.head_after(10);
     let second = (base + 1..=base + 5).collect::<Vec<_>>();
     assert_eq!(read_all(&broker, 5, &first, 1 << 20).await, (second, 0));
-    assert_eq!(broker.publish(numbered("other", 5..6)).await.unwrap().offsets, [base + 6]);
+    assert_eq!(
+        broker.publish(admitted(numbered("other", 5..6))).await.unwrap().offsets,
+        [base + 6]
+    );
 }
 
 #[tokio::test]
 async fn a_failed_commit_is_answered_heals_and_loses_nothing_answered() {
     let fixture = Fixture::journal();
     let broker = fixture.open().await;
-    broker.publish(numbered("a", 0..5)).await.unwrap();
+    broker.publish(admitted(numbered("a", 0..5))).await.unwrap();
     // A second writer that holds the file makes every commit fail after its busy time.
     let path = fixture.folder().join("journal.db");
     let blocker = rusqlite::Connection::open(&path).unwrap();
     blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let refused = broker.publish(numbered("b", 0..5)).await;
+    let refused = broker.publish(admitted(numbered("b", 0..5))).await;
     assert!(matches!(refused, Err(PublishError::Unavailable { .. })), "{refused:?}");
     assert_eq!(broker.head().offset, 5);
     assert_eq!(read_all(&broker, 0, &filter(&["**"]), 1).await.0, [1, 2, 3, 4, 5]);
     blocker.execute_batch("ROLLBACK").unwrap();
     let stored = eventually("a publish after the trouble", || async {
-        broker.publish(numbered("b", 0..5)).await.ok()
+        broker.publish(admitted(numbered("b", 0..5))).await.ok()
     })
     .await;
     assert_eq!(stored.offsets, [6, 7, 8, 9, 10]);
@@ -353,7 +356,7 @@ async fn a_failed_commit_is_answered_heals_and_loses_nothing_answered() {
 async fn export_reads_what_a_running_hub_has_stored() {
     let fixture = Fixture::journal();
     let broker = Arc::new(fixture.open().await);
-    broker.publish(numbered("a", 0..5)).await.unwrap();
+    broker.publish(admitted(numbered("a", 0..5))).await.unwrap();
     let mut offsets = Vec::new();
     let done = journal::export(fixture.folder(), 2, |epoch, block| {
         assert_eq!(epoch, broker.epoch());

@@ -9,7 +9,7 @@ use pulsehub::{
 };
 
 use super::{Fixture, Place, event, numbered};
-use crate::support::{self, eventually, filter, proxy::Proxy, redis::RedisServer};
+use crate::support::{self, admitted, eventually, filter, proxy::Proxy, redis::RedisServer};
 
 #[tokio::test]
 async fn a_key_of_another_kind_refuses_the_batch_whole() {
@@ -19,7 +19,7 @@ async fn a_key_of_another_kind_refuses_the_batch_whole() {
     redis.ask::<()>(&["SET", "{pulsehub}:latest:b", "a text"]).await;
     let mut batch = numbered("a", 0..2);
     batch.extend(numbered("b", 0..2));
-    let refused = broker.publish(batch.clone()).await;
+    let refused = broker.publish(admitted(batch.clone())).await;
     let Err(PublishError::Unavailable { reason, .. }) = &refused else { panic!("{refused:?}") };
     assert!(reason.contains("{pulsehub}:latest:b"), "{reason}");
     let left: Vec<u32> = vec![
@@ -28,7 +28,7 @@ async fn a_key_of_another_kind_refuses_the_batch_whole() {
     ];
     assert_eq!(left, [0, 0], "nothing was written");
     redis.ask::<()>(&["DEL", "{pulsehub}:latest:b"]).await;
-    assert_eq!(broker.publish(batch).await.unwrap().offsets, [1, 2, 3, 4]);
+    assert_eq!(broker.publish(admitted(batch)).await.unwrap().offsets, [1, 2, 3, 4]);
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn what_lies_beyond_the_budget_is_not_unpacked() {
     let Place::Redis(redis) = &fixture.place else { unreachable!("it was made so") };
     let broker = fixture.open().await;
     for id in 0..4 {
-        broker.publish(numbered("a", id..id + 1)).await.unwrap();
+        broker.publish(admitted(numbered("a", id..id + 1))).await.unwrap();
     }
     // Whoever unpacks the first or the last says so: they are no blocks any more.
     let spoil = "local all = redis.call('XRANGE', KEYS[1], '-', '+')
@@ -64,7 +64,7 @@ async fn ids_are_known_through_one_change_of_generation_and_no_longer() {
     let mut fixture = Fixture::redis().await;
     fixture.config.dedupe_ids = 20;
     let broker = fixture.open().await;
-    let publish = async |ids| broker.publish(numbered("a", ids)).await.unwrap();
+    let publish = async |ids| broker.publish(admitted(numbered("a", ids))).await.unwrap();
     assert_eq!(publish(0..8).await.offsets, (1..=8).collect::<Vec<_>>());
     assert_eq!(publish(8..16).await.offsets, (9..=16).collect::<Vec<_>>());
     // One batch of which the older half is in the generation before.
@@ -82,11 +82,11 @@ async fn what_was_stored_before_the_answer_was_lost_is_no_duplicate() {
     let (server, clock) = (support::redis::server(&way.url()), fixture.clock.clone());
     let broker = Broker::join(fixture.config.clone(), server, clock, Telemetry::new());
     let broker = broker.await.unwrap();
-    broker.publish(numbered("before", 0..1)).await.unwrap();
+    broker.publish(admitted(numbered("before", 0..1))).await.unwrap();
     way.hold(b":latest:lost");
     let publishing = tokio::spawn({
         let broker = broker.clone();
-        async move { broker.publish(numbered("lost", 0..3)).await }
+        async move { broker.publish(admitted(numbered("lost", 0..3))).await }
     });
     way.is_holding().await;
     let is_stored = async || {
@@ -99,9 +99,9 @@ async fn what_was_stored_before_the_answer_was_lost_is_no_duplicate() {
     assert_eq!((offsets, accepted), (vec![2, 3, 4], 3), "nobody but the hub sent it again");
     way.release();
     // Whoever does send it again is told so, and what is new beside it is stored.
-    let again = broker.publish(numbered("lost", 0..3)).await.unwrap();
+    let again = broker.publish(admitted(numbered("lost", 0..3))).await.unwrap();
     assert_eq!((again.offsets, again.accepted), (vec![2, 3, 4], 0));
-    let some = broker.publish(numbered("lost", 2..5)).await.unwrap();
+    let some = broker.publish(admitted(numbered("lost", 2..5))).await.unwrap();
     assert_eq!((some.offsets, some.accepted), (vec![4, 5, 6], 2));
     broker.close().await;
 }
@@ -115,7 +115,7 @@ async fn every_question_fetched_every_topic_from_redis() {
     for batch in 0..3 {
         let topics = (batch * 100..(batch + 1) * 100).map(|n| format!("t{}.{n}", n / 10));
         let events = topics.map(|topic| event(&topic, "s", "1", Some("k"), "1")).collect();
-        broker.publish(events).await.unwrap();
+        broker.publish(admitted(events)).await.unwrap();
     }
     // How often Redis was asked for the whole of a hash, or a piece of it.
     let wholes = async || -> u64 {
@@ -143,7 +143,7 @@ async fn every_question_fetched_every_topic_from_redis() {
         assert_eq!(ask(&["t7.*"]).await, (77, (71..=80).collect()));
         assert_eq!(ask(&["**"]).await.0, 297);
     }
-    broker.publish(vec![event("t7.new", "s", "1", Some("k"), "1")]).await.unwrap();
+    broker.publish(admitted(vec![event("t7.new", "s", "1", Some("k"), "1")])).await.unwrap();
     assert_eq!(ask(&["t7.*"]).await.1.last(), Some(&301), "a new topic is found");
     assert_eq!(wholes().await, before, "nothing was taken, and new names are met in the log");
 
@@ -182,7 +182,7 @@ async fn a_moment_two_days_ahead_kept_retention_from_everything_behind_it() {
     let publish = async |topic: &str, count: usize| {
         for number in 0..count {
             let id = format!("{topic}{}{number}", fixture.clock.now());
-            broker.publish(vec![event(topic, "s", &id, None, "1")]).await.unwrap();
+            broker.publish(admitted(vec![event(topic, "s", &id, None, "1")])).await.unwrap();
         }
     };
     let kept = async |topic: &str| -> u64 {
@@ -214,7 +214,7 @@ async fn after_every_step_of_retention_names_were_fetched_anew() {
     let Place::Redis(redis) = &fixture.place else { unreachable!("it was made so") };
     no_retention_of_its_own(redis).await;
     let events = (0..30).map(|n| event(&format!("t.{n}"), "s", "1", None, "1")).collect();
-    broker.publish(events).await.unwrap();
+    broker.publish(admitted(events)).await.unwrap();
     let scans = async || -> u64 {
         let stats: String = redis.ask(&["INFO", "commandstats"]).await;
         let calls =

@@ -8,7 +8,7 @@ use pulsehub::{
 use rusqlite::Connection;
 
 use super::{Fixture, START, numbered, read_all};
-use crate::support::{event, filter};
+use crate::support::{admitted, event, filter};
 
 const DAY: u64 = 86_400_000;
 
@@ -20,7 +20,7 @@ fn database(fixture: &Fixture) -> Connection {
 /// Publishes each in a commit of its own.
 async fn publish_one_by_one(broker: &Broker, topic: &str, ids: std::ops::Range<usize>) {
     for id in ids {
-        broker.publish(numbered(topic, id..id + 1)).await.unwrap();
+        broker.publish(admitted(numbered(topic, id..id + 1))).await.unwrap();
     }
 }
 
@@ -31,7 +31,7 @@ async fn merging_is_invisible_to_a_reader_in_the_middle() {
     let broker = fixture.open().await;
     for round in 0..300 {
         let topic = ["a", "b", "c"][round % 3];
-        broker.publish(numbered(topic, round..round + 1)).await.unwrap();
+        broker.publish(admitted(numbered(topic, round..round + 1))).await.unwrap();
     }
     let wanted = filter(&["b"]);
     let chunk = broker.read(0, 300, &wanted, 1000).await.unwrap();
@@ -106,7 +106,7 @@ async fn ids_of_a_clock_that_was_ahead_stopped_all_later_ones_from_being_dropped
     let broker = fixture.open().await;
     publish_one_by_one(&broker, "a", 0..600).await;
     fixture.clock.set(START);
-    broker.publish(numbered("b", 0..1)).await.unwrap();
+    broker.publish(admitted(numbered("b", 0..1))).await.unwrap();
     broker.close().await;
     drop(broker);
     let rows = || {
@@ -116,7 +116,7 @@ async fn ids_of_a_clock_that_was_ahead_stopped_all_later_ones_from_being_dropped
     let broker = fixture.open().await;
     broker.maintain().await;
     assert_eq!(rows(), 601, "their window is not over");
-    let again = broker.publish(numbered("a", 0..600)).await.unwrap();
+    let again = broker.publish(admitted(numbered("a", 0..600))).await.unwrap();
     assert_eq!((again.accepted, again.offsets.len()), (0, 600));
     fixture.clock.set(START + 121_000);
     broker.maintain().await;
@@ -127,8 +127,8 @@ async fn ids_of_a_clock_that_was_ahead_stopped_all_later_ones_from_being_dropped
 async fn newest_values_of_topics_without_events_belonged_to_nobody_after_a_start_at_the_limit() {
     let mut fixture = Fixture::journal();
     let broker = fixture.open().await;
-    broker.publish(vec![event("x", "s", "1", Some("k"), "1")]).await.unwrap();
-    broker.publish(vec![event("y", "s", "1", Some("k"), "1")]).await.unwrap();
+    broker.publish(admitted(vec![event("x", "s", "1", Some("k"), "1")])).await.unwrap();
+    broker.publish(admitted(vec![event("y", "s", "1", Some("k"), "1")])).await.unwrap();
     fixture.clock.set(START + 3_601_000);
     broker.maintain().await;
     assert_eq!(broker.latest(&filter(&["**"])).await.unwrap().len(), 2);
@@ -136,7 +136,7 @@ async fn newest_values_of_topics_without_events_belonged_to_nobody_after_a_start
     drop(broker);
     fixture.config.max_topics = 2;
     let broker = fixture.open().await;
-    broker.publish(vec![event("x", "s", "2", Some("j"), "2")]).await.unwrap();
+    broker.publish(admitted(vec![event("x", "s", "2", Some("j"), "2")])).await.unwrap();
     broker.maintain().await;
     let orphans = "SELECT count(*) FROM latest WHERE topic_id NOT IN (SELECT id FROM topics)";
     let orphans = database(&fixture).query_row(orphans, [], |row| row.get::<_, usize>(0)).unwrap();
@@ -149,13 +149,13 @@ async fn a_topic_with_the_number_of_one_before_it_showed_that_ones_newest_values
     for change in ["DELETE FROM topics", "UPDATE topics SET topic = 'other'"] {
         let fixture = Fixture::journal();
         let broker = fixture.open().await;
-        broker.publish(vec![event("gone", "s", "1", Some("k"), "1")]).await.unwrap();
+        broker.publish(admitted(vec![event("gone", "s", "1", Some("k"), "1")])).await.unwrap();
         broker.close().await;
         drop(broker);
         let all = format!("{change}; DELETE FROM blocks; DELETE FROM block_topics;");
         database(&fixture).execute_batch(&all).unwrap();
         let broker = fixture.open().await;
-        broker.publish(vec![event("other", "s", "1", Some("j"), "2")]).await.unwrap();
+        broker.publish(admitted(vec![event("other", "s", "1", Some("j"), "2")])).await.unwrap();
         let newest = broker.latest(&filter(&["other"])).await.unwrap();
         let topics: Vec<_> = newest.records().map(|record| record.topic()).collect();
         assert_eq!(topics, ["other"], "{change}");

@@ -16,7 +16,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::journal;
-use crate::support::{DEADLINE, event, eventually, filter, redis::RedisServer};
+use crate::support::{DEADLINE, admitted, event, eventually, filter, redis::RedisServer};
 
 /// Tells which events it got, one at a time, and does with each what it is told.
 struct Telling {
@@ -124,8 +124,8 @@ async fn a_duty_moves_when_its_node_hangs_and_whoever_hung_cannot_write() {
     let redis = RedisServer::start().await;
     let (broker, store) = join(redis.server()).await;
     let publish = async |id: &str| {
-        broker.publish(vec![event("a.x", "s", id, None, "1")]).await.unwrap();
-        broker.publish(vec![event("b.x", "s", id, None, "1")]).await.unwrap();
+        broker.publish(admitted(vec![event("a.x", "s", id, None, "1")])).await.unwrap();
+        broker.publish(admitted(vec![event("b.x", "s", id, None, "1")])).await.unwrap();
     };
     let mut one = Node::start("one", redis.server());
     let first = one.begins().await;
@@ -148,11 +148,11 @@ async fn a_duty_moves_when_its_node_hangs_and_whoever_hung_cannot_write() {
     publish("3").await;
     two.gets("3", Order::Note).await;
     let late = vec![event("hub.alerts", "hub", "late", None, "1")];
-    assert_eq!(broker.publish_fenced(late, &first).await, Err(PublishError::Fenced));
+    assert_eq!(broker.publish_fenced(admitted(late), &first).await, Err(PublishError::Fenced));
     let refused = store.save_cursor(&first, broker.head()).await;
     assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
     let own = vec![event("hub.alerts", "hub", "own", None, "1")];
-    broker.publish_fenced(own, &second).await.unwrap();
+    broker.publish_fenced(admitted(own), &second).await.unwrap();
     wake.send(()).unwrap();
     two.stop.cancel();
     one.begins().await;

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use super::{follower, journal, next, node};
 use crate::support::{
-    event, eventually, filter,
+    admitted, event, eventually, filter,
     hub::{TestHub, offset},
     port::free_port,
     proxy::Proxy,
@@ -122,7 +122,7 @@ async fn join(server: Server) -> Broker {
 }
 
 async fn publish(broker: &Broker, id: &str) -> Position {
-    broker.publish(vec![event("t.a", "s", id, None, "1")]).await.unwrap().position
+    broker.publish(admitted(vec![event("t.a", "s", id, None, "1")])).await.unwrap().position
 }
 
 /// The next thing stored begins an epoch, as after a restart that lost nothing.

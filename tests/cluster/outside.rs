@@ -11,7 +11,7 @@ use pulsehub::{
 use serde_json::Value;
 
 use super::journal;
-use crate::support::{event, redis::RedisServer};
+use crate::support::{admitted, event, redis::RedisServer};
 
 const START: u64 = 1_800_000_000_000;
 
@@ -58,7 +58,7 @@ async fn what_is_kept_is_exported_and_what_is_damaged_is_found() {
     let broker = broker.await.unwrap();
     let publish = async |topic: &str, data: usize| {
         let event = event(topic, "s", &format!("{topic} {data}"), None, &data.to_string());
-        broker.publish(vec![event]).await.unwrap().position.offset
+        broker.publish(admitted(vec![event])).await.unwrap().position.offset
     };
     let mut kept = Vec::new();
     for n in 0..100 {

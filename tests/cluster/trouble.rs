@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{follower, journal, next, node, publish};
 use crate::support::{
-    event, eventually,
+    admitted, event, eventually,
     hub::{TestHub, offset},
     process::Home,
     proxy::Proxy,
@@ -90,7 +90,7 @@ async fn what_retention_took_while_a_node_was_away_is_a_gap() {
     let other = other.await.unwrap();
     let publish = async |id: &str| {
         let events = vec![event("t.a", "s", id, None, &format!("{id:?}"))];
-        other.publish(events).await.unwrap().position.offset
+        other.publish(admitted(events)).await.unwrap().position.offset
     };
     publish("seen").await;
     assert_eq!(next(&mut client, &["events", "gap"]).await["events"][0]["data"], "seen");

@@ -11,7 +11,7 @@ use pulsehub::{
 use tokio::time::timeout;
 
 use super::world::{World, any_filter, dawdle, form, read_message};
-use crate::support::{DEADLINE, dice::Dice, event, eventually, filter};
+use crate::support::{DEADLINE, admitted, dice::Dice, event, eventually, filter};
 
 /// The newest offset of each (topic, key).
 type Screen = BTreeMap<(String, String), Offset>;
@@ -57,9 +57,10 @@ async fn a_value_that_changes_again_waits_for_its_time() {
         timeout(DEADLINE, next).await.unwrap()
     };
     assert!(matches!(next().await, Item::Live(_)));
-    world.broker.publish(vec![event("a", "s", "1", None, "1")]).await.unwrap();
+    world.broker.publish(admitted(vec![event("a", "s", "1", None, "1")])).await.unwrap();
     assert!(matches!(next().await, Item::Frame(_)));
-    let second = world.broker.publish(vec![event("a", "s", "2", None, "2")]).await.unwrap();
+    let second =
+        world.broker.publish(admitted(vec![event("a", "s", "2", None, "2")])).await.unwrap();
     eventually("the second value is dispatched", async || {
         (world.hub.head().offset >= second.position.offset).then_some(())
     })
@@ -75,7 +76,7 @@ async fn a_read_that_failed_amid_the_newest_values_was_followed_by_live() {
     // Each is more than one piece, whatever the dice say of pieces.
     let data = "1".repeat(100_000);
     let value = |n: u32| event("a", "s", &n.to_string(), Some(&n.to_string()), &data);
-    world.broker.publish((0..4).map(value).collect()).await.unwrap();
+    world.broker.publish(admitted((0..4).map(value).collect())).await.unwrap();
     let bell = Arc::new(Bell::default());
     let subscription = Subscription {
         form: Form::Data,

@@ -19,6 +19,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
+    admitted,
     checker::{Answer, Sent},
     dice::Dice,
     event, filter,
@@ -108,7 +109,7 @@ impl World {
                         event(dice.one_of(&TOPICS), &name, &id, Some(&key), &data)
                     })
                     .collect();
-                let published = broker.publish(events.clone()).await.unwrap();
+                let published = broker.publish(admitted(events.clone())).await.unwrap();
                 for (event, offset) in events.iter().zip(published.offsets) {
                     let (id, topic) = (event.id.to_string(), event.topic.as_str().to_owned());
                     sent.push(Sent { id, topic, answer: Answer::Stored(offset) });

@@ -17,9 +17,11 @@ pub(crate) mod small_disk;
 use std::time::{Duration, Instant};
 
 use pulsehub::{
-    auth,
+    admission::{Admission, Admitted, BatchLimits, OwnEvent},
+    auth::{self, Principal},
     event::{Event, PublisherName},
-    topic::{Topic, TopicFilter, TopicPattern},
+    grants::Grants,
+    topic::{OwnTopics, Topic, TopicFilter, TopicPattern},
 };
 use serde_json::value::RawValue;
 
@@ -39,6 +41,31 @@ pub(crate) fn event(topic: &str, source: &str, id: &str, key: Option<&str>, data
         key: key.map(Into::into),
         data: RawValue::from_string(data.to_owned()).unwrap(),
     }
+}
+
+/// The events as a log takes them, from who may publish on every topic; those on the hub's topics are its own, and come
+/// last.
+pub(crate) fn admitted(events: Vec<Event>) -> Admitted {
+    let everywhere = vec![TopicPattern::parse("**").unwrap()];
+    let publisher = Principal {
+        publisher: PublisherName::key("test"),
+        grants: Grants { publish: everywhere, ..Grants::default() },
+        ..Principal::hub()
+    };
+    let unlimited = BatchLimits { event: usize::MAX, batch: usize::MAX };
+    let (own, others) = events.into_iter().partition(|event| event.topic.is_reserved());
+    let admission = Admission::new(OwnTopics::default(), unlimited);
+    let mut admitted = admission.admit(&publisher, None, others).unwrap();
+    let own: Vec<Event> = own;
+    admitted.extend(own.into_iter().map(|event| {
+        let own = OwnEvent::new(&event.topic, "test", 0, event.data).with_source(&event.source);
+        let own = own.with_id(event.id.into());
+        match &event.key {
+            Some(key) => own.with_key(key),
+            None => own,
+        }
+    }));
+    admitted
 }
 
 /// The union of `patterns`.

@@ -133,7 +133,7 @@ impl Writer {
         let new = &mut group.new_topics;
         let before = new.mark();
         let mut without_room = HashSet::new();
-        for Event { topic, .. } in &batch.events {
+        for Event { topic, .. } in batch.events.iter() {
             let is_known = topics.id(topic.as_str()).or_else(|| new.id(topic.as_str())).is_some();
             if is_known {
                 continue;
@@ -155,7 +155,7 @@ impl Writer {
 
     fn take_in(&self, group: &mut Group, batch: &Batch) -> Outcome {
         let mut outcome = Outcome { offsets: Vec::with_capacity(batch.events.len()), accepted: 0 };
-        for event in &batch.events {
+        for event in batch.events.iter() {
             if !event.id_is_ours {
                 let hash = self.dedupe.hash(event);
                 let original = self.dedupe.find(hash).or_else(|| group.fresh.get(&hash).copied());

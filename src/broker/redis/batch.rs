@@ -54,7 +54,7 @@ pub(super) enum Said {
 
 impl Group {
     pub(super) fn new(batches: Vec<Batch>) -> Self {
-        let events = batches.iter().flat_map(|batch| &batch.events);
+        let events = batches.iter().flat_map(|batch| batch.events.iter());
         let items = events.map(|event| Item { hash: hash(event), offset: None, is_fresh: false });
         Self { items: items.collect(), batches, last: 0 }
     }
@@ -74,7 +74,8 @@ impl Group {
         name: &str,
         compressor: &mut Compressor,
     ) -> std::io::Result<ScriptInvocation<'a>> {
-        let events: Vec<&Event> = self.batches.iter().flat_map(|batch| &batch.events).collect();
+        let events: Vec<&Event> =
+            self.batches.iter().flat_map(|batch| batch.events.iter()).collect();
         let mut builder = BlockBuilder::default();
         for (offset, event) in (1..).zip(open.iter().filter_map(|number| events.get(*number))) {
             builder.push(offset, 0, event);

@@ -136,7 +136,7 @@ pub(in crate::http) async fn data(
     });
     let ((app, id, events), mut dropped, _charge) = read.await?;
     let claim = state.instances.claim(&app, &id);
-    let mut events = state.admit(&principal, Some(&claim), events)?.into_events();
+    let mut events = state.admit(&principal, Some(&claim), events)?;
     let mut answer = json!({"status": "ok", "accepted": 0, "duplicates": 0});
     if !events.is_empty() {
         // With the points in one batch: what proves that an instance lives is what was stored.

@@ -4,25 +4,15 @@ use super::*;
 
 impl Bench {
     /// Publishes one event with a sample that is good, one that is not, and one whose time is not.
-    async fn publish_mixed(&self, id: &str) {
+    async fn publish_mixed(&self) {
         let samples = json!([
             {"name": "good", "value": 1},
             {"name": "bad", "value": "much"},
             {"name": "good", "type": "counter", "value": 1},
             {"name": "good", "value": 1, "time": 5},
         ]);
-        let event = Event {
-            topic: Topic::parse("a.samples").unwrap(),
-            id: id.into(),
-            id_is_ours: true,
-            publisher: crate::event::PublisherName::hub(),
-            source: "s".into(),
-            kind: Some("samples".into()),
-            time: rfc3339(NOW).into(),
-            key: None,
-            data: RawValue::from_string(json!({"samples": samples}).to_string()).unwrap(),
-        };
-        self.broker.publish(vec![event]).await.unwrap();
+        let event = event(NOW, &json!({"samples": samples}));
+        self.broker.publish(event.into()).await.unwrap();
     }
 }
 
@@ -43,7 +33,7 @@ async fn what_is_read_again_from_the_last_save_is_not_counted_again() {
         node
     };
     let mut node = begin().await;
-    bench.publish_mixed("one").await;
+    bench.publish_mixed().await;
     follow(&mut node).await;
     assert_eq!(counts(&series), (2, 1, vec![("kind", 1), ("value", 1)]));
 
@@ -58,7 +48,7 @@ async fn what_is_read_again_from_the_last_save_is_not_counted_again() {
     let delivery = node.reader.next().await;
     node.take_in(&delivery).await.unwrap();
     node = begin().await;
-    bench.publish_mixed("two").await;
+    bench.publish_mixed().await;
     follow(&mut node).await;
     assert_eq!(counts(&series), (4, 2, vec![("kind", 2), ("value", 2)]));
     let (name, labels) = (Name::new("good").unwrap(), Labels::default());

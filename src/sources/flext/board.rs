@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::to_raw_value};
 
 use super::{
     daemon::{Answers, LISTED, MAX_ANSWER},
@@ -11,10 +11,11 @@ use super::{
     record::{self, Execution},
 };
 use crate::{
+    admission::OwnEvent,
     broker::{Broker, ReadError},
     duty::TermError,
-    event::{Event, MAX_ATTRIBUTE_BYTES, Record},
-    sources::{Config, METRICS, event},
+    event::{MAX_ATTRIBUTE_BYTES, Record},
+    sources::{Config, METRICS},
     telemetry::Telemetry,
     time::{Millis, parse_rfc3339, rfc3339},
     topic::{Topic, TopicError, TopicFilter, TopicPattern},
@@ -268,9 +269,14 @@ impl Board {
     }
 
     /// The event that says so; None never happens, for what is JSON can be written.
-    pub(super) fn event(&self, draft: &Draft, now: Millis) -> Option<Event> {
+    pub(super) fn event(&self, draft: &Draft, now: Millis) -> Option<OwnEvent> {
         let topic = self.topics.get(&draft.what)?;
-        event(topic, &self.name, draft.what.kind(), draft.key.as_deref(), now, &draft.data).ok()
+        let data = to_raw_value(&draft.data).ok()?;
+        let event = OwnEvent::new(topic, draft.what.kind(), now, data).with_source(&self.name);
+        Some(match &draft.key {
+            Some(key) => event.with_key(key),
+            None => event,
+        })
     }
 
     /// The log has these now, but for those on topics `without_room`; gives the topics of which that
