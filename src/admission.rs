@@ -11,7 +11,7 @@ mod own;
 use std::ops::Deref;
 
 pub use self::{
-    instance::{Claim, key_grants, key_name},
+    instance::{Claim, Speaker, key_grants, key_name},
     limits::{BatchLimits, BatchTooLong, EventTooLarge},
     own::OwnEvent,
 };

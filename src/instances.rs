@@ -24,7 +24,7 @@ pub use self::keys::KeyError;
 pub use self::record::{OwnKey, Pulse, Record, Registered, Sign, State, UnwritableRecord};
 use self::{listening::Listening, registry::Registry};
 use crate::{
-    admission::{Admitted, OwnEvent},
+    admission::{Admitted, OwnEvent, Speaker},
     broker::{Broker, PublishError, ReadError},
     event::{AppName, InstanceId},
     follow::{Feed, Follow as _, Progress},
@@ -156,27 +156,22 @@ impl Instances {
     /// An instance registers, for the first time or again; gives its record and whether it is new.
     pub async fn register(
         &self,
-        app: &AppName,
-        id: &InstanceId,
+        speaker: &Speaker,
         said: Registration,
     ) -> Result<(Record, bool), InstanceError> {
         let now = self.0.clock.now();
-        let (mut record, is_new) = self.known_or_new(app, id, now)?;
+        let (mut record, is_new) = self.known_or_new(speaker, now)?;
         let previous = record.hear(Sign::Registration, now);
         record.registration = Some(Registered { at: Moment(now), said });
         self.publish(record.event("instance.registered", previous, now)?.into()).await?;
         Ok((record, is_new))
     }
 
-    /// Heartbeats of an instance of this name, which may belong to several applications.
-    pub async fn heartbeat(
-        &self,
-        apps: &[AppName],
-        id: &InstanceId,
-    ) -> Result<Vec<Record>, InstanceError> {
+    /// A heartbeat of each of these instances: of one name, which several applications may have.
+    pub async fn heartbeat(&self, speakers: &[Speaker]) -> Result<Vec<Record>, InstanceError> {
         let (mut records, mut events) = (Vec::new(), Vec::new());
-        for app in apps {
-            let (record, event) = self.heard(app, id, Sign::Heartbeat)?;
+        for speaker in speakers {
+            let (record, event) = self.heard(speaker, Sign::Heartbeat)?;
             records.push(record);
             events.push(event);
         }
@@ -186,14 +181,10 @@ impl Instances {
 
     /// The event that tells that an instance sent data, to be stored together with them; none as
     /// long as that says nothing new, for data may come much more often than heartbeats.
-    pub fn sent_data(
-        &self,
-        app: &AppName,
-        id: &InstanceId,
-    ) -> Result<Option<OwnEvent>, InstanceError> {
+    pub fn sent_data(&self, speaker: &Speaker) -> Result<Option<OwnEvent>, InstanceError> {
         const WORTH_TELLING: u64 = 4;
         let now = self.0.clock.now();
-        let is_told = self.get(app, id).is_some_and(|record| {
+        let is_told = self.get(speaker.app(), speaker.id()).is_some_and(|record| {
             let silence = now.saturating_sub(record.pulse.last_seen.0);
             record.pulse.state == State::Up
                 && silence.saturating_mul(WORTH_TELLING)
@@ -202,7 +193,7 @@ impl Instances {
         if is_told {
             Ok(None)
         } else {
-            self.heard(app, id, Sign::Data).map(|(_, event)| Some(event))
+            self.heard(speaker, Sign::Data).map(|(_, event)| Some(event))
         }
     }
 
@@ -213,14 +204,9 @@ impl Instances {
         let _ = tokio::time::timeout(FOLLOW, self.0.progress.reaches(offset)).await;
     }
 
-    fn heard(
-        &self,
-        app: &AppName,
-        id: &InstanceId,
-        sign: Sign,
-    ) -> Result<(Record, OwnEvent), InstanceError> {
+    fn heard(&self, speaker: &Speaker, sign: Sign) -> Result<(Record, OwnEvent), InstanceError> {
         let now = self.0.clock.now();
-        let (mut record, _) = self.known_or_new(app, id, now)?;
+        let (mut record, _) = self.known_or_new(speaker, now)?;
         let previous = record.hear(sign, now);
         let kind = match sign {
             _ if previous.is_some() => "instance.up",
@@ -234,10 +220,10 @@ impl Instances {
 
     fn known_or_new(
         &self,
-        app: &AppName,
-        id: &InstanceId,
+        speaker: &Speaker,
         now: Millis,
     ) -> Result<(Record, bool), InstanceError> {
+        let (app, id) = (speaker.app(), speaker.id());
         let registry = self.0.registry.read();
         if let Some(record) = registry.get(app, id) {
             return Ok((record.clone(), false));

@@ -22,6 +22,13 @@ pub struct Claim<'a> {
     pub has_key: bool,
 }
 
+/// Somebody who may speak for an instance: the hub publishes what they say of it. [`Claim::speaker`] alone makes one.
+#[derive(Debug, Clone)]
+pub struct Speaker {
+    app: AppName,
+    id: InstanceId,
+}
+
 /// What the names of the keys of instances begin with.
 const PREFIX: &str = "instance:";
 
@@ -41,14 +48,14 @@ fn own_grant(app: &AppName) -> Option<TopicPattern> {
 }
 
 impl Claim<'_> {
-    /// Refuses who may not speak for the instance.
-    pub fn check(&self, principal: &Principal) -> Result<(), Refused> {
+    /// Who speaks for the instance, if the principal may.
+    pub fn speaker(&self, principal: &Principal) -> Result<Speaker, Refused> {
         let may_speak = || {
             let topic = self.app.topic("instances");
             topic.is_ok_and(|topic| principal.may_publish(&topic))
         };
         if self.is_own(principal)? || may_speak() {
-            return Ok(());
+            return Ok(Speaker { app: self.app.clone(), id: self.id.clone() });
         }
         Err(Refused::NotHeard { app: self.app.clone() })
     }
@@ -72,5 +79,17 @@ impl Claim<'_> {
     pub(super) fn is_of_itself(&self, event: &Event) -> bool {
         let below = event.topic.as_str().strip_prefix(self.app.as_str());
         below.is_some_and(|rest| rest.starts_with('.')) && *event.source == *self.id.as_str()
+    }
+}
+
+impl Speaker {
+    /// The application of the instance.
+    pub fn app(&self) -> &AppName {
+        &self.app
+    }
+
+    /// The name of the instance.
+    pub fn id(&self) -> &InstanceId {
+        &self.id
     }
 }

@@ -147,7 +147,7 @@ fn an_instances_own_key_speaks_for_it_alone_and_nothing_else_for_one_that_has_a_
         (&named, &new, "no grant to publish to tt.instances"),
         (&principal("exact", &["tt.instances"]), &new, "yes"),
     ] {
-        let told = claim.check(who).map_or_else(|refused| refused.to_string(), |()| "yes".into());
+        let told = claim.speaker(who).map_or_else(|refused| refused.to_string(), |_| "yes".into());
         assert_eq!(told, want, "{} for {claim:?}", who.name);
     }
 }

@@ -7,9 +7,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
+    auth::{Principal, Role},
     broker::journal::RetentionRule,
     config::Config,
     duty::Duties,
+    grants::Grants,
     instances::record::{Sign, removal},
     topic::Topic,
 };
@@ -105,7 +107,10 @@ async fn no_older_key_stays_good_when_the_log_may_name_one_that_was_taken_back()
     let Record { app, instance_id: id, .. } = &record("one", START);
     let stop = CancellationToken::new();
     let running = tokio::spawn(instances.clone().run(duties(&instances.0.store), stop.clone()));
-    instances.register(app, id, Registration::default()).await.unwrap();
+    let admin = Role::admin();
+    let grants = Grants { subscribe: admin.subscribe, publish: admin.publish };
+    let speaker = instances.claim(app, id).speaker(&Principal { grants, ..Principal::hub() });
+    instances.register(&speaker.unwrap(), Registration::default()).await.unwrap();
     instances.rotate_key(app, id).await.unwrap();
     let good = async || {
         let mut keys = instances.0.store.keys().await.unwrap();

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
+    admission::Speaker,
     auth::Principal,
     event::{AppName, InstanceId, new_id},
     http::{
@@ -53,8 +54,8 @@ pub(in crate::http) async fn register(
             InstanceId::parse(&new_id()).map_err(|error| Problem::bad_request(error.to_string()))?
         }
     };
-    state.instances.claim(&app, &id).check(&principal)?;
-    let (record, is_new) = state.instances.register(&app, &id, said).await?;
+    let speaker = state.instances.claim(&app, &id).speaker(&principal)?;
+    let (record, is_new) = state.instances.register(&speaker, said).await?;
     dropped.count(&state.telemetry);
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let mut answer = json!({
@@ -96,12 +97,11 @@ pub(in crate::http) async fn heartbeat(
         Ok((message.app().map_err(refused)?, message.needed_instance().map_err(refused)?))
     });
     let ((named, id), ..) = read.await?;
-    let apps = match named {
-        Some(app) => vec![app],
-        None => apps_of(&state, &principal, &id)?,
+    let speakers = match named {
+        Some(app) => vec![state.instances.claim(&app, &id).speaker(&principal)?],
+        None => speakers_of(&state, &principal, &id)?,
     };
-    apps.iter().try_for_each(|app| state.instances.claim(app, &id).check(&principal))?;
-    let records = state.instances.heartbeat(&apps, &id).await?;
+    let records = state.instances.heartbeat(&speakers).await?;
     let record = records.first().ok_or(InstanceError::Unknown)?;
     Ok(Json(json!({
         "status": "ok",
@@ -124,8 +124,8 @@ pub(in crate::http) async fn data(
     let read = take(&state, &headers, body, move |message, losses, state| {
         let refused = |refusal| state.refuse(refusal);
         let id = message.needed_instance().map_err(refused)?;
-        let only = || match &apps_of(state, &caller, &id).ok()?[..] {
-            [app] => Some(app.clone()),
+        let only = || match &speakers_of(state, &caller, &id).ok()?[..] {
+            [speaker] => Some(speaker.app().clone()),
             _ => None,
         };
         let app = message.app_or(only).map_err(refused)?;
@@ -140,8 +140,8 @@ pub(in crate::http) async fn data(
     let mut answer = json!({"status": "ok", "accepted": 0, "duplicates": 0});
     if !events.is_empty() {
         // With the points in one batch: what proves that an instance lives is what was stored.
-        let sign = match claim.check(&principal) {
-            Ok(()) => state.instances.sent_data(&app, &id).unwrap_or_else(|error| {
+        let sign = match claim.speaker(&principal) {
+            Ok(speaker) => state.instances.sent_data(&speaker).unwrap_or_else(|error| {
                 dropped.note(Dropped::Instance, || error.to_string());
                 None
             }),
@@ -228,15 +228,15 @@ fn tell(answer: &mut Value, dropped: &Losses) {
     }
 }
 
-/// The applications meant by who names an instance only: those that have one of this name, as far
-/// as the caller may speak for it; else the only one that the caller's grants name.
-fn apps_of(
+/// Who speaks for the instances meant by whoever gives a name only: for those of this name, as far as the caller may; else
+/// for the one of the only application that the caller's grants name.
+fn speakers_of(
     state: &AppState,
     principal: &Principal,
     id: &InstanceId,
-) -> Result<Vec<AppName>, Problem> {
-    let may = |app: &AppName| state.instances.claim(app, id).check(principal).is_ok();
-    let known: Vec<AppName> = state.instances.apps_of(id).into_iter().filter(may).collect();
+) -> Result<Vec<Speaker>, Problem> {
+    let speaker = |app: AppName| state.instances.claim(&app, id).speaker(principal).ok();
+    let known: Vec<_> = state.instances.apps_of(id).into_iter().filter_map(speaker).collect();
     if !known.is_empty() {
         return Ok(known);
     }
@@ -245,7 +245,8 @@ fn apps_of(
             Some(PatternToken::Literal(token)) => AppName::parse(token).ok(),
             _ => None,
         });
-    let mut granted = first.filter(may).collect::<BTreeSet<_>>().into_iter();
+    let apps: BTreeSet<_> = first.collect();
+    let mut granted = apps.into_iter().filter_map(speaker);
     match (granted.next(), granted.next()) {
         (Some(only), None) => Ok(vec![only]),
         _ => Err(InstanceError::Unknown.into()),
