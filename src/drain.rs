@@ -189,7 +189,7 @@ fn share(left: usize, since: Duration, time: Duration) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{hub::Bell, session::ConnectionKind, telemetry::Telemetry};
+    use crate::{dialect::Dialect, hub::Bell, telemetry::Telemetry};
 
     #[test]
     fn clients_are_told_one_after_the_other_after_a_notice_and_all_in_time() {
@@ -216,7 +216,7 @@ mod tests {
         let drained = |time| {
             let connections = Connections::new(usize::MAX, Telemetry::new());
             let (peer, bell) = (([127, 0, 0, 1], 1).into(), Arc::new(Bell::default()));
-            let client = connections.enter(ConnectionKind::Sse, peer, bell, 0);
+            let client = connections.enter(Dialect::Sse, peer, bell, 0);
             let drain = Drain::new(connections, Readiness::default(), time);
             drain.begin(false);
             tokio::spawn(drain.run(over.clone()));
@@ -225,13 +225,14 @@ mod tests {
         let patient = drained(Duration::from_secs(3600));
         let prompt = drained(Duration::ZERO);
         let told = async {
-            while !prompt.is_told() {
+            let is_told = prompt.told();
+            while !is_told() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
         tokio::time::timeout(Duration::from_secs(30), told).await.unwrap();
         // Its turn came first.
-        assert!(!patient.is_told());
+        assert!(!patient.told()());
         over.cancel();
     }
 }

@@ -8,6 +8,7 @@ mod budget;
 mod coding;
 mod compat;
 mod config;
+mod conversation;
 pub mod credentials;
 mod error;
 mod farewell;

@@ -3,7 +3,6 @@
 mod bell;
 mod cursor;
 mod dispatch;
-mod frame;
 mod index;
 mod latest;
 mod pace;
@@ -27,7 +26,6 @@ use slab::Slab;
 pub use self::{
     bell::Bell,
     cursor::{Cursor, Gap, Item, Lag},
-    frame::{Form, Frame},
     quota::Owner,
     start::Start,
 };
@@ -43,6 +41,7 @@ use self::{
 use crate::{
     broker::{Broker, ReadError},
     bytesize::ByteSize,
+    dialect::Form,
     position::{Epoch, Offset, Position},
     protocol::{Mode, SubscribedStart},
     telemetry::{Limit, Telemetry},
@@ -201,7 +200,6 @@ impl Hub {
         let head = self.position(committed.offset.max(position.offset));
         let max_hz = pace.map(Pace::hz);
         let replay_truncated = begun.is_truncated;
-        let start = SubscribedStart { position, head, recovered, replay_truncated, max_hz };
         let beginning = Beginning {
             position: begun.position,
             seen,
@@ -209,7 +207,11 @@ impl Hub {
             fold_until: pace.map(|_| guard.joined_at),
             gap: begun.gap,
         };
-        Ok((guard.sit(beginning), start))
+        let cursor = guard.sit(beginning);
+        let is_owing = cursor.is_owing();
+        let start =
+            SubscribedStart { position, head, recovered, replay_truncated, max_hz, is_owing };
+        Ok((cursor, start))
     }
 
     /// Offsets between the slowest cursor and the head; 0 when all have what matches.

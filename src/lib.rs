@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod config;
 pub mod demo;
 pub mod descriptors;
+pub mod dialect;
 pub mod drain;
 pub mod duty;
 pub mod event;

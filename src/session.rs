@@ -17,22 +17,24 @@ use secrecy::SecretString;
 pub use self::{
     action::Action,
     command::start,
-    connections::{Connection, ConnectionInfo, ConnectionKind, Connections, Order},
+    connections::{Connection, ConnectionInfo, Connections, Order},
+    opening::BeginError,
     revocations::watch_revocations,
     terms::{Config, Terms},
 };
 use crate::{
     auth::{AuthError, Principal},
     broker::{PublishError, Published},
-    hub::{Gap, SubscribeError, Subscription},
+    dialect::Dialect,
+    hub::{Gap, SubscribeError},
     position::Position,
     protocol::{
-        self, ClientMessage, CloseCode, Connect, ErrorCode, Losses, MessageError, MessageId,
+        ClientMessage, CloseCode, Connect, ErrorCode, Losses, MessageError, MessageId,
         ServerMessage, SubscribedStart,
     },
     telemetry::Limit,
     time::{self, Millis},
-    topic::TopicFilter,
+    topic::{TopicFilter, TopicPattern},
 };
 
 /// The moment something happens.
@@ -53,7 +55,7 @@ pub struct Now {
 pub struct Session {
     terms: Arc<Terms>,
     name: Arc<str>,
-    talk: Talk,
+    dialect: Dialect,
     state: State,
     principal: Option<Arc<Principal>>,
     /// The token that came with the upgrade; another in `connect` must be the same.
@@ -67,15 +69,6 @@ pub struct Session {
     allowed_at: Instant,
 }
 
-/// How the two sides speak.
-#[derive(Debug)]
-pub enum Talk {
-    /// In messages.
-    Messages,
-    /// The hub alone speaks: one subscription, from the address of the socket.
-    Simple(Box<Subscription>),
-}
-
 #[derive(Debug)]
 enum State {
     /// Until `connect`.
@@ -87,14 +80,12 @@ enum State {
     Refreshing(MessageId),
 }
 
-/// The name of the only subscription in simple mode.
-const SIMPLE: &str = "simple";
 impl Session {
     /// A session that begins now; `principal` and `token` are what came with the upgrade.
     pub fn new(
         terms: Arc<Terms>,
         name: Arc<str>,
-        talk: Talk,
+        dialect: Dialect,
         principal: Option<Arc<Principal>>,
         token: Option<SecretString>,
         now: Now,
@@ -103,7 +94,7 @@ impl Session {
         let mut session = Self {
             terms,
             name,
-            talk,
+            dialect,
             state: State::New(now.instant + config.connect_timeout.0),
             principal: None,
             token,
@@ -121,26 +112,19 @@ impl Session {
         session
     }
 
-    /// What to do before anything comes in.
-    pub fn begin(&mut self) -> Vec<Action> {
-        let Talk::Simple(subscription) = &self.talk else { return Vec::new() };
-        let Some(principal) = self.principal.clone() else {
-            return self.close(CloseCode::Unauthorized, "no credentials came with the request");
-        };
-        let owner = Some(self.terms.owner(&principal));
-        let subscription = Subscription { owner, ..(**subscription).clone() };
-        if let Err(pattern) = permitted(&principal, &subscription.filter) {
-            return self.close(CloseCode::Forbidden, format!("no grant to subscribe to {pattern}"));
-        }
-        self.state = State::Open;
-        self.subscriptions.push((SIMPLE.into(), subscription.filter.clone()));
-        let subscribe = Action::Subscribe(None, SIMPLE.into(), subscription);
-        vec![Action::Identify(principal, None), subscribe]
+    /// The words it speaks in.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
-    /// Whether the other side reads messages; in simple mode it gets events alone.
-    pub fn speaks(&self) -> bool {
-        matches!(self.talk, Talk::Messages)
+    /// Whose it is, once they have said so.
+    pub fn principal(&self) -> Option<&Arc<Principal>> {
+        self.principal.as_ref()
+    }
+
+    /// When the credentials run out.
+    pub fn expires(&self) -> Option<Instant> {
+        self.expires
     }
 
     /// A text frame came in.
@@ -148,10 +132,8 @@ impl Session {
         if let Some(close) = self.heard(1, now) {
             return close;
         }
-        if matches!(self.talk, Talk::Simple(_)) {
-            return Vec::new();
-        }
-        match ClientMessage::parse(text) {
+        let Some(message) = self.dialect.hear(text) else { return Vec::new() };
+        match message {
             Ok(ClientMessage::Connect(id, connect)) => self.connect(id, connect, now),
             Ok(ClientMessage::Pong) if matches!(self.state, State::Open) => Vec::new(),
             Ok(_) if !matches!(self.state, State::Open) => {
@@ -163,7 +145,7 @@ impl Session {
                 if matches!(self.state, State::New(_)) {
                     return self.close(CloseCode::BadMessage, message);
                 }
-                vec![self.error(id.as_ref(), code, &message)]
+                self.error(id.as_ref(), code, &message)
             }
         }
     }
@@ -173,7 +155,7 @@ impl Session {
         if let Some(close) = self.heard(1, now) {
             return close;
         }
-        if is_binary && matches!(self.talk, Talk::Messages) {
+        if is_binary && self.dialect.only().is_none() {
             return self.close(CloseCode::BadMessage, "messages are text frames");
         }
         Vec::new()
@@ -211,17 +193,14 @@ impl Session {
         outcome: Result<SubscribedStart, SubscribeError>,
     ) -> Vec<Action> {
         match (outcome, id) {
-            (Ok(start), Some(id)) => {
-                vec![Action::Send(ServerMessage::Subscribed { id, sub, start }.frame())]
-            }
-            (Ok(_), None) => Vec::new(),
+            (Ok(start), id) => self.say(&ServerMessage::Subscribed { id, sub, start }),
             (Err(error), Some(id)) => {
                 self.subscriptions.retain(|(name, _)| name != sub);
                 let code = match error {
                     SubscribeError::Read(_) => ErrorCode::Unavailable,
                     SubscribeError::TooMany { .. } => ErrorCode::LimitExceeded,
                 };
-                vec![self.error(Some(id), code, &error.to_string())]
+                self.error(Some(id), code, &error.to_string())
             }
             (Err(error), None) => {
                 let code = match error {
@@ -244,48 +223,40 @@ impl Session {
             Ok(Published { position, offsets, accepted }) => {
                 let duplicates = offsets.len() - accepted;
                 dropped.count(&self.terms.telemetry);
-                let ack = ServerMessage::Ack { id, position, accepted, duplicates, dropped };
-                vec![Action::Send(ack.frame())]
+                self.say(&ServerMessage::Ack { id, position, accepted, duplicates, dropped })
             }
             Err(error) => {
                 let code = match error {
                     PublishError::TooManyTopics { .. } => ErrorCode::LimitExceeded,
                     _ => ErrorCode::Unavailable,
                 };
-                vec![self.error(Some(id), code, &error.to_string())]
+                self.error(Some(id), code, &error.to_string())
             }
         }
     }
 
     /// A subscription has caught up for the first time.
     pub fn live(&self, sub: &str, position: Position) -> Option<Bytes> {
-        matches!(self.talk, Talk::Messages).then(|| ServerMessage::Live { sub, position }.frame())
+        self.dialect.say(&ServerMessage::Live { sub, position })
     }
 
     /// Events are missing.
     pub fn gap(&mut self, sub: &str, gap: Gap) -> Vec<Action> {
         self.terms.telemetry.gap(gap.reason.name());
         let Gap { from, to, reason } = gap;
-        match self.talk {
-            Talk::Messages => {
-                let message = ServerMessage::Gap { sub, from, to, reason, position: to };
-                vec![Action::Send(message.frame())]
-            }
-            Talk::Simple(_) => {
+        match self.dialect.say(&ServerMessage::Gap { sub, from, to, reason, position: to }) {
+            Some(frame) => vec![Action::Send(frame)],
+            // Who cannot be told comes back and asks anew.
+            None => {
                 self.close(CloseCode::Gap, format!("{from} to {to} are missing: {}", reason.name()))
             }
         }
     }
 
     /// The bytes of a ping.
-    pub fn ping(&self, head: Position, caught_up: Vec<&str>, now: Now) -> Bytes {
-        match self.talk {
-            Talk::Simple(_) => protocol::wire::ping(),
-            Talk::Messages => {
-                let time = time::rfc3339(now.wall);
-                ServerMessage::Ping { time, head, caught_up, stale: now.stale }.frame()
-            }
-        }
+    pub fn ping(&self, head: Position, caught_up: Vec<&str>, now: Now) -> Option<Bytes> {
+        let time = time::rfc3339(now.wall);
+        self.dialect.say(&ServerMessage::Ping { time, head, caught_up, stale: now.stale })
     }
 
     /// Credentials were revoked, or the node wants its clients elsewhere.
@@ -293,10 +264,7 @@ impl Session {
         match order {
             Order::Revoked => self.close(CloseCode::Unauthorized, "the credentials were revoked"),
             Order::Reconnect { after_ms } => {
-                let mut actions = Vec::new();
-                if matches!(self.talk, Talk::Messages) {
-                    actions.push(Action::Send(ServerMessage::Reconnect { after_ms }.frame()));
-                }
+                let mut actions = self.say(&ServerMessage::Reconnect { after_ms });
                 actions.extend(self.close(CloseCode::Restarting, "this node is leaving"));
                 actions
             }
@@ -325,7 +293,8 @@ impl Session {
         }
         if self.ping_at <= now.instant {
             self.ping_at = now.instant + self.terms.config.ping.0;
-            self.pong_by = Some(now.instant + self.terms.config.pong_timeout.0);
+            let pong_by = now.instant + self.terms.config.pong_timeout.0;
+            self.pong_by = self.dialect.is_answered().then_some(pong_by);
             return vec![Action::Ping];
         }
         Vec::new()
@@ -367,10 +336,14 @@ impl Session {
         f64::from(limits.messages_per_second) + 2.0 * limits.subscriptions as f64
     }
 
-    fn error(&self, id: Option<&MessageId>, code: ErrorCode, message: &str) -> Action {
+    fn say(&self, message: &ServerMessage<'_>) -> Vec<Action> {
+        self.dialect.say(message).map(Action::Send).into_iter().collect()
+    }
+
+    fn error(&self, id: Option<&MessageId>, code: ErrorCode, message: &str) -> Vec<Action> {
         self.terms.telemetry.refused(code.name());
         let retryable = code.retryable();
-        Action::Send(ServerMessage::Error { id, code, message, retryable }.frame())
+        self.say(&ServerMessage::Error { id, code, message, retryable })
     }
 
     fn close(&self, code: CloseCode, reason: impl Into<String>) -> Vec<Action> {
@@ -379,10 +352,7 @@ impl Session {
 }
 
 /// The first pattern of `filter` that is not granted.
-fn permitted<'a>(
-    principal: &Principal,
-    filter: &'a TopicFilter,
-) -> Result<(), &'a crate::topic::TopicPattern> {
+fn permitted<'a>(principal: &Principal, filter: &'a TopicFilter) -> Result<(), &'a TopicPattern> {
     match filter.patterns().iter().find(|pattern| !principal.may_subscribe(pattern)) {
         Some(pattern) => Err(pattern),
         None => Ok(()),

@@ -104,6 +104,7 @@ fn every_message_of_the_hub_is_made() {
         recovered: true,
         replay_truncated: false,
         max_hz: None,
+        is_owing: false,
     };
     let forbidden = ErrorCode::Forbidden;
     let needs_id = "`subscribe` needs an `id`, which the answer repeats";
@@ -124,7 +125,7 @@ fn every_message_of_the_hub_is_made() {
                 limits,
             },
         ),
-        ("subscribed", ServerMessage::Subscribed { id: &id(4), sub: "c", start }),
+        ("subscribed", ServerMessage::Subscribed { id: Some(&id(4)), sub: "c", start }),
         ("live", ServerMessage::Live { sub: "a", position: position("3f9a:1900") }),
         (
             "gap",

@@ -9,7 +9,8 @@ use std::{
 use pulsehub::{
     admission::Admission,
     config::Config,
-    session::{Now, Session, Talk, Terms},
+    dialect::Dialect,
+    session::{Now, Session, Terms},
     telemetry::Telemetry,
     topic::OwnTopics,
 };
@@ -249,7 +250,7 @@ fn a_socket_that_waits_for_connect_does_not_spin_once_its_ping_is_due() {
     let terms = Arc::new(Terms { config, limits, telemetry, admission });
     let head = "1:1".parse().unwrap();
     let mut now = Now { instant: Instant::now(), wall: 0, head, stale: false };
-    let mut session = Session::new(terms, "c1".into(), Talk::Messages, None, None, now);
+    let mut session = Session::new(terms, "c1".into(), Dialect::HubV1, None, None, now);
     now.instant += Duration::from_secs(2);
     assert!(session.tick(now).is_empty());
     assert!(session.next_time() > now.instant);

@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use crate::{
+    dialect::Dialect,
     id,
     protocol::{CloseCode, ServerMessage, wire},
 };
@@ -25,21 +26,21 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const EVICTED: &str = "somebody else needs the place of a connection without credentials";
 
 impl Words {
-    /// When to come back, if that is to be a while and the socket `speaks` messages, and why it closes.
-    pub(super) fn of(code: CloseCode, reason: &str, speaks: bool) -> Self {
+    /// When to come back, if that is to be a while and `dialect` has words for it, and why it closes.
+    pub(super) fn of(code: CloseCode, reason: &str, dialect: Dialect) -> Self {
         let mut bytes = Vec::new();
-        if let Some(pause) = code.pause().filter(|_| speaks) {
+        if let Some(pause) = code.pause() {
             // Not everybody at the same moment, where all are closed at once.
             let after_ms = pause.as_millis() as u64 + id::random_below(pause);
-            bytes.extend_from_slice(&ServerMessage::Reconnect { after_ms }.frame());
+            bytes.extend(dialect.say(&ServerMessage::Reconnect { after_ms }).into_iter().flatten());
         }
         bytes.extend_from_slice(&wire::close(code.number(), reason));
         Self { code, bytes, patience: PATIENCE }
     }
 
     /// For who makes room for others. These wait: what can be written at once is.
-    pub(super) fn of_evicted(speaks: bool) -> Self {
-        Self { patience: Duration::ZERO, ..Self::of(CloseCode::Overloaded, EVICTED, speaks) }
+    pub(super) fn of_evicted(dialect: Dialect) -> Self {
+        Self { patience: Duration::ZERO, ..Self::of(CloseCode::Overloaded, EVICTED, dialect) }
     }
 }
 

@@ -13,11 +13,12 @@ use super::{
 use crate::{
     access::Credential,
     auth::Principal,
-    hub::{Form, Start, Subscription},
+    dialect::Form,
+    hub::{Start, Subscription},
     json,
     position::Position,
     protocol::{BEARER_SUBPROTOCOL, CloseCode, Mode, Replay, SUBPROTOCOL},
-    session::{self, Now, Talk},
+    session::{self, Now},
     topic::{TopicFilter, TopicPattern},
 };
 
@@ -47,8 +48,8 @@ pub(super) struct Query {
     format: Option<String>,
 }
 
-/// What came with the upgrade: how they speak, who they are, the token that said so.
-pub(super) type Opening = (Talk, Option<Arc<Principal>>, Option<SecretString>);
+/// What came with the upgrade: the one subscription of simple mode, who they are, the token that said so.
+pub(super) type Opening = (Option<Box<Subscription>>, Option<Arc<Principal>>, Option<SecretString>);
 
 /// Why a socket is closed as soon as it is open.
 pub(super) type Refusal = (CloseCode, String);

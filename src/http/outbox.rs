@@ -25,6 +25,15 @@ impl Outbox {
         self.frames.push_back(frame);
     }
 
+    /// The first, for who writes it by other means.
+    pub(super) fn pop(&mut self) -> Option<Bytes> {
+        let frame = self.frames.pop_front();
+        if self.frames.is_empty() {
+            self.frames = VecDeque::new();
+        }
+        frame
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }

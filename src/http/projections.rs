@@ -10,8 +10,9 @@ use http::request::Parts;
 
 use super::{AppState, Caller, Problem, answers, query, websocket};
 use crate::{
+    dialect::Form,
     event::AppName,
-    hub::{Form, Start, Subscription},
+    hub::{Start, Subscription},
     projections::{Hours, Projection, ProjectionError, Projections},
     protocol::Mode,
     topic::{TopicFilter, TopicPattern},

@@ -25,9 +25,9 @@ use super::{
 };
 use crate::{
     auth::{AuthError, Principal},
+    dialect::Dialect,
     hub::Subscription,
     protocol::{CloseCode, SUBPROTOCOL},
-    session::Talk,
 };
 
 /// Who asks, if they said; the anonymous principal if there is one.
@@ -67,11 +67,12 @@ pub(super) async fn upgrade_to(
     // Also when something else is refused: browsers fail an upgrade that answers none of what they offered,
     // and then the page never sees the close code.
     let speaks = handshake::offers_messages(&parts.headers);
+    let dialect = if speaks { Dialect::HubV1 } else { Dialect::Simple };
     let session = open(&state, &parts, handshake, fixed).await;
     state.tasks.clone().spawn(async move {
         match on_upgrade.await {
             Ok(upgraded) => match take_over(upgraded) {
-                Some(stream) => Socket::start(state, stream, connection, session, speaks),
+                Some(stream) => Socket::start(state, stream, connection, session, dialect),
                 None => tracing::error!("a socket came over something that is no TCP stream"),
             },
             Err(error) => {
@@ -110,25 +111,25 @@ async fn open(
         let reason = format!("none of the subprotocols offered is {SUBPROTOCOL}");
         return Err((CloseCode::UnsupportedProtocol, reason));
     }
-    let talk = if let Some(subscription) = fixed {
+    let only = if let Some(subscription) = fixed {
         if handshake.offers_protocols {
             let reason = "this path is for sockets without a subprotocol";
             return Err((CloseCode::UnsupportedProtocol, reason.into()));
         }
-        Talk::Simple(Box::new(subscription))
+        Some(Box::new(subscription))
     } else if !handshake.offers_protocols && handshake.query.has_topics() {
         let (limits, now) = (&state.terms.limits, state.now());
         let subscription = handshake
             .query
             .subscription(None, None, limits, now)
             .map_err(|reason| (CloseCode::BadMessage, reason))?;
-        Talk::Simple(Box::new(subscription))
+        Some(Box::new(subscription))
     } else {
-        Talk::Messages
+        None
     };
     let principal = identify(state, &handshake).await;
     let principal = principal.map_err(|error| (error.close_code(), error.to_string()))?;
-    Ok((talk, principal, handshake.token()))
+    Ok((only, principal, handshake.token()))
 }
 
 /// The key of a good upgrade request (RFC 6455 section 4.2.1).

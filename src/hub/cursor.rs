@@ -12,13 +12,13 @@ use std::{
 use super::{
     Hub, Place,
     bell::Seat,
-    frame::Frame,
     latest::{Conflated, Value},
     snapshot::Snapshot,
     view::{Next, Tail, View},
 };
 use crate::{
     broker::{Chunk, ReadError},
+    dialect::Frame,
     event::Record,
     position::{Offset, Position},
     protocol::GapReason,

@@ -9,11 +9,9 @@ use std::{
     time::Instant,
 };
 
-use super::{
-    frame::{Form, Frame},
-    pace::{Due, Pace},
-};
+use super::pace::{Due, Pace};
 use crate::{
+    dialect::{Form, Frame},
     event::{Block, Record},
     position::{Epoch, Offset, Position},
 };

@@ -11,11 +11,11 @@ use slab::Slab;
 
 use super::{
     bell::Seat,
-    frame::{Form, Frame},
     latest::{Conflated, LatestBytes, Room, Values},
     pace::{Due, Pace},
 };
 use crate::{
+    dialect::{Form, Frame},
     event::Block,
     position::{Epoch, Offset, Position},
     topic::TopicFilter,

@@ -32,8 +32,9 @@ pub enum ServerMessage<'a> {
     },
     /// A subscription stands.
     Subscribed {
-        /// Of the `subscribe`.
-        id: &'a MessageId,
+        /// Of the `subscribe`; absent where the request itself asked for it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a MessageId>,
         /// Its name.
         sub: &'a str,
         /// Where it begins.
@@ -146,6 +147,9 @@ pub struct SubscribedStart {
     /// In mode `latest`: the most frames in a second, which may be fewer than were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_hz: Option<f64>,
+    /// Whether a gap or newest values that lie at or before the position come first.
+    #[serde(skip)]
+    pub is_owing: bool,
 }
 
 /// What one connection may ask for.

@@ -6,8 +6,9 @@ use super::{Action, Now, Session, State, permitted};
 use crate::{
     admission::Refused,
     auth::{AuthError, Principal},
+    dialect::Form,
     event::new_id,
-    hub::{Form, Start, Subscription},
+    hub::{Start, Subscription},
     ingest::{Defaults, native},
     protocol::{ClientMessage, ErrorCode, MessageId, Publish, Replay, ServerMessage, Subscribe},
     series,
@@ -41,11 +42,11 @@ impl Session {
         let over = |session: &Self, limit: Limit, most: usize, what: &str| {
             session.terms.telemetry.hit(limit);
             let message = format!("{sub:?}: at most {most} {what}");
-            vec![session.error(Some(id), ErrorCode::LimitExceeded, &message)]
+            session.error(Some(id), ErrorCode::LimitExceeded, &message)
         };
         if self.has(&sub) {
             let message = format!("{sub:?} is in use: unsubscribe it or take another name");
-            return vec![self.error(Some(id), ErrorCode::SubInUse, &message)];
+            return self.error(Some(id), ErrorCode::SubInUse, &message);
         }
         if self.subscriptions.len() >= limits.subscriptions {
             let most = limits.subscriptions;
@@ -58,11 +59,11 @@ impl Session {
         if let Some(too_wild) = filter.too_wild() {
             self.terms.telemetry.hit(Limit::Patterns);
             let message = format!("{sub:?}: {too_wild}");
-            return vec![self.error(Some(id), ErrorCode::LimitExceeded, &message)];
+            return self.error(Some(id), ErrorCode::LimitExceeded, &message);
         }
         if let Err(pattern) = permitted(&principal, &filter) {
             let message = format!("{sub:?}: no grant to subscribe to {pattern}");
-            return vec![self.error(Some(id), ErrorCode::Forbidden, &message)];
+            return self.error(Some(id), ErrorCode::Forbidden, &message);
         }
         let start = match (subscribe.resume, subscribe.replay) {
             (Some(position), _) => Start::Resume(position),
@@ -88,11 +89,11 @@ impl Session {
     fn unsubscribe(&mut self, id: &MessageId, sub: &str) -> Vec<Action> {
         let Some(at) = self.subscriptions.iter().position(|(name, _)| &**name == sub) else {
             let message = format!("there is no subscription {sub:?}");
-            return vec![self.error(Some(id), ErrorCode::UnknownSub, &message)];
+            return self.error(Some(id), ErrorCode::UnknownSub, &message);
         };
         let (sub, _) = self.subscriptions.swap_remove(at);
-        let message = ServerMessage::Unsubscribed { id: Some(id), sub: &sub, code: None }.frame();
-        vec![Action::Unsubscribe(sub), Action::Send(message)]
+        let said = self.say(&ServerMessage::Unsubscribed { id: Some(id), sub: &sub, code: None });
+        [Action::Unsubscribe(sub)].into_iter().chain(said).collect()
     }
 
     fn publish(&mut self, id: MessageId, publish: &Publish<'_>, now: Now) -> Vec<Action> {
@@ -135,7 +136,7 @@ impl Session {
         message: &str,
     ) -> Vec<Action> {
         limit.into_iter().for_each(|limit| self.terms.telemetry.hit(limit));
-        vec![self.error(Some(id), code, message)]
+        self.error(Some(id), code, message)
     }
 
     /// A newer token: the same person with perhaps other grants. Lost grants end at once.
@@ -152,27 +153,26 @@ impl Session {
                     AuthError::Unavailable(_) => ErrorCode::Unavailable,
                     _ => ErrorCode::Unauthorized,
                 };
-                return vec![self.error(Some(id), code, &error.to_string())];
+                return self.error(Some(id), code, &error.to_string());
             }
         };
         if self.principal.as_ref().is_some_and(|before| before.identity() != principal.identity()) {
             let message = "the token is somebody else's: open a connection of its own";
-            return vec![self.error(Some(id), ErrorCode::Forbidden, message)];
+            return self.error(Some(id), ErrorCode::Forbidden, message);
         }
         self.adopt(principal.clone(), now);
         let expires_in = expires_in(&principal, now);
-        let mut actions = vec![
-            Action::Identify(principal.clone(), None),
-            Action::Send(ServerMessage::Refreshed { id, expires_in }.frame()),
-        ];
+        let mut actions = vec![Action::Identify(principal.clone(), None)];
+        actions.extend(self.say(&ServerMessage::Refreshed { id, expires_in }));
         let (kept, lost): (Vec<_>, Vec<_>) = std::mem::take(&mut self.subscriptions)
             .into_iter()
             .partition(|(_, filter)| permitted(&principal, filter).is_ok());
         self.subscriptions = kept;
         for (sub, _) in lost {
             let code = Some(ErrorCode::Forbidden);
-            let message = ServerMessage::Unsubscribed { id: None, sub: &sub, code }.frame();
-            actions.extend([Action::Unsubscribe(sub), Action::Send(message)]);
+            let said = self.say(&ServerMessage::Unsubscribed { id: None, sub: &sub, code });
+            actions.push(Action::Unsubscribe(sub));
+            actions.extend(said);
         }
         actions
     }

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::{
     auth::{CredentialId, Principal},
+    dialect::Dialect,
     hub::{Bell, Lag},
     telemetry::{Limit, Telemetry},
     time::{self, Millis},
@@ -38,7 +39,7 @@ struct Inner {
 
 /// What others may know of a connection, and tell it.
 struct Shared {
-    kind: ConnectionKind,
+    kind: Dialect,
     peer: IpAddr,
     /// 0 where a proxy did not tell it.
     port: u16,
@@ -56,18 +57,6 @@ struct About {
     name: Option<Box<str>>,
     lags: Box<[(Arc<str>, Lag)]>,
     order: Option<Order>,
-}
-
-/// How a connection receives events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ConnectionKind {
-    /// A WebSocket.
-    Websocket,
-    /// A WebSocket in simple mode.
-    Simple,
-    /// Server-sent events.
-    Sse,
 }
 
 /// What a connection is told from outside.
@@ -93,7 +82,7 @@ pub struct ConnectionInfo {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Box<str>>,
     /// How it receives events.
-    pub kind: ConnectionKind,
+    pub kind: Dialect,
     /// Where it comes from; without a port where a proxy did not tell it.
     pub peer: String,
     /// When it was opened, RFC 3339.
@@ -146,7 +135,7 @@ impl Connections {
     /// Notes a connection. `bell` wakes its task when it is told something.
     pub fn enter(
         &self,
-        kind: ConnectionKind,
+        kind: Dialect,
         peer: SocketAddr,
         bell: Arc<Bell>,
         now: Millis,
@@ -307,9 +296,10 @@ impl Connection {
         self.shared.about.lock().lags = lags;
     }
 
-    /// Whether it was told something since it was last asked.
-    pub fn is_told(&self) -> bool {
-        self.shared.told.load(Ordering::Acquire)
+    /// Whether it was told something that it has not asked for yet; for who waits for that beside it.
+    pub fn told(&self) -> impl Fn() -> bool + Send + 'static + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || shared.told.load(Ordering::Acquire)
     }
 
     /// What the connection was told since it was last asked.
@@ -373,7 +363,7 @@ mod tests {
         let enter = |credential| {
             let peer = ([127, 0, 0, 1], 1).into();
             let bell = Arc::new(Bell::default());
-            let connection = connections.enter(ConnectionKind::Sse, peer, bell, 0);
+            let connection = connections.enter(Dialect::Sse, peer, bell, 0);
             assert!(connection.identify(principal(credential), None));
             connection
         };
@@ -394,7 +384,7 @@ mod tests {
         let connections = Connections::new(usize::MAX, Telemetry::new());
         let enter = |_| {
             let peer = ([127, 0, 0, 1], 1).into();
-            connections.enter(ConnectionKind::Sse, peer, Arc::new(Bell::default()), 0)
+            connections.enter(Dialect::Sse, peer, Arc::new(Bell::default()), 0)
         };
         let _all: Vec<_> = (0..1005).map(enter).collect();
         let page = |after: Option<&str>, limit, bytes| {

@@ -1,23 +1,58 @@
-//! How a session opens: `connect`, and whose session it is from then on.
+//! How a session opens: `connect`, or what the request itself asks for; and whose session it is from then on.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use secrecy::ExposeSecret as _;
 
-use super::{Action, Now, Session, State, command::expires_in};
+use super::{Action, Now, Session, State, command::expires_in, permitted};
 use crate::{
     auth::{AuthError, Principal},
+    hub::Subscription,
     protocol::{self, CloseCode, Connect, ErrorCode, MessageId, ServerMessage},
     time,
+    topic::TopicPattern,
 };
 
+/// Why the subscription that a request asks for does not begin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BeginError {
+    /// Nobody said whose it is.
+    #[error("no credentials came with the request")]
+    NoCredentials,
+    /// It lacks a grant for this.
+    #[error("no grant to subscribe to {0}")]
+    Forbidden(TopicPattern),
+}
+
+impl BeginError {
+    /// How a socket ends for it.
+    pub fn close_code(&self) -> CloseCode {
+        match self {
+            BeginError::NoCredentials => CloseCode::Unauthorized,
+            BeginError::Forbidden(_) => CloseCode::Forbidden,
+        }
+    }
+}
+
 impl Session {
+    /// Opens with the one subscription that the request asks for, in a dialect in which a client can ask for no other.
+    pub fn begin(&mut self, subscription: Subscription) -> Result<Vec<Action>, BeginError> {
+        let principal = self.principal.clone().ok_or(BeginError::NoCredentials)?;
+        permitted(&principal, &subscription.filter)
+            .map_err(|pattern| BeginError::Forbidden(pattern.clone()))?;
+        self.state = State::Open;
+        let sub: Arc<str> = self.dialect.only().unwrap_or_default().into();
+        self.subscriptions.push((sub.clone(), subscription.filter.clone()));
+        let owner = Some(self.terms.owner(&principal));
+        let subscribe = Action::Subscribe(None, sub, Subscription { owner, ..subscription });
+        Ok(vec![Action::Identify(principal, None), subscribe])
+    }
+
     pub(super) fn connect(&mut self, id: MessageId, mut connect: Connect, now: Now) -> Vec<Action> {
         if !matches!(self.state, State::New(_)) {
             let message = "`connect` is the first message and comes once";
-            return vec![self.error(Some(&id), ErrorCode::AlreadyConnected, message)];
+            return self.error(Some(&id), ErrorCode::AlreadyConnected, message);
         }
         let token = connect.token.take();
         if let (Some(ours), Some(theirs)) = (&self.token, &token)
@@ -48,8 +83,9 @@ impl Session {
         self.state = State::Open;
         self.token = None; // `connect` comes once
         self.adopt(principal.clone(), now);
-        let connected = Action::Send(self.connected(&id, &principal, now));
-        let mut actions = vec![Action::Identify(principal, connect.name), connected];
+        let connected = self.connected(&id, &principal, now);
+        let mut actions = vec![Action::Identify(principal, connect.name)];
+        actions.extend(connected);
         for subscribe in connect.subscribe {
             actions.extend(self.subscribe(&id, subscribe, now));
         }
@@ -69,9 +105,9 @@ impl Session {
         self.close(error.close_code(), error.to_string())
     }
 
-    pub(super) fn connected(&self, id: &MessageId, principal: &Principal, now: Now) -> Bytes {
+    pub(super) fn connected(&self, id: &MessageId, principal: &Principal, now: Now) -> Vec<Action> {
         let limits = self.terms.limits;
-        ServerMessage::Connected {
+        self.say(&ServerMessage::Connected {
             id,
             conn: &self.name,
             user: &principal.name,
@@ -88,7 +124,6 @@ impl Session {
                 event: limits.event.get(),
                 messages_per_second: limits.messages_per_second,
             },
-        }
-        .frame()
+        })
     }
 }

@@ -26,7 +26,7 @@ fn may_send(sent: &[(u64, usize)]) -> bool {
         head,
         stale: false,
     };
-    let mut session = Session::new(terms.into(), "s".into(), Talk::Messages, None, None, at(0));
+    let mut session = Session::new(terms.into(), "s".into(), Dialect::HubV1, None, None, at(0));
     let mut frames =
         sent.iter().flat_map(|(millis, count)| std::iter::repeat_n(at(*millis), *count));
     frames.all(|now| session.other(false, now).is_empty())

@@ -15,7 +15,8 @@ use super::OWN_NUMBERS;
 use crate::{
     backoff::Backoff,
     broker::ReadError,
-    hub::{Bell, Cursor, Form, Hub, Item, Start, SubscribeError, Subscription},
+    dialect::Form,
+    hub::{Bell, Cursor, Hub, Item, Start, SubscribeError, Subscription},
     position::Offset,
     protocol::Mode,
     time::{Clock, Millis},

@@ -10,7 +10,8 @@ use std::{
 use pulsehub::{
     broker::{Broker, Resumption, redis as redis_log},
     bytesize::ByteSize,
-    hub::{self, Bell, Form, Hub, Start, Subscription},
+    dialect::Form,
+    hub::{self, Bell, Hub, Start, Subscription},
     position::Position,
     protocol::Mode,
     redis::{Config, Server},

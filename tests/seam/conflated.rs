@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, future::poll_fn, sync::Arc, task::Poll};
 
 use pulsehub::{
-    hub::{Bell, Form, Item, Start, Subscription},
+    dialect::Form,
+    hub::{Bell, Item, Start, Subscription},
     position::{Offset, Position},
     protocol::Mode,
     topic::TopicFilter,

@@ -19,6 +19,7 @@ use crate::{
     instances::{InstanceError, KeyError},
     redis,
     series::QueryError,
+    session::BeginError,
     telemetry::Limit,
 };
 
@@ -132,6 +133,15 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         tracing::error!(%error, "history cannot be read");
         Self::new(&UNAVAILABLE, "the log cannot be read at present")
+    }
+}
+
+impl From<BeginError> for Problem {
+    fn from(error: BeginError) -> Self {
+        match error {
+            BeginError::NoCredentials => Self::unauthorized(),
+            BeginError::Forbidden(pattern) => Self::forbidden(&[format!("subscribe {pattern}")]),
+        }
     }
 }
 

@@ -5,9 +5,10 @@ use std::future::poll_fn;
 use super::*;
 use crate::{
     auth::Principal,
+    dialect::Form,
     event::PublisherName,
     http::questions,
-    hub::{Bell, Form, Item, Start, Subscription},
+    hub::{Bell, Item, Start, Subscription},
     protocol::Mode,
     topic::TopicFilter,
 };

@@ -1,0 +1,57 @@
+//! How what a session says, and the events that it is sent, look on the wire: each dialect is a room of its own. The
+//! session decides in the words of [`ServerMessage`] and [`ClientMessage`] and knows no bytes.
+
+mod frame;
+mod hub_v1;
+mod simple;
+mod sse;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+pub use self::frame::{Form, Frame};
+use crate::protocol::{ClientMessage, MessageError, ServerMessage};
+
+/// A way to speak with a client; its name is that of the connections that speak it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Dialect {
+    /// A WebSocket with messages both ways.
+    #[serde(rename = "websocket")]
+    HubV1,
+    /// A WebSocket of events alone.
+    #[serde(rename = "simple")]
+    Simple,
+    /// A response of events alone.
+    #[serde(rename = "sse")]
+    Sse,
+}
+
+impl Dialect {
+    /// The bytes of a message; none where the dialect has no words for it.
+    pub fn say(self, message: &ServerMessage<'_>) -> Option<Bytes> {
+        match self {
+            Dialect::HubV1 => Some(hub_v1::say(message)),
+            Dialect::Simple => simple::say(message),
+            Dialect::Sse => sse::say(message),
+        }
+    }
+
+    /// What a client's text asks for; none where clients are not listened to.
+    pub fn hear(self, text: &str) -> Option<Result<ClientMessage<'_>, MessageError>> {
+        matches!(self, Dialect::HubV1).then(|| ClientMessage::parse(text))
+    }
+
+    /// The name of the one subscription that the request itself asks for, where clients cannot ask for more.
+    pub fn only(self) -> Option<&'static str> {
+        match self {
+            Dialect::HubV1 => None,
+            Dialect::Simple => Some("simple"),
+            Dialect::Sse => Some("sse"),
+        }
+    }
+
+    /// Whether a client answers pings, so that its silence shows that it is gone.
+    pub fn is_answered(self) -> bool {
+        !matches!(self, Dialect::Sse)
+    }
+}
