@@ -109,7 +109,7 @@ impl App {
             )),
         };
         // Not the node's name, which the node has again when it comes back.
-        let duties = Duties::new(store.clone(), &id::short()?, telemetry.clone());
+        let duties = Duties::new(store.clone(), broker.clone(), &id::short()?, telemetry.clone());
         let feed = Feed::new(broker.clone());
         let series = Series::new(
             config.series,

@@ -286,6 +286,15 @@ impl Broker {
         }
     }
 
+    /// The head on whatever node: everything that anybody stored before this call lies up to it. This node may not have
+    /// read so far yet.
+    pub async fn head_of_all(&self) -> Result<Offset, ReadError> {
+        match self {
+            Self::Journal(journal) => Ok(journal.head().offset),
+            Self::Redis(redis) => redis.head_of_all().await,
+        }
+    }
+
     /// Names the history that the log is in.
     pub fn epoch(&self) -> Epoch {
         match self {

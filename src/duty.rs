@@ -2,7 +2,8 @@
 //! stops, another goes on within seconds.
 //!
 //! Nothing else knows leases. What a duty writes goes under the [`Fence`] of its term, so that of two nodes that both
-//! believe to hold it only the later can write.
+//! believe to hold it only the later can write. A term begins when this node has read all that earlier terms wrote: the
+//! duty restores what it owns, and goes on from there.
 
 use std::{
     convert::Infallible,
@@ -14,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::Backoff,
-    broker::{PublishError, ReadError},
+    broker::{Broker, PublishError, ReadError},
     lease::{Fence, LEASE},
+    position::Offset,
     store::{Store, StoreError},
     telemetry::Telemetry,
 };
@@ -39,6 +41,7 @@ pub trait Duty: Send {
 #[derive(Debug)]
 pub struct Term {
     fence: Fence,
+    began: Offset,
     stop: CancellationToken,
 }
 
@@ -46,6 +49,11 @@ impl Term {
     /// What proves that the lease is ours, for everything that is written.
     pub fn fence(&self) -> &Fence {
         &self.fence
+    }
+
+    /// Everything that earlier terms published lies up to here, and this node has it.
+    pub fn began(&self) -> Offset {
+        self.began
     }
 
     /// Resolves when the hub stops: what was begun is to be ended now.
@@ -76,6 +84,7 @@ impl TermError {
 #[derive(Clone)]
 pub struct Duties {
     store: Store,
+    broker: Broker,
     /// Who we are, so that we can take our own lease again.
     holder: String,
     telemetry: Telemetry,
@@ -92,9 +101,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const GOOD_WHILE: Duration = Duration::from_secs(30);
 
 impl Duties {
-    /// Duties under leases of `store`. No two nodes, and no two runs of one, may have the same `holder`.
-    pub fn new(store: Store, holder: &str, telemetry: Telemetry) -> Self {
-        Self { store, holder: holder.to_owned(), telemetry }
+    /// Duties under leases of `store` that write to `broker`. No two nodes, and no two runs of one, may have the same
+    /// `holder`.
+    pub fn new(store: Store, broker: Broker, holder: &str, telemetry: Telemetry) -> Self {
+        Self { store, broker, holder: holder.to_owned(), telemetry }
     }
 
     /// Does `duty` whenever its lease is ours, until `stop`; then the lease is given back. A failure is tried again, and
@@ -141,15 +151,22 @@ impl Duties {
             held = self.hold(name) => held?,
             Err(error) = duty.stand_by() => return Err(error),
         };
-        let term = Term { fence, stop: stop.clone() };
+        let serve = async {
+            let began = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                began = self.catch_up() => began?,
+            };
+            duty.serve(&Term { fence: fence.clone(), began, stop: stop.clone() }).await
+        };
         let ended = tokio::select! {
-            ended = duty.serve(&term) => ended,
-            Err(error) = self.keep(&term.fence, renewed) => Err(error),
+            ended = serve => ended,
+            Err(error) = self.keep(&fence, renewed) => Err(error),
         };
         // Otherwise the others wait until it has run out, which is no harm. Whoever failed tries again before that: the
         // others would have to begin from the store, and may fail as well.
         if ended.is_ok()
-            && let Err(error) = self.store.release(&term.fence).await
+            && let Err(error) = self.store.release(&fence).await
         {
             tracing::debug!(duty = name, %error, "a lease was not given back");
         }
@@ -164,6 +181,16 @@ impl Duties {
                 return Ok((fence, asked));
             }
             tokio::time::sleep(ASK).await;
+        }
+    }
+
+    /// Waits until this node has read all that was written before: whoever had the lease can write no more.
+    async fn catch_up(&self) -> Result<Offset, ReadError> {
+        let head = self.broker.head_of_all().await?;
+        let mut tail = self.broker.tail();
+        match tail.wait_for(|read| *read >= head).await {
+            Ok(_) => Ok(head),
+            Err(_) => Err(ReadError("it is closed".to_owned())),
         }
     }
 
@@ -214,7 +241,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::time::Clock;
+    use crate::{config::Config, time::Clock};
 
     /// Fails the first time, serves the second.
     struct Shaky {
@@ -245,9 +272,12 @@ mod tests {
         let (terms, serves) = (Arc::default(), Arc::<Notify>::default());
         let (has_ended, telemetry) = (Arc::<AtomicU32>::default(), Telemetry::new());
         let duty = Shaky { terms, serves: serves.clone(), has_ended: has_ended.clone() };
-        let store = Store::open(folder.path(), Clock::manual(0)).unwrap();
+        let clock = Clock::manual(0);
+        let store = Store::open(folder.path(), clock.clone()).unwrap();
+        let journal = Config::load(None, [], &[]).unwrap().journal;
+        let broker = Broker::open(journal, folder.path(), clock, Telemetry::new()).unwrap();
         let (duties, stop) =
-            (Duties::new(store, "here", telemetry.clone()), CancellationToken::new());
+            (Duties::new(store, broker, "here", telemetry.clone()), CancellationToken::new());
         let running = tokio::spawn(duties.run(duty, stop.clone()));
         serves.notified().await;
         let failures = "pulsehub_duty_failures_total{duty=\"shaky\"} 1\n";

@@ -4,6 +4,7 @@ mod chaos;
 mod duties;
 mod epochs;
 mod history;
+mod killed;
 mod nodes;
 mod outside;
 mod revocations;

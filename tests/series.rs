@@ -2,7 +2,7 @@
 
 mod cost;
 mod late;
-mod restart;
+pub(crate) mod restart;
 
 use serde_json::{Value, json};
 

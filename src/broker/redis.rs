@@ -281,6 +281,11 @@ impl Redis {
         Position { epoch: self.epoch(), offset }
     }
 
+    /// The newest offset that Redis knows.
+    pub async fn head_of_all(&self) -> Result<Offset, ReadError> {
+        self.0.shared.ask_head().await
+    }
+
     /// Names the history that this node is in.
     pub fn epoch(&self) -> Epoch {
         self.0.shared.log.lock().epoch

@@ -33,8 +33,9 @@ fn registry(config: Config, folder: &Path, clock: &Clock) -> Instances {
     Instances::new(config.instances, Feed::new(broker), store, clock.clone(), telemetry).unwrap()
 }
 
-fn duties(store: &Store) -> Duties {
-    Duties::new(store.clone(), "here", Telemetry::new())
+fn duties(instances: &Instances) -> Duties {
+    let Inner { broker, store, .. } = &*instances.0;
+    Duties::new(store.clone(), broker.clone(), "here", Telemetry::new())
 }
 
 #[tokio::test]
@@ -83,7 +84,7 @@ async fn a_start_does_not_read_again_what_says_nothing_of_instances() {
     broker.publish((0..100).map(other).collect()).await.unwrap();
     instances.load().await.unwrap();
     let stop = CancellationToken::new();
-    let running = tokio::spawn(instances.clone().run(duties(&instances.0.store), stop.clone()));
+    let running = tokio::spawn(instances.clone().run(duties(&instances), stop.clone()));
     for round in 1..3 {
         let head = broker.head();
         let is_noted = async {
@@ -106,7 +107,7 @@ async fn no_older_key_stays_good_when_the_log_may_name_one_that_was_taken_back()
         registry(Config::load(None, [], &[]).unwrap(), folder.path(), &Clock::manual(START));
     let Record { app, instance_id: id, .. } = &record("one", START);
     let stop = CancellationToken::new();
-    let running = tokio::spawn(instances.clone().run(duties(&instances.0.store), stop.clone()));
+    let running = tokio::spawn(instances.clone().run(duties(&instances), stop.clone()));
     let admin = Role::admin();
     let grants = Grants { subscribe: admin.subscribe, publish: admin.publish };
     let speaker = instances.claim(app, id).speaker(&Principal { grants, ..Principal::hub() });
@@ -126,8 +127,7 @@ async fn no_older_key_stays_good_when_the_log_may_name_one_that_was_taken_back()
     let behind = instances.rotate_key(app, id).await;
     assert!(matches!(behind, Err(KeyError::Behind)), "{:?}", behind.err());
     assert_eq!(good().await, []);
-    let running =
-        tokio::spawn(instances.clone().run(duties(&instances.0.store), CancellationToken::new()));
+    let running = tokio::spawn(instances.clone().run(duties(&instances), CancellationToken::new()));
     instances.rotate_key(app, id).await.unwrap();
     let good = good().await;
     assert_eq!((good.len(), &good[0].id), (1, &named()));
@@ -144,7 +144,7 @@ async fn late_is_told_and_up_never() {
     broker.publish(up.event("instance.up", None, START).unwrap().into()).await.unwrap();
     instances.load().await.unwrap();
     let stop = CancellationToken::new();
-    let running = tokio::spawn(instances.clone().run(duties(&instances.0.store), stop.clone()));
+    let running = tokio::spawn(instances.clone().run(duties(&instances), stop.clone()));
     // Both were written by who knew nothing of the other.
     let (mut late, mut heard) = (up.clone(), up);
     let previous = late.enter(State::Late, START + 1);

@@ -128,7 +128,7 @@ impl Duty for Instances {
     async fn serve(&mut self, term: &Term) -> Result<(), TermError> {
         tokio::select! {
             () = term.over() => Ok(()),
-            Err(ended) = self.keep(term.fence()) => Err(ended),
+            Err(ended) = self.keep(term) => Err(ended),
         }
     }
 }
@@ -137,43 +137,34 @@ impl Instances {
     /// Tells of silence while the lease is ours. The cursor moves when all that was written up to
     /// there is whole: whoever takes over, or starts, begins with what may not be. It moves on where
     /// nothing is told of instances too, or a start would read all of that before anybody is served.
-    async fn keep(&self, fence: &Fence) -> Result<Infallible, TermError> {
+    async fn keep(&self, term: &Term) -> Result<Infallible, TermError> {
         let Inner { broker, store, progress, told, .. } = &*self.0;
+        let fence = term.fence();
         // What was told before is to be known before anything is told again.
-        let mut known_from = broker.head().offset;
+        let mut known_from = term.began();
         let mut noted: Option<(Offset, Instant)> = None;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut failing = false;
         loop {
             ticks.tick().await;
             let followed = progress.offset();
             if followed < known_from {
                 continue;
             }
-            match self.tell(fence).await {
-                Ok(Some(offset)) => known_from = offset,
-                Ok(None) => {
-                    let told = told.load(Ordering::Acquire);
-                    let is_due = noted.is_none_or(|(offset, at)| {
-                        let has_come = offset < told && told <= followed;
-                        has_come || offset < followed && at.elapsed() >= NOTE
-                    });
-                    if is_due {
-                        store.save_cursor(fence, broker.position(followed)).await?;
-                        noted = Some((followed, Instant::now()));
-                    }
-                }
-                Err(PublishError::Fenced) => return Err(TermError::Lost),
-                Err(error) => {
-                    if !failing {
-                        tracing::warn!(%error, "the silence of instances cannot be told");
-                    }
-                    failing = true;
-                    continue;
-                }
+            // After a failure nobody knows what was told: the next term begins with what the log holds.
+            if let Some(offset) = self.tell(fence).await? {
+                known_from = offset;
+                continue;
             }
-            failing = false;
+            let told = told.load(Ordering::Acquire);
+            let is_due = noted.is_none_or(|(offset, at)| {
+                let has_come = offset < told && told <= followed;
+                has_come || offset < followed && at.elapsed() >= NOTE
+            });
+            if is_due {
+                store.save_cursor(fence, broker.position(followed)).await?;
+                noted = Some((followed, Instant::now()));
+            }
         }
     }
 

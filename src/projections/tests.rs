@@ -26,7 +26,7 @@ async fn series_and_projections_share_the_payloads_that_one_of_them_has_parsed()
     let projections =
         Projections::new(plan, series.clone(), feed.clone(), bounds, clock, telemetry.clone());
     let stop = CancellationToken::new();
-    let duties = Duties::new(store, "here", telemetry);
+    let duties = Duties::new(store, broker.clone(), "here", telemetry);
     let running = [
         tokio::spawn(duties.clone().run(series.clone(), stop.clone())),
         tokio::spawn(projections.clone().run(duties, stop.clone())),

@@ -207,7 +207,8 @@ async fn a_series_that_cannot_be_read_begins_anew_and_costs_no_other() {
     let series = bench.series();
     let stop = tokio_util::sync::CancellationToken::new();
     let task = tokio::spawn(
-        Duties::new(bench.store.clone(), "one", Telemetry::new()).run(series.clone(), stop.clone()),
+        Duties::new(bench.store.clone(), bench.broker.clone(), "one", Telemetry::new())
+            .run(series.clone(), stop.clone()),
     );
     series.changes().changed().await.unwrap();
     assert_eq!(series.room().0, 1);

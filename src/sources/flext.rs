@@ -170,7 +170,10 @@ impl Flext {
                     tracing::warn!(source, %topic, "the log has no room for the topic of a source");
                 }
             }
-            Err(PublishError::Fenced) => return Err(TermError::Lost),
+            // Nobody knows what the log has now: the next term reads it.
+            Err(error @ (PublishError::Fenced | PublishError::Unknown { .. })) => {
+                return Err(error.into());
+            }
             // The broker logs when it begins to fail.
             Err(error) => tracing::debug!(%error, "what a source said was not stored"),
         }

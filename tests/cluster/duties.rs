@@ -97,8 +97,13 @@ impl Node {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
                 let (broker, store) = join(server).await;
-                let duty = Telling { broker, store: store.clone(), got: told, orders: ordered };
-                Duties::new(store, name, Telemetry::new()).run(duty, until).await;
+                let duty = Telling {
+                    broker: broker.clone(),
+                    store: store.clone(),
+                    got: told,
+                    orders: ordered,
+                };
+                Duties::new(store, broker, name, Telemetry::new()).run(duty, until).await;
             });
         });
         Self { got, orders, stop, thread }
@@ -161,5 +166,25 @@ async fn a_duty_moves_when_its_node_hangs_and_whoever_hung_cannot_write() {
     one.stop.cancel();
     for node in [one, two] {
         tokio::task::spawn_blocking(|| node.thread.join().unwrap()).await.unwrap();
+    }
+}
+
+#[test]
+fn a_node_that_has_not_read_so_far_knows_how_far_the_log_has_come() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (here, there) = (runtime(), runtime());
+    let redis = here.block_on(RedisServer::start());
+    let (one, _) = here.block_on(join(redis.server()));
+    let (two, _) = there.block_on(join(redis.server()));
+    for n in 0..5 {
+        let events = admitted(vec![event("a.x", "s", &n.to_string(), None, "1")]);
+        // The other node reads nothing meanwhile.
+        let stored = here.block_on(one.publish(events)).unwrap().position.offset;
+        assert!(two.head().offset < stored, "then this test shows nothing");
+        let head = there.block_on(two.head_of_all()).unwrap();
+        assert!(
+            head >= stored,
+            "{head} {stored}: a new holder would not know what was told before"
+        );
     }
 }

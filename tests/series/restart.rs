@@ -16,7 +16,7 @@ use crate::support::{
 const SETTINGS: &str = "[journal]\nsync = \"normal\"\n[series]\nsave_every = \"1s\"\n";
 
 /// Who publishes and asks, of whatever node.
-struct Client {
+pub(crate) struct Client {
     http: reqwest::Client,
     token: String,
     /// What was sent, and its sum.
@@ -25,13 +25,13 @@ struct Client {
 }
 
 impl Client {
-    fn new(home: &Home) -> Self {
+    pub(crate) fn new(home: &Home) -> Self {
         let http = reqwest::Client::builder().timeout(DEADLINE).no_proxy().build().unwrap();
         Self { http, token: home.token("ada", "t.**"), sent: 0, sum: 0 }
     }
 
     /// Publishes one value to a gauge and to a counter; again under the same id until it is stored.
-    async fn publish(&mut self, hub: &Process) {
+    pub(crate) async fn publish(&mut self, hub: &Process) {
         self.sent += 1;
         let n = self.sent;
         self.sum += n;
@@ -59,7 +59,7 @@ impl Client {
     }
 
     /// Everything that was sent is in once.
-    async fn check(&self, hub: &Process) {
+    pub(crate) async fn check(&self, hub: &Process) {
         let (sent, sum) = (self.sent as f64, self.sum as f64);
         // What the counter had counted at its first sample nobody saw it count.
         for (question, wanted) in [

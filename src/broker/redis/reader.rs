@@ -269,13 +269,30 @@ impl Shared {
         })
     }
 
+    pub(super) async fn ask_head(&self) -> Result<Offset, ReadError> {
+        if self.is_greeted().await {
+            Ok(self.told_head.load(Ordering::Acquire))
+        } else {
+            Err(ReadError("Redis did not tell how far it has come".to_owned()))
+        }
+    }
+
     /// Whether Redis answered to a hello that began after this call, in time.
     async fn is_greeted(&self) -> bool {
         let mut greeted = self.greeted.subscribe();
         greeted.mark_unchanged();
         self.greet.store(true, Ordering::Release);
+        let greeted = async {
+            // One that was under way already leaves the wish for another.
+            while greeted.changed().await.is_ok() {
+                if !self.greet.load(Ordering::Acquire) {
+                    return true;
+                }
+            }
+            false
+        };
         let timeout = self.server.config().timeout.0;
-        tokio::time::timeout(timeout, greeted.changed()).await.is_ok_and(|changed| changed.is_ok())
+        tokio::time::timeout(timeout, greeted).await.unwrap_or(false)
     }
 
     async fn reaches(&self, offset: Offset) {
