@@ -15,6 +15,7 @@ mod disk;
 mod docs;
 mod drain;
 mod endings;
+mod example;
 mod fixtures;
 mod floors;
 mod front;
