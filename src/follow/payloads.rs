@@ -26,15 +26,15 @@ pub(super) struct Payloads {
 
 #[derive(Default)]
 struct Newest {
-    blocks: BTreeMap<BlockId, (Arc<BlockPayloads>, usize)>,
+    blocks: BTreeMap<BlockEnds, (Arc<BlockPayloads>, usize)>,
     /// Of the blocks.
     bytes: usize,
     /// Blocks up to here are not among the newest any more.
     through: Offset,
 }
 
-/// A block's last and first offset and its number of events: no two versions of a block are alike.
-type BlockId = (Offset, Offset, usize);
+/// A block's last and first offset.
+type BlockEnds = (Offset, Offset);
 
 #[derive(Default)]
 struct Totals {
@@ -46,7 +46,7 @@ struct Totals {
 
 /// The payloads of one block.
 pub(super) struct BlockPayloads {
-    values: Box<[OnceLock<Value>]>,
+    values: Box<[(Offset, OnceLock<Value>)]>,
     held: AtomicUsize,
     totals: Arc<Totals>,
 }
@@ -60,20 +60,24 @@ impl Payloads {
     /// Where the payloads of this block are: with those of everybody who asked, or of one reader far behind alone.
     pub(super) fn of(&self, block: &Block) -> Arc<BlockPayloads> {
         let mut newest = self.newest.lock();
-        let id = (block.last(), block.first(), block.len());
-        if let Some((payloads, _)) = newest.blocks.get(&id) {
+        let ends = (block.last(), block.first());
+        // Of one block retention may have left more than of the other.
+        if let Some((payloads, _)) =
+            newest.blocks.get(&ends).filter(|(known, _)| known.are_of(block))
+        {
             return payloads.clone();
         }
-        let payloads = Arc::new(BlockPayloads::new(block.len(), self.totals.clone()));
+        let payloads = Arc::new(BlockPayloads::new(block, self.totals.clone()));
         if block.last() > newest.through {
             newest.bytes += block.bytes();
-            newest.blocks.insert(id, (payloads.clone(), block.bytes()));
+            let before = newest.blocks.insert(ends, (payloads.clone(), block.bytes()));
+            newest.bytes -= before.map_or(0, |(_, bytes)| bytes);
         }
         let is_full = |newest: &Newest| {
             newest.bytes > SHARED || self.totals.held.load(Ordering::Relaxed) > HELD
         };
         while is_full(&newest) {
-            let Some(((last, ..), (_, bytes))) = newest.blocks.pop_first() else { break };
+            let Some(((last, _), (_, bytes))) = newest.blocks.pop_first() else { break };
             newest.bytes -= bytes;
             newest.through = last;
         }
@@ -92,14 +96,18 @@ impl Payloads {
 }
 
 impl BlockPayloads {
-    fn new(count: usize, totals: Arc<Totals>) -> Self {
-        let values = std::iter::repeat_with(OnceLock::new).take(count).collect();
+    fn new(block: &Block, totals: Arc<Totals>) -> Self {
+        let values = block.records().map(|record| (record.offset(), OnceLock::new())).collect();
         Self { values, held: AtomicUsize::new(0), totals }
+    }
+
+    fn are_of(&self, block: &Block) -> bool {
+        block.records().map(Record::offset).eq(self.values.iter().map(|(offset, _)| *offset))
     }
 
     /// The payload of the block's record at `index`.
     pub(super) fn get(&self, record: Record<'_>, index: usize) -> &Value {
-        self.values[index].get_or_init(|| {
+        self.values[index].1.get_or_init(|| {
             let value = payload(record);
             let size = size(&value);
             self.held.fetch_add(size, Ordering::Relaxed);
