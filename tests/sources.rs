@@ -339,6 +339,30 @@ async fn in_a_cluster_one_node_asks_and_another_goes_on() {
 }
 
 #[tokio::test]
+async fn what_may_have_been_stored_is_looked_for_and_not_told_again() {
+    let redis = RedisServer::start().await;
+    let daemon = FakeDaemon::start();
+    let cluster = "[cluster]\ntimeout = \"500ms\"\n";
+    let file = format!("redis = \"{}\"\n{cluster}{}", redis.url(), settings(&daemon.url()));
+    let hub = TestHub::with_file(&file).await;
+    newest(&hub, "flext.source", |data| data["ok"] == true).await;
+    redis.freeze();
+    daemon.state().executions = vec![execution("e1", Status::Success)];
+    let before = daemon.state().asked;
+    let failures = "pulsehub_duty_failures_total{duty=\"source.main\"}";
+    // What it told meanwhile had no answer, and is stored when Redis goes on.
+    eventually("an event of which nobody knows", async || {
+        let has_failed = hub.metric(failures).await > 0.0;
+        (has_failed || daemon.state().asked > before + 2).then_some(())
+    })
+    .await;
+    redis.thaw();
+    newest(&hub, "flext.executions", |data| data["id"] == "e1").await;
+    asked(&daemon, 5).await;
+    assert_eq!(events(&hub, "flext.executions").await.len(), 1);
+}
+
+#[tokio::test]
 async fn the_machine_is_told_of_on_hub_host() {
     let hub = TestHub::with(&[("host.interval", "200ms")]).await;
     let event = newest(&hub, "hub.host", |_| true).await;
