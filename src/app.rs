@@ -76,8 +76,7 @@ impl App {
             "" => store.signing_secret()?,
             _ => config.secret.clone(),
         };
-        let authenticator =
-            Authenticator::new(&config.auth, &secret, store.clone(), clock.clone())?;
+        let authenticator = Authenticator::new(&config.auth, &secret, &store, clock.clone())?;
         let access = Access::new(authenticator, store.clone(), clock.clone());
         let hub = Hub::new(broker.clone(), config.hub.clone(), telemetry.clone());
         let connections =

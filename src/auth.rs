@@ -1,6 +1,7 @@
 //! Who somebody is and what they may do: credentials become a [`Principal`].
 
 mod api_key;
+mod api_keys;
 mod claims;
 mod jwt;
 mod key;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     api_key::{ApiKey, MakeError, NewApiKey},
+    api_keys::{ApiKeys, StoredKey},
     key::Algorithm,
     mint::{MintClaims, MintError, mint},
 };
@@ -214,6 +216,9 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME && !name.chars().any(char::is_control)
 }
 
+/// One answer for a key that is not there and a wrong secret, so that ids cannot be found out.
+const UNKNOWN_KEY: AuthError = AuthError::Invalid("the API key is unknown");
+
 /// Turns tokens and API keys into principals. Cheap to clone.
 #[derive(Clone)]
 pub struct Authenticator(Arc<Inner>);
@@ -221,7 +226,7 @@ pub struct Authenticator(Arc<Inner>);
 struct Inner {
     verifier: jwt::Verifier,
     anonymous: Option<Arc<Principal>>,
-    store: Store,
+    keys: ApiKeys,
     clock: Clock,
     passes_per_principal: usize,
 }
@@ -257,7 +262,7 @@ impl Authenticator {
     pub fn new(
         config: &Config,
         secret: &SecretString,
-        store: Store,
+        store: &Store,
         clock: Clock,
     ) -> Result<Self, ConfigError> {
         let anonymous = config.anonymous.clone().map(|grants| {
@@ -274,7 +279,7 @@ impl Authenticator {
         Ok(Self(Arc::new(Inner {
             verifier,
             anonymous,
-            store,
+            keys: ApiKeys::new(store),
             clock,
             passes_per_principal: config.passes_per_principal,
         })))
@@ -304,24 +309,26 @@ impl Authenticator {
     pub async fn still_valid(&self, credential: &CredentialId) -> Result<(), AuthError> {
         match credential {
             CredentialId::ApiKey(id) => {
-                let stored = match api_key::stored(&self.0.store, id).await {
-                    // It was there when it was shown.
-                    Err(AuthError::Invalid(_)) => return Err(AuthError::Revoked),
-                    stored => stored?,
-                };
-                api_key::check_usable(&stored, self.0.clock.now())
+                // It was there when it was shown.
+                let stored = self.stored_key(id).await?.ok_or(AuthError::Revoked)?;
+                api_keys::check_usable(&stored, self.0.clock.now())
             }
             _ => Ok(()),
         }
     }
 
+    async fn stored_key(&self, id: &str) -> Result<Option<StoredKey>, AuthError> {
+        let stored = self.0.keys.get(id).await;
+        stored.map_err(|error| AuthError::Unavailable(error.to_string()))
+    }
+
     async fn check_api_key(&self, key: &ApiKey) -> Result<Principal, AuthError> {
-        let stored = api_key::stored(&self.0.store, &key.id).await?;
+        let stored = self.stored_key(&key.id).await?.ok_or(UNKNOWN_KEY)?;
         // The secret first: without it a caller learns nothing about the key, not even when it ends.
         if !key.matches(&stored.hash) {
-            return Err(api_key::UNKNOWN);
+            return Err(UNKNOWN_KEY);
         }
-        api_key::check_usable(&stored, self.0.clock.now())?;
+        api_keys::check_usable(&stored, self.0.clock.now())?;
         let role = match &stored.role {
             Some(role) => Some(
                 self.0

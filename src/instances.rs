@@ -25,6 +25,7 @@ pub use self::record::{OwnKey, Pulse, Record, Registered, Sign, State, Unwritabl
 use self::{listening::Listening, registry::Registry};
 use crate::{
     admission::{Admitted, OwnEvent, Speaker},
+    auth::ApiKeys,
     broker::{Broker, PublishError, ReadError},
     event::{AppName, InstanceId},
     follow::{Feed, Follow as _, Progress},
@@ -63,6 +64,7 @@ struct Inner {
     feed: Feed,
     broker: Broker,
     store: Store,
+    keys: ApiKeys,
     clock: Clock,
     telemetry: Telemetry,
     /// Held to look something up, or to take in what the log tells.
@@ -123,6 +125,7 @@ impl Instances {
             told: AtomicU64::new(0),
             broker: feed.broker().clone(),
             feed,
+            keys: ApiKeys::new(&store),
             store,
             listening: Mutex::new(Listening::new(clock.now(), clock.elapsed())),
             clock,

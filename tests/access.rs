@@ -2,7 +2,9 @@
 
 use pulsehub::{
     access::{Access, Credential, LINK_LIFE, SESSION_LIFE, TICKET_LIFE},
-    auth::{ApiKey, AuthError, Authenticator, CredentialId, MakeError, NewApiKey, Principal},
+    auth::{
+        ApiKey, ApiKeys, AuthError, Authenticator, CredentialId, MakeError, NewApiKey, Principal,
+    },
     event::PublisherName,
     grants::Grants,
     store::Store,
@@ -35,8 +37,7 @@ impl House {
         let store = Store::open(folder.path(), clock.clone()).unwrap();
         let secret = store.signing_secret().unwrap();
         let authenticator =
-            Authenticator::new(&auth_config(config), &secret, store.clone(), clock.clone())
-                .unwrap();
+            Authenticator::new(&auth_config(config), &secret, &store, clock.clone()).unwrap();
         let access = Access::new(authenticator, store.clone(), clock.clone());
         Self { access, store, clock, folder }
     }
@@ -56,7 +57,7 @@ impl House {
         change(&mut new);
         let (key, stored) = ApiKey::make(new, NOW).unwrap();
         let id = stored.id.clone();
-        self.store.put_key(stored).await.unwrap();
+        ApiKeys::new(&self.store).put(stored).await.unwrap();
         (id, key)
     }
 
@@ -149,7 +150,7 @@ async fn what_is_no_key_of_ours_is_refused() {
 async fn a_keys_end_is_told_only_to_who_has_its_secret() {
     let house = House::new();
     let (id, revoked) = house.make_key(|_| ()).await;
-    house.store.revoke_key(&id).await.unwrap();
+    ApiKeys::new(&house.store).revoke(&id).await.unwrap();
     let (old, _) = house.make_key(|new| new.expires = Some(NOW)).await;
     assert_eq!(house.show_key(revoked.expose_secret()).await, Err(AuthError::Revoked));
     let unknown = house.show_key("phk_0000000000000000_guess").await;
@@ -175,8 +176,8 @@ async fn a_revocation_by_another_process_is_seen() {
     let before = house.moved();
 
     let other = house.other_process();
-    assert_eq!(other.keys().await.unwrap().len(), 1);
-    assert!(other.revoke_key(&id).await.unwrap());
+    assert_eq!(ApiKeys::new(&other).list().await.unwrap().len(), 1);
+    assert!(ApiKeys::new(&other).revoke(&id).await.unwrap());
     assert_eq!(house.access.still_valid(&principal).await, Err(AuthError::Revoked));
     assert_eq!(house.show_key(key.expose_secret()).await, Err(AuthError::Revoked));
     house.store.poll_changes().await.unwrap();
@@ -212,11 +213,11 @@ async fn a_foreign_revocation_after_one_of_our_own_is_not_missed() {
         house.store.poll_changes().await.unwrap();
         for id in ids {
             let before = house.moved();
-            assert!(house.store.revoke_key(&id).await.unwrap());
+            assert!(ApiKeys::new(&house.store).revoke(&id).await.unwrap());
             assert_ne!(house.moved(), before);
         }
         let before = house.moved();
-        assert!(other.revoke_key(&foreign).await.unwrap());
+        assert!(ApiKeys::new(&other).revoke(&foreign).await.unwrap());
         house.store.poll_changes().await.unwrap();
         assert_ne!(house.moved(), before, "round {round}");
     }
@@ -227,7 +228,7 @@ async fn a_foreign_revocation_before_the_first_poll_is_not_missed() {
     let house = House::new();
     let (id, _) = house.make_key(|_| ()).await;
     let before = house.moved();
-    house.other_process().revoke_key(&id).await.unwrap();
+    ApiKeys::new(&house.other_process()).revoke(&id).await.unwrap();
     house.store.poll_changes().await.unwrap();
     assert_ne!(house.moved(), before);
 }
@@ -239,7 +240,7 @@ async fn only_revocations_move_changes() {
     let ticket = house.access.issue_ticket(&operator()).await.unwrap();
     house.show(Credential::Ticket(ticket)).await.unwrap();
     let (session, _) = house.sign_in(&operator()).await;
-    assert!(!house.store.revoke_key("none").await.unwrap());
+    assert!(!ApiKeys::new(&house.store).revoke("none").await.unwrap());
     assert!(!house.access.end_session(&"none".into()).await.unwrap());
     assert_eq!(house.moved(), before, "every socket would ask whether it is still welcome");
     assert!(house.access.end_session(&session).await.unwrap());
@@ -254,7 +255,7 @@ async fn a_ticket_admits_one_of_many_who_show_it_at_once() {
             Authenticator::new(
                 &auth_config(""),
                 &house.store.signing_secret().unwrap(),
-                house.other_process(),
+                &house.other_process(),
                 house.clock.clone(),
             )
             .unwrap(),
@@ -313,7 +314,7 @@ async fn a_ticket_is_no_better_than_what_it_was_made_with() {
     house.clock.set(NOW + 5);
     assert_eq!(house.show(Credential::Ticket(expired)).await, Err(AuthError::Expired));
     house.clock.set(NOW);
-    house.store.revoke_key(&id).await.unwrap();
+    ApiKeys::new(&house.store).revoke(&id).await.unwrap();
     assert_eq!(house.show(Credential::Ticket(revoked)).await, Err(AuthError::Revoked));
 
     let (session, signed_in) = house.sign_in(&operator()).await;
@@ -384,7 +385,7 @@ async fn a_session_does_not_outlive_what_its_link_was_made_with() {
     let (second_secret, second) = house.sign_in(&first).await;
     assert_eq!(house.access.still_valid(&second).await, Ok(()));
 
-    house.store.revoke_key(&id).await.unwrap();
+    ApiKeys::new(&house.store).revoke(&id).await.unwrap();
     for signed_in in [&first, &second] {
         assert_eq!(house.access.still_valid(signed_in).await, Err(AuthError::Revoked));
     }

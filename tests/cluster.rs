@@ -12,7 +12,7 @@ mod servers;
 mod trouble;
 
 use pulsehub::{
-    auth::{ApiKey, NewApiKey},
+    auth::{ApiKey, ApiKeys, NewApiKey},
     broker::journal,
     bytesize::ByteSize,
     grants::Grants,
@@ -232,14 +232,14 @@ async fn a_revocation_reaches_every_node() {
     let new = NewApiKey { name: "k".into(), grants, role: None, expires: None };
     let (key, stored) = ApiKey::make(new, Clock::system().now()).unwrap();
     let id = stored.id.clone();
-    store.put_key(stored).await.unwrap();
+    ApiKeys::new(&store).put(stored).await.unwrap();
     let mut clients = Vec::new();
     for hub in &hubs {
         let mut client = hub.socket("/ws/real-time", &[PROTOCOL]).await;
         client.connect(key.expose_secret()).await;
         clients.push(client);
     }
-    assert!(store.revoke_key(&id).await.unwrap());
+    assert!(ApiKeys::new(&store).revoke(&id).await.unwrap());
     for client in &mut clients {
         assert_eq!(client.expect_close().await.0, 4401);
     }

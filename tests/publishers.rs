@@ -1,7 +1,7 @@
 //! Who published an event: it comes from the credentials, whatever `source` claims.
 
 use pulsehub::{
-    auth::{ApiKey, NewApiKey},
+    auth::{ApiKey, ApiKeys, NewApiKey},
     grants::Grants,
     store::Store,
     time::Clock,
@@ -43,7 +43,7 @@ async fn a_key(store: &Store, name: &str) -> String {
     let grants = Grants { subscribe: Vec::new(), publish };
     let new = NewApiKey { name: name.into(), grants, role: None, expires: None };
     let (key, stored) = ApiKey::make(new, Clock::system().now()).unwrap();
-    store.put_key(stored).await.unwrap();
+    ApiKeys::new(store).put(stored).await.unwrap();
     key.expose_secret().to_owned()
 }
 

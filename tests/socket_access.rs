@@ -1,7 +1,7 @@
 //! Who may open a socket, with which credentials, and for how long.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use pulsehub::{store::Store, time::Clock};
+use pulsehub::{auth::ApiKeys, store::Store, time::Clock};
 use serde_json::{Value, json};
 
 use crate::support::hub::{Client, PROTOCOL, TestHub, numbers};
@@ -213,7 +213,7 @@ async fn revoking_a_key_closes_its_sockets_and_no_others() {
     user(&mut client).await;
     user(&mut untouched).await;
     let store = Store::open(&hub.data(), Clock::system()).unwrap();
-    assert!(store.revoke_key(&id).await.unwrap()); // by another process, as the command line does
+    assert!(ApiKeys::new(&store).revoke(&id).await.unwrap()); // by another process, as the command line does
     assert_eq!(client.expect_close().await.0, 4401);
     untouched.still_answers().await;
     let mut again = hub.socket(PATH, &[PROTOCOL, ("x-api-key", &key)]).await;
@@ -229,7 +229,7 @@ async fn a_key_revoked_between_a_sockets_upgrade_and_its_connect_closes_it() {
     // Its key has been looked at, but nobody knows yet that it is here.
     let mut late = hub.socket(PATH, &[PROTOCOL, ("x-api-key", &key)]).await;
     let store = Store::open(&hub.data(), Clock::system()).unwrap();
-    assert!(store.revoke_key(&id).await.unwrap());
+    assert!(ApiKeys::new(&store).revoke(&id).await.unwrap());
     assert_eq!(early.expect_close().await.0, 4401); // the notice is over
     late.send(json!({"type": "connect", "id": 1})).await;
     assert_eq!(late.expect_close().await.0, 4401);

@@ -9,12 +9,11 @@ use std::{
 
 use bytes::Bytes;
 use pulsehub::{
+    auth::{ApiKeys, StoredKey},
     grants::Grants,
     lease::Fence,
     position::{Epoch, Position},
-    store::{
-        COLUMNS, NewPass, Part, PassKind, PassesFull, SecretError, Store, StoreError, StoredKey,
-    },
+    store::{COLUMNS, NewPass, Part, PassKind, PassesFull, SecretError, Store, StoreError},
     time::Clock,
     topic::TopicPattern,
 };
@@ -311,15 +310,18 @@ async fn lease(store: &Store, name: &str) -> Fence {
 async fn keys_are_kept_listed_and_taken_back(place: Place) {
     let store = place.open().await;
     let (young, old) = (stored_key("k1", 20), stored_key("k2", 10));
-    store.put_key(young.clone()).await.unwrap();
-    store.put_key(old.clone()).await.unwrap();
+    ApiKeys::new(&store).put(young.clone()).await.unwrap();
+    ApiKeys::new(&store).put(old.clone()).await.unwrap();
     let store = place.open().await;
-    assert_eq!(store.key("k1").await.unwrap(), Some(young.clone()));
-    assert_eq!(store.key("k3").await.unwrap(), None);
-    assert_eq!(store.keys().await.unwrap(), [old.clone(), young]);
-    assert!(store.revoke_key("k2").await.unwrap());
-    assert!(!store.revoke_key("k3").await.unwrap());
-    assert_eq!(store.key("k2").await.unwrap(), Some(StoredKey { revoked: true, ..old }));
+    assert_eq!(ApiKeys::new(&store).get("k1").await.unwrap(), Some(young.clone()));
+    assert_eq!(ApiKeys::new(&store).get("k3").await.unwrap(), None);
+    assert_eq!(ApiKeys::new(&store).list().await.unwrap(), [old.clone(), young]);
+    assert!(ApiKeys::new(&store).revoke("k2").await.unwrap());
+    assert!(!ApiKeys::new(&store).revoke("k3").await.unwrap());
+    assert_eq!(
+        ApiKeys::new(&store).get("k2").await.unwrap(),
+        Some(StoredKey { revoked: true, ..old })
+    );
 }
 
 async fn passes_are_kept_until_they_expire_and_taken_once(place: Place) {
@@ -392,13 +394,13 @@ async fn nobodys_passes_end_because_somebody_makes_too_many(place: Place) {
 
 async fn what_is_taken_back_is_noticed_by_others(place: Place) {
     let (here, there) = (place.open().await, place.open().await);
-    here.put_key(stored_key("k1", 1)).await.unwrap();
+    ApiKeys::new(&here).put(stored_key("k1", 1)).await.unwrap();
     here.poll_changes().await.unwrap();
     there.poll_changes().await.unwrap();
     let (mut ours, mut theirs) = (here.changes(), there.changes());
     ours.mark_unchanged();
     theirs.mark_unchanged();
-    assert!(here.revoke_key("k1").await.unwrap());
+    assert!(ApiKeys::new(&here).revoke("k1").await.unwrap());
     assert!(ours.has_changed().unwrap(), "here at once");
     there.poll_changes().await.unwrap();
     assert!(theirs.has_changed().unwrap(), "there when asked");

@@ -46,7 +46,7 @@ impl Door {
         let clock = Clock::manual(NOW);
         let store = Store::open(folder.path(), clock.clone()).unwrap();
         let authenticator =
-            Authenticator::new(&auth_config(config), &OWN.into(), store, clock.clone())
+            Authenticator::new(&auth_config(config), &OWN.into(), &store, clock.clone())
                 .map_err(|error| error.to_string())?;
         Ok(Self { authenticator, clock, _folder: folder })
     }

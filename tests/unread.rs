@@ -1,6 +1,6 @@
 //! Peers that ask and take nothing of the answer: each is cut off, and nobody waits for it.
 
-use pulsehub::store::Store;
+use pulsehub::{auth::ApiKeys, store::Store};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -95,7 +95,7 @@ async fn a_stalled_stream_outlived_its_revoked_key() {
     hub.metric_becomes("pulsehub_connections", 1.0).await;
     hub.metric_becomes_at_least("pulsehub_deliveries_total", 5.0).await;
     let store = Store::open(&hub.data(), pulsehub::time::Clock::system()).unwrap();
-    assert!(store.revoke_key(&id).await.unwrap());
+    assert!(ApiKeys::new(&store).revoke(&id).await.unwrap());
     hub.metric_becomes("pulsehub_connections", 0.0).await;
     assert!(rest(stuck).await < 12_000_000);
 }

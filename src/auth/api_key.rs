@@ -3,19 +3,16 @@
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
-use super::{AuthError, is_name};
+use super::{AuthError, api_keys::StoredKey, is_name};
 use crate::{
     grants::Grants,
     id::{self, RandomError},
-    store::{Store, StoredKey},
     time::Millis,
 };
 
 const PREFIX: &str = "phk_";
 /// Longer than any key we make, short enough to look up whatever comes.
 const MAX_BYTES: usize = 128;
-/// One answer for a key that is not there and a wrong secret, so that ids cannot be found out.
-pub(super) const UNKNOWN: AuthError = AuthError::Invalid("the API key is unknown");
 
 /// A key as its owner shows it.
 pub struct ApiKey {
@@ -87,21 +84,4 @@ impl ApiKey {
     pub(super) fn matches(&self, hash: &str) -> bool {
         id::hash(self.secret.expose_secret()).as_bytes().ct_eq(hash.as_bytes()).into()
     }
-}
-
-/// The stored key, whether or not it may still be used.
-pub(super) async fn stored(store: &Store, id: &str) -> Result<StoredKey, AuthError> {
-    let stored = store.key(id).await.map_err(|error| AuthError::Unavailable(error.to_string()))?;
-    stored.ok_or(UNKNOWN)
-}
-
-/// Refuses a key that was taken back or has run out.
-pub(super) fn check_usable(key: &StoredKey, now: Millis) -> Result<(), AuthError> {
-    if key.revoked {
-        return Err(AuthError::Revoked);
-    }
-    if key.expires.is_some_and(|expires| expires <= now) {
-        return Err(AuthError::Expired);
-    }
-    Ok(())
 }

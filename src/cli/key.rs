@@ -8,7 +8,7 @@ use super::{
     settings::{SettingsArgs, grants_something, open_store},
 };
 use crate::{
-    auth::{ApiKey, NewApiKey},
+    auth::{ApiKey, ApiKeys, NewApiKey},
     grants::Grants,
     time::{self, Clock, Span},
     topic::TopicPattern,
@@ -78,12 +78,13 @@ impl Key {
                     expires: ttl.map(|ttl| now.saturating_add(ttl.millis())),
                 };
                 let (key, stored) = ApiKey::make(new, now).map_err(anyhow::Error::from)?;
-                open_store(&config).await?.put_key(stored).await.map_err(anyhow::Error::from)?;
+                let keys = ApiKeys::new(&open_store(&config).await?);
+                keys.put(stored).await.map_err(anyhow::Error::from)?;
                 println!("{}", key.expose_secret());
             }
             Action::List { settings } => {
-                let store = open_store(&settings.load(&[])?).await?;
-                for key in store.keys().await.map_err(anyhow::Error::from)? {
+                let keys = ApiKeys::new(&open_store(&settings.load(&[])?).await?);
+                for key in keys.list().await.map_err(anyhow::Error::from)? {
                     let patterns = |of: &[TopicPattern]| {
                         let texts: Vec<_> = of.iter().map(ToString::to_string).collect();
                         if texts.is_empty() { "-".to_owned() } else { texts.join(",") }
@@ -106,8 +107,8 @@ impl Key {
             }
             Action::Revoke { key, settings } => {
                 let id = ApiKey::parse(&key).map_or(key, |key| key.id);
-                let store = open_store(&settings.load(&[])?).await?;
-                if !store.revoke_key(&id).await.map_err(anyhow::Error::from)? {
+                let keys = ApiKeys::new(&open_store(&settings.load(&[])?).await?);
+                if !keys.revoke(&id).await.map_err(anyhow::Error::from)? {
                     return Err(Failure::Usage(format!(
                         "there is no key {id}: see `pulsehub key list`"
                     )));

@@ -72,7 +72,7 @@ impl Server {
         let (telemetry, clock) = (Telemetry::new(), Clock::manual(NOW));
         let store = Store::open(folder.path(), clock.clone()).unwrap();
         let authenticator =
-            Authenticator::new(&config.auth, &config.secret, store.clone(), clock.clone()).unwrap();
+            Authenticator::new(&config.auth, &config.secret, &store, clock.clone()).unwrap();
         let broker =
             Broker::open(config.journal, folder.path(), clock.clone(), telemetry.clone()).unwrap();
         let terms = Arc::new(Terms {

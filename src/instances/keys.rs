@@ -7,10 +7,10 @@ use secrecy::SecretString;
 use super::{InstanceError, Instances, OwnKey, Record, record};
 use crate::{
     admission::{Claim, key_grants, key_name},
-    auth::{ApiKey, MakeError, NewApiKey},
+    auth::{ApiKey, MakeError, NewApiKey, StoredKey},
     broker::PublishError,
     event::{AppName, InstanceId},
-    store::{StoreError, StoredKey},
+    store::StoreError,
     time::{Millis, Moment},
 };
 
@@ -53,7 +53,7 @@ impl Instances {
         let made = newest.unwrap_or(0).max(self.0.clock.now());
         let (key, stored) = ApiKey::make(new, made)?;
         let own = OwnKey { at: Moment(made), id: stored.id.clone() };
-        self.0.store.put_key(stored).await?;
+        self.0.keys.put(stored).await?;
         match self.tell_key(known, &own).await {
             Ok(()) => {
                 self.revoke_keys(app, id, |key| age(key) < (made, &own.id)).await?;
@@ -66,7 +66,7 @@ impl Instances {
             }
             Err(error) => {
                 // A key that nobody was shown must not stay.
-                self.0.store.revoke_key(&own.id).await?;
+                self.0.keys.revoke(&own.id).await?;
                 Err(error)
             }
         }
@@ -125,7 +125,7 @@ impl Instances {
     ) -> Result<(), StoreError> {
         for key in self.keys_of(app, id).await? {
             if !key.revoked && which(&key) {
-                self.0.store.revoke_key(&key.id).await?;
+                self.0.keys.revoke(&key.id).await?;
             }
         }
         Ok(())
@@ -133,10 +133,7 @@ impl Instances {
 
     /// All the keys an instance ever had.
     async fn keys_of(&self, app: &AppName, id: &InstanceId) -> Result<Vec<StoredKey>, StoreError> {
-        let name = key_name(app, id);
-        let mut keys = self.0.store.keys().await?;
-        keys.retain(|key| key.name == name);
-        Ok(keys)
+        self.0.keys.named(&key_name(app, id)).await
     }
 }
 

@@ -114,7 +114,7 @@ async fn no_older_key_stays_good_when_the_log_may_name_one_that_was_taken_back()
     instances.register(&speaker.unwrap(), Registration::default()).await.unwrap();
     instances.rotate_key(app, id).await.unwrap();
     let good = async || {
-        let mut keys = instances.0.store.keys().await.unwrap();
+        let mut keys = instances.0.keys.list().await.unwrap();
         keys.retain(|key| !key.revoked);
         keys
     };

@@ -1,6 +1,6 @@
 //! Credentials that are taken back while the store does not answer.
 
-use pulsehub::store::StoredKey;
+use pulsehub::auth::StoredKey;
 
 use super::*;
 
@@ -15,7 +15,7 @@ async fn make_key(store: &Store, name: &str) -> (StoredKey, String) {
     };
     let new = NewApiKey { name: name.into(), grants, role: None, expires: None };
     let (key, stored) = ApiKey::make(new, Clock::system().now()).unwrap();
-    store.put_key(stored.clone()).await.unwrap();
+    ApiKeys::new(store).put(stored.clone()).await.unwrap();
     (stored, key.expose_secret().to_owned())
 }
 

@@ -11,7 +11,7 @@ use std::{
 use futures_util::{SinkExt as _, StreamExt as _};
 use pulsehub::{
     app::App,
-    auth::{ApiKey, MintClaims, NewApiKey, mint},
+    auth::{ApiKey, ApiKeys, MintClaims, NewApiKey, mint},
     config::Config,
     grants::Grants,
     store::Store,
@@ -176,7 +176,7 @@ impl TestHub {
         let (key, stored) = ApiKey::make(new, self.clock.now()).unwrap();
         let id = stored.id.clone();
         let store = Store::open(&self.data(), self.clock.clone()).unwrap();
-        store.put_key(stored).await.unwrap();
+        ApiKeys::new(&store).put(stored).await.unwrap();
         (id, key.expose_secret().to_owned())
     }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use pulsehub::auth::ApiKeys;
 use serde_json::json;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
@@ -95,7 +96,7 @@ async fn who_may_not_come_in() {
     let machine = scene.known_as("machine", key);
     let socket = scene.connected("machine", &machine).await;
     let store = pulsehub::store::Store::open(&scene.hub.data(), scene.clock.clone()).unwrap();
-    assert!(store.revoke_key(&id).await.unwrap());
+    assert!(ApiKeys::new(&store).revoke(&id).await.unwrap());
     scene.hear_close(socket).await;
 
     scene.note("4403: a page of another origin");
