@@ -6,9 +6,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 
 use crate::{
-    auth::{AuthError, Authenticator, CredentialId, Principal},
+    auth::{AuthError, Authenticator, CredentialId, KEYS, Principal},
     id,
-    store::{NewPass, PassKind, Store, StoreError},
+    store::{Collection, CollectionKind, Document, NewDocument, Store, StoreError, Writes},
     time::{Clock, Millis, Span},
 };
 
@@ -18,6 +18,23 @@ pub const TICKET_LIFE: Span = Span::seconds(30);
 pub const LINK_LIFE: Span = Span::seconds(15 * 60);
 /// How long a session is good.
 pub const SESSION_LIFE: Span = Span::seconds(12 * 3600);
+
+/// The most tickets of all owners together; links and sessions likewise.
+const MOST: usize = 100_000;
+/// Tickets, each by the hash of its secret. What the power failure takes is no harm: one that was made in the last
+/// moments, or that one was used, which has run out before the machine is back.
+const TICKETS: CollectionKind = CollectionKind {
+    name: "tickets",
+    most: MOST,
+    most_of_owner: MOST,
+    synced: Writes::None,
+    told: Writes::None,
+};
+/// Sign-in links. One that was used must not come back.
+const LINKS: CollectionKind = CollectionKind { name: "links", synced: Writes::Changes, ..TICKETS };
+/// Sessions. One that was ended must not come back, and its sockets are closed.
+const SESSIONS: CollectionKind =
+    CollectionKind { name: "sessions", told: Writes::Changes, ..LINKS };
 
 /// What somebody shows to be let in.
 #[derive(Debug, Clone)]
@@ -34,14 +51,26 @@ pub enum Credential {
 #[derive(Clone)]
 pub struct Access {
     authenticator: Authenticator,
-    store: Store,
+    tickets: Collection<Principal>,
+    links: Collection<Principal>,
+    sessions: Collection<Principal>,
+    changes: watch::Receiver<u64>,
     clock: Clock,
 }
 
 impl Access {
     /// Access by what `authenticator` knows and `store` keeps.
-    pub fn new(authenticator: Authenticator, store: Store, clock: Clock) -> Self {
-        Self { authenticator, store, clock }
+    pub fn new(authenticator: Authenticator, store: &Store, clock: Clock) -> Self {
+        let most_of_owner = authenticator.passes_per_principal();
+        let collection = |kind| store.collection(CollectionKind { most_of_owner, ..kind });
+        Self {
+            authenticator,
+            tickets: collection(TICKETS),
+            links: collection(LINKS),
+            sessions: collection(SESSIONS),
+            changes: store.watch(&[KEYS, SESSIONS]),
+            clock,
+        }
     }
 
     /// Who shows this credential. A ticket is used up by it.
@@ -51,9 +80,8 @@ impl Access {
                 self.authenticator.authenticate(token.expose_secret()).await.map(Arc::new)
             }
             Credential::Ticket(ticket) => {
-                let hash = id::hash(ticket.expose_secret());
-                let taken = self.store.take_pass(PassKind::Ticket, hash).await;
-                let principal = read(taken)?.ok_or(AuthError::Invalid(
+                let taken = take(&self.tickets, ticket).await?;
+                let principal = taken.ok_or(AuthError::Invalid(
                     "the ticket is unknown, used or older than 30 seconds",
                 ))?;
                 self.still_valid(&principal).await?;
@@ -94,17 +122,17 @@ impl Access {
 
     /// Moves when credentials may have been revoked.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.store.changes()
+        self.changes.clone()
     }
 
     /// A single-use ticket for the same principal, good for [`TICKET_LIFE`].
     pub async fn issue_ticket(&self, principal: &Principal) -> Result<SecretString, AuthError> {
-        self.issue(PassKind::Ticket, principal, TICKET_LIFE).await
+        self.issue(&self.tickets, principal, TICKET_LIFE).await
     }
 
     /// A code that signs in once as `principal`, good for [`LINK_LIFE`].
     pub async fn issue_link(&self, principal: &Principal) -> Result<SecretString, AuthError> {
-        self.issue(PassKind::Link, principal, LINK_LIFE).await
+        self.issue(&self.links, principal, LINK_LIFE).await
     }
 
     /// Signs in with the code of a link: the session's secret, for a cookie, and who signed in.
@@ -115,8 +143,8 @@ impl Access {
         &self,
         code: &SecretString,
     ) -> Result<(SecretString, Arc<Principal>), AuthError> {
-        let taken = self.store.take_pass(PassKind::Link, id::hash(code.expose_secret())).await;
-        let maker = read(taken)?
+        let maker = take(&self.links, code)
+            .await?
             .ok_or(AuthError::Invalid("the sign-in link is unknown, used or too old"))?;
         self.still_valid(&maker).await?;
         self.begin_session(maker).await
@@ -140,60 +168,62 @@ impl Access {
         let signed_in = Principal { expires: Some(expires), ..maker };
         let session = id::secret().map_err(unavailable)?;
         let hash = id::hash(session.expose_secret());
-        self.put(PassKind::Session, hash.clone(), &signed_in, expires).await?;
+        put(&self.sessions, &hash, &signed_in, expires).await?;
         let principal = Principal { credential: CredentialId::Session(hash), ..signed_in };
         Ok((session, Arc::new(principal)))
     }
 
     /// Ends a session, and with it the sockets it opened; false if there was none.
     pub async fn end_session(&self, session: &SecretString) -> Result<bool, AuthError> {
-        let hash = id::hash(session.expose_secret());
-        self.store.revoke_pass(PassKind::Session, hash).await.map_err(unavailable)
+        Ok(take(&self.sessions, session).await?.is_some())
     }
 
     async fn issue(
         &self,
-        kind: PassKind,
+        passes: &Collection<Principal>,
         principal: &Principal,
         life: Span,
     ) -> Result<SecretString, AuthError> {
         let secret = id::secret().map_err(unavailable)?;
         let expires: Millis = self.clock.now().saturating_add(life.millis());
-        self.put(kind, id::hash(secret.expose_secret()), principal, expires).await?;
+        put(passes, &id::hash(secret.expose_secret()), principal, expires).await?;
         Ok(secret)
-    }
-
-    async fn put(
-        &self,
-        kind: PassKind,
-        hash: String,
-        principal: &Principal,
-        expires: Millis,
-    ) -> Result<(), AuthError> {
-        let pass = NewPass {
-            kind,
-            hash,
-            owner: principal.identity().to_string(),
-            principal: serde_json::to_string(principal).map_err(unavailable)?,
-            expires,
-            most: self.authenticator.passes_per_principal(),
-        };
-        self.store.put_pass(pass).await.map_err(|error| match error {
-            StoreError::Full(full) => AuthError::Full(full),
-            error => unavailable(error),
-        })
     }
 
     /// Who signed in to the session of this hash, with the credentials the link was made by.
     async fn signed_in(&self, hash: &str) -> Result<Option<Principal>, AuthError> {
-        read(self.store.pass(PassKind::Session, hash.to_owned()).await)
+        let found = self.sessions.get(hash).await.map_err(unavailable)?;
+        Ok(found.map(|found| found.body))
     }
 }
 
-/// The principal a stored pass stands for.
-fn read(stored: Result<Option<String>, StoreError>) -> Result<Option<Principal>, AuthError> {
-    let stored = stored.map_err(unavailable)?;
-    stored.map(|text| serde_json::from_str(&text).map_err(unavailable)).transpose()
+/// Keeps a pass until it runs out, unless its owner has as many as they may have.
+async fn put(
+    passes: &Collection<Principal>,
+    hash: &str,
+    principal: &Principal,
+    expires: Millis,
+) -> Result<(), AuthError> {
+    let pass = NewDocument {
+        id: hash.to_owned(),
+        owner: principal.identity().to_string(),
+        expires: Some(expires),
+        body: principal.clone(),
+    };
+    match passes.put(pass, None).await {
+        Ok(_) => Ok(()),
+        Err(StoreError::Full(full)) => Err(AuthError::Full(full)),
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
+/// Whom a pass stands for. Of several who show it at once, one gets it.
+async fn take(
+    passes: &Collection<Principal>,
+    secret: &SecretString,
+) -> Result<Option<Principal>, AuthError> {
+    let taken = passes.delete(&id::hash(secret.expose_secret()), None).await;
+    Ok(taken.map_err(unavailable)?.map(|Document { body, .. }| body))
 }
 
 fn unavailable(error: impl std::fmt::Display) -> AuthError {

@@ -77,7 +77,7 @@ impl App {
             _ => config.secret.clone(),
         };
         let authenticator = Authenticator::new(&config.auth, &secret, &store, clock.clone())?;
-        let access = Access::new(authenticator, store.clone(), clock.clone());
+        let access = Access::new(authenticator, &store, clock.clone());
         let hub = Hub::new(broker.clone(), config.hub.clone(), telemetry.clone());
         let connections =
             Connections::new(config.limits.connections_per_principal, telemetry.clone());

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     api_key::{ApiKey, MakeError, NewApiKey},
-    api_keys::{ApiKeys, StoredKey},
+    api_keys::{ApiKeys, KEYS, StoredKey},
     key::Algorithm,
     mint::{MintClaims, MintError, mint},
 };
@@ -27,7 +27,7 @@ use crate::{
     event::PublisherName,
     grants::Grants,
     protocol::CloseCode,
-    store::{PassesFull, Store},
+    store::{CollectionFull, Store},
     time::{Clock, Millis, Span},
     topic::{Topic, TopicPattern},
 };
@@ -186,7 +186,7 @@ pub enum AuthError {
     Revoked,
     /// There are as many tickets, links or sessions as there may be.
     #[error(transparent)]
-    Full(PassesFull),
+    Full(CollectionFull),
     /// They could not be looked up.
     #[error("the credentials cannot be checked now: {0}")]
     Unavailable(String),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 pub use self::{
     address::{AddressError, Server},
-    check::{OpenError, check},
+    check::{OpenError, check, refuse_version},
     link::{Failure, Link, backoff},
 };
 use crate::time::Span;

@@ -1,29 +1,35 @@
-//! What nodes must agree on beside the log: the secret, keys, passes, cursors, leases.
+//! What nodes must agree on beside the log: the secret, leases, cursors, what duties keep, and collections.
 
+mod collection;
+mod document;
 mod local;
-mod passes;
 mod secret;
 mod shared;
+mod watchers;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
 pub use self::{
+    collection::Collection,
+    document::{
+        CollectionFull, CollectionKind, Document, DocumentPage, DocumentPlace, DocumentVersion,
+        MAX_DOCUMENT, MAX_PAGE, NewDocument, Writes,
+    },
     local::Local,
     secret::{MIN_SECRET, SecretError},
     shared::Shared,
 };
 use crate::{
-    grants::Grants,
     lease::Fence,
     position::Position,
     redis::{Failure, Server},
     sqlite,
-    time::{Clock, Millis},
+    time::Clock,
 };
 
 /// What nodes must agree on beside the log. Cheap to clone.
@@ -53,36 +59,35 @@ pub enum StoreError {
     /// The lease is another's.
     #[error("the lease is another's now")]
     Fenced,
-    /// There are as many passes as there may be.
+    /// A document is there already, or is another version than was read.
+    #[error("somebody else changed it meanwhile: read it again")]
+    Conflict,
+    /// There are as many documents as there may be.
     #[error(transparent)]
-    Full(#[from] PassesFull),
+    Full(#[from] CollectionFull),
+    /// A document takes too much.
+    #[error("{bytes} bytes are too much for one of the {name}, which may have {MAX_DOCUMENT}")]
+    TooLarge {
+        /// The collection's name.
+        name: &'static str,
+        /// What the document takes.
+        bytes: usize,
+    },
+    /// The file is of an earlier version and somebody else's at present.
+    #[error(
+        "{0} was written by an earlier pulsehub, and another program has it open: stop the hub that runs on it, start this \
+         version of it, and try again"
+    )]
+    InUse(PathBuf),
+    /// The keys in Redis are of another version.
+    #[error("the store was not opened: {0}")]
+    Version(String),
     /// The secret could not be made or read.
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// The runtime is ending.
     #[error("the store is closing")]
     Closing,
-}
-
-/// An API key as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredKey {
-    /// Its public part.
-    pub id: String,
-    /// Whose it is.
-    pub name: String,
-    /// Of its secret part.
-    pub hash: String,
-    /// What it may do.
-    pub grants: Grants,
-    /// A role, beside the grants.
-    pub role: Option<String>,
-    /// When it was made.
-    pub created: Millis,
-    /// When it runs out.
-    pub expires: Option<Millis>,
-    /// Whether it was taken back.
-    pub revoked: bool,
 }
 
 /// A piece of what a duty keeps beside its cursor.
@@ -98,60 +103,6 @@ pub struct Part {
 
 /// Columns are numbers below this.
 pub const COLUMNS: u64 = 1 << 53;
-
-/// A pass on its way into the store.
-#[derive(Debug, Clone)]
-pub struct NewPass {
-    /// What it is for.
-    pub kind: PassKind,
-    /// Of its secret.
-    pub hash: String,
-    /// Whose it is; theirs are counted together.
-    pub owner: String,
-    /// What it stands for.
-    pub principal: String,
-    /// When it runs out.
-    pub expires: Millis,
-    /// How many of this kind its owner may have.
-    pub most: usize,
-}
-
-/// Why a pass is not kept. Nobody's pass ends to make room for another's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there are {most} {}s {} already: end some, or wait until they run out", kind.name(),
-    if *is_owners { "of this user" } else { "in all" })]
-pub struct PassesFull {
-    /// Of which kind.
-    pub kind: PassKind,
-    /// How many there may be.
-    pub most: usize,
-    /// Whether they are all of one owner.
-    pub is_owners: bool,
-}
-
-/// The most passes of one kind at a time, of all owners together.
-pub const MAX_PASSES: usize = 100_000;
-
-/// What a pass is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PassKind {
-    /// Opens one socket.
-    Ticket,
-    /// Signs in once.
-    Link,
-    /// A signed-in browser.
-    Session,
-}
-
-impl PassKind {
-    const fn name(self) -> &'static str {
-        match self {
-            PassKind::Ticket => "ticket",
-            PassKind::Link => "link",
-            PassKind::Session => "session",
-        }
-    }
-}
 
 impl Store {
     /// Opens the store in `folder`, or makes it. Several processes may have it open.
@@ -172,12 +123,20 @@ impl Store {
         }
     }
 
-    /// Moves when a key or a session was taken back here, or by another process once
-    /// [`poll_changes`](Self::poll_changes) has noticed.
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    /// The documents of one kind.
+    pub fn collection<T: Serialize + DeserializeOwned>(
+        &self,
+        kind: CollectionKind,
+    ) -> Collection<T> {
+        Collection::new(self.clone(), kind)
+    }
+
+    /// Moves with the changes of some kinds of documents that are to be told: at once with those made here, and with those
+    /// of other processes once [`poll`](Self::poll) has noticed. It may also move without a change.
+    pub fn watch(&self, kinds: &[CollectionKind]) -> watch::Receiver<u64> {
         match self {
-            Self::Local(local) => local.changes(),
-            Self::Shared(shared) => shared.changes(),
+            Self::Local(local) => local.watch(kinds),
+            Self::Shared(shared) => shared.watch(kinds),
         }
     }
 
@@ -185,78 +144,10 @@ impl Store {
     ///
     /// One task of the application calls it about once a second; that is how long a revocation
     /// made elsewhere takes to reach open sockets. Whoever comes anew is checked at once.
-    pub async fn poll_changes(&self) -> Result<(), StoreError> {
+    pub async fn poll(&self) -> Result<(), StoreError> {
         match self {
-            Self::Local(local) => local.poll_changes().await,
-            Self::Shared(shared) => shared.poll_changes().await,
-        }
-    }
-
-    /// Keeps a new API key.
-    pub async fn put_key(&self, key: StoredKey) -> Result<(), StoreError> {
-        match self {
-            Self::Local(local) => local.put_key(key).await,
-            Self::Shared(shared) => shared.put_key(&key).await,
-        }
-    }
-
-    /// The API key of this id.
-    pub async fn key(&self, id: &str) -> Result<Option<StoredKey>, StoreError> {
-        match self {
-            Self::Local(local) => local.key(id).await,
-            Self::Shared(shared) => shared.key(id).await,
-        }
-    }
-
-    /// All API keys, oldest first.
-    pub async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        match self {
-            Self::Local(local) => local.keys().await,
-            Self::Shared(shared) => shared.keys().await,
-        }
-    }
-
-    /// Takes an API key back; false if there is none.
-    pub async fn revoke_key(&self, id: &str) -> Result<bool, StoreError> {
-        match self {
-            Self::Local(local) => local.revoke_key(id).await,
-            Self::Shared(shared) => shared.revoke_key(id).await,
-        }
-    }
-
-    /// Keeps a pass until it runs out, or refuses it where there are as many as there may be.
-    pub async fn put_pass(&self, pass: NewPass) -> Result<(), StoreError> {
-        match self {
-            Self::Local(local) => local.put_pass(pass).await,
-            Self::Shared(shared) => shared.put_pass(&pass).await,
-        }
-    }
-
-    /// What a pass stands for.
-    pub async fn pass(&self, kind: PassKind, hash: String) -> Result<Option<String>, StoreError> {
-        match self {
-            Self::Local(local) => local.pass(kind, hash).await,
-            Self::Shared(shared) => shared.pass(kind, &hash).await,
-        }
-    }
-
-    /// What a pass stands for, and takes it: the next to ask gets nothing.
-    pub async fn take_pass(
-        &self,
-        kind: PassKind,
-        hash: String,
-    ) -> Result<Option<String>, StoreError> {
-        match self {
-            Self::Local(local) => local.take_pass(kind, hash).await,
-            Self::Shared(shared) => shared.take_pass(kind, &hash).await,
-        }
-    }
-
-    /// Takes a pass back; false if there is none.
-    pub async fn revoke_pass(&self, kind: PassKind, hash: String) -> Result<bool, StoreError> {
-        match self {
-            Self::Local(local) => local.revoke_pass(kind, hash).await,
-            Self::Shared(shared) => shared.revoke_pass(kind, &hash).await,
+            Self::Local(local) => local.poll().await,
+            Self::Shared(shared) => shared.poll().await,
         }
     }
 
@@ -276,11 +167,6 @@ impl Store {
             Self::Local(_) => Ok(()),
             Self::Shared(shared) => shared.release(fence).await,
         }
-    }
-
-    /// Notes how far a duty has come; refused when its lease has passed to another.
-    pub async fn save_cursor(&self, fence: &Fence, position: Position) -> Result<(), StoreError> {
-        self.save(fence, position, Vec::new()).await
     }
 
     /// Notes how far a duty has come together with what it keeps: all of it or, when

@@ -38,7 +38,7 @@ impl House {
         let secret = store.signing_secret().unwrap();
         let authenticator =
             Authenticator::new(&auth_config(config), &secret, &store, clock.clone()).unwrap();
-        let access = Access::new(authenticator, store.clone(), clock.clone());
+        let access = Access::new(authenticator, &store, clock.clone());
         Self { access, store, clock, folder }
     }
 
@@ -172,7 +172,7 @@ async fn a_revocation_by_another_process_is_seen() {
     let house = House::new();
     let (id, key) = house.make_key(|_| ()).await;
     let principal = house.show_key(key.expose_secret()).await.unwrap();
-    house.store.poll_changes().await.unwrap();
+    house.store.poll().await.unwrap();
     let before = house.moved();
 
     let other = house.other_process();
@@ -180,11 +180,11 @@ async fn a_revocation_by_another_process_is_seen() {
     assert!(ApiKeys::new(&other).revoke(&id).await.unwrap());
     assert_eq!(house.access.still_valid(&principal).await, Err(AuthError::Revoked));
     assert_eq!(house.show_key(key.expose_secret()).await, Err(AuthError::Revoked));
-    house.store.poll_changes().await.unwrap();
+    house.store.poll().await.unwrap();
     assert_ne!(house.moved(), before);
 
     let after = house.moved();
-    house.store.poll_changes().await.unwrap();
+    house.store.poll().await.unwrap();
     assert_eq!(house.moved(), after, "nothing happened since");
 }
 
@@ -194,7 +194,7 @@ async fn a_key_that_is_gone_counts_as_revoked() {
     let (_, key) = house.make_key(|_| ()).await;
     let principal = house.show_key(key.expose_secret()).await.unwrap();
     let file = rusqlite::Connection::open(house.folder.path().join("store.db")).unwrap();
-    assert_eq!(file.execute("DELETE FROM keys", []).unwrap(), 1);
+    assert_eq!(file.execute("DELETE FROM documents WHERE collection = 'keys'", []).unwrap(), 1);
     assert_eq!(house.access.still_valid(&principal).await, Err(AuthError::Revoked));
     assert!(is_invalid(house.show_key(key.expose_secret()).await));
 }
@@ -210,7 +210,7 @@ async fn a_foreign_revocation_after_one_of_our_own_is_not_missed() {
             ids.push(house.make_key(|_| ()).await.0);
         }
         let foreign = house.make_key(|_| ()).await.0;
-        house.store.poll_changes().await.unwrap();
+        house.store.poll().await.unwrap();
         for id in ids {
             let before = house.moved();
             assert!(ApiKeys::new(&house.store).revoke(&id).await.unwrap());
@@ -218,7 +218,7 @@ async fn a_foreign_revocation_after_one_of_our_own_is_not_missed() {
         }
         let before = house.moved();
         assert!(ApiKeys::new(&other).revoke(&foreign).await.unwrap());
-        house.store.poll_changes().await.unwrap();
+        house.store.poll().await.unwrap();
         assert_ne!(house.moved(), before, "round {round}");
     }
 }
@@ -229,7 +229,7 @@ async fn a_foreign_revocation_before_the_first_poll_is_not_missed() {
     let (id, _) = house.make_key(|_| ()).await;
     let before = house.moved();
     ApiKeys::new(&house.other_process()).revoke(&id).await.unwrap();
-    house.store.poll_changes().await.unwrap();
+    house.store.poll().await.unwrap();
     assert_ne!(house.moved(), before);
 }
 
@@ -259,7 +259,7 @@ async fn a_ticket_admits_one_of_many_who_show_it_at_once() {
                 house.clock.clone(),
             )
             .unwrap(),
-            house.other_process(),
+            &house.other_process(),
             house.clock.clone(),
         ),
         store: house.other_process(),

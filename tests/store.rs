@@ -1,4 +1,8 @@
-//! The store's files: whose they are, who may read them, and what becomes of files that are not ours.
+//! The store's files: whose they are, who may read them, and what becomes of files that are not ours; and the contract of
+//! both stores.
+
+mod collections;
+mod upgrade;
 
 use std::{
     fs,
@@ -9,17 +13,18 @@ use std::{
 
 use bytes::Bytes;
 use pulsehub::{
-    auth::{ApiKeys, StoredKey},
+    auth::{ApiKeys, KEYS, StoredKey},
     grants::Grants,
     lease::Fence,
     position::{Epoch, Position},
-    store::{COLUMNS, NewPass, Part, PassKind, PassesFull, SecretError, Store, StoreError},
+    store::{COLUMNS, Part, SecretError, Store, StoreError},
     time::Clock,
     topic::TopicPattern,
 };
 use rusqlite::Connection;
 use secrecy::ExposeSecret as _;
 
+use self::collections::*;
 use crate::support::redis::RedisServer;
 
 fn open(folder: &Path) -> Result<Store, StoreError> {
@@ -191,11 +196,17 @@ macro_rules! contract {
 }
 
 contract!(
+    a_collection_holds_no_more_than_it_may,
+    a_document_is_bounded,
+    a_document_is_taken_once,
+    a_document_is_written_over_only_as_it_was_read,
+    changes_are_told_to_who_watches_the_collection,
     cursors_survive_a_restart,
+    documents_are_listed_in_pages,
+    documents_run_out,
     keys_are_kept_listed_and_taken_back,
+    nobodys_documents_go_because_somebody_makes_too_many,
     parts_are_kept_by_row_and_column_together_with_the_cursor,
-    nobodys_passes_end_because_somebody_makes_too_many,
-    passes_are_kept_until_they_expire_and_taken_once,
     what_is_taken_back_is_noticed_by_others,
 );
 
@@ -246,9 +257,9 @@ async fn cursors_survive_a_restart(place: Place) {
     let store = place.open().await;
     let (alerts, sinks) = (lease(&store, "alerts").await, lease(&store, "sinks").await);
     assert_eq!(store.load_cursor("alerts").await.unwrap(), None);
-    store.save_cursor(&alerts, at(7)).await.unwrap();
-    store.save_cursor(&sinks, at(1)).await.unwrap();
-    store.save_cursor(&alerts, at(9)).await.unwrap();
+    store.save(&alerts, at(7), Vec::new()).await.unwrap();
+    store.save(&sinks, at(1), Vec::new()).await.unwrap();
+    store.save(&alerts, at(9), Vec::new()).await.unwrap();
     drop(store);
     let store = place.open().await;
     assert_eq!(store.load_cursor("alerts").await.unwrap(), Some(at(9)));
@@ -295,7 +306,7 @@ async fn parts_are_kept_by_row_and_column_together_with_the_cursor(place: Place)
     // Written over, taken away, and a row that has nothing left.
     let second = vec![part("a", 10, Some(b"new")), part("a", last, None), part("b", 1, None)];
     store.save(&alerts, at(6), second).await.unwrap();
-    store.save_cursor(&alerts, at(8)).await.unwrap();
+    store.save(&alerts, at(8), Vec::new()).await.unwrap();
     assert_eq!(columns(all.clone()).await, [nine, (10, b"new".to_vec())]);
     assert_eq!(store.rows("alerts").await.unwrap(), ["a"]);
     assert_eq!(store.load_cursor("alerts").await.unwrap(), Some(at(8)));
@@ -324,85 +335,17 @@ async fn keys_are_kept_listed_and_taken_back(place: Place) {
     );
 }
 
-async fn passes_are_kept_until_they_expire_and_taken_once(place: Place) {
-    let store = place.open().await;
-    let put = async |kind, hash: &str, expires| {
-        store.put_pass(new_pass(kind, hash, "ada", expires)).await.unwrap();
-    };
-    put(PassKind::Ticket, "a", 2000).await;
-    put(PassKind::Session, "b", 3000).await;
-    let pass = async |kind, hash: &str| store.pass(kind, hash.to_owned()).await.unwrap();
-    assert_eq!(pass(PassKind::Session, "b").await.as_deref(), Some("of b"));
-    assert_eq!(pass(PassKind::Ticket, "b").await, None, "another kind");
-    let take = async |hash: &str| store.take_pass(PassKind::Ticket, hash.to_owned()).await.unwrap();
-    assert_eq!(take("a").await.as_deref(), Some("of a"));
-    assert_eq!(take("a").await, None, "once");
-    put(PassKind::Ticket, "c", 2000).await;
-    place.clock().set(2000);
-    assert_eq!(take("c").await, None, "expired");
-    assert!(pass(PassKind::Session, "b").await.is_some());
-    let revoke = async || store.revoke_pass(PassKind::Session, "b".to_owned()).await.unwrap();
-    assert!(revoke().await && !revoke().await);
-    assert_eq!(pass(PassKind::Session, "b").await, None);
-}
-
-fn new_pass(kind: PassKind, hash: &str, owner: &str, expires: u64) -> NewPass {
-    let (hash, principal) = (hash.to_owned(), format!("of {hash}"));
-    NewPass { kind, hash, owner: owner.to_owned(), principal, expires, most: 3 }
-}
-
-async fn nobodys_passes_end_because_somebody_makes_too_many(place: Place) {
-    let store = place.open().await;
-    let put = async |kind, hash: &str, owner: &str, expires| match store
-        .put_pass(new_pass(kind, hash, owner, expires))
-        .await
-    {
-        Ok(()) => true,
-        Err(StoreError::Full(full)) => {
-            assert_eq!(full, PassesFull { kind, most: 3, is_owners: true });
-            false
-        }
-        Err(error) => panic!("{error}"),
-    };
-    let (ticket, session) = (PassKind::Ticket, PassKind::Session);
-    assert!(put(session, "of bob", "bob", 1500).await); // the first to run out
-    let mut kept = 0;
-    for n in 0..10 {
-        kept += usize::from(put(session, &format!("s{n}"), "eve", 9000).await);
-    }
-    assert_eq!(kept, 3);
-    assert!(put(ticket, "t", "eve", 2000).await, "kinds are counted apart");
-    assert!(put(session, "again", "bob", 9000).await, "and so are owners");
-    let has = async |hash: &str| store.pass(session, hash.to_owned()).await.unwrap().is_some();
-    assert!(has("of bob").await && has("s0").await && !has("s9").await);
-    // What was used, ended, or has run out counts no more.
-    assert!(store.revoke_pass(session, "s0".to_owned()).await.unwrap());
-    assert!(put(session, "new", "eve", 9000).await);
-    assert!(!put(session, "too many", "eve", 9000).await);
-    for hash in ["t1", "t2"] {
-        assert!(put(ticket, hash, "eve", 2000).await);
-    }
-    assert!(!put(ticket, "t3", "eve", 2000).await);
-    assert!(store.take_pass(ticket, "t1".to_owned()).await.unwrap().is_some());
-    assert!(put(ticket, "t3", "eve", 2000).await);
-    place.clock().set(2000);
-    for hash in ["t4", "t5", "t6"] {
-        assert!(put(ticket, hash, "eve", 3000).await, "{hash}");
-    }
-    assert!(!put(ticket, "t7", "eve", 3000).await);
-}
-
 async fn what_is_taken_back_is_noticed_by_others(place: Place) {
     let (here, there) = (place.open().await, place.open().await);
     ApiKeys::new(&here).put(stored_key("k1", 1)).await.unwrap();
-    here.poll_changes().await.unwrap();
-    there.poll_changes().await.unwrap();
-    let (mut ours, mut theirs) = (here.changes(), there.changes());
+    here.poll().await.unwrap();
+    there.poll().await.unwrap();
+    let (mut ours, mut theirs) = (here.watch(&[KEYS]), there.watch(&[KEYS]));
     ours.mark_unchanged();
     theirs.mark_unchanged();
     assert!(ApiKeys::new(&here).revoke("k1").await.unwrap());
     assert!(ours.has_changed().unwrap(), "here at once");
-    there.poll_changes().await.unwrap();
+    there.poll().await.unwrap();
     assert!(theirs.has_changed().unwrap(), "there when asked");
 }
 
@@ -414,36 +357,16 @@ async fn a_lease_is_held_by_one_and_fences_those_who_held_it() {
     let first = one.lease("alerts", "one").await.unwrap().unwrap();
     assert_eq!(two.lease("alerts", "two").await.unwrap(), None);
     assert_eq!(one.lease("alerts", "one").await.unwrap(), Some(first.clone()), "renewed");
-    one.save_cursor(&first, at(5)).await.unwrap();
+    one.save(&first, at(5), Vec::new()).await.unwrap();
     one.release(&first).await.unwrap();
     let second = two.lease("alerts", "two").await.unwrap().unwrap();
     assert!(second.token() > first.token());
-    let refused = one.save_cursor(&first, at(6)).await;
+    let refused = one.save(&first, at(6), Vec::new()).await;
     assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
     let refused = one.save(&first, at(6), vec![part("a", 1, Some(b"late"))]).await;
     assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
     assert_eq!(two.load_cursor("alerts").await.unwrap(), Some(at(5)));
     assert_eq!(two.parts("alerts", "a", vec![1]).await.unwrap(), []);
-}
-
-#[tokio::test]
-async fn a_store_of_an_earlier_version_gets_what_it_lacks() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(
-        folder.path().join("store.db"),
-        store_file(|file| {
-            let older =
-                "DROP TABLE parts; DROP INDEX passes_owner; ALTER TABLE passes DROP COLUMN owner";
-            file.execute_batch(older).unwrap();
-        }),
-    )
-    .unwrap();
-    let store = open(folder.path()).unwrap();
-    let fence = lease(&store, "alerts").await;
-    let position = Position { epoch: Epoch::new(1), offset: 1 };
-    store.save(&fence, position, vec![part("a", 1, Some(b"kept"))]).await.unwrap();
-    assert_eq!(store.rows("alerts").await.unwrap(), ["a"]);
-    store.put_pass(new_pass(PassKind::Ticket, "t", "ada", u64::MAX >> 1)).await.unwrap();
 }
 
 #[tokio::test]

@@ -120,7 +120,7 @@ impl Server {
             hub,
             broker,
             cluster: Cluster::alone(node),
-            access: Access::new(authenticator, store, clock.clone()),
+            access: Access::new(authenticator, &store, clock.clone()),
             attempts: Attempts::default(),
             questions: Questions::new(config.limits.questions, telemetry.clone()),
             budgets: Budgets::new(&config.limits, &telemetry),

@@ -162,7 +162,7 @@ impl Instances {
                 has_come || offset < followed && at.elapsed() >= NOTE
             });
             if is_due {
-                store.save_cursor(fence, broker.position(followed)).await?;
+                store.save(fence, broker.position(followed), Vec::new()).await?;
                 noted = Some((followed, Instant::now()));
             }
         }

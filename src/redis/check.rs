@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use ::redis::{FromRedisValue, RedisError, aio::MultiplexedConnection, cmd};
 
-use super::{Keys, Server};
+use super::{Failure, Keys, Link, Server};
 
 /// Why this Redis is not used, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +19,9 @@ pub struct OpenError {
 /// Nobody waits for a hub that starts: a Redis that is slow for a moment is no reason to give up.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The version of the keys' contents.
-const VERSION: &str = "2";
+const VERSION: &str = "3";
+/// That had API keys and sessions in keys of their own, where its nodes look for them.
+const BEFORE: &str = "2";
 
 /// Refuses a Redis that would break promises; what merely weakens them comes back as warnings.
 pub async fn check(server: &Server, keys: &Keys) -> Result<Vec<String>, OpenError> {
@@ -89,6 +91,7 @@ async fn claim(
         ("topics", "hash"),
         ("nodes", "zset"),
         ("keys", "hash"),
+        ("documents:keys", "hash"),
         ("store", "hash"),
     ] {
         let key = keys.of(name);
@@ -110,6 +113,16 @@ async fn claim(
             }
         }
         None | Some(VERSION) => {}
+        Some(BEFORE) => {
+            let nodes = running(connection, keys).await?;
+            if !nodes.is_empty() {
+                return Ok(Err(format!(
+                    "nodes of an earlier version run on it ({}): stop all of them before the first of this version \
+                     starts; one that crashed counts for half a minute",
+                    nodes.join(", ")
+                )));
+            }
+        }
         Some(version) => {
             return Ok(Err(format!(
                 "its log has version {version}, this hub knows {VERSION}: run the pulsehub that wrote \
@@ -119,6 +132,36 @@ async fn claim(
     }
     cmd("HSET").arg(&meta).arg("version").arg(VERSION).query_async::<()>(connection).await?;
     Ok(Ok(()))
+}
+
+/// What people call the nodes that said hello lately.
+async fn running(
+    connection: &mut MultiplexedConnection,
+    keys: &Keys,
+) -> Result<Vec<String>, RedisError> {
+    let (seconds, _): (u64, u64) = cmd("TIME").query_async(connection).await?;
+    let mut list = cmd("ZRANGEBYSCORE");
+    list.arg(keys.of("nodes")).arg(seconds * 1000).arg("+inf");
+    let ids: Vec<String> = list.query_async(connection).await?;
+    let mut nodes = Vec::new();
+    for id in ids {
+        let name: Option<String> =
+            cmd("GET").arg(keys.of(&format!("name:{id}"))).query_async(connection).await?;
+        nodes.push(name.unwrap_or(id));
+    }
+    Ok(nodes)
+}
+
+/// Why who is no node cannot make sense of the keys, if they are of another version: only a node may bring them up to
+/// date, for it alone [makes sure](check) that no other is left.
+pub async fn refuse_version(link: &Link, keys: &Keys) -> Result<Option<String>, Failure> {
+    let version: Option<String> = link.run(cmd("HGET").arg(keys.of("meta")).arg("version")).await?;
+    Ok(version.filter(|version| version != VERSION).map(|version| {
+        format!(
+            "its keys have version {version}, this pulsehub knows {VERSION}: use the pulsehub that wrote them, or first \
+             start a hub of this version on them, if it is the newer one"
+        )
+    }))
 }
 
 /// What a crash of Redis may cost, and what it may refuse to say, told before it does.

@@ -260,7 +260,7 @@ async fn offsets_that_a_lost_log_gives_anew_are_new_after_the_next_start_too() {
     save(&mut node).await; // of a log that has nothing now
     bench.node(true).await;
     // No sample came until the next start, which finds a position that the log knows.
-    bench.store.save_cursor(&fence(), bench.broker.head()).await.unwrap();
+    bench.store.save(&fence(), bench.broker.head(), Vec::new()).await.unwrap();
     let node = bench.node(true).await;
     assert_eq!(node.clean, bench.broker.head());
     add(&node, Value::Gauge(2.0), NOW + 1000, 5).unwrap();

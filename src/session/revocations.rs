@@ -62,7 +62,7 @@ impl Watch {
             let mut failure = None;
             let mut all = tokio::select! {
                 () = sleep(pause) => {
-                    let polled = timeout(PATIENCE, store.poll_changes()).await;
+                    let polled = timeout(PATIENCE, store.poll()).await;
                     failure = match polled {
                         Ok(Ok(())) => None,
                         Ok(Err(error)) => Some(error.to_string()),

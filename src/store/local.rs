@@ -1,16 +1,19 @@
 //! The store of one node: `store.db`, which the command line may open while a hub runs.
 
+mod documents;
+mod upgrade;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use secrecy::SecretString;
 use tokio::sync::{Mutex, watch};
 
-use super::{Part, SecretError, StoreError, StoredKey, secret};
+use super::{CollectionKind, Part, SecretError, StoreError, secret, watchers::Watchers};
 use crate::{
     position::Position,
     sqlite::{self, Identity},
@@ -18,46 +21,43 @@ use crate::{
 };
 
 const FILE: &str = "store.db";
-const IDENTITY: Identity = Identity {
-    application_id: u32::from_be_bytes(*b"puls"),
-    version: 1,
-    schema: "
-    CREATE TABLE keys(id TEXT PRIMARY KEY, name TEXT NOT NULL, hash TEXT NOT NULL,
-        grants TEXT NOT NULL, role TEXT, created INTEGER NOT NULL, expires INTEGER,
-        revoked INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
-    -- Tickets, sign-in links and sessions: the hash of a secret that stands for a principal.
-    CREATE TABLE passes(hash TEXT PRIMARY KEY, kind TEXT NOT NULL, principal TEXT NOT NULL,
-        expires INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE INDEX passes_expires ON passes(expires);
-    CREATE TABLE cursors(name TEXT PRIMARY KEY, position TEXT NOT NULL) WITHOUT ROWID;
-    ",
-};
+const IDENTITY: Identity =
+    Identity { application_id: u32::from_be_bytes(*b"puls"), version: 2, schema: SCHEMA };
+/// Version 1 had tables for API keys and for passes, and at first no `parts`.
+const SCHEMA: &str = "
+    -- Collections. Of a credential the id or the body has a hash, never the secret.
+    CREATE TABLE documents(collection TEXT NOT NULL, id TEXT NOT NULL, owner TEXT NOT NULL,
+        version TEXT NOT NULL, expires INTEGER, body TEXT NOT NULL,
+        PRIMARY KEY(collection, id)) WITHOUT ROWID;
+    CREATE INDEX documents_owner ON documents(collection, owner, id);
+    CREATE INDEX documents_expires ON documents(expires) WHERE expires IS NOT NULL;
+    -- How far each duty has come, and what it keeps beside.
+    CREATE TABLE IF NOT EXISTS cursors(name TEXT PRIMARY KEY, position TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS parts(consumer TEXT NOT NULL, row TEXT NOT NULL,
+        column INTEGER NOT NULL, bytes BLOB NOT NULL,
+        PRIMARY KEY(consumer, row, column)) WITHOUT ROWID;
+    ";
 
 /// The store of one node. Cheap to clone.
 #[derive(Clone)]
-pub struct Local(pub(super) Arc<Inner>);
+pub struct Local(Arc<Inner>);
 
-pub(super) struct Inner {
+struct Inner {
     folder: PathBuf,
-    pub(super) clock: Clock,
+    clock: Clock,
     /// Waited for by tasks, so that a slow disk never holds more than one blocking thread.
     database: Arc<Mutex<Database>>,
-    changes: watch::Sender<u64>,
+    watchers: Watchers,
 }
 
 impl Inner {
-    /// Told by the thread that wrote, so that it is told even if nobody waits for the answer.
-    fn changed(&self) {
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
-    }
-
-    /// Whether something was taken back. A failure may have taken it back all the same, and that no
-    /// poll would notice: of its own commits a connection is not told.
-    pub(super) fn revoked(&self, count: rusqlite::Result<usize>) -> Result<bool, StoreError> {
-        if !matches!(count, Ok(0)) {
-            self.changed();
+    /// Told by the thread that wrote, so that it is told even if nobody waits for the answer; and where writing failed as
+    /// well, for it may have been done all the same, and that no poll would notice: of its own commits a connection is
+    /// not told.
+    fn tell(&self, kind: CollectionKind, is_new: bool) {
+        if kind.told.include(is_new) {
+            self.watchers.tell(|name| name == kind.name);
         }
-        Ok(count? > 0)
     }
 }
 
@@ -86,19 +86,18 @@ impl Local {
         if !sqlite::check_header(&path, &IDENTITY)? {
             // Before anything is written, for what is damaged stays as it is.
             check_whole(&path)?;
+            upgrade::upgrade(&path)?;
         }
         let connection = sqlite::open(&path, &IDENTITY)?;
         connection.pragma_update(None, "synchronous", "full")?;
         // Little is written here: SQLite may tidy up by itself.
         connection.pragma_update(None, "wal_autocheckpoint", 1000)?;
-        connection.execute_batch(PARTS)?;
-        add_owners_of_passes(&connection)?;
         let data_version = data_version(&connection)?;
         Ok(Self(Arc::new(Inner {
             folder: folder.to_owned(),
             clock,
             database: Arc::new(Mutex::new(Database { connection, data_version })),
-            changes: watch::Sender::new(0),
+            watchers: Watchers::default(),
         })))
     }
 
@@ -107,77 +106,19 @@ impl Local {
         secret::read_or_make(&self.0.folder)
     }
 
-    /// Moves when a key or a session was taken back here, or by another process once
-    /// [`poll_changes`](Self::poll_changes) has noticed.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.0.changes.subscribe()
+    pub(super) fn watch(&self, kinds: &[CollectionKind]) -> watch::Receiver<u64> {
+        self.0.watchers.watch(kinds)
     }
 
-    /// Notices what other processes wrote since the last call, or since the store was opened.
-    ///
-    /// One task of the application calls it about once a second; that is how long a revocation
-    /// made by the command line takes to reach open sockets. Whoever comes anew is checked at once.
-    pub async fn poll_changes(&self) -> Result<(), StoreError> {
+    /// That another process wrote something is known, and not where.
+    pub(super) async fn poll(&self) -> Result<(), StoreError> {
         let inner = self.0.clone();
         self.on_database(move |database| {
             let found = data_version(&database.connection)?;
             if std::mem::replace(&mut database.data_version, found) != found {
-                inner.changed();
+                inner.watchers.tell(|_| true);
             }
             Ok(())
-        })
-        .await
-    }
-
-    /// Keeps a new API key.
-    pub async fn put_key(&self, key: StoredKey) -> Result<(), StoreError> {
-        let grants = json(&key.grants)?;
-        self.run(move |connection| {
-            connection.execute(
-                "INSERT INTO keys(id, name, hash, grants, role, created, expires, revoked)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                params![
-                    key.id,
-                    key.name,
-                    key.hash,
-                    grants,
-                    key.role,
-                    key.created,
-                    key.expires,
-                    key.revoked
-                ],
-            )?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// The API key of this id.
-    pub async fn key(&self, id: &str) -> Result<Option<StoredKey>, StoreError> {
-        let id = id.to_owned();
-        self.run(move |connection| {
-            let mut select = connection.prepare_cached(&format!("{SELECT_KEY} WHERE id = ?"))?;
-            select.query_row([id], read_key).optional()?.transpose()
-        })
-        .await
-    }
-
-    /// All API keys, oldest first.
-    pub async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        self.run(|connection| {
-            let mut select = connection.prepare(&format!("{SELECT_KEY} ORDER BY created, id"))?;
-            let keys = select.query_map([], read_key)?.collect::<Result<Vec<_>, _>>()?;
-            keys.into_iter().collect()
-        })
-        .await
-    }
-
-    /// Takes an API key back; false if there is none.
-    pub async fn revoke_key(&self, id: &str) -> Result<bool, StoreError> {
-        let (id, inner) = (id.to_owned(), self.0.clone());
-        self.run(move |connection| {
-            let count = connection.execute("UPDATE keys SET revoked = 1 WHERE id = ?", [id]);
-            inner.revoked(count)
         })
         .await
     }
@@ -278,7 +219,7 @@ impl Local {
         stored.map(read).transpose()
     }
 
-    pub(super) async fn run<T: Send + 'static>(
+    async fn run<T: Send + 'static>(
         &self,
         statement: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -330,57 +271,4 @@ fn check_whole(path: &Path) -> Result<(), StoreError> {
 
 fn data_version(connection: &Connection) -> rusqlite::Result<u64> {
     connection.query_row("PRAGMA data_version", [], |row| row.get(0))
-}
-
-/// What duties keep beside their cursors. Made when it is missing, for the files of
-/// earlier versions.
-const PARTS: &str = "
-    CREATE TABLE IF NOT EXISTS parts(consumer TEXT NOT NULL, row TEXT NOT NULL,
-        column INTEGER NOT NULL, bytes BLOB NOT NULL,
-        PRIMARY KEY(consumer, row, column)) WITHOUT ROWID;
-    ";
-
-const SELECT_KEY: &str = "SELECT id, name, hash, grants, role, created, expires, revoked FROM keys";
-
-fn read_key(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<StoredKey, StoreError>> {
-    let grants: String = row.get(3)?;
-    let grants = match serde_json::from_str(&grants) {
-        Ok(grants) => grants,
-        Err(error) => return Ok(Err(StoreError::Unreadable(error.to_string()))),
-    };
-    Ok(Ok(StoredKey {
-        id: row.get(0)?,
-        name: row.get(1)?,
-        hash: row.get(2)?,
-        grants,
-        role: row.get(4)?,
-        created: row.get(5)?,
-        expires: row.get(6)?,
-        revoked: row.get(7)?,
-    }))
-}
-
-fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Unreadable(error.to_string()))
-}
-
-/// What a file of an earlier version lacks: whose a pass is.
-fn add_owners_of_passes(connection: &Connection) -> rusqlite::Result<()> {
-    let has_owners = |connection: &Connection| {
-        connection
-            .prepare("SELECT 1 FROM pragma_index_list('passes') WHERE name = 'passes_owner'")?
-            .exists([])
-    };
-    if has_owners(connection)? {
-        return Ok(());
-    }
-    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-    // Another process may have been quicker.
-    if !has_owners(&transaction)? {
-        transaction.execute_batch(
-            "ALTER TABLE passes ADD COLUMN owner TEXT NOT NULL DEFAULT '';
-             CREATE INDEX passes_owner ON passes(kind, owner);",
-        )?;
-    }
-    transaction.commit()
 }

@@ -62,7 +62,9 @@ impl Duty for Telling {
                 let event: serde_json::Value = serde_json::from_slice(record.json()).unwrap();
                 self.got.send(Got::Event(event["id"].as_str().unwrap().to_owned())).unwrap();
                 match self.orders.recv().await.unwrap() {
-                    Order::Note => self.store.save_cursor(term.fence(), delivery.position).await?,
+                    Order::Note => {
+                        self.store.save(term.fence(), delivery.position, Vec::new()).await?
+                    }
                     Order::Hang(until) => {
                         until.recv().unwrap();
                         std::future::pending().await
@@ -154,7 +156,7 @@ async fn a_duty_moves_when_its_node_hangs_and_whoever_hung_cannot_write() {
     two.gets("3", Order::Note).await;
     let late = vec![event("hub.alerts", "hub", "late", None, "1")];
     assert_eq!(broker.publish_fenced(admitted(late), &first).await, Err(PublishError::Fenced));
-    let refused = store.save_cursor(&first, broker.head()).await;
+    let refused = store.save(&first, broker.head(), Vec::new()).await;
     assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
     let own = vec![event("hub.alerts", "hub", "own", None, "1")];
     broker.publish_fenced(admitted(own), &second).await.unwrap();
