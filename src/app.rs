@@ -18,6 +18,7 @@ use crate::{
     broker::Broker,
     cluster::{Cluster, Node},
     config::Config,
+    connections::{self, Connections},
     demo, descriptors,
     drain::Drain,
     duty::Duties,
@@ -31,7 +32,7 @@ use crate::{
     projections::{self, Projections},
     redis,
     series::Series,
-    session::{self, Connections, Terms},
+    session::Terms,
     sources::{self, Flext, Host, Readiness, Vitals},
     store::Store,
     telemetry::Telemetry,
@@ -191,7 +192,7 @@ impl App {
         background.spawn(cluster.run(serving.clone()));
         background.spawn(drain.clone().run(serving.clone()));
         background.spawn(instances.run(duties, serving.clone()));
-        background.spawn(session::watch_revocations(
+        background.spawn(connections::watch_revocations(
             store,
             access,
             connections,

@@ -13,8 +13,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    connections::{Connections, Order},
     id,
-    session::{Connections, Order},
     sources::Readiness,
 };
 

@@ -12,6 +12,7 @@ pub mod bytesize;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod connections;
 pub mod demo;
 pub mod descriptors;
 pub mod dialect;

@@ -4,9 +4,7 @@
 
 mod action;
 mod command;
-mod connections;
 mod opening;
-mod revocations;
 mod terms;
 
 use std::{sync::Arc, time::Instant};
@@ -17,14 +15,13 @@ use secrecy::SecretString;
 pub use self::{
     action::Action,
     command::start,
-    connections::{Connection, ConnectionInfo, Connections, Order},
     opening::BeginError,
-    revocations::watch_revocations,
     terms::{Config, Terms},
 };
 use crate::{
     auth::{AuthError, Principal},
     broker::{PublishError, Published},
+    connections::Order,
     dialect::Dialect,
     hub::{Gap, SubscribeError},
     position::Position,

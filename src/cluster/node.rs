@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
+    connections::Connections,
     drain::{Course, Drain},
     hub::Hub,
-    session::Connections,
     topic::Topic,
 };
 

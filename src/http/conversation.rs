@@ -18,10 +18,11 @@ use super::{
 };
 use crate::{
     auth::Principal,
+    connections::{Connection, Order},
     dialect::Dialect,
     hub::{Bell, Cursor, Item, Subscription},
     protocol::CloseCode,
-    session::{Action, BeginError, Connection, Order, Session},
+    session::{Action, BeginError, Session},
     telemetry::Telemetry,
 };
 

@@ -1,5 +1,7 @@
 //! Who is connected: for those who ask, and for those who must tell them something.
 
+mod revocations;
+
 use std::{
     collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
@@ -14,6 +16,7 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+pub use self::revocations::watch_revocations;
 use crate::{
     auth::{CredentialId, Principal},
     dialect::Dialect,
