@@ -33,10 +33,11 @@ use crate::{
     redis,
     series::Series,
     session::Terms,
-    sources::{self, Flext, Host, Readiness, Vitals},
+    sources::Flext,
     store::Store,
     telemetry::Telemetry,
     time::Clock,
+    vitals::{self, Host, Readiness, Vitals},
 };
 
 /// What stopping may take beyond the drain.
@@ -94,7 +95,7 @@ impl App {
         });
         let drain_time = config.http.drain.0;
         let drain = Drain::new(connections.clone(), readiness.clone(), drain_time);
-        let mut name = sources::node_name();
+        let mut name = vitals::node_name();
         let cluster = match (&broker, config.redis()?) {
             (Broker::Redis(redis), Some(server)) => {
                 name = format!("{name}:{}", address.port()); // several may run on one host
@@ -185,7 +186,7 @@ impl App {
             let host = Host::new(config.host, &name, &config.data, clock.clone())?;
             background.spawn(host.run(broker.clone(), serving.clone()));
         }
-        background.spawn(sources::listen(hub.clone(), readiness.clone(), clock, serving.clone()));
+        background.spawn(vitals::listen(hub.clone(), readiness.clone(), clock, serving.clone()));
         background.spawn(vitals.run(broker, hub, readiness.clone(), serving.clone()));
         background.spawn(duties.clone().run(series, serving.clone()));
         background.spawn(projections.run(duties.clone(), serving.clone()));

@@ -19,7 +19,7 @@ pub struct Cluster {
 
 /// What the nodes answered.
 #[derive(Debug, Clone)]
-pub struct Answers<T> {
+pub struct NodeAnswers<T> {
     /// The name of each node that answered, and what, by name.
     pub given: Vec<(String, T)>,
     /// The names of those that did not answer in time, or nothing that can be read. One that was
@@ -48,7 +48,7 @@ impl Cluster {
         &self,
         question: &Question,
         name: Option<&str>,
-    ) -> Result<Answers<T>, Failure> {
+    ) -> Result<NodeAnswers<T>, Failure> {
         let is_own = name == Some(self.own.name());
         let mut found = match &self.others {
             Some(desk) if !is_own => desk.ask(question, name).await?,
@@ -59,7 +59,7 @@ impl Cluster {
             let answer = self.own.answer(question.clone()).await;
             found.answers.push((self.own.name().to_owned(), answer));
         }
-        let mut answers = Answers { given: Vec::new(), missing: found.missing };
+        let mut answers = NodeAnswers { given: Vec::new(), missing: found.missing };
         for (node, answer) in found.answers {
             match serde_json::from_value(answer) {
                 Ok(answer) => answers.given.push((node, answer)),
@@ -69,14 +69,14 @@ impl Cluster {
                 }
             }
         }
-        let Answers { given, missing } = &mut answers;
+        let NodeAnswers { given, missing } = &mut answers;
         missing.retain(|missing| given.iter().all(|(name, _)| name != missing));
         answers.given.sort_by(|(a, _), (b, _)| a.cmp(b));
         answers.missing.sort();
         Ok(answers)
     }
 
-    /// Answers others until `stop`, and then is a node no more.
+    /// NodeAnswers others until `stop`, and then is a node no more.
     pub async fn run(self, stop: CancellationToken) {
         let Self { own, others: Some(desk) } = self else { return };
         desk.serve(&own, stop).await;

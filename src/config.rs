@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de};
 
 use layers::Layers;
-pub use layers::Origin;
+pub use layers::SettingOrigin;
 pub use reference::render as render_reference;
 
 use crate::{
@@ -33,6 +33,7 @@ use crate::{
     session, sources,
     time::Span,
     topic::{OwnTopics, Topic},
+    vitals,
 };
 
 /// The commented file with every key and its default.
@@ -72,7 +73,7 @@ pub struct Config {
     /// `[limits]`
     pub limits: Limits,
     /// `[host]`
-    pub host: sources::HostConfig,
+    pub host: vitals::HostConfig,
     /// Every `[[source]]`.
     #[serde(default, rename = "source")]
     pub sources: Vec<sources::Config>,
@@ -111,7 +112,7 @@ pub enum ConfigError {
         /// Its path.
         key: String,
         /// Where it stands.
-        origin: Origin,
+        origin: SettingOrigin,
         /// What may have been meant.
         nearest: Option<String>,
     },
@@ -129,7 +130,7 @@ pub enum ConfigError {
         /// The key's path.
         key: String,
         /// Where it was set.
-        origin: Origin,
+        origin: SettingOrigin,
         /// What is wrong and what to do.
         message: String,
     },
@@ -154,7 +155,7 @@ impl Config {
         }
         layers.add_variables(variables)?;
         for (key, value) in flags {
-            layers.add_text(key, value, Origin::Flag(key.replace(['.', '_'], "-")))?;
+            layers.add_text(key, value, SettingOrigin::Flag(key.replace(['.', '_'], "-")))?;
         }
         Self::from_layers(&layers)
     }

@@ -30,7 +30,7 @@ use crate::{
 pub struct Connections(Arc<Inner>);
 
 struct Inner {
-    by_id: DashMap<u64, Arc<Shared>>,
+    by_id: DashMap<u64, Arc<ConnectionEntry>>,
     /// Whose credentials nobody has asked about since they were shown; held to add one, or to take all.
     newcomers: Mutex<HashMap<CredentialId, Arc<Principal>>>,
     /// Held to count one up or down.
@@ -41,7 +41,7 @@ struct Inner {
 }
 
 /// What others may know of a connection, and tell it.
-struct Shared {
+struct ConnectionEntry {
     kind: Dialect,
     peer: IpAddr,
     /// 0 where a proxy did not tell it.
@@ -119,7 +119,7 @@ impl ConnectionInfo {
 pub struct Connection {
     all: Connections,
     id: u64,
-    shared: Arc<Shared>,
+    shared: Arc<ConnectionEntry>,
 }
 
 impl Connections {
@@ -144,7 +144,7 @@ impl Connections {
         now: Millis,
     ) -> Connection {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ConnectionEntry {
             kind,
             peer: peer.ip(),
             port: peer.port(),
@@ -244,7 +244,7 @@ impl Connections {
     }
 
     /// A copy, so that no guard of the map is held while anything else is done.
-    fn entries(&self) -> Vec<(u64, Arc<Shared>)> {
+    fn entries(&self) -> Vec<(u64, Arc<ConnectionEntry>)> {
         self.0.by_id.iter().map(|entry| (*entry.key(), entry.value().clone())).collect()
     }
 
@@ -326,7 +326,7 @@ impl Drop for Connection {
     }
 }
 
-impl Shared {
+impl ConnectionEntry {
     fn info(&self, id: u64, head: u64) -> ConnectionInfo {
         let about = self.about.lock();
         let subscription = |(sub, lag): &(Arc<str>, Lag)| SubscriptionInfo {

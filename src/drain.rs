@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     connections::{Connections, Order},
     id,
-    sources::Readiness,
+    vitals::Readiness,
 };
 
 /// What becomes of this node's clients. Cheap to clone.

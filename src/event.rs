@@ -22,6 +22,9 @@ use crate::topic::Topic;
 /// The most bytes in an event's `id`, `source`, `type` or `key`.
 pub const MAX_ATTRIBUTE_BYTES: usize = 256;
 
+/// The type of the hub's own events whose numbers become series.
+pub const METRICS: &str = "metrics";
+
 /// An event on its way in; attribute names are those of CloudEvents 1.0.
 #[derive(Debug, Clone)]
 pub struct Event {

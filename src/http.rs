@@ -89,9 +89,9 @@ use crate::{
     projections::Projections,
     series::Series,
     session::{Now, Terms},
-    sources::Readiness,
     telemetry::{Limit, Telemetry},
     time::Clock,
+    vitals::Readiness,
 };
 
 /// What the endpoints work with; one for all of them.

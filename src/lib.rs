@@ -43,3 +43,4 @@ pub mod telemetry;
 pub mod time;
 pub mod topic;
 pub mod turns;
+pub mod vitals;

@@ -53,7 +53,7 @@ pub struct Session {
     terms: Arc<Terms>,
     name: Arc<str>,
     dialect: Dialect,
-    state: State,
+    state: SessionState,
     principal: Option<Arc<Principal>>,
     /// The token that came with the upgrade; another in `connect` must be the same.
     token: Option<SecretString>,
@@ -67,7 +67,7 @@ pub struct Session {
 }
 
 #[derive(Debug)]
-enum State {
+enum SessionState {
     /// Until `connect`.
     New(Instant),
     /// While the token of `connect` is checked.
@@ -92,7 +92,7 @@ impl Session {
             terms,
             name,
             dialect,
-            state: State::New(now.instant + config.connect_timeout.0),
+            state: SessionState::New(now.instant + config.connect_timeout.0),
             principal: None,
             token,
             subscriptions: Vec::new(),
@@ -132,14 +132,14 @@ impl Session {
         let Some(message) = self.dialect.hear(text) else { return Vec::new() };
         match message {
             Ok(ClientMessage::Connect(id, connect)) => self.connect(id, connect, now),
-            Ok(ClientMessage::Pong) if matches!(self.state, State::Open) => Vec::new(),
-            Ok(_) if !matches!(self.state, State::Open) => {
+            Ok(ClientMessage::Pong) if matches!(self.state, SessionState::Open) => Vec::new(),
+            Ok(_) if !matches!(self.state, SessionState::Open) => {
                 self.close(CloseCode::BadMessage, "the first message is `connect`")
             }
             Ok(message) => self.command(message, now),
             Err(MessageError::Broken(message)) => self.close(CloseCode::BadMessage, message),
             Err(MessageError::Refused { id, code, message }) => {
-                if matches!(self.state, State::New(_)) {
+                if matches!(self.state, SessionState::New(_)) {
                     return self.close(CloseCode::BadMessage, message);
                 }
                 self.error(id.as_ref(), code, &message)
@@ -169,12 +169,12 @@ impl Session {
         outcome: Result<Arc<Principal>, AuthError>,
         now: Now,
     ) -> Vec<Action> {
-        match std::mem::replace(&mut self.state, State::Open) {
-            State::Connecting(id, connect) => match outcome {
+        match std::mem::replace(&mut self.state, SessionState::Open) {
+            SessionState::Connecting(id, connect) => match outcome {
                 Ok(principal) => self.open(id, *connect, principal, now),
                 Err(error) => self.refuse_credentials(&error),
             },
-            State::Refreshing(id) => self.refreshed(&id, outcome, now),
+            SessionState::Refreshing(id) => self.refreshed(&id, outcome, now),
             state => {
                 self.state = state;
                 Vec::new()
@@ -279,7 +279,7 @@ impl Session {
         if self.expires.is_some_and(|expires| expires <= now.instant) {
             return self.close(CloseCode::Expired, "the token has expired");
         }
-        if let State::New(until) = self.state {
+        if let SessionState::New(until) = self.state {
             if until <= now.instant {
                 return self.close(CloseCode::Timeout, "no `connect` came in time");
             }
@@ -300,7 +300,7 @@ impl Session {
     /// When [`tick`](Self::tick) has something to do.
     pub fn next_time(&self) -> Instant {
         let first = match self.state {
-            State::New(until) => until, // nobody is pinged before `connect`
+            SessionState::New(until) => until, // nobody is pinged before `connect`
             _ => self.ping_at,
         };
         [self.expires, self.pong_by].into_iter().flatten().fold(first, Ord::min)

@@ -21,15 +21,15 @@ pub type Millis = u64;
 
 /// Where the wall-clock time comes from: the system, or a test's own hand. Cheap to clone.
 #[derive(Clone)]
-pub struct Clock(Source);
+pub struct Clock(ClockSource);
 
 #[derive(Clone)]
-enum Source {
+enum ClockSource {
     Hand(Arc<AtomicU64>),
-    System(Arc<System>),
+    SystemClock(Arc<SystemClock>),
 }
 
-struct System {
+struct SystemClock {
     began: Instant,
     /// Held to compare a few numbers.
     steady: Mutex<Steady>,
@@ -45,17 +45,21 @@ impl Clock {
     pub fn system() -> Self {
         let steady = Mutex::new(Steady::new(wall(), 0));
         let settled = AtomicU64::new(0);
-        Self(Source::System(Arc::new(System { began: Instant::now(), steady, settled })))
+        Self(ClockSource::SystemClock(Arc::new(SystemClock {
+            began: Instant::now(),
+            steady,
+            settled,
+        })))
     }
 
     /// A clock that stands at `start` until it is [`set`](Self::set).
     pub fn manual(start: Millis) -> Self {
-        Self(Source::Hand(Arc::new(AtomicU64::new(start))))
+        Self(ClockSource::Hand(Arc::new(AtomicU64::new(start))))
     }
 
     /// Moves a manual clock; the system's clock is left alone.
     pub fn set(&self, now: Millis) {
-        if let Source::Hand(hand) = &self.0 {
+        if let ClockSource::Hand(hand) = &self.0 {
             hand.store(now, Ordering::SeqCst);
         }
     }
@@ -63,8 +67,8 @@ impl Clock {
     /// Where a manual clock stands.
     pub fn hand(&self) -> Option<Millis> {
         match &self.0 {
-            Source::Hand(hand) => Some(hand.load(Ordering::SeqCst)),
-            Source::System(_) => None,
+            ClockSource::Hand(hand) => Some(hand.load(Ordering::SeqCst)),
+            ClockSource::SystemClock(_) => None,
         }
     }
 
@@ -72,8 +76,8 @@ impl Clock {
     /// warning.
     pub fn now(&self) -> Millis {
         match &self.0 {
-            Source::Hand(hand) => hand.load(Ordering::SeqCst),
-            Source::System(system) => {
+            ClockSource::Hand(hand) => hand.load(Ordering::SeqCst),
+            ClockSource::SystemClock(system) => {
                 let mut steady = system.steady.lock();
                 let (now, noticed) = steady.read(wall(), system.elapsed());
                 drop(steady);
@@ -86,8 +90,8 @@ impl Clock {
     /// Milliseconds since some moment long before the process began, by a clock that never jumps.
     pub fn elapsed(&self) -> Millis {
         match &self.0 {
-            Source::Hand(hand) => hand.load(Ordering::SeqCst),
-            Source::System(system) => LONG_BEFORE + system.elapsed(),
+            ClockSource::Hand(hand) => hand.load(Ordering::SeqCst),
+            ClockSource::SystemClock(system) => LONG_BEFORE + system.elapsed(),
         }
     }
 
@@ -95,8 +99,8 @@ impl Clock {
     /// monotonic one or with what it was held against, nor for ten minutes afterwards.
     pub fn is_settled(&self) -> bool {
         match &self.0 {
-            Source::Hand(_) => true,
-            Source::System(system) => {
+            ClockSource::Hand(_) => true,
+            ClockSource::SystemClock(system) => {
                 self.now();
                 system.steady.lock().is_settled(system.elapsed())
             }
@@ -107,8 +111,8 @@ impl Clock {
     /// never was and was held against nothing.
     pub fn settled(&self) -> Millis {
         match &self.0 {
-            Source::Hand(hand) => hand.load(Ordering::SeqCst),
-            Source::System(system) => {
+            ClockSource::Hand(hand) => hand.load(Ordering::SeqCst),
+            ClockSource::SystemClock(system) => {
                 if self.is_settled() {
                     system.settled.store(self.now(), Ordering::Relaxed);
                 }
@@ -119,7 +123,7 @@ impl Clock {
 
     /// Holds the clock against `neighbour`, the time of something that happened lately, 0 for nothing.
     pub fn meet(&self, neighbour: Millis) {
-        if let Source::System(system) = &self.0
+        if let ClockSource::SystemClock(system) = &self.0
             && neighbour > 0
             && !system.steady.lock().meet(neighbour, system.elapsed())
         {
@@ -133,13 +137,13 @@ impl Clock {
     /// How often the system's clock has jumped.
     pub fn jumps(&self) -> u64 {
         match &self.0 {
-            Source::Hand(_) => 0,
-            Source::System(system) => system.steady.lock().jumps(),
+            ClockSource::Hand(_) => 0,
+            ClockSource::SystemClock(system) => system.steady.lock().jumps(),
         }
     }
 }
 
-impl System {
+impl SystemClock {
     fn elapsed(&self) -> Millis {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }

@@ -240,23 +240,23 @@ fn time(claims: &ClaimSet, name: &str, wrong: &'static str) -> Result<Option<Mil
 }
 
 /// What is said of a claim that is not what it should be.
-struct Wrong {
+struct ClaimFault {
     kind: &'static str,
     many: &'static str,
     item: &'static str,
 }
 
-const SUBSCRIBE: Wrong = Wrong {
+const SUBSCRIBE: ClaimFault = ClaimFault {
     kind: "the token's claim for subscribing is neither a text nor a list of texts",
     many: "the token's claim for subscribing lists more than 256 patterns",
     item: "the token's claim for subscribing lists something that is no topic pattern",
 };
-const PUBLISH: Wrong = Wrong {
+const PUBLISH: ClaimFault = ClaimFault {
     kind: "the token's claim for publishing is neither a text nor a list of texts",
     many: "the token's claim for publishing lists more than 256 patterns",
     item: "the token's claim for publishing lists something that is no topic pattern",
 };
-const ROLES: Wrong = Wrong {
+const ROLES: ClaimFault = ClaimFault {
     kind: "the token's claim for roles is neither a text nor a list of texts",
     many: "the token's claim for roles lists more than 256 roles",
     item: "the token's claim for roles lists something that is no role",
@@ -264,7 +264,7 @@ const ROLES: Wrong = Wrong {
 
 type Claim = Result<Option<Value>, Unreadable>;
 
-fn patterns(claim: Claim, wrong: &Wrong) -> Result<Vec<TopicPattern>, AuthError> {
+fn patterns(claim: Claim, wrong: &ClaimFault) -> Result<Vec<TopicPattern>, AuthError> {
     let parse =
         |text: String| TopicPattern::parse(&text).map_err(|_| AuthError::Invalid(wrong.item));
     let mut patterns: Vec<_> =
@@ -273,7 +273,7 @@ fn patterns(claim: Claim, wrong: &Wrong) -> Result<Vec<TopicPattern>, AuthError>
     Ok(patterns)
 }
 
-fn names(claim: Claim, wrong: &Wrong) -> Result<Vec<String>, AuthError> {
+fn names(claim: Claim, wrong: &ClaimFault) -> Result<Vec<String>, AuthError> {
     let text = |value| match value {
         Value::String(text) => Ok(text),
         _ => Err(AuthError::Invalid(wrong.kind)),

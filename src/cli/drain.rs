@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{
     Failure,
     client::{ClientArgs, HubClient},
-    nodes::Answer,
+    nodes::NodesAnswer,
 };
 use crate::time::Span;
 
@@ -55,7 +55,7 @@ impl Drain {
         } else {
             client.send(|http| http.post(url).json(&json!({"node": node, "stop": stop}))).await?
         };
-        Answer::read(&answer)?.show()?;
+        NodesAnswer::read(&answer)?.show()?;
         match wait {
             Some(longest) => wait_until_empty(&client, &node, longest.0).await,
             None => Ok(()),
@@ -71,7 +71,7 @@ async fn wait_until_empty(
     let url = client.at("/api/v1/nodes")?;
     let began = Instant::now();
     loop {
-        let all = Answer::read(&client.send(|http| http.get(url.clone())).await?)?;
+        let all = NodesAnswer::read(&client.send(|http| http.get(url.clone())).await?)?;
         let asked = if node == "all" { all } else { all.only(node) };
         if asked.connections() == 0 {
             return asked.show();

@@ -23,25 +23,25 @@ impl Nodes {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let hub = self.client.hub()?;
         let url = hub.at("/api/v1/nodes")?;
-        Answer::read(&hub.send(|client| client.get(url)).await?)?.show()
+        NodesAnswer::read(&hub.send(|client| client.get(url)).await?)?.show()
     }
 }
 
 /// What the hub answers about its nodes.
 #[derive(Deserialize)]
-pub(super) struct Answer {
-    nodes: Vec<Entry>,
+pub(super) struct NodesAnswer {
+    nodes: Vec<NodeLine>,
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct NodeLine {
     node: String,
     /// Absent of one that did not answer, as is the other.
     state: Option<String>,
     connections: Option<u64>,
 }
 
-impl Answer {
+impl NodesAnswer {
     pub(super) fn read(text: &str) -> Result<Self, Failure> {
         serde_json::from_str(text)
             .map_err(|error| anyhow::anyhow!("the hub's answer cannot be read: {error}").into())
@@ -61,7 +61,7 @@ impl Answer {
     /// Prints a line for each node; fails if one did not answer.
     pub(super) fn show(&self) -> Result<(), Failure> {
         let mut silent = Vec::new();
-        for Entry { node, state, connections } in &self.nodes {
+        for NodeLine { node, state, connections } in &self.nodes {
             match (state, connections) {
                 (Some(state), Some(1)) => println!("{node}\t{state}\t1 connection"),
                 (Some(state), Some(count)) => println!("{node}\t{state}\t{count} connections"),

@@ -20,12 +20,12 @@ pub(super) struct Layers {
     table: Table,
     /// An example of every key there is, the ones without a default as well.
     examples: Value,
-    origins: BTreeMap<String, Origin>,
+    origins: BTreeMap<String, SettingOrigin>,
 }
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum SettingOrigin {
     /// The hub's own file.
     Default,
     /// A line of a file.
@@ -36,13 +36,13 @@ pub enum Origin {
     Flag(String),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::Default => f.write_str("the defaults"),
-            Origin::File(path, line) => write!(f, "{} line {line}", path.display()),
-            Origin::Variable(name) => write!(f, "the variable {name}"),
-            Origin::Flag(name) => write!(f, "the flag --{name}"),
+            SettingOrigin::Default => f.write_str("the defaults"),
+            SettingOrigin::File(path, line) => write!(f, "{} line {line}", path.display()),
+            SettingOrigin::Variable(name) => write!(f, "the variable {name}"),
+            SettingOrigin::Flag(name) => write!(f, "the flag --{name}"),
         }
     }
 }
@@ -59,7 +59,7 @@ impl Layers {
     /// Lays a file over what is there.
     pub(super) fn add_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
         let spanned = DeTable::parse(text).map_err(|error| syntax(path, text, &error))?;
-        let place = |at: usize| Origin::File(path.to_owned(), line_of(text, at));
+        let place = |at: usize| SettingOrigin::File(path.to_owned(), line_of(text, at));
         self.walk(spanned.get_ref(), "", &place);
         merge(&mut self.table, parse(path, text)?);
         Ok(())
@@ -76,7 +76,7 @@ impl Layers {
             name.starts_with(PREFIX).then_some((name, value))
         });
         for (name, value) in ours.filter(|(name, _)| !OTHER_VARIABLES.contains(&&**name)) {
-            let origin = Origin::Variable(name.clone());
+            let origin = SettingOrigin::Variable(name.clone());
             let Some(key) = keys.get(&name) else {
                 let names = keys.keys().map(String::as_str).chain(OTHER_VARIABLES);
                 let nearest = nearest(&name, names).map(str::to_owned);
@@ -97,7 +97,7 @@ impl Layers {
         &mut self,
         key: &str,
         text: &str,
-        origin: Origin,
+        origin: SettingOrigin,
     ) -> Result<(), ConfigError> {
         let refuse = |message: &str| ConfigError::Value {
             key: key.to_owned(),
@@ -140,7 +140,12 @@ impl Layers {
     }
 
     /// The refusal of a key that the table it stands in does not have; `beside` are those it has.
-    pub(super) fn unknown(&self, key: &str, origin: Origin, beside: &[String]) -> ConfigError {
+    pub(super) fn unknown(
+        &self,
+        key: &str,
+        origin: SettingOrigin,
+        beside: &[String],
+    ) -> ConfigError {
         let mut known = Vec::new();
         known_keys(&self.examples, "", &mut known);
         let plain = without_indexes(key);
@@ -156,12 +161,12 @@ impl Layers {
     }
 
     /// Where the value of `key`, or of the table it is in, came from.
-    pub(super) fn origin(&self, key: &str) -> Origin {
+    pub(super) fn origin(&self, key: &str) -> SettingOrigin {
         let ends = key.match_indices(['.', '[']).map(|(at, _)| at).chain([key.len()]);
         let mut prefixes: Vec<_> = ends.map(|end| &key[..end]).collect();
         prefixes.reverse();
         let found = prefixes.into_iter().find_map(|prefix| self.origins.get(prefix));
-        found.cloned().unwrap_or(Origin::Default)
+        found.cloned().unwrap_or(SettingOrigin::Default)
     }
 
     /// Each variable with its key: the key's path in capitals, joined by `_`.
@@ -174,7 +179,7 @@ impl Layers {
     }
 
     /// Notes where each key stands; whether there is such a key is known where it is read.
-    fn walk(&mut self, table: &DeTable<'_>, above: &str, place: &dyn Fn(usize) -> Origin) {
+    fn walk(&mut self, table: &DeTable<'_>, above: &str, place: &dyn Fn(usize) -> SettingOrigin) {
         for (name, value) in table {
             let key = join(above, name.get_ref());
             let is_section = at(&self.table, &key).is_some_and(Value::is_table);

@@ -36,14 +36,20 @@ pub async fn watch_revocations(
     telemetry: Telemetry,
     stop: CancellationToken,
 ) {
-    let watch = Watch { access, connections, telemetry, unsure: HashMap::new(), is_failing: false };
+    let watch = RevocationWatch {
+        access,
+        connections,
+        telemetry,
+        unsure: HashMap::new(),
+        is_failing: false,
+    };
     tokio::select! {
         () = stop.cancelled() => {}
         () = watch.run(store) => {}
     }
 }
 
-struct Watch {
+struct RevocationWatch {
     access: Access,
     connections: Connections,
     telemetry: Telemetry,
@@ -53,7 +59,7 @@ struct Watch {
     is_failing: bool,
 }
 
-impl Watch {
+impl RevocationWatch {
     async fn run(mut self, store: Store) {
         let mut changes = self.access.changes();
         let mut has_missed = false;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::day::{Day, Moment};
+use super::day::{Day, TimeOfDay};
 
 /// What a producer does between two looks at the clock.
 pub(super) trait Producer {
@@ -18,7 +18,7 @@ pub(super) trait Producer {
     const NAME: &str;
 
     /// What it sends, in order, for what happened since the last call.
-    fn step(&mut self, moment: Moment) -> Vec<Post>;
+    fn step(&mut self, moment: TimeOfDay) -> Vec<Post>;
 }
 
 /// A request.

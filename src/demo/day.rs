@@ -15,7 +15,7 @@ pub struct Day {
 
 /// How things stand at one moment of it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
+pub(super) struct TimeOfDay {
     /// Seconds of the day's own time since it began.
     pub(super) seconds: f64,
     /// How busy everybody is: 1 at the height of the day, little at night.
@@ -42,15 +42,15 @@ impl Day {
     }
 
     /// How things stand now.
-    pub(super) fn now(&self) -> Moment {
+    pub(super) fn now(&self) -> TimeOfDay {
         self.at(self.began.elapsed())
     }
 
     /// How things stand when so much real time has gone by since it began.
-    pub(super) fn at(&self, elapsed: Duration) -> Moment {
+    pub(super) fn at(&self, elapsed: Duration) -> TimeOfDay {
         let seconds = elapsed.as_secs_f64() * self.speed;
         let hour = (self.hour + seconds / 3600.0).rem_euclid(HOURS);
-        Moment { seconds, activity: activity(hour), incident: self.incident(seconds) }
+        TimeOfDay { seconds, activity: activity(hour), incident: self.incident(seconds) }
     }
 
     /// How bad it is: rising to the middle of an incident and falling again.

@@ -15,7 +15,7 @@ use tonic::{
 };
 
 use self::pipelines::Pipelines;
-use super::{Day, chance::Chance, day::Moment};
+use super::{Day, chance::Chance, day::TimeOfDay};
 use crate::{
     sources::flext_proto::{
         ExecutionUpdate, HealthStatus, ListExecutionsRequest, ListExecutionsResponse,
@@ -50,7 +50,7 @@ impl Daemon {
     /// Answers until `stop`.
     pub async fn run(self, day: Day, clock: Clock, stop: CancellationToken) {
         let pipelines = Mutex::new(Pipelines::new(Chance::new(day.seed(), 4), clock));
-        let service = FlextServiceServer::new(Service(Arc::new(Shared { day, pipelines })));
+        let service = FlextServiceServer::new(Service(Arc::new(FlextState { day, pipelines })));
         let served = Server::builder()
             .add_service(service)
             .serve_with_incoming(TcpIncoming::from(self.listener));
@@ -64,9 +64,9 @@ impl Daemon {
 }
 
 #[derive(Clone)]
-struct Service(Arc<Shared>);
+struct Service(Arc<FlextState>);
 
-struct Shared {
+struct FlextState {
     day: Day,
     pipelines: Mutex<Pipelines>,
 }
@@ -78,7 +78,7 @@ const UPDATE: Duration = Duration::from_secs(1);
 
 impl Service {
     /// What it tells now, of pipelines that have gone on until now.
-    fn tell<T>(&self, tell: impl FnOnce(&mut Pipelines, Moment) -> T) -> Result<T, Status> {
+    fn tell<T>(&self, tell: impl FnOnce(&mut Pipelines, TimeOfDay) -> T) -> Result<T, Status> {
         let moment = self.0.day.now();
         if moment.incident > TOO_BAD {
             return Err(Status::unavailable("the scheduler's database is away"));

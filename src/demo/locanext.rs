@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     chance::Chance,
     client::{Post, Producer},
-    day::Moment,
+    day::TimeOfDay,
 };
 use crate::time::Clock;
 
@@ -52,7 +52,7 @@ impl LocaNext {
     }
 
     /// People come and go until there are about as many as the hour says.
-    fn sessions(&mut self, moment: Moment, passed: f64, posts: &mut Vec<Post>) {
+    fn sessions(&mut self, moment: TimeOfDay, passed: f64, posts: &mut Vec<Post>) {
         let wanted = PRESENT * moment.activity;
         // Everybody stays about an hour and a half.
         let leaving = self.chance.count(self.present.len() as f64 * passed / 5400.0);
@@ -81,7 +81,7 @@ impl LocaNext {
         posts.push(self.event("user_login", json!({"username": name(person), "ip": ip})));
     }
 
-    fn deeds(&mut self, moment: Moment, passed: f64, posts: &mut Vec<Post>) {
+    fn deeds(&mut self, moment: TimeOfDay, passed: f64, posts: &mut Vec<Post>) {
         for (kind, often, more) in DEEDS {
             let rate = often + more * moment.incident;
             let mean = self.present.len() as f64 * rate * passed / 3600.0;
@@ -116,8 +116,8 @@ impl LocaNext {
         }
     }
 
-    fn metrics(&mut self, moment: Moment) -> Post {
-        let Moment { activity, incident, .. } = moment;
+    fn metrics(&mut self, moment: TimeOfDay) -> Post {
+        let TimeOfDay { activity, incident, .. } = moment;
         let mut around = |middle: f64| {
             ((middle + 2.0 * self.chance.normal()).clamp(1.0, 99.0) * 10.0).round() / 10.0
         };
@@ -164,7 +164,7 @@ const SOURCE: &str = "demo-locanext";
 impl Producer for LocaNext {
     const NAME: &str = "locanext";
 
-    fn step(&mut self, moment: Moment) -> Vec<Post> {
+    fn step(&mut self, moment: TimeOfDay) -> Vec<Post> {
         let mut posts = Vec::new();
         match self.at.replace(moment.seconds) {
             Some(before) => {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     chance::Chance,
     client::{Post, Producer},
-    day::Moment,
+    day::TimeOfDay,
 };
 use crate::time::Clock;
 
@@ -69,7 +69,7 @@ impl TimeTracker {
 impl Producer for TimeTracker {
     const NAME: &str = "timetracker";
 
-    fn step(&mut self, moment: Moment) -> Vec<Post> {
+    fn step(&mut self, moment: TimeOfDay) -> Vec<Post> {
         let Some(before) = self.at.replace(moment.seconds) else {
             return self.instances.iter().map(Instance::register).collect();
         };

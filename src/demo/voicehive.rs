@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     chance::Chance,
     client::{Post, Producer},
-    day::Moment,
+    day::TimeOfDay,
 };
 
 /// The call centre as it is.
@@ -34,7 +34,7 @@ impl VoiceHive {
     }
 
     /// What was under way before anybody looked.
-    fn begin(&mut self, moment: Moment) {
+    fn begin(&mut self, moment: TimeOfDay) {
         let under_way = self.chance.count(CALLS * moment.activity * 200.0 / 3600.0);
         for _ in 0..under_way {
             let (duration, passed) = (self.one_call(), self.chance.share());
@@ -42,7 +42,7 @@ impl VoiceHive {
         }
     }
 
-    fn ended(&mut self, moment: Moment) -> Vec<Value> {
+    fn ended(&mut self, moment: TimeOfDay) -> Vec<Value> {
         let (over, left) = self.calls.iter().partition(|(end, _)| *end <= moment.seconds);
         self.calls = left;
         let over: Vec<(f64, f64)> = over;
@@ -63,8 +63,8 @@ impl VoiceHive {
         over.into_iter().map(of_one).collect()
     }
 
-    fn system(&mut self, moment: Moment) -> Value {
-        let Moment { activity, incident, seconds, .. } = moment;
+    fn system(&mut self, moment: TimeOfDay) -> Value {
+        let TimeOfDay { activity, incident, seconds, .. } = moment;
         let mut around = |middle: f64, width: f64| {
             ((middle + width * self.chance.normal()).clamp(1.0, 99.0) * 10.0).round() / 10.0
         };
@@ -83,7 +83,7 @@ impl VoiceHive {
     }
 
     /// An alert opens and closes once for each incident.
-    fn alert(&mut self, moment: Moment) -> Option<Value> {
+    fn alert(&mut self, moment: TimeOfDay) -> Option<Value> {
         let is_bad = if self.is_alarmed { moment.incident > 0.05 } else { moment.incident > 0.3 };
         if is_bad == self.is_alarmed {
             return None;
@@ -99,7 +99,7 @@ impl VoiceHive {
 impl Producer for VoiceHive {
     const NAME: &str = "voicehive";
 
-    fn step(&mut self, moment: Moment) -> Vec<Post> {
+    fn step(&mut self, moment: TimeOfDay) -> Vec<Post> {
         let before = match self.at.replace(moment.seconds) {
             Some(before) => before,
             None => {

@@ -11,14 +11,14 @@ use crate::{position::Offset, time::Millis};
 #[derive(Debug)]
 pub struct Block {
     pub(super) json: Bytes,
-    pub(super) entries: Box<[Entry]>,
+    pub(super) entries: Box<[BlockEntry]>,
     /// Each publisher once; entries name theirs by its place from 1, 0 for none.
     pub(super) publishers: Box<[PublisherName]>,
 }
 
 /// Where one record stands in the block's buffer; the `_at` fields count from its start.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
+pub(super) struct BlockEntry {
     pub(super) offset: Offset,
     pub(super) received: Millis,
     pub(super) start: u32,
@@ -37,7 +37,7 @@ pub(super) struct Entry {
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
     block: &'a Block,
-    pub(super) entry: &'a Entry,
+    pub(super) entry: &'a BlockEntry,
 }
 
 /// What the stored form begins with. The plain form begins with the number of records, which is 0 only
@@ -206,7 +206,7 @@ impl Block {
             for field in &mut fields {
                 *field = u16::try_from(take(&mut rest)?).map_err(|_| BlockError)?;
             }
-            let entry = Entry::from_fields(offset, received, start, len, fields)?;
+            let entry = BlockEntry::from_fields(offset, received, start, len, fields)?;
             start = start.checked_add(len).ok_or(BlockError)?;
             entries.push(entry);
         }
@@ -236,7 +236,7 @@ impl<'a> Record<'a> {
 
     /// The record alone, without the rest of its block in memory; as it is for readers, so that it names no publisher.
     pub fn alone(self) -> Arc<Block> {
-        let entry = Entry { start: 0, publisher: 0, ..*self.entry };
+        let entry = BlockEntry { start: 0, publisher: 0, ..*self.entry };
         let json = Bytes::copy_from_slice(self.json());
         Arc::new(Block { json, entries: [entry].into(), publishers: Box::default() })
     }
@@ -287,7 +287,7 @@ impl<'a> Record<'a> {
     }
 }
 
-impl Entry {
+impl BlockEntry {
     fn fields(&self) -> [u16; 7] {
         [
             self.topic_at,

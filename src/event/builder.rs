@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     Event, PublisherName,
-    block::{Block, BlockError, Entry, Record},
+    block::{Block, BlockEntry, BlockError, Record},
 };
 use crate::{position::Offset, time::Millis};
 
@@ -15,7 +15,7 @@ const OFFSET: &[u8] = b"{\"offset\":";
 #[derive(Debug, Default)]
 pub struct BlockBuilder {
     json: Vec<u8>,
-    entries: Vec<Entry>,
+    entries: Vec<BlockEntry>,
     publishers: Vec<PublisherName>,
     /// Their places; empty as long as there is one only, as in most blocks.
     places: HashMap<PublisherName, u16>,
@@ -60,7 +60,7 @@ impl BlockBuilder {
         let data_at = here(json);
         json.extend_from_slice(event.data.get().as_bytes());
         json.push(b'}');
-        self.entries.push(Entry {
+        self.entries.push(BlockEntry {
             offset,
             received,
             start: index(start),
@@ -81,7 +81,7 @@ impl BlockBuilder {
         let start = index(self.json.len());
         self.json.extend_from_slice(record.json());
         let publisher = record.publisher().map_or(0, |publisher| self.place(publisher));
-        self.entries.push(Entry { start, publisher, ..*record.entry });
+        self.entries.push(BlockEntry { start, publisher, ..*record.entry });
     }
 
     /// Takes over a record under another offset and time of arrival: its JSON is made anew up to the offset's end, and
@@ -108,7 +108,7 @@ impl BlockBuilder {
             }
         };
         let entry = record.entry;
-        self.entries.push(Entry {
+        self.entries.push(BlockEntry {
             offset,
             received,
             start: u32::try_from(start).map_err(|_| BlockError)?,

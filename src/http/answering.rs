@@ -54,11 +54,11 @@ struct Inner {
     patience: Duration,
     telemetry: Telemetry,
     /// Locked for one look or note.
-    state: Mutex<State>,
+    state: Mutex<AnsweringState>,
 }
 
 #[derive(Default)]
-struct State {
+struct AnsweringState {
     /// Whether the reader has yet to take what the body gave.
     owes: bool,
     /// Runs while it does.
@@ -212,7 +212,7 @@ impl http_body::Body for Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         let mut state = self.answering.0.state.lock();
-        *state = State::default();
+        *state = AnsweringState::default();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Wrong sign-ins, by the address they come from: slowed, because nobody types that fast.
+//! WrongSignIns sign-ins, by the address they come from: slowed, because nobody types that fast.
 
 use std::{
     collections::HashMap,
@@ -18,9 +18,9 @@ const MAX_ADDRESSES: usize = 10_000;
 
 /// The wrong sign-ins of the last minute.
 #[derive(Default)]
-pub struct Attempts(Mutex<HashMap<IpAddr, Wrong>>);
+pub struct Attempts(Mutex<HashMap<IpAddr, WrongSignIns>>);
 
-struct Wrong {
+struct WrongSignIns {
     since: Millis,
     count: u32,
 }
@@ -36,9 +36,10 @@ impl Attempts {
                 addresses.clear();
             }
         }
-        let wrong = addresses.entry(network(address)).or_insert(Wrong { since: now, count: 0 });
+        let wrong =
+            addresses.entry(network(address)).or_insert(WrongSignIns { since: now, count: 0 });
         if wrong.since + WINDOW <= now {
-            *wrong = Wrong { since: now, count: 0 };
+            *wrong = WrongSignIns { since: now, count: 0 };
         }
         if wrong.count >= most {
             let left = (wrong.since + WINDOW - now).min(WINDOW);

@@ -16,7 +16,7 @@ use crate::{
 /// A refusal on its way to the client.
 #[derive(Debug, Clone)]
 pub struct Problem {
-    kind: &'static Kind,
+    kind: &'static ProblemKind,
     detail: String,
     retry_after: Option<Duration>,
     extras: Map<String, Value>,
@@ -25,7 +25,7 @@ pub struct Problem {
 
 /// What every refusal of one code has in common. The codes are part of the contract with clients.
 #[derive(Debug, Clone, Copy)]
-struct Kind {
+struct ProblemKind {
     status: StatusCode,
     code: &'static str,
     title: &'static str,
@@ -34,7 +34,7 @@ struct Kind {
 
 macro_rules! kinds {
     ($($name:ident = $status:ident $code:literal $title:literal $(, $retryable:ident)?;)*) => {
-        $(const $name: Kind = Kind {
+        $(const $name: ProblemKind = ProblemKind {
             status: StatusCode::$status,
             code: $code,
             title: $title,
@@ -93,7 +93,7 @@ const SOON: Duration = Duration::from_secs(1);
 const CHALLENGE: &str = "Bearer realm=\"pulsehub\", error=\"invalid_token\"";
 
 impl Problem {
-    fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
+    fn new(kind: &'static ProblemKind, detail: impl Into<String>) -> Self {
         let retry_after = kind.retryable.then_some(SOON);
         let detail = detail.into();
         Self { kind, detail, retry_after, extras: Map::new(), headers: Vec::new() }
@@ -304,7 +304,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let &Kind { status, code, title, retryable } = self.kind;
+        let &ProblemKind { status, code, title, retryable } = self.kind;
         let mut body = json!({
             "type": format!("urn:pulsehub:problem:{code}"),
             "title": title,

@@ -29,7 +29,7 @@ const MEDIUM_HEADER: usize = SHORT_HEADER + 2;
 const LONG_HEADER: usize = SHORT_HEADER + 8;
 
 /// What the other side does.
-pub(super) enum Incoming {
+pub(super) enum Arrival {
     Text(Utf8Bytes),
     Binary,
     /// A ping or a pong; a ping is answered by the next [`flush`](Inbox::flush).
@@ -85,19 +85,19 @@ impl Inbox {
     }
 
     /// What comes next.
-    pub(super) fn poll_next(&mut self, stream: &TcpStream, cx: &mut Context<'_>) -> Poll<Incoming> {
+    pub(super) fn poll_next(&mut self, stream: &TcpStream, cx: &mut Context<'_>) -> Poll<Arrival> {
         Poll::Ready(match ready!(self.poll_message(stream, cx)) {
-            Ok(Message::Text(text)) => Incoming::Text(text),
-            Ok(Message::Binary(_)) => Incoming::Binary,
-            Ok(Message::Ping(_) | Message::Pong(_)) => Incoming::Control,
-            Ok(Message::Close(_) | Message::Frame(_)) => Incoming::Close,
-            Err(Error::Capacity(error)) => Incoming::TooLong(error.to_string()),
+            Ok(Message::Text(text)) => Arrival::Text(text),
+            Ok(Message::Binary(_)) => Arrival::Binary,
+            Ok(Message::Ping(_) | Message::Pong(_)) => Arrival::Control,
+            Ok(Message::Close(_) | Message::Frame(_)) => Arrival::Close,
+            Err(Error::Capacity(error)) => Arrival::TooLong(error.to_string()),
             // Gone without a word: a break, not a breach.
-            Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Incoming::Gone,
+            Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Arrival::Gone,
             Err(error @ (Error::Protocol(_) | Error::Utf8(_))) => {
-                Incoming::Broken(error.to_string())
+                Arrival::Broken(error.to_string())
             }
-            Err(_) => Incoming::Gone,
+            Err(_) => Arrival::Gone,
         })
     }
 

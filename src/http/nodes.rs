@@ -77,12 +77,12 @@ fn place(text: &str) -> Result<(String, String), Problem> {
 
 #[derive(Serialize)]
 pub(super) struct Nodes {
-    nodes: Vec<Entry>,
+    nodes: Vec<NodeEntry>,
     missing_nodes: usize,
 }
 
 #[derive(Serialize)]
-struct Entry {
+struct NodeEntry {
     node: String,
     /// Nothing more is known of one that did not answer.
     answered: bool,
@@ -101,7 +101,7 @@ pub(super) async fn nodes(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Order {
+pub(super) struct DrainOrder {
     node: String,
     #[serde(default)]
     stop: bool,
@@ -115,7 +115,8 @@ pub(super) async fn drain(
     body: Body,
 ) -> Result<Json<Nodes>, Problem> {
     only_admins(&principal)?;
-    let Order { node, stop } = body::json(&headers, body, &state, Payer::Known(&principal)).await?;
+    let DrainOrder { node, stop } =
+        body::json(&headers, body, &state, Payer::Known(&principal)).await?;
     tracing::info!(user = %principal.name, node, stop, "a drain was asked for");
     ask(&state, &Question::Drain { stop }, &node).await
 }
@@ -138,9 +139,9 @@ async fn ask(state: &AppState, question: &Question, node: &str) -> Result<Json<N
     let name = (node != ALL).then_some(node);
     let answers = state.cluster.ask::<Standing>(question, name).await?;
     let missing_nodes = answers.missing.len();
-    let entry = |(node, standing)| Entry { node, answered: true, standing: Some(standing) };
-    let silent = |node| Entry { node, answered: false, standing: None };
-    let nodes: Vec<Entry> = answers
+    let entry = |(node, standing)| NodeEntry { node, answered: true, standing: Some(standing) };
+    let silent = |node| NodeEntry { node, answered: false, standing: None };
+    let nodes: Vec<NodeEntry> = answers
         .given
         .into_iter()
         .map(entry)

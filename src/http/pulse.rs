@@ -21,9 +21,9 @@ use tokio::{
 
 /// Shared by a connection's stream, its requests and its task.
 #[derive(Clone)]
-pub(super) struct Pulse(Arc<Mutex<State>>);
+pub(super) struct Pulse(Arc<Mutex<PulseState>>);
 
-struct State {
+struct PulseState {
     header_timeout: Duration,
     idle_timeout: Duration,
     /// When it was opened, or when the last answer was done.
@@ -58,7 +58,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 impl Pulse {
     pub(super) fn new(header_timeout: Duration, idle_timeout: Duration) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(PulseState {
             header_timeout,
             idle_timeout,
             since: Instant::now(),
@@ -158,7 +158,7 @@ impl Pulse {
     }
 }
 
-impl State {
+impl PulseState {
     fn deadline(&self) -> Option<(Instant, Lapse)> {
         if self.under_way > 0 {
             return None;

@@ -30,13 +30,13 @@ struct Inner {
     most_per_address: usize,
     telemetry: Telemetry,
     /// Locked to come, to go, and for each request of a stranger; never for longer than a look into the maps.
-    state: Mutex<State>,
+    state: Mutex<SeatsState>,
     /// Told whenever somebody who lost a seat is gone.
     left: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct SeatsState {
     taken: usize,
     /// Seats lost to others whose connections are not closed yet.
     leaving: usize,
@@ -57,11 +57,11 @@ struct Card {
     evicted: Notify,
     is_known: AtomicBool,
     /// Changed under the lock of all.
-    place: Mutex<Place>,
+    place: Mutex<SeatHolder>,
 }
 
 #[derive(Clone, Copy)]
-struct Place {
+struct SeatHolder {
     address: Option<IpAddr>,
     /// Its number among the strangers.
     number: Option<u64>,
@@ -130,7 +130,7 @@ impl Seats {
         }
         state.taken += 1;
         let is_reserved = state.taken > inner.most - inner.reserve;
-        let place = Place { address: None, number: None, is_lost: false, is_reserved };
+        let place = SeatHolder { address: None, number: None, is_lost: false, is_reserved };
         let card = Arc::new(Card {
             evicted: Notify::new(),
             is_known: AtomicBool::new(false),
@@ -144,7 +144,7 @@ impl Seats {
 
 impl Inner {
     /// At its limit an address loses its own quietest stranger, or comes in vain.
-    fn make_room_of(&self, state: &mut State, address: IpAddr) -> Result<(), NoSeat> {
+    fn make_room_of(&self, state: &mut SeatsState, address: IpAddr) -> Result<(), NoSeat> {
         let Some(own) = state.by_address.get(&address) else { return Ok(()) };
         if own.taken < self.most_per_address {
             return Ok(());
@@ -156,7 +156,7 @@ impl Inner {
     }
 }
 
-impl State {
+impl SeatsState {
     /// Takes a stranger's seat away; false if too many are leaving already.
     fn evict(&mut self, number: u64) -> bool {
         if self.leaving >= MAX_LEAVING {

@@ -21,8 +21,8 @@ const MAX_LIMIT: usize = 1000;
 const DEFAULT_SPAN: Millis = 3_600_000;
 
 #[derive(Serialize)]
-struct Answer {
-    series: Vec<Entry>,
+struct SeriesAnswer {
+    series: Vec<SeriesEntry>,
     /// What to give as `after` for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
@@ -34,7 +34,7 @@ struct Answer {
 }
 
 #[derive(Serialize)]
-struct Entry {
+struct SeriesEntry {
     name: Name,
     topic: String,
     #[serde(serialize_with = "crate::series::as_object")]
@@ -42,11 +42,11 @@ struct Entry {
     #[serde(rename = "type")]
     kind: Kind,
     unit: Option<Box<str>>,
-    newest: Newest,
+    newest: NewestSample,
 }
 
 #[derive(Serialize)]
-struct Newest {
+struct NewestSample {
     time: String,
     value: f64,
 }
@@ -89,12 +89,12 @@ pub(super) async fn list(
     });
     let series = found.into_iter().map(|listed| {
         let Identity { topic, name, labels, kind, unit } = listed.identity;
-        let newest = Newest { time: rfc3339(listed.newest.time), value: listed.newest.value };
-        Entry { name, topic: topic.to_string(), labels, kind, unit, newest }
+        let newest = NewestSample { time: rfc3339(listed.newest.time), value: listed.newest.value };
+        SeriesEntry { name, topic: topic.to_string(), labels, kind, unit, newest }
     });
     let (count, max) = state.series.room();
     let dropped = state.series.dropped();
-    let answer = Answer { series: series.collect(), next, count, max, dropped };
+    let answer = SeriesAnswer { series: series.collect(), next, count, max, dropped };
     answers::json(&state, &principal, &answer)
 }
 

@@ -17,7 +17,7 @@ use super::{
     conversation::{Act, Conversation},
     farewell::{Words, say_farewell},
     handshake::{Opening, Refusal},
-    inbox::{Inbox, Incoming},
+    inbox::{Arrival, Inbox},
     seats::{Seat, Visit},
     server,
 };
@@ -244,18 +244,18 @@ impl Socket {
             return Poll::Ready(true);
         }
         match ready!(incoming) {
-            Incoming::Text(text) => self.talk.text(&text),
-            Incoming::Binary => self.talk.other(true),
-            Incoming::Control => self.talk.other(false),
-            Incoming::TooLong(reason) => {
+            Arrival::Text(text) => self.talk.text(&text),
+            Arrival::Binary => self.talk.other(true),
+            Arrival::Control => self.talk.other(false),
+            Arrival::TooLong(reason) => {
                 self.talk.telemetry().hit(Limit::Frame);
                 self.talk.then([Action::Close(CloseCode::BadMessage, reason)]);
             }
-            Incoming::Broken(reason) => {
+            Arrival::Broken(reason) => {
                 self.talk.then([Action::Close(CloseCode::BadMessage, reason)]);
             }
-            Incoming::Close => {} // it is answered, and the end follows
-            Incoming::Gone => return Poll::Ready(false),
+            Arrival::Close => {} // it is answered, and the end follows
+            Arrival::Gone => return Poll::Ready(false),
         }
         Poll::Ready(true)
     }

@@ -43,7 +43,7 @@ pub fn read(
 ) -> Result<Vec<Event>, Refusal> {
     let text = std::str::from_utf8(body).map_err(|error| not_utf8(body, error.valid_up_to()))?;
     let context = Context { defaults, limits, now: rfc3339(defaults.now) };
-    match split::<Object<Incoming<'_>>>(text, format, limits) {
+    match split::<Object<EventText<'_>>>(text, format, limits) {
         Ok(items) => {
             let events = items.into_iter().map(|Object(item)| context.event(item, Vec::new()));
             if let Ok(events) = events.collect() {
@@ -98,7 +98,7 @@ fn is_space(c: char) -> bool {
 
 /// An event as it came, nothing looked at but the types.
 #[derive(Deserialize)]
-struct Incoming<'a> {
+struct EventText<'a> {
     #[serde(borrow, default)]
     topic: Text<'a>,
     #[serde(borrow, default)]
@@ -192,7 +192,7 @@ impl Context<'_> {
     }
 
     /// The event, or what is wrong with it beside the `faults` known already.
-    fn event(&self, incoming: Incoming<'_>, mut faults: Faults) -> Result<Event, Faults> {
+    fn event(&self, incoming: EventText<'_>, mut faults: Faults) -> Result<Event, Faults> {
         let topic = match incoming.topic.0 {
             Some(text) => Topic::parse(&text).map_err(|error| (Some("topic"), error.into())),
             None => Err((Some("topic"), Fault::NoTopic)),
@@ -247,7 +247,7 @@ fn time(text: Text<'_>) -> Result<Option<Box<str>>, FieldFault> {
 }
 
 /// One item's fields, each with its type checked by itself.
-fn incoming<'a>(item: &'a RawValue) -> Result<(Incoming<'a>, Faults), Faults> {
+fn incoming<'a>(item: &'a RawValue) -> Result<(EventText<'a>, Faults), Faults> {
     let kind = kind_of(item);
     if kind != "an object" {
         return Err(vec![(None, Fault::NotAnObject(kind))]);
@@ -260,7 +260,7 @@ fn incoming<'a>(item: &'a RawValue) -> Result<(Incoming<'a>, Faults), Faults> {
         None => Text(None),
         Some(raw) => Text(text_of(raw).map_err(|fault| faults.push((Some(field), fault))).ok()),
     };
-    let incoming = Incoming {
+    let incoming = EventText {
         topic: text("topic", fields.topic),
         id: text("id", fields.id),
         source: text("source", fields.source),

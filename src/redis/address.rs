@@ -15,11 +15,11 @@ use super::Config;
 pub struct Server(Arc<Inner>);
 
 struct Inner {
-    place: Place,
+    place: Endpoint,
     config: Config,
 }
 
-enum Place {
+enum Endpoint {
     Fixed(ConnectionInfo),
     /// Whoever of `sentinels` answers first tells where the master is; `as_master` is how to log in there.
     Sentinels {
@@ -46,14 +46,14 @@ impl Server {
         let url = url.expose_secret();
         let place = match url.split_once("+sentinel://") {
             Some((scheme, rest)) => sentinels(scheme, rest, &config)?,
-            None => Place::Fixed(info(url, &config)?),
+            None => Endpoint::Fixed(info(url, &config)?),
         };
         Ok(Self(Arc::new(Inner { place, config })))
     }
 
     /// Whether it runs on this machine, as far as its address says.
     pub fn is_local(&self) -> bool {
-        let Place::Fixed(info) = &self.0.place else { return false };
+        let Endpoint::Fixed(info) = &self.0.place else { return false };
         match info.addr() {
             ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => {
                 let address = host.parse::<IpAddr>();
@@ -67,8 +67,8 @@ impl Server {
     /// Whether the address holds a password.
     pub fn has_password(&self) -> bool {
         let info = match &self.0.place {
-            Place::Fixed(info) => info,
-            Place::Sentinels { as_master, .. } => as_master,
+            Endpoint::Fixed(info) => info,
+            Endpoint::Sentinels { as_master, .. } => as_master,
         };
         info.redis_settings().password().is_some()
     }
@@ -81,8 +81,8 @@ impl Server {
     /// A new connection, for which and on which an answer may take `patience` longer than usual.
     pub async fn connect(&self, patience: Duration) -> Result<MultiplexedConnection, RedisError> {
         let place = match &self.0.place {
-            Place::Fixed(info) => info.clone(),
-            Place::Sentinels { sentinels, name, as_master } => {
+            Endpoint::Fixed(info) => info.clone(),
+            Endpoint::Sentinels { sentinels, name, as_master } => {
                 self.find_master(sentinels, name, as_master).await?
             }
         };
@@ -142,8 +142,8 @@ impl Server {
 impl std::fmt::Display for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0.place {
-            Place::Fixed(info) => write!(f, "{}", info.addr()),
-            Place::Sentinels { sentinels, name, .. } => {
+            Endpoint::Fixed(info) => write!(f, "{}", info.addr()),
+            Endpoint::Sentinels { sentinels, name, .. } => {
                 write!(f, "{name}, whom the sentinels know at")?;
                 sentinels.iter().try_for_each(|info| write!(f, " {}", info.addr()))
             }
@@ -162,7 +162,7 @@ fn unknown_master() -> RedisError {
     (kind, "no sentinel knows the master").into()
 }
 
-fn sentinels(scheme: &str, rest: &str, config: &Config) -> Result<Place, AddressError> {
+fn sentinels(scheme: &str, rest: &str, config: &Config) -> Result<Endpoint, AddressError> {
     let wrong = |what: &str| AddressError(what.to_owned());
     let (login, rest) = match rest.rsplit_once('@') {
         Some((login, rest)) => (format!("{login}@"), rest),
@@ -182,7 +182,7 @@ fn sentinels(scheme: &str, rest: &str, config: &Config) -> Result<Place, Address
             info(&format!("{scheme}://{host}{port}"), config)
         })
         .collect();
-    Ok(Place::Sentinels { sentinels: sentinels?, name: name.to_owned(), as_master })
+    Ok(Endpoint::Sentinels { sentinels: sentinels?, name: name.to_owned(), as_master })
 }
 
 fn info(url: &str, config: &Config) -> Result<ConnectionInfo, AddressError> {

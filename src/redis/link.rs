@@ -27,10 +27,10 @@ pub enum Failure {
 /// A connection for commands, shared by those who send them.
 pub struct Link {
     server: Server,
-    state: Mutex<State>,
+    state: Mutex<LinkState>,
 }
 
-struct State {
+struct LinkState {
     connection: Option<MultiplexedConnection>,
     /// Tells connections apart: one that failed must not take its successor along.
     number: u64,
@@ -45,7 +45,7 @@ const WRONG_SERVER: [&str; 4] = ["READONLY", "MASTERDOWN", "LOADING", "NOAUTH"];
 impl Link {
     /// A link that connects at its first use.
     pub fn new(server: Server) -> Self {
-        let state = State { connection: None, number: 0, failed: None, backoff: backoff() };
+        let state = LinkState { connection: None, number: 0, failed: None, backoff: backoff() };
         Self { server, state: Mutex::new(state) }
     }
 

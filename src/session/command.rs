@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Action, Now, Session, State, permitted};
+use super::{Action, Now, Session, SessionState, permitted};
 use crate::{
     admission::Refused,
     auth::{AuthError, Principal},
@@ -22,7 +22,7 @@ impl Session {
             ClientMessage::Subscribe(id, subscribe) => self.subscribe(&id, subscribe, now),
             ClientMessage::Unsubscribe(id, sub) => self.unsubscribe(&id, &sub),
             ClientMessage::Refresh(id, token) => {
-                self.state = State::Refreshing(id);
+                self.state = SessionState::Refreshing(id);
                 vec![Action::Authenticate(token)]
             }
             ClientMessage::Publish(id, publish) => self.publish(id, &publish, now),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
-use super::{Action, Now, Session, State, command::expires_in, permitted};
+use super::{Action, Now, Session, SessionState, command::expires_in, permitted};
 use crate::{
     auth::{AuthError, Principal},
     hub::Subscription,
@@ -41,7 +41,7 @@ impl Session {
         let principal = self.principal.clone().ok_or(BeginError::NoCredentials)?;
         permitted(&principal, &subscription.filter)
             .map_err(|pattern| BeginError::Forbidden(pattern.clone()))?;
-        self.state = State::Open;
+        self.state = SessionState::Open;
         let sub: Arc<str> = self.dialect.only().unwrap_or_default().into();
         self.subscriptions.push((sub.clone(), subscription.filter.clone()));
         let owner = Some(self.terms.owner(&principal));
@@ -50,7 +50,7 @@ impl Session {
     }
 
     pub(super) fn connect(&mut self, id: MessageId, mut connect: Connect, now: Now) -> Vec<Action> {
-        if !matches!(self.state, State::New(_)) {
+        if !matches!(self.state, SessionState::New(_)) {
             let message = "`connect` is the first message and comes once";
             return self.error(Some(&id), ErrorCode::AlreadyConnected, message);
         }
@@ -63,7 +63,7 @@ impl Session {
         }
         match (token, self.principal.clone()) {
             (Some(token), _) if self.token.is_none() => {
-                self.state = State::Connecting(id, Box::new(connect));
+                self.state = SessionState::Connecting(id, Box::new(connect));
                 vec![Action::Authenticate(token)]
             }
             (_, Some(principal)) => self.open(id, connect, principal, now),
@@ -80,7 +80,7 @@ impl Session {
         principal: Arc<Principal>,
         now: Now,
     ) -> Vec<Action> {
-        self.state = State::Open;
+        self.state = SessionState::Open;
         self.token = None; // `connect` comes once
         self.adopt(principal.clone(), now);
         let connected = self.connected(&id, &principal, now);

@@ -16,9 +16,9 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// What it is called: the `source` of its events, and the key of those that tell how it is.
-    pub name: Name,
+    pub name: SourceName,
     /// What it speaks.
-    pub kind: Kind,
+    pub kind: SourceKind,
     /// Where it is.
     pub address: Address,
     /// What its topics begin with, if not with `flext`.
@@ -38,25 +38,15 @@ pub struct Config {
 
 /// What a source speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub enum Kind {
+pub enum SourceKind {
     /// `flext.FlextService` over gRPC.
     #[serde(rename = "flext-grpc")]
     FlextGrpc,
 }
 
-/// `[host]`
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HostConfig {
-    /// Whether anything is told of it.
-    pub publish: bool,
-    /// How often.
-    pub interval: Span,
-}
-
 /// The name of a source: one token of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Name(Box<str>);
+pub struct SourceName(Box<str>);
 
 /// An address such as `http://127.0.0.1:50051`, or https:// for TLS.
 #[derive(Clone)]
@@ -67,10 +57,10 @@ pub const LEAST_INTERVAL: Span = Span(Duration::from_millis(100));
 
 impl Config {
     /// The FLEXT daemon at `address`, under that name, with everything else as it is by default.
-    pub fn flext(name: &str, address: Address) -> Result<Self, NameError> {
+    pub fn flext(name: &str, address: Address) -> Result<Self, SourceNameError> {
         Ok(Self {
             name: name.parse()?,
-            kind: Kind::FlextGrpc,
+            kind: SourceKind::FlextGrpc,
             address,
             topic: None,
             interval: Self::interval(),
@@ -147,14 +137,14 @@ impl Config {
 #[error("its `token` must be printable ASCII")]
 pub(super) struct BadToken;
 
-impl Name {
+impl SourceName {
     /// The name as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for SourceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -162,7 +152,7 @@ impl fmt::Display for Name {
 
 /// A name that is none.
 #[derive(Debug, thiserror::Error)]
-pub enum NameError {
+pub enum SourceNameError {
     /// It could not stand in a topic.
     #[error(transparent)]
     Topic(#[from] TopicError),
@@ -171,16 +161,20 @@ pub enum NameError {
     Dots,
 }
 
-impl std::str::FromStr for Name {
-    type Err = NameError;
+impl std::str::FromStr for SourceName {
+    type Err = SourceNameError;
 
-    fn from_str(text: &str) -> Result<Self, NameError> {
+    fn from_str(text: &str) -> Result<Self, SourceNameError> {
         let topic = Topic::parse(text)?;
-        if topic.as_str().contains('.') { Err(NameError::Dots) } else { Ok(Self(text.into())) }
+        if topic.as_str().contains('.') {
+            Err(SourceNameError::Dots)
+        } else {
+            Ok(Self(text.into()))
+        }
     }
 }
 
-impl<'de> Deserialize<'de> for Name {
+impl<'de> Deserialize<'de> for SourceName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }

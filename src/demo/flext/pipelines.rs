@@ -8,7 +8,7 @@ use std::{
 use prost_types::Timestamp;
 
 use crate::{
-    demo::{chance::Chance, day::Moment},
+    demo::{chance::Chance, day::TimeOfDay},
     sources::flext_proto::{
         ComponentHealth, Execution, ExecutionUpdate, HealthStatus, Status, SystemStats,
     },
@@ -58,7 +58,7 @@ impl Pipelines {
     }
 
     /// Lets everything happen that happened until now.
-    pub(super) fn go_on(&mut self, moment: Moment) {
+    pub(super) fn go_on(&mut self, moment: TimeOfDay) {
         let before = self.at.replace(moment.seconds).unwrap_or(moment.seconds - 900.0);
         let passed = (moment.seconds - before).max(0.0);
         for _ in 0..self.chance.count(RUNS * moment.activity.max(0.15) * passed / 3600.0) {
@@ -88,7 +88,7 @@ impl Pipelines {
         }
     }
 
-    fn begin(&mut self, moment: Moment) {
+    fn begin(&mut self, moment: TimeOfDay) {
         self.started += 1;
         let pipeline = self.chance.one_of(&PIPELINES).copied().unwrap_or_default();
         let mut execution = Execution {
@@ -113,7 +113,7 @@ impl Pipelines {
         self.runs.iter().filter(|run| run.execution.finished_at.is_none())
     }
 
-    pub(super) fn stats(&mut self, moment: Moment) -> SystemStats {
+    pub(super) fn stats(&mut self, moment: TimeOfDay) -> SystemStats {
         let active = i32::try_from(self.running().count()).unwrap_or(i32::MAX);
         let ended = (self.succeeded + self.failed).max(1) as f64;
         let up_for = self.now().seconds - self.up_from.seconds;
@@ -131,7 +131,7 @@ impl Pipelines {
         }
     }
 
-    pub(super) fn health(&self, moment: Moment) -> HealthStatus {
+    pub(super) fn health(&self, moment: TimeOfDay) -> HealthStatus {
         let is_well = moment.incident < 0.2;
         let component = |name: &str, healthy: bool| {
             let message = if healthy { "ok" } else { "queries take longer than 5 s" };
@@ -155,7 +155,7 @@ impl Pipelines {
     }
 
     /// How far an execution is; None if there is no such one.
-    pub(super) fn update(&self, id: &str, moment: Moment) -> Option<ExecutionUpdate> {
+    pub(super) fn update(&self, id: &str, moment: TimeOfDay) -> Option<ExecutionUpdate> {
         let run = self.runs.iter().find(|run| run.execution.id == id)?;
         let is_over = run.execution.finished_at.is_some();
         let share = (moment.seconds - run.began) / (run.ends - run.began).max(1.0);

@@ -38,7 +38,7 @@ impl Pair {
         self.client.write_all(bytes).await.unwrap();
     }
 
-    async fn next(&mut self) -> Incoming {
+    async fn next(&mut self) -> Arrival {
         let next = poll_fn(|cx| self.inbox.poll_next(&self.server, cx));
         timeout(DEADLINE, next).await.unwrap()
     }
@@ -61,9 +61,9 @@ impl Pair {
     }
 }
 
-fn text(incoming: Incoming) -> String {
+fn text(incoming: Arrival) -> String {
     match incoming {
-        Incoming::Text(text) => text.to_string(),
+        Arrival::Text(text) => text.to_string(),
         _ => panic!("something else came"),
     }
 }
@@ -153,7 +153,7 @@ async fn frames_without_end_take_one_turn_at_a_time() {
 async fn a_ping_is_answered_before_the_reader_goes() {
     let mut pair = Pair::new(b"").await;
     pair.send(&frame(PING, b"hey")).await;
-    assert!(matches!(pair.next().await, Incoming::Control));
+    assert!(matches!(pair.next().await, Arrival::Control));
     pair.inbox.flush(&pair.server).unwrap();
     let mut answer = [0; 5];
     timeout(DEADLINE, pair.client.read_exact(&mut answer)).await.unwrap().unwrap();

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json, value::to_raw_value};
 
 use super::{
-    daemon::{Answers, LISTED, MAX_ANSWER},
+    daemon::{DaemonAnswers, LISTED, MAX_ANSWER},
     proto::ExecutionUpdate,
     record::{self, Execution},
 };
@@ -14,8 +14,9 @@ use crate::{
     admission::OwnEvent,
     broker::{Broker, ReadError},
     duty::TermError,
+    event::METRICS,
     event::{MAX_ATTRIBUTE_BYTES, Record},
-    sources::{Config, METRICS},
+    sources::Config,
     telemetry::Telemetry,
     time::{Millis, parse_rfc3339, rfc3339},
     topic::{Topic, TopicError, TopicFilter, TopicPattern},
@@ -163,7 +164,7 @@ impl Board {
     }
 
     /// Takes in what the daemon answered; gives for people what was wrong with it.
-    pub(super) fn take(&mut self, answers: Answers, telemetry: &Telemetry) -> Option<String> {
+    pub(super) fn take(&mut self, answers: DaemonAnswers, telemetry: &Telemetry) -> Option<String> {
         let mut troubles = Vec::new();
         let mut left_out = 0;
         let limit = self.event_bytes;
@@ -350,9 +351,13 @@ mod tests {
         }
     }
 
-    fn answers(executions: Vec<proto::Execution>) -> Answers {
+    fn answers(executions: Vec<proto::Execution>) -> DaemonAnswers {
         let stats = proto::SystemStats { active_pipelines: 3, ..Default::default() };
-        Answers { stats: Ok(stats), health: Ok(Default::default()), executions: Ok(executions) }
+        DaemonAnswers {
+            stats: Ok(stats),
+            health: Ok(Default::default()),
+            executions: Ok(executions),
+        }
     }
 
     fn execution(id: &str, error: &str) -> proto::Execution {
@@ -397,7 +402,8 @@ mod tests {
         board.take(answers(vec![execution("e1", "")]), &telemetry);
         published(&mut board);
         let away = || "away".to_owned();
-        let trouble = Answers { stats: Err(away()), health: Err(away()), executions: Err(away()) };
+        let trouble =
+            DaemonAnswers { stats: Err(away()), health: Err(away()), executions: Err(away()) };
         assert_eq!(board.take(trouble, &telemetry).as_deref(), Some("away"));
         assert!(board.tell(Some("away".into()), 1000));
         assert_eq!(published(&mut board), ["source flext"]);

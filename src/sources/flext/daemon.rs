@@ -23,7 +23,7 @@ pub(super) struct Daemon {
 }
 
 /// What the daemon said, or for people what went wrong.
-pub(super) struct Answers {
+pub(super) struct DaemonAnswers {
     pub(super) stats: Result<SystemStats, String>,
     pub(super) health: Result<HealthStatus, String>,
     /// The newest [`LISTED`], newest first.
@@ -66,7 +66,7 @@ impl Daemon {
     }
 
     /// Asks everything at once.
-    pub(super) async fn ask(&self) -> Answers {
+    pub(super) async fn ask(&self) -> DaemonAnswers {
         let (mut one, mut two, mut three) =
             (self.client.clone(), self.client.clone(), self.client.clone());
         let limit = i32::try_from(LISTED).unwrap_or(i32::MAX);
@@ -77,7 +77,7 @@ impl Daemon {
             self.within("ListExecutions", three.list_executions(self.request(list))),
         );
         let executions = list.map(|list| newest(list.executions));
-        Answers { stats, health, executions }
+        DaemonAnswers { stats, health, executions }
     }
 
     /// What comes of a running execution, for as long as it comes.
@@ -123,7 +123,7 @@ fn short(text: &str) -> String {
     text.chars().take(MAX_TROUBLE).collect()
 }
 
-impl Answers {
+impl DaemonAnswers {
     /// Whether there was an answer at all.
     pub(super) fn any(&self) -> bool {
         self.stats.is_ok() || self.health.is_ok() || self.executions.is_ok()

@@ -1,4 +1,7 @@
-//! The hub's own numbers, once a second on `hub.metrics`.
+//! The hub's own numbers, once a second on `hub.metrics`; its machine's, and the readiness that follows from them.
+
+mod host;
+mod readiness;
 
 use std::time::Duration;
 
@@ -8,7 +11,10 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::{OWN_NUMBERS, Readiness};
+pub use self::{
+    host::{Host, HostConfig},
+    readiness::{Readiness, ReadyState, listen},
+};
 use crate::{
     admission::OwnEvent,
     broker::Broker,
@@ -18,6 +24,8 @@ use crate::{
     topic::{Topic, TopicError},
 };
 
+/// Where they go.
+const TOPIC: &str = "hub.metrics";
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Takes the hub's numbers and publishes them.
@@ -42,7 +50,7 @@ struct Counts {
 
 /// The payload of a `hub.metrics` event.
 #[derive(Debug, Serialize)]
-struct Numbers {
+struct HubNumbers {
     connections: i64,
     subscriptions: i64,
     events_per_s: f64,
@@ -57,13 +65,13 @@ struct Numbers {
 }
 
 impl Vitals {
-    /// Numbers of the node called `node`, which has been up since now.
+    /// HubNumbers of the node called `node`, which has been up since now.
     pub fn new(node: &str, telemetry: Telemetry, clock: Clock) -> Result<Self, TopicError> {
         let mut process = Process::this();
         let started = clock.now();
         let before = Counts::take(&telemetry, &mut process, started).0;
         Ok(Self {
-            topic: Topic::parse(OWN_NUMBERS)?,
+            topic: Topic::parse(TOPIC)?,
             node: node.into(),
             telemetry,
             clock,
@@ -116,7 +124,7 @@ impl Vitals {
         let rate = |amount: f64| {
             if seconds > 0.0 { (amount / seconds * 10.0).round() / 10.0 } else { 0.0 }
         };
-        let numbers = Numbers {
+        let numbers = HubNumbers {
             connections: telemetry.connections.get(),
             subscriptions: telemetry.subscriptions.get(),
             events_per_s: rate(counts.events.saturating_sub(before.events) as f64),
@@ -130,7 +138,7 @@ impl Vitals {
         };
         // Plain numbers can always be written.
         let data = to_raw_value(&numbers).ok()?;
-        Some(OwnEvent::new(&self.topic, OWN_NUMBERS, now, data).with_key(&self.node))
+        Some(OwnEvent::new(&self.topic, TOPIC, now, data).with_key(&self.node))
     }
 }
 
@@ -186,7 +194,7 @@ mod tests {
         telemetry.connections.set(7);
         clock.set(3000);
         let event = vitals.sample().unwrap();
-        assert_eq!((event.topic.as_str(), event.kind.as_deref()), (OWN_NUMBERS, Some(OWN_NUMBERS)));
+        assert_eq!((event.topic.as_str(), event.kind.as_deref()), (TOPIC, Some(TOPIC)));
         assert_eq!((&*event.source, event.key.as_deref()), ("hub", Some("n1")));
         let data: serde_json::Value = serde_json::from_str(event.data.get()).unwrap();
         assert_eq!(data["events_per_s"], 15.0);
@@ -209,12 +217,7 @@ mod tests {
         let (readiness, stop) = (Readiness::default(), CancellationToken::new());
         let tasks = tokio_util::task::TaskTracker::new();
         tasks.spawn(hub.clone().run(stop.clone()));
-        tasks.spawn(super::super::listen(
-            hub.clone(),
-            readiness.clone(),
-            clock.clone(),
-            stop.clone(),
-        ));
+        tasks.spawn(listen(hub.clone(), readiness.clone(), clock.clone(), stop.clone()));
         let vitals = Vitals::new("n1", telemetry, clock.clone()).unwrap();
         tasks.spawn(vitals.run(broker, hub.clone(), readiness.clone(), stop.clone()));
         let seen = async {

@@ -11,7 +11,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::OWN_NUMBERS;
+use super::TOPIC;
 use crate::{
     backoff::Backoff,
     broker::ReadError,
@@ -44,7 +44,7 @@ struct Inner {
 
 /// What the readiness is at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
+pub struct ReadyState {
     /// Whether new connections are welcome.
     pub accepting: bool,
     /// Whether an event published now will be stored and delivered.
@@ -74,7 +74,7 @@ impl Readiness {
     }
 
     /// How it stands now.
-    pub fn state(&self, now: Millis) -> State {
+    pub fn state(&self, now: Millis) -> ReadyState {
         let accepting = self.0.accepting.load(Ordering::Acquire);
         let (published, seen) =
             (self.0.published.load(Ordering::Acquire), self.0.seen.load(Ordering::Acquire));
@@ -95,7 +95,7 @@ impl Readiness {
         } else {
             None
         };
-        State { accepting, publishing, reason }
+        ReadyState { accepting, publishing, reason }
     }
 }
 
@@ -135,7 +135,7 @@ async fn subscribe(hub: &Hub) -> Result<(Cursor, Arc<Bell>), ListenError> {
     let bell = Arc::new(Bell::default());
     let subscription = Subscription {
         form: Form::Data,
-        filter: TopicFilter::new([TopicPattern::parse(OWN_NUMBERS)?]),
+        filter: TopicFilter::new([TopicPattern::parse(TOPIC)?]),
         mode: Mode::All,
         max_hz: None,
         start: Start::Live,
@@ -180,7 +180,7 @@ mod tests {
         readiness.seen(5, 1000);
         assert_eq!(
             readiness.state(4000),
-            State { accepting: true, publishing: true, reason: None }
+            ReadyState { accepting: true, publishing: true, reason: None }
         );
         readiness.seen(5, 4000);
         readiness.seen(4, 4000);

@@ -5,22 +5,32 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
 use sysinfo::{CpuRefreshKind, DiskRefreshKind, Disks, System};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{HostConfig, METRICS};
 use crate::{
     admission::OwnEvent,
     broker::Broker,
-    time::Clock,
+    event::METRICS,
+    time::{Clock, Span},
     topic::{Topic, TopicError},
 };
 
 /// Where the numbers go.
 const TOPIC: &str = "hub.host";
+
+/// `[host]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostConfig {
+    /// Whether anything is told of it.
+    pub publish: bool,
+    /// How often.
+    pub interval: Span,
+}
 
 /// Takes the machine's numbers and publishes them.
 pub struct Host {
@@ -34,12 +44,12 @@ pub struct Host {
 /// The payload of a `hub.host` event.
 #[derive(Debug, Serialize)]
 struct Payload {
-    metrics: Numbers,
+    metrics: MachineNumbers,
 }
 
 /// What the system does not tell is null.
 #[derive(Debug, Serialize)]
-struct Numbers {
+struct MachineNumbers {
     /// Of all cores together: 100 is the whole machine.
     cpu_percent: f64,
     cores: usize,
@@ -60,7 +70,7 @@ struct Numbers {
 }
 
 impl Host {
-    /// Numbers of the machine of the node called `node`, whose data is in `folder`.
+    /// MachineNumbers of the machine of the node called `node`, whose data is in `folder`.
     pub fn new(
         config: HostConfig,
         node: &str,
@@ -130,7 +140,7 @@ impl Machine {
     }
 
     /// The numbers now; the CPU's since the last call.
-    fn measure(&mut self, folder: &Path) -> Numbers {
+    fn measure(&mut self, folder: &Path) -> MachineNumbers {
         self.system.refresh_cpu_usage();
         self.system.refresh_memory();
         let system = &self.system;
@@ -141,7 +151,7 @@ impl Machine {
         let load = System::load_average().ok();
         let (used, total) = (system.used_memory(), system.total_memory());
         let limit = system.cgroup_limits().map(|limits| limits.total_memory);
-        Numbers {
+        MachineNumbers {
             cpu_percent: tenths(f64::from(system.global_cpu_usage())),
             cores: system.cpus().len(),
             memory_used_bytes: used,
