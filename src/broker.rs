@@ -10,18 +10,22 @@ mod latest;
 mod lineage;
 mod look_back;
 mod losses;
+mod publish;
 pub mod redis;
 mod ring;
 
-use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use tokio::sync::watch;
 
-pub use self::latest::LatestReader;
 use self::{
     journal::Journal,
     latest::{LatestPlace, LatestSearch},
     redis::Redis,
+};
+pub use self::{
+    latest::LatestReader,
+    publish::{Batch, LeftOut, PublishError, Published},
 };
 use crate::{
     admission::Admitted,
@@ -63,71 +67,6 @@ pub enum Broker {
     Journal(Journal),
     /// Of many nodes: a Redis.
     Redis(Redis),
-}
-
-/// The answer to a publish that is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Published {
-    /// The highest offset among the batch's.
-    pub position: Position,
-    /// One offset for each event, in order; a duplicate has its original's.
-    pub offsets: Vec<Offset>,
-    /// How many events were new.
-    pub accepted: usize,
-}
-
-/// What became of a batch of which some may have had no room.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fitted {
-    /// Of what was stored, if anything was.
-    pub published: Option<Published>,
-    /// The topics of the events that were not.
-    pub without_room: HashSet<Topic>,
-    /// `journal.max_topics`, if that is why.
-    pub limit: Option<usize>,
-}
-
-/// Why a batch was not stored.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PublishError {
-    /// The queue in front of the log is full; nothing of the batch was taken.
-    #[error("the hub is taking in events as fast as it can store them")]
-    Overloaded {
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// The log cannot be written to; nothing of the batch was stored.
-    #[error("the log cannot be written: {reason}")]
-    Unavailable {
-        /// What the storage said.
-        reason: String,
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// Nobody can tell whether the batch was stored; with the same ids it can be sent again.
-    #[error("the log did not answer, so the events may be stored or not: {reason}")]
-    Unknown {
-        /// What happened.
-        reason: String,
-        /// The batch's ids, in order.
-        ids: Vec<Box<str>>,
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// The writer's lease has passed to another; nothing of the batch was stored.
-    #[error("the lease under which this was written is another's now")]
-    Fenced,
-    /// The batch would make more topics than the log may hold.
-    #[error("the log already holds {limit} topics, its limit")]
-    TooManyTopics {
-        /// `journal.max_topics`.
-        limit: usize,
-        /// Those of the batch for which there is no room; without them it would have been stored.
-        topics: HashSet<Topic>,
-    },
-    /// The log is closing; nothing of the batch was taken.
-    #[error("the hub is shutting down")]
-    Closed,
 }
 
 /// Why the log could not be read.
@@ -220,54 +159,49 @@ impl Broker {
     }
 
     /// Stores a batch; resolves after the commit.
-    pub async fn publish(&self, events: Admitted) -> Result<Published, PublishError> {
-        match self {
-            Self::Journal(journal) => journal.publish(events).await,
-            Self::Redis(redis) => redis.publish(events).await,
+    pub async fn publish(&self, batch: Batch<'_>) -> Result<Published, PublishError> {
+        let Batch { events, fence, least } = batch;
+        match least {
+            None => self.store(events, fence).await,
+            Some(least) => self.store_what_fits(events, fence, least).await,
         }
     }
 
-    /// Stores a batch if the lease is still the writer's; resolves after the commit.
-    pub async fn publish_fenced(
+    async fn store(
         &self,
         events: Admitted,
-        fence: &Fence,
+        fence: Option<&Fence>,
     ) -> Result<Published, PublishError> {
         match self {
             // The lock on the data folder lets only one node write.
             Self::Journal(journal) => journal.publish(events).await,
-            Self::Redis(redis) => redis.publish_fenced(events, fence).await,
+            Self::Redis(redis) => redis.publish(events, fence).await,
         }
     }
 
-    /// Stores a batch but for the events whose topics the log has no room for, which cost no others; if
-    /// there is one, the lease must still be the writer's. Where fewer than `least` would be left,
-    /// nothing is stored.
-    pub async fn publish_what_fits(
+    async fn store_what_fits(
         &self,
         mut events: Admitted,
         fence: Option<&Fence>,
         least: usize,
-    ) -> Result<Fitted, PublishError> {
-        let mut fitted = Fitted { published: None, without_room: HashSet::new(), limit: None };
+    ) -> Result<Published, PublishError> {
+        let mut left_out: Option<Box<LeftOut>> = None;
         while !events.is_empty() {
-            let stored = match fence {
-                Some(fence) => self.publish_fenced(events.clone(), fence).await,
-                None => self.publish(events.clone()).await,
-            };
-            let (limit, topics) = match stored {
+            let (limit, topics) = match self.store(events.clone(), fence).await {
                 Err(PublishError::TooManyTopics { limit, topics }) => (limit, topics),
-                stored => return Ok(Fitted { published: Some(stored?), ..fitted }),
+                stored => return Ok(Published { left_out, ..stored? }),
             };
             let before = events.len();
             events.retain(|event| !topics.contains(&event.topic));
             if events.len() == before || events.len() < least {
                 return Err(PublishError::TooManyTopics { limit, topics });
             }
-            fitted.without_room.extend(topics);
-            fitted.limit = Some(limit);
+            match &mut left_out {
+                Some(left_out) => left_out.topics.extend(topics),
+                None => left_out = Some(Box::new(LeftOut { topics, limit })),
+            }
         }
-        Ok(fitted)
+        Ok(Published { position: self.head(), offsets: Vec::new(), accepted: 0, left_out })
     }
 
     /// Takes a batch to be stored soon; resolves when it is queued.

@@ -241,7 +241,7 @@ impl Instances {
     }
 
     async fn publish(&self, events: Admitted) -> Result<(), InstanceError> {
-        let published = self.0.broker.publish(events).await?;
+        let published = self.0.broker.publish(events.into()).await?;
         self.followed(published.position.offset).await;
         Ok(())
     }

@@ -217,7 +217,7 @@ impl Session {
         outcome: Result<Published, PublishError>,
     ) -> Vec<Action> {
         match outcome {
-            Ok(Published { position, offsets, accepted }) => {
+            Ok(Published { position, offsets, accepted, .. }) => {
                 let duplicates = offsets.len() - accepted;
                 dropped.count(&self.terms.telemetry);
                 self.say(&ServerMessage::Ack { id, position, accepted, duplicates, dropped })

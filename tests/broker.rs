@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use pulsehub::{
     broker::{
-        Broker, LatestReader, PublishError,
+        Broker, LatestReader, PublishError, Published,
         journal::{Config, RetentionRule, Sync},
     },
     bytesize::ByteSize,
@@ -19,7 +19,7 @@ use pulsehub::{
     topic::{Topic, TopicFilter, TopicPattern},
 };
 
-use crate::support::{admitted, event, filter, redis::RedisServer};
+use crate::support::{admit, admitted, event, filter, redis::RedisServer};
 
 const START: u64 = 1_800_000_000_000;
 
@@ -115,6 +115,7 @@ contract!(
     retention_by_size_never_takes_the_newest,
     a_reader_that_follows_sees_each_event_of_many_publishers_once_and_in_order,
     too_many_topics_refuse_the_batch_whole,
+    what_has_no_room_is_left_out_of_a_batch_that_is_stored_as_far_as_it_fits,
     a_forgotten_topic_makes_no_gap_for_one_that_lost_nothing,
     the_newest_values_of_the_hubs_own_topics_outlive_the_limit_of_topics,
     the_hubs_own_topics_take_no_room_and_go_when_they_hold_nothing,
@@ -590,6 +591,32 @@ async fn too_many_topics_refuse_the_batch_whole(mut fixture: Fixture) {
     assert_eq!([lost(&["a"]).await, lost(&["c"]).await, lost(&["*"]).await], [1, 3, 3]);
 }
 
+async fn what_has_no_room_is_left_out_of_a_batch_that_is_stored_as_far_as_it_fits(
+    mut fixture: Fixture,
+) {
+    fixture.config.max_topics = 1;
+    let broker = fixture.open().await;
+    let none = broker.publish(admitted(Vec::new()).what_fits(0)).await.unwrap();
+    assert_eq!((none.position, none.offsets.len(), none.left_out), (broker.head(), 0, None));
+    broker.publish(admitted(numbered("a", 0..1))).await.unwrap();
+    let batch = || [numbered("b", 0..1), numbered("a", 1..3)].concat();
+    let left_out = |published: Published| {
+        let left_out = published.left_out.unwrap();
+        assert_eq!(left_out.limit, 1);
+        left_out.topics.iter().map(Topic::to_string).collect::<Vec<_>>()
+    };
+    let few = broker.publish(admitted(batch()).what_fits(3)).await;
+    assert!(matches!(few, Err(PublishError::TooManyTopics { .. })), "{few:?}");
+    assert_eq!(broker.head().offset, 1, "fewer than are wanted: nothing is stored");
+    let stored = broker.publish(admitted(batch()).what_fits(2)).await.unwrap();
+    assert_eq!((stored.position.offset, stored.accepted), (3, 2));
+    assert_eq!(stored.offsets, [2, 3]);
+    assert_eq!(left_out(stored), ["b"]);
+    let nothing = broker.publish(admitted(numbered("c", 0..1)).what_fits(0)).await.unwrap();
+    assert_eq!((nothing.position, nothing.accepted), (broker.head(), 0));
+    assert_eq!(left_out(nothing), ["c"]);
+}
+
 async fn a_forgotten_topic_makes_no_gap_for_one_that_lost_nothing(mut fixture: Fixture) {
     fixture.config.max_topics = 3;
     fixture.config.retention = vec![RetentionRule {
@@ -744,7 +771,7 @@ async fn a_full_queue_says_so(mut fixture: Fixture) {
 
 async fn a_closed_broker_refuses_and_holds_what_it_took(fixture: Fixture) {
     let broker = fixture.open().await;
-    broker.enqueue(admitted(numbered("a", 0..5))).await.unwrap();
+    broker.enqueue(admit(numbered("a", 0..5))).await.unwrap();
     broker.close().await;
     assert_eq!(broker.publish(admitted(numbered("b", 0..1))).await, Err(PublishError::Closed));
     drop(broker);

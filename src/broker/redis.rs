@@ -208,26 +208,14 @@ impl Redis {
     }
 
     /// Stores a batch; resolves when Redis has it and this node's readers have heard of it.
-    pub async fn publish(&self, events: Admitted) -> Result<Published, PublishError> {
-        self.store(events, None).await
-    }
-
-    /// Stores a batch if the lease is still the writer's.
-    pub async fn publish_fenced(
+    /// If it is fenced, the lease must still be the writer's.
+    pub async fn publish(
         &self,
         events: Admitted,
-        fence: &Fence,
-    ) -> Result<Published, PublishError> {
-        self.store(events, Some(fence.clone())).await
-    }
-
-    async fn store(
-        &self,
-        events: Admitted,
-        fence: Option<Fence>,
+        fence: Option<&Fence>,
     ) -> Result<Published, PublishError> {
         let (answer, answered) = oneshot::channel();
-        self.queue(events, fence, Some(answer)).await?;
+        self.queue(events, fence.cloned(), Some(answer)).await?;
         let published = answered.await.unwrap_or(Err(PublishError::Closed))?;
         // What is stored is answered so in any case: the tail may have trouble of its own.
         let mut head = self.tail();

@@ -79,7 +79,7 @@ async fn take(
     let (event, dropped) = read.await?.map_err(|refusal| state.refuse(refusal))?;
     let topic = event.topic.to_string();
     let events = state.admit(principal, None, vec![event])?;
-    let published = state.broker.publish(events).await?;
+    let published = state.broker.publish(events.into()).await?;
     dropped.count(&state.telemetry);
     Ok(Json(Stored { accepted: published.accepted, topic, position: published.position, dropped }))
 }

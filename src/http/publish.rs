@@ -69,7 +69,7 @@ pub(super) async fn publish(
         dropped.count(&state.telemetry);
         return Ok((StatusCode::ACCEPTED, Json(Taken { accepted: count, dropped })).into_response());
     }
-    let published = state.broker.publish(events).await?;
+    let published = state.broker.publish(events.into()).await?;
     dropped.count(&state.telemetry);
     let stored = Stored {
         accepted: published.accepted,

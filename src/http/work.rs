@@ -44,5 +44,5 @@ pub(super) fn subscribe(
 
 pub(super) fn publish(state: &AppState, id: MessageId, events: Admitted, dropped: Losses) -> Work {
     let broker = state.broker.clone();
-    Box::pin(async move { Done::Published(id, dropped, broker.publish(events).await) })
+    Box::pin(async move { Done::Published(id, dropped, broker.publish(events.into()).await) })
 }

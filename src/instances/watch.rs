@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     admission::{Admitted, OwnEvent},
-    broker::{PublishError, ReadError, Resumption},
+    broker::{Batch, PublishError, ReadError, Resumption},
     duty::{Duties, Duty, Term, TermError},
     follow::{Delivery, Follow},
     lease::Fence,
@@ -187,7 +187,7 @@ impl Instances {
         if events.is_empty() {
             return Ok(None);
         }
-        let published = self.0.broker.publish_fenced(events, fence).await?;
+        let published = self.0.broker.publish(Batch::from(events).fenced(fence)).await?;
         Ok(Some(published.position.offset))
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, value::RawValue};
 use super::{Inner, moment::Moment, plan::Projection};
 use crate::{
     admission::OwnEvent,
-    broker::ReadError,
+    broker::{Batch, ReadError},
     duty::{Duty, Term, TermError},
     lease::Fence,
     telemetry::Limit,
@@ -134,14 +134,11 @@ impl Publisher<'_> {
             }
             changed.push((number, still));
         }
-        let fitted = self
-            .inner
-            .broker
-            .publish_what_fits(events.into_iter().collect(), Some(fence), 0)
-            .await?;
+        let events = events.into_iter().collect::<Batch<'_>>().fenced(fence).what_fits(0);
+        let left = self.inner.broker.publish(events).await?.left_out;
         for (number, still) in changed {
             let topic = &projections[number].topic;
-            if !fitted.without_room.contains(topic) {
+            if !left.as_ref().is_some_and(|left| left.topics.contains(topic)) {
                 published.insert(number, still);
             } else if left_out.insert(number) && !self.left_out.contains(&number) {
                 tracing::warn!(%topic, "the log has no room for the topic of a projection");

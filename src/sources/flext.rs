@@ -6,7 +6,7 @@ mod daemon;
 mod follow;
 mod record;
 
-use std::{convert::Infallible, time::Duration};
+use std::{collections::HashSet, convert::Infallible, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -15,7 +15,7 @@ use self::{board::Board, daemon::Daemon, follow::Followed};
 use super::Config;
 use crate::{
     backoff::Backoff,
-    broker::{Broker, PublishError},
+    broker::{Batch, Broker, PublishError},
     duty::{Duty, Term, TermError},
     lease::Fence,
     telemetry::Telemetry,
@@ -162,10 +162,11 @@ impl Flext {
         if drafts.is_empty() {
             return Ok(());
         }
-        let events = drafts.iter().filter_map(|draft| board.event(draft, now)).collect();
-        match self.broker.publish_what_fits(events, Some(fence), 0).await {
-            Ok(fitted) => {
-                for topic in board.stored(drafts, now, fitted.without_room) {
+        let events: Batch<'_> = drafts.iter().filter_map(|draft| board.event(draft, now)).collect();
+        match self.broker.publish(events.fenced(fence).what_fits(0)).await {
+            Ok(published) => {
+                let without_room = published.left_out.map_or_else(HashSet::new, |left| left.topics);
+                for topic in board.stored(drafts, now, without_room) {
                     let source = self.config.name.as_str();
                     tracing::warn!(source, %topic, "the log has no room for the topic of a source");
                 }

@@ -155,11 +155,11 @@ async fn a_duty_moves_when_its_node_hangs_and_whoever_hung_cannot_write() {
     publish("3").await;
     two.gets("3", Order::Note).await;
     let late = vec![event("hub.alerts", "hub", "late", None, "1")];
-    assert_eq!(broker.publish_fenced(admitted(late), &first).await, Err(PublishError::Fenced));
+    assert_eq!(broker.publish(admitted(late).fenced(&first)).await, Err(PublishError::Fenced));
     let refused = store.save(&first, broker.head(), Vec::new()).await;
     assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
     let own = vec![event("hub.alerts", "hub", "own", None, "1")];
-    broker.publish_fenced(admitted(own), &second).await.unwrap();
+    broker.publish(admitted(own).fenced(&second)).await.unwrap();
     wake.send(()).unwrap();
     two.stop.cancel();
     one.begins().await;

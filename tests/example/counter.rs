@@ -2,6 +2,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use pulsehub::{
     admission::OwnEvent,
+    broker::Batch,
     duty::{Duty, Term, TermError},
     follow::Feed,
     store::{Part, Store},
@@ -48,7 +49,8 @@ impl Duty for Counter {
                     let topic = Topic::parse("hub.counts").map_err(TermError::failed)?;
                     let event = OwnEvent::new(&topic, "counts", clock.now(), data);
                     let event = event.with_id(position.to_string());
-                    feed.broker().publish_fenced(event.into(), term.fence()).await?;
+                    let batch = Batch::from(event).fenced(term.fence());
+                    feed.broker().publish(batch).await?;
                 }
             }
         }

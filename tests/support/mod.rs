@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use pulsehub::{
     admission::{Admission, Admitted, BatchLimits, OwnEvent},
     auth::{self, Principal},
+    broker::Batch,
     event::{Event, PublisherName},
     grants::Grants,
     topic::{OwnTopics, Topic, TopicFilter, TopicPattern},
@@ -43,9 +44,14 @@ pub(crate) fn event(topic: &str, source: &str, id: &str, key: Option<&str>, data
     }
 }
 
-/// The events as a log takes them, from who may publish on every topic; those on the hub's topics are its own, and come
-/// last.
-pub(crate) fn admitted(events: Vec<Event>) -> Admitted {
+/// The events as a batch for the log, from who may publish on every topic; those on the hub's topics are its own, and
+/// come last.
+pub(crate) fn admitted(events: Vec<Event>) -> Batch<'static> {
+    admit(events).into()
+}
+
+/// The same, to be queued.
+pub(crate) fn admit(events: Vec<Event>) -> Admitted {
     let everywhere = vec![TopicPattern::parse("**").unwrap()];
     let publisher = Principal {
         publisher: PublisherName::key("test"),

@@ -301,6 +301,7 @@ impl Writer {
                     },
                     offsets: outcome.offsets,
                     accepted: outcome.accepted,
+                    left_out: None,
                 });
                 // The publisher may have gone; the events are stored all the same.
                 let _ = asked.send(answer);

@@ -231,7 +231,8 @@ impl Writer {
                     telemetry.events_duplicate.inc_by((offsets.len() - accepted) as u64);
                     let offset = offsets.iter().copied().max().unwrap_or(last);
                     let epoch = self.shared.log.lock().lineage.epoch_of(offset);
-                    Ok(Published { position: Position { epoch, offset }, offsets, accepted })
+                    let position = Position { epoch, offset };
+                    Ok(Published { position, offsets, accepted, left_out: None })
                 }
                 (None, Err(error)) => {
                     telemetry.publish_failures.inc();

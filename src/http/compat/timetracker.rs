@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     admission::Speaker,
     auth::Principal,
+    broker::Batch,
     event::{AppName, InstanceId, new_id},
     http::{
         AppState, Caller, Problem,
@@ -156,22 +157,21 @@ pub(in crate::http) async fn data(
         let topics: Vec<_> = events.iter().map(|event| event.topic.clone()).collect();
         events.extend(sign);
         // With room for no point it is refused, so that the client keeps them all.
-        let fitted = state.broker.publish_what_fits(events, None, signs + 1).await?;
-        if let Some(limit) = fitted.limit {
-            for topic in topics.iter().filter(|topic| fitted.without_room.contains(*topic)) {
+        let published = state.broker.publish(Batch::from(events).what_fits(signs + 1)).await?;
+        if let Some(left_out) = published.left_out {
+            let limit = left_out.limit;
+            for topic in topics.iter().filter(|topic| left_out.topics.contains(*topic)) {
                 dropped.note(Dropped::Point, || {
                     format!("{topic}: the log already holds {limit} topics, its limit")
                 });
             }
         }
-        if let Some(published) = fitted.published {
-            if signs > 0 {
-                state.instances.followed(published.position.offset).await;
-            }
-            answer["accepted"] = published.accepted.saturating_sub(signs).into();
-            answer["duplicates"] = (published.offsets.len() - published.accepted).into();
-            answer["position"] = published.position.to_string().into();
+        if signs > 0 {
+            state.instances.followed(published.position.offset).await;
         }
+        answer["accepted"] = published.accepted.saturating_sub(signs).into();
+        answer["duplicates"] = (published.offsets.len() - published.accepted).into();
+        answer["position"] = published.position.to_string().into();
     }
     dropped.count(&state.telemetry);
     tell(&mut answer, &dropped);
