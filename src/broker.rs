@@ -5,60 +5,40 @@
 
 mod candidates;
 mod codec;
+mod epochs;
 pub mod journal;
 mod latest;
 mod lineage;
 mod look_back;
 mod losses;
+mod newest;
 mod publish;
 pub mod redis;
 mod ring;
+mod topics;
 
 use std::{path::Path, sync::Arc};
 
 use tokio::sync::watch;
 
-use self::{
-    journal::Journal,
-    latest::{LatestPlace, LatestSearch},
-    redis::Redis,
-};
 pub use self::{
+    epochs::{Epochs, Resumption},
     latest::LatestReader,
+    look_back::Stretch,
+    newest::NewestSearch,
     publish::{Batch, LeftOut, PublishError, Published},
+    topics::{TopicCatalog, TopicIndex},
 };
+use self::{journal::Journal, redis::Redis};
 use crate::{
     admission::Admitted,
-    event::{Block, BlockBuilder},
-    lease::Fence,
-    position::{Epoch, Offset, Position},
+    event::Block,
+    position::{Offset, Position},
     redis::{OpenError, Server},
     telemetry::Telemetry,
     time::{Clock, Millis},
     topic::{Topic, TopicFilter},
 };
-
-/// The names of all topics, in order.
-pub enum TopicIndex {
-    /// Kept up to date.
-    Journal(Journal),
-    /// As they were at one moment.
-    Redis(redis::KnownNames),
-}
-
-impl TopicIndex {
-    /// The topics that begin with `prefix` and sort after `after`, at most `most`. It may block on a writer for some
-    /// milliseconds: call it from no thread of the runtime.
-    pub fn page(&self, prefix: &str, after: &str, most: usize) -> Vec<Topic> {
-        match self {
-            Self::Journal(journal) => journal.topics_page(prefix, after, most),
-            Self::Redis(names) => names.page(prefix, after, most),
-        }
-    }
-}
-
-/// Newest values read at a time for those who want all of them, in bytes.
-const LATEST_PIECE: usize = 1 << 20;
 
 /// The log. Cheap to clone.
 #[derive(Clone)]
@@ -96,28 +76,6 @@ impl Chunk {
     }
 }
 
-/// What a position that a subscriber had means in the log as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resumption {
-    /// It goes on behind this offset, and has missed nothing up to there.
-    From(Offset),
-    /// What it had was lost, or never was: it goes on from here.
-    Lost(Position),
-}
-
-/// A stretch of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stretch {
-    /// The offset before its first.
-    pub after: Offset,
-    /// Its last.
-    pub until: Offset,
-    /// The first that was found in it; behind its last if none was.
-    pub first: Offset,
-    /// Whether what was wanted may lie before it too: the search has a bound.
-    pub is_cut: bool,
-}
-
 /// What the log knows of one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicInfo {
@@ -135,6 +93,17 @@ pub struct TopicInfo {
     pub trimmed_through: Offset,
     /// How long its events are kept at least, in milliseconds.
     pub max_age: Millis,
+}
+
+/// What weakens the promises of a log.
+#[derive(Debug, Default)]
+pub struct LogHealth<'a> {
+    /// Nothing has been heard of it for a second.
+    pub is_stale: bool,
+    /// This node's clock and that of the log disagree.
+    pub is_apart: bool,
+    /// What is so as long as the log is set up like this, a sentence each.
+    pub warnings: &'a [String],
 }
 
 impl Broker {
@@ -160,48 +129,7 @@ impl Broker {
 
     /// Stores a batch; resolves after the commit.
     pub async fn publish(&self, batch: Batch<'_>) -> Result<Published, PublishError> {
-        let Batch { events, fence, least } = batch;
-        match least {
-            None => self.store(events, fence).await,
-            Some(least) => self.store_what_fits(events, fence, least).await,
-        }
-    }
-
-    async fn store(
-        &self,
-        events: Admitted,
-        fence: Option<&Fence>,
-    ) -> Result<Published, PublishError> {
-        match self {
-            // The lock on the data folder lets only one node write.
-            Self::Journal(journal) => journal.publish(events).await,
-            Self::Redis(redis) => redis.publish(events, fence).await,
-        }
-    }
-
-    async fn store_what_fits(
-        &self,
-        mut events: Admitted,
-        fence: Option<&Fence>,
-        least: usize,
-    ) -> Result<Published, PublishError> {
-        let mut left_out: Option<Box<LeftOut>> = None;
-        while !events.is_empty() {
-            let (limit, topics) = match self.store(events.clone(), fence).await {
-                Err(PublishError::TooManyTopics { limit, topics }) => (limit, topics),
-                stored => return Ok(Published { left_out, ..stored? }),
-            };
-            let before = events.len();
-            events.retain(|event| !topics.contains(&event.topic));
-            if events.len() == before || events.len() < least {
-                return Err(PublishError::TooManyTopics { limit, topics });
-            }
-            match &mut left_out {
-                Some(left_out) => left_out.topics.extend(topics),
-                None => left_out = Some(Box::new(LeftOut { topics, limit })),
-            }
-        }
-        Ok(Published { position: self.head(), offsets: Vec::new(), accepted: 0, left_out })
+        batch.store(self).await
     }
 
     /// Takes a batch to be stored soon; resolves when it is queued.
@@ -229,22 +157,6 @@ impl Broker {
         }
     }
 
-    /// Names the history that the log is in.
-    pub fn epoch(&self) -> Epoch {
-        match self {
-            Self::Journal(journal) => journal.epoch(),
-            Self::Redis(redis) => redis.epoch(),
-        }
-    }
-
-    /// How many offsets were given out above `after` up to `until`; between two epochs lies a hole.
-    pub fn offsets_between(&self, after: Offset, until: Offset) -> u64 {
-        match self {
-            Self::Journal(journal) => journal.offsets_between(after, until),
-            Self::Redis(redis) => redis.offsets_between(after, until),
-        }
-    }
-
     /// Changes after each commit, when its blocks can be read.
     pub fn tail(&self) -> watch::Receiver<Offset> {
         match self {
@@ -253,27 +165,16 @@ impl Broker {
         }
     }
 
-    /// Whether nothing has been heard of the log for a second.
-    pub fn is_stale(&self) -> bool {
-        match self {
-            Self::Journal(_) => false,
-            Self::Redis(redis) => redis.is_stale(),
-        }
+    /// The log's epochs, and what offsets and positions mean in them.
+    pub fn epochs(&self) -> Epochs<'_> {
+        Epochs::new(self)
     }
 
-    /// Whether this node's clock and that of the log disagree.
-    pub fn is_apart(&self) -> bool {
+    /// What weakens the log's promises at the moment, and what does so always.
+    pub fn health(&self) -> LogHealth<'_> {
         match self {
-            Self::Journal(_) => false,
-            Self::Redis(redis) => redis.is_apart(),
-        }
-    }
-
-    /// What weakens the log's promises, a sentence each.
-    pub fn warnings(&self) -> &[String] {
-        match self {
-            Self::Journal(_) => &[],
-            Self::Redis(redis) => redis.warnings(),
+            Self::Journal(_) => LogHealth::default(),
+            Self::Redis(redis) => redis.health(),
         }
     }
 
@@ -308,113 +209,19 @@ impl Broker {
         }
     }
 
-    /// Where the last `count` that match and are not above `until` lie; fewer of them where about
-    /// `budget` bytes were looked through before. What lies above it, up to `until`, does not match. Some of what
-    /// matches in between may have been lost: reading it tells.
-    pub async fn newest(
-        &self,
-        filter: &TopicFilter,
-        count: usize,
-        until: Offset,
-        budget: usize,
-    ) -> Result<Stretch, ReadError> {
-        match self {
-            Self::Journal(journal) => journal.newest(filter, count, until, budget).await,
-            Self::Redis(redis) => redis.newest(filter, count, until, budget).await,
-        }
+    /// A search for the last `count` that match and are not above `until`.
+    pub fn newest(&self, filter: &TopicFilter, count: usize, until: Offset) -> NewestSearch {
+        NewestSearch::new(self.clone(), filter, count, until)
     }
 
-    /// Whether the newest blocks in memory hold the last `count`, so that finding them takes no long search.
-    pub fn holds_newest(&self, filter: &TopicFilter, count: usize, until: Offset) -> bool {
-        match self {
-            Self::Journal(journal) => journal.holds_newest(filter, count, until),
-            Self::Redis(redis) => redis.holds_newest(filter, count, until),
-        }
+    /// The newest record of each matching (topic, key), to be read in pieces.
+    pub fn latest(&self, filter: TopicFilter) -> LatestReader {
+        LatestReader::new(self.clone(), filter)
     }
 
-    /// What a position means here that somebody had before, of whatever epoch.
-    pub async fn resume(&self, position: Position) -> Result<Resumption, ReadError> {
-        match self {
-            Self::Redis(redis) => redis.resume(position).await,
-            Self::Journal(journal) => Ok(journal.resume(position)),
-        }
-    }
-
-    /// The newest record of each matching (topic, key), in the order of their offsets. For topics of which it is known that
-    /// there is little: of others they are to be read in pieces, with a [`LatestReader`].
-    pub async fn latest(&self, filter: &TopicFilter) -> Result<Arc<Block>, ReadError> {
-        let mut reader = LatestReader::new(self.clone(), filter.clone(), Offset::MAX);
-        let mut builder = BlockBuilder::default();
-        while let Some(values) = reader.next(LATEST_PIECE).await? {
-            values.records().for_each(|record| builder.push_record(record));
-        }
-        Ok(builder.finish())
-    }
-
-    /// Searches the topics for the newest values, which `search` takes in.
-    async fn search_latest(
-        &self,
-        filter: &TopicFilter,
-        search: LatestSearch,
-    ) -> Result<LatestSearch, ReadError> {
-        match self {
-            Self::Journal(journal) => journal.search_latest(filter, search).await,
-            Self::Redis(redis) => redis.search_latest(filter, search).await,
-        }
-    }
-
-    /// The newest values at these places, in order; one that has changed meanwhile is left out.
-    async fn latest_at(&self, places: Vec<LatestPlace>) -> Result<Vec<Arc<Block>>, ReadError> {
-        match self {
-            Self::Journal(journal) => journal.latest_at(places).await,
-            Self::Redis(redis) => redis.latest_at(&places).await,
-        }
-    }
-
-    /// All topics, in order.
-    pub async fn topics(&self) -> Result<Vec<TopicInfo>, ReadError> {
-        let names = self.topic_index().await?.page("", "", usize::MAX);
-        self.topic_infos(names).await
-    }
-
-    /// The names of all topics, to page through.
-    pub async fn topic_index(&self) -> Result<TopicIndex, ReadError> {
-        match self {
-            Self::Journal(journal) => Ok(TopicIndex::Journal(journal.clone())),
-            Self::Redis(redis) => redis.topic_names().await.map(TopicIndex::Redis),
-        }
-    }
-
-    /// What is known of some topics, which are given in order; one that was forgotten is left out.
-    pub async fn topic_infos(&self, topics: Vec<Topic>) -> Result<Vec<TopicInfo>, ReadError> {
-        match self {
-            Self::Journal(journal) => journal.topic_infos(topics).await,
-            Self::Redis(redis) => redis.topic_infos(&topics).await,
-        }
-    }
-
-    /// The last offset that retention took from the filter; 0 if it took nothing.
-    pub async fn trimmed_through(&self, filter: &TopicFilter) -> Result<Offset, ReadError> {
-        match self {
-            Self::Journal(journal) => journal.trimmed_through(filter, 0).await,
-            Self::Redis(redis) => redis.trimmed_through(filter).await,
-        }
-    }
-
-    /// Whether something that matches was lost above `after`, for whatever reason.
-    pub async fn has_lost(&self, filter: &TopicFilter, after: Offset) -> Result<bool, ReadError> {
-        match self {
-            Self::Journal(journal) => Ok(journal.trimmed_through(filter, after).await? > after),
-            Self::Redis(redis) => redis.has_lost(filter, after).await,
-        }
-    }
-
-    /// The position of an offset, in the epoch that gave it out.
-    pub fn position(&self, offset: Offset) -> Position {
-        match self {
-            Self::Journal(journal) => journal.position(offset),
-            Self::Redis(redis) => redis.position(offset),
-        }
+    /// Which topics there are, what is known of them, and what they lost.
+    pub fn topics(&self) -> TopicCatalog<'_> {
+        TopicCatalog::new(self)
     }
 
     /// Runs retention now, to its end.

@@ -60,7 +60,7 @@ impl Feed {
         let Some(position) = cursor else {
             return Ok(self.follow(who, filter, self.broker.head().offset));
         };
-        Ok(match self.broker.resume(position).await? {
+        Ok(match self.broker.epochs().resume(position).await? {
             Resumption::From(offset) => self.follow(who, filter, offset),
             Resumption::Lost(to) => self.follow(who, filter, to.offset).behind_gap(),
         })

@@ -161,7 +161,7 @@ impl Services {
             instant: Instant::now(),
             wall: self.clock.now(),
             head: self.hub.head(),
-            stale: self.broker.is_stale(),
+            stale: self.broker.health().is_stale,
         }
     }
 

@@ -193,7 +193,7 @@ impl Hub {
             let resumed = matches!(start, Start::Resume(_));
             !resumed
                 || !guard.view.is_behind(begun.position)
-                || !broker.has_lost(&filter, begun.position).await?
+                || !broker.topics().has_lost(&filter, begun.position).await?
         };
         // The beginning may lie in an epoch, and beyond a head, that were not known before.
         let position = self.position(begun.position);
@@ -222,7 +222,7 @@ impl Hub {
         };
         let head = self.head().offset;
         let slowest = views.iter().filter_map(|view| view.slowest()).min();
-        slowest.map_or(0, |position| self.0.broker.offsets_between(position, head))
+        slowest.map_or(0, |position| self.0.broker.epochs().offsets_between(position, head))
     }
 
     /// How many events match above `after` up to `until`.
@@ -314,7 +314,7 @@ impl Hub {
     }
 
     fn epoch(&self) -> Epoch {
-        self.0.broker.epoch()
+        self.0.broker.epochs().newest()
     }
 
     /// The position of an offset: of the epoch that this node is in, or if it lies beyond its head, of the one
@@ -324,7 +324,7 @@ impl Hub {
         if offset <= head.offset {
             Position { offset, ..head }
         } else {
-            self.0.broker.position(offset)
+            self.0.broker.epochs().position(offset)
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use pulsehub::{
     broker::{
-        Broker, LatestReader, PublishError, Published,
+        Broker, PublishError, Published,
         journal::{Config, RetentionRule, Sync},
     },
     bytesize::ByteSize,
@@ -233,12 +233,12 @@ async fn a_batch_of_thousands_keeps_every_offset_id_and_newest_value(mut fixture
     let next = all.last().unwrap() + 1;
     assert_eq!(mixed.offsets, [next, next + 1, next + 2, 311, 312, 313]);
     let latest = async |pattern: &str| -> Vec<Offset> {
-        let block = broker.latest(&filter(&[pattern])).await.unwrap();
+        let block = broker.latest(filter(&[pattern])).all().await.unwrap();
         block.records().map(|record| record.offset()).collect()
     };
     assert_eq!(latest("k").await, all[..KEYS]);
     assert_eq!(latest("t.*").await, all[KEYS..]);
-    let topics = broker.topics().await.unwrap();
+    let topics = broker.topics().all().await.unwrap();
     let last = |topic: &str| topics.iter().find(|one| one.topic.as_str() == topic).unwrap();
     let (k, t) = (last("k"), last("t.t2099"));
     assert_eq!((k.events, k.last_offset), (KEYS as u64, all[KEYS - 1]));
@@ -262,13 +262,19 @@ async fn history_beyond_memory_is_read_back(mut fixture: Fixture) {
         }
     }
     assert_eq!(read_all(&broker, 0, &filter(&["**"]), 700).await.0, (1..=200).collect::<Vec<_>>());
-    assert_eq!(broker.newest(&filter(&["rare.x"]), 7, 200, usize::MAX).await.unwrap().after, 103);
-    assert_eq!(broker.newest(&filter(&["**"]), 7, 200, usize::MAX).await.unwrap().after, 193);
-    assert_eq!(broker.newest(&filter(&["**"]), 7, 100, usize::MAX).await.unwrap().after, 93);
+    assert_eq!(
+        broker.newest(&filter(&["rare.x"]), 7, 200).within(usize::MAX).await.unwrap().after,
+        103
+    );
+    assert_eq!(
+        broker.newest(&filter(&["**"]), 7, 200).within(usize::MAX).await.unwrap().after,
+        193
+    );
+    assert_eq!(broker.newest(&filter(&["**"]), 7, 100).within(usize::MAX).await.unwrap().after, 93);
     // Where there are fewer than asked for, all of them come.
-    let all = broker.newest(&filter(&["rare.x"]), 99, 200, usize::MAX).await.unwrap().after;
+    let all = broker.newest(&filter(&["rare.x"]), 99, 200).within(usize::MAX).await.unwrap().after;
     assert_eq!(read_all(&broker, all, &filter(&["rare.x"]), 700).await, (rare, 0));
-    let none = broker.newest(&filter(&["none"]), 1, 200, usize::MAX).await.unwrap().after;
+    let none = broker.newest(&filter(&["none"]), 1, 200).within(usize::MAX).await.unwrap().after;
     assert_eq!(read_all(&broker, none, &filter(&["none"]), 700).await, (vec![], 0));
 }
 
@@ -299,13 +305,13 @@ async fn the_newest_are_found_piece_by_piece_however_rare_they_are(mut fixture: 
     }
     let rare = filter(&["rare"]);
     let head = broker.head().offset;
-    let first = broker.newest(&rare, 1, head, 1).await.unwrap();
+    let first = broker.newest(&rare, 1, head).within(1).await.unwrap();
     assert_eq!(first.after, 202, "however little is looked through");
     assert!((203..=head).contains(&first.until), "{first:?}");
     for budget in [1, 3000, usize::MAX] {
         let (mut until, mut found, mut stretches) = (head, Vec::new(), 0);
         while until > 0 {
-            let stretch = broker.newest(&rare, 5, until, budget).await.unwrap();
+            let stretch = broker.newest(&rare, 5, until).within(budget).await.unwrap();
             assert!(stretch.after < until, "it gets on: {stretch:?}");
             let mut at = stretch.after;
             while at < stretch.until {
@@ -342,13 +348,13 @@ async fn no_search_for_many_topics_goes_through_the_whole_log(mut fixture: Fixtu
         }
     }
     let rare = filter(&["rare.*"]);
-    let newest = broker.newest(&rare, 50, 100, 1).await.unwrap();
+    let newest = broker.newest(&rare, 50, 100).within(1).await.unwrap();
     assert_eq!((newest.after, newest.until), (50, 90), "what lies behind them costs nothing");
-    let between = broker.newest(&rare, 50, 50, 1).await.unwrap();
+    let between = broker.newest(&rare, 50, 50).within(1).await.unwrap();
     assert_eq!((between.after, between.until), (49, 50));
-    let all = broker.newest(&rare, 50, 100, usize::MAX).await.unwrap();
+    let all = broker.newest(&rare, 50, 100).within(usize::MAX).await.unwrap();
     assert_eq!((all.after, all.until), (30, 90));
-    assert_eq!(broker.newest(&rare, 50, 100, usize::MAX).await.unwrap().after, 30);
+    assert_eq!(broker.newest(&rare, 50, 100).within(usize::MAX).await.unwrap().after, 30);
 }
 
 async fn latest_is_the_newest_of_each_key_with_removal_and_a_cap(fixture: Fixture) {
@@ -361,7 +367,7 @@ async fn latest_is_the_newest_of_each_key_with_removal_and_a_cap(fixture: Fixtur
     broker.publish(admitted(vec![event("m", "s", "4", None, "\"no key\"")])).await.unwrap();
     broker.publish(admitted(vec![event("other", "s", "5", None, "5")])).await.unwrap();
     let latest = async |patterns: &[&str]| -> Vec<(Offset, String)> {
-        let block = broker.latest(&filter(patterns)).await.unwrap();
+        let block = broker.latest(filter(patterns)).all().await.unwrap();
         let data = |data: &[u8]| String::from_utf8(data.to_vec()).unwrap();
         block.records().map(|record| (record.offset(), data(record.data()))).collect()
     };
@@ -391,7 +397,7 @@ async fn newest_values_come_in_pieces_however_many_there_are(mut fixture: Fixtur
     broker.publish(admitted((0..300).map(small).collect())).await.unwrap();
     broker.publish(admitted((0..200).map(|key| keyed(key, &fill)).collect())).await.unwrap();
     for (pattern, first, last) in [("**", 1, 500), ("t.*", 1, 300), ("big", 301, 500)] {
-        let mut reader = LatestReader::new(broker.clone(), filter(&[pattern]), 500);
+        let mut reader = broker.latest(filter(&[pattern])).up_to(500);
         let (mut found, mut pieces) = (Vec::new(), 0);
         while let Some(block) = reader.next(PIECE).await.unwrap() {
             assert!(block.bytes() <= PIECE + 1000, "{} bytes in a piece", block.bytes());
@@ -403,7 +409,7 @@ async fn newest_values_come_in_pieces_however_many_there_are(mut fixture: Fixtur
     }
 
     // What changes meanwhile comes as an event, and what is removed does not come at all.
-    let mut reader = LatestReader::new(broker.clone(), filter(&["**"]), 500);
+    let mut reader = broker.latest(filter(&["**"])).up_to(500);
     let first = reader.next(PIECE).await.unwrap().unwrap();
     broker.publish(admitted(vec![event("big", "s", "new", Some("199"), "1")])).await.unwrap();
     broker.publish(admitted(vec![event("big", "s", "gone", Some("198"), "null")])).await.unwrap();
@@ -412,7 +418,7 @@ async fn newest_values_come_in_pieces_however_many_there_are(mut fixture: Fixtur
         found.extend(block.records().map(|record| record.offset()));
     }
     assert_eq!(found, (1..=498).collect::<Vec<_>>());
-    let newest = broker.latest(&filter(&["big"])).await.unwrap();
+    let newest = broker.latest(filter(&["big"])).all().await.unwrap();
     assert_eq!(Vec::from_iter(newest.records().map(|record| record.offset())).last(), Some(&501));
 }
 
@@ -444,15 +450,20 @@ async fn retention_by_age_trims_and_says_exactly_what_is_lost_to_whom(mut fixtur
     assert_eq!(read("normal.*").await, (vec![], 4));
     assert_eq!(read("long.*").await, (vec![5, 6, 8], 0));
     assert_eq!(read("quiet.a").await, (vec![9], 0));
-    assert_eq!(broker.trimmed_through(&filter(&["**"])).await.unwrap(), 7);
-    assert_eq!(broker.trimmed_through(&filter(&["normal.a"])).await.unwrap(), 4);
-    assert_eq!(broker.trimmed_through(&filter(&["long.a", "quiet.*"])).await.unwrap(), 0);
+    assert_eq!(broker.topics().trimmed_through(&filter(&["**"])).await.unwrap(), 7);
+    assert_eq!(broker.topics().trimmed_through(&filter(&["normal.a"])).await.unwrap(), 4);
+    assert_eq!(broker.topics().trimmed_through(&filter(&["long.a", "quiet.*"])).await.unwrap(), 0);
     broker.close().await;
     drop(broker);
     let broker = fixture.open().await;
-    assert_eq!(broker.trimmed_through(&filter(&["short.a"])).await.unwrap(), 7, "remembered");
+    assert_eq!(
+        broker.topics().trimmed_through(&filter(&["short.a"])).await.unwrap(),
+        7,
+        "remembered"
+    );
     let counts: BTreeMap<_, _> = broker
         .topics()
+        .all()
         .await
         .unwrap()
         .into_iter()
@@ -464,7 +475,7 @@ async fn retention_by_age_trims_and_says_exactly_what_is_lost_to_whom(mut fixtur
     fixture.config.retention[1].max_age = Some(Span::seconds(10));
     let broker = fixture.open().await;
     broker.maintain().await;
-    assert_eq!(broker.trimmed_through(&filter(&["long.a"])).await.unwrap(), 8);
+    assert_eq!(broker.topics().trimmed_through(&filter(&["long.a"])).await.unwrap(), 8);
 }
 
 async fn what_another_topic_lost_shortened_a_search_for_the_newest(mut fixture: Fixture) {
@@ -481,8 +492,8 @@ async fn what_another_topic_lost_shortened_a_search_for_the_newest(mut fixture: 
     broker.publish(admitted(numbered("a", 5..6))).await.unwrap(); // 7
     broker.maintain().await;
     let all = filter(&["**"]);
-    assert_eq!(broker.trimmed_through(&all).await.unwrap(), 4);
-    let newest = broker.newest(&all, 5, 7, usize::MAX).await.unwrap();
+    assert_eq!(broker.topics().trimmed_through(&all).await.unwrap(), 4);
+    let newest = broker.newest(&all, 5, 7).within(usize::MAX).await.unwrap();
     let (found, lost) = read_all(&broker, newest.after, &all, 1 << 20).await;
     assert!(found.ends_with(&[3, 5, 6, 7]), "{newest:?} {found:?}");
     // Redis counts what its stream still holds; that it lies in the loss shows.
@@ -587,7 +598,8 @@ async fn too_many_topics_refuse_the_batch_whole(mut fixture: Fixture) {
     fixture.clock.set(START + 3_601_000);
     broker.maintain().await;
     assert_eq!(broker.publish(admitted(numbered("e", 0..1))).await.unwrap().offsets, [4]);
-    let lost = async |topics: &[&str]| broker.trimmed_through(&filter(topics)).await.unwrap();
+    let lost =
+        async |topics: &[&str]| broker.topics().trimmed_through(&filter(topics)).await.unwrap();
     assert_eq!([lost(&["a"]).await, lost(&["c"]).await, lost(&["*"]).await], [1, 3, 3]);
 }
 
@@ -634,20 +646,20 @@ async fn a_forgotten_topic_makes_no_gap_for_one_that_lost_nothing(mut fixture: F
     broker.maintain().await;
     assert_eq!(broker.publish(admitted(one("new", "1"))).await.unwrap().offsets, [4]);
     let lost = async |broker: &Broker, topics: &[&str]| {
-        broker.trimmed_through(&filter(topics)).await.unwrap()
+        broker.topics().trimmed_through(&filter(topics)).await.unwrap()
     };
     let read = async |broker: &Broker, topics: &[&str]| {
         read_all(broker, 0, &filter(topics), 1 << 20).await
     };
     let judge = async |broker: &Broker| {
         assert_eq!(lost(broker, &["quiet"]).await, 0, "it lost nothing");
-        assert!(!broker.has_lost(&filter(&["quiet"]), 0).await.unwrap());
+        assert!(!broker.topics().has_lost(&filter(&["quiet"]), 0).await.unwrap());
         assert_eq!(read(broker, &["quiet"]).await, (vec![2], 0));
         assert_eq!([lost(broker, &["gone.a"]).await, lost(broker, &["gone.*"]).await], [1, 1]);
         assert_eq!(lost(broker, &["gone.b", "new", "never"]).await, 0);
         assert_eq!(read(broker, &["gone.a"]).await, (vec![], 1));
         assert_eq!(read(broker, &["gone.*"]).await, (vec![3], 1));
-        let topics = broker.topics().await.unwrap();
+        let topics = broker.topics().all().await.unwrap();
         let names: Vec<_> = topics.iter().map(|info| info.topic.as_str()).collect();
         assert_eq!(names, ["gone.b", "new", "quiet"]);
     };
@@ -667,7 +679,7 @@ async fn a_forgotten_topic_makes_no_gap_for_one_that_lost_nothing(mut fixture: F
     let each = [lost(&broker, &["never"]).await, lost(&broker, &["gone.a"]).await];
     assert_eq!(each, [1, 1]);
     assert_eq!([lost(&broker, &["quiet"]).await, lost(&broker, &["gone.*"]).await], [2, 3]);
-    let topics = broker.topics().await.unwrap();
+    let topics = broker.topics().all().await.unwrap();
     let told: Vec<_> = topics
         .iter()
         .map(|info| (info.topic.as_str(), info.events, info.trimmed_through))
@@ -690,7 +702,7 @@ async fn the_newest_values_of_the_hubs_own_topics_outlive_the_limit_of_topics(
     fixture.clock.set(START + 3_601_000);
     broker.maintain().await;
     broker.publish(admitted(numbered("b", 0..1))).await.unwrap();
-    let latest = broker.latest(&filter(&["hub.*", "*"])).await.unwrap();
+    let latest = broker.latest(filter(&["hub.*", "*"])).all().await.unwrap();
     let topics: Vec<_> = latest.records().map(|record| record.topic().to_owned()).collect();
     assert_eq!(topics, ["hub.x", "b"]);
 }
@@ -710,8 +722,14 @@ async fn the_hubs_own_topics_take_no_room_and_go_when_they_hold_nothing(mut fixt
     let z = std::iter::once(Topic::parse("z").unwrap()).collect();
     assert_eq!(refused, Err(PublishError::TooManyTopics { limit: 2, topics: z }));
     let names = async || {
-        let mut names: Vec<String> =
-            broker.topics().await.unwrap().iter().map(|info| info.topic.to_string()).collect();
+        let mut names: Vec<String> = broker
+            .topics()
+            .all()
+            .await
+            .unwrap()
+            .iter()
+            .map(|info| info.topic.to_string())
+            .collect();
         names.sort();
         names
     };
@@ -736,7 +754,7 @@ async fn a_clock_that_was_ahead_freezes_nothing_once_it_is_put_right(fixture: Fi
     fixture.clock.set(START + 1000);
     broker.publish(admitted(numbered("c", 0..1))).await.unwrap();
     let received = async |topic: &str| {
-        let topics = broker.topics().await.unwrap();
+        let topics = broker.topics().all().await.unwrap();
         topics.iter().find(|info| info.topic.as_str() == topic).unwrap().last_received
     };
     assert_eq!((received("b").await, received("c").await), (START + HOUR, START + 1000));

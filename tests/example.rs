@@ -43,7 +43,7 @@ async fn it_counts_and_goes_on_where_it_was() {
             broker.publish(admitted(vec![event])).await.unwrap();
         }
         eventually("the counts", async || {
-            let newest = broker.latest(&filter(&["hub.counts"])).await.unwrap();
+            let newest = broker.latest(filter(&["hub.counts"])).all().await.unwrap();
             let data: Value = serde_json::from_slice(newest.record(0)?.data()).unwrap();
             (data == *counts).then_some(())
         })

@@ -38,7 +38,7 @@ use super::{
     Chunk, PublishError, Published, ReadError, Resumption, Stretch, TopicInfo,
     latest::{LatestPlace, LatestSearch},
     lineage::Lineage,
-    look_back::{LookBack, Looked},
+    look_back::{LookBack, RecentPiece},
     ring::Ring,
 };
 use crate::{
@@ -232,25 +232,13 @@ impl Journal {
         self.blocking(move |readers| readers.locate_since(since, until)).await
     }
 
-    /// Whether the newest blocks in memory hold the last `count`.
-    pub fn holds_newest(&self, filter: &TopicFilter, count: usize, until: Offset) -> bool {
-        let mut back = LookBack::new(filter, count, until);
-        matches!(self.0.shared.look_back(&mut back), Looked::Found(_))
+    /// What a search backwards looks through next, of what is in memory.
+    pub(super) fn recent_piece(&self, back: &LookBack) -> RecentPiece {
+        self.0.shared.recent_piece(back)
     }
 
-    /// Where the last `count` lie; fewer of them where about `budget` bytes were looked through before.
-    pub async fn newest(
-        &self,
-        filter: &TopicFilter,
-        count: usize,
-        until: Offset,
-        budget: usize,
-    ) -> Result<Stretch, ReadError> {
-        let mut back = LookBack::new(filter, count, until);
-        // Most often the newest blocks hold them. A longer search holds up no runtime worker.
-        if let Looked::Found(after) = self.0.shared.look_back(&mut back) {
-            return Ok(back.stretch(after, false));
-        }
+    /// Goes on with a search for the last that match, through memory and then about `budget` bytes of the file.
+    pub(super) async fn newest(&self, back: LookBack, budget: usize) -> Result<Stretch, ReadError> {
         self.blocking(move |readers| readers.newest(back, budget)).await
     }
 
@@ -354,9 +342,7 @@ impl Shared {
         self.ring.lock().read(after, until, budget)
     }
 
-    /// Looks through one piece of memory.
-    fn look_back(&self, back: &mut LookBack) -> Looked {
-        let piece = back.piece(&self.ring.lock());
-        back.through(piece)
+    fn recent_piece(&self, back: &LookBack) -> RecentPiece {
+        back.piece(&self.ring.lock())
     }
 }

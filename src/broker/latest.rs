@@ -15,6 +15,8 @@ use crate::{
 
 /// What is kept of where the next values lie, in bytes; for those behind them the topics are searched again.
 const PLACES: usize = 256 << 10;
+/// Values read at a time for those who want all of them, in bytes.
+const PIECE: usize = 1 << 20;
 /// What a value costs in a piece beside its bytes.
 const VALUE_OVERHEAD: usize = 64;
 
@@ -55,9 +57,14 @@ pub(super) struct LatestSearch {
 }
 
 impl LatestReader {
-    /// Of the values that are not above `until`.
-    pub fn new(broker: Broker, filter: TopicFilter, until: Offset) -> Self {
-        Self { broker, filter, after: 0, until, places: VecDeque::new(), is_searched: false }
+    pub(super) fn new(broker: Broker, filter: TopicFilter) -> Self {
+        let (after, until, places) = (0, Offset::MAX, VecDeque::new());
+        Self { broker, filter, after, until, places, is_searched: false }
+    }
+
+    /// Leaves out the values above `until`.
+    pub fn up_to(self, until: Offset) -> Self {
+        Self { until, ..self }
     }
 
     /// The next values, about `budget` bytes of them and at least one; None when there are no more.
@@ -65,7 +72,7 @@ impl LatestReader {
         loop {
             if self.places.is_empty() && !self.is_searched {
                 let search = LatestSearch::new(self.after, self.until, budget);
-                let found = self.broker.search_latest(&self.filter, search).await?;
+                let found = self.search(search).await?;
                 self.is_searched = !found.is_cut;
                 if let Some(values) = found.values {
                     return Ok(joined(values.into_values()));
@@ -84,12 +91,21 @@ impl LatestReader {
             let piece: Vec<LatestPlace> = piece.cloned().collect();
             self.after = piece.last().map_or(self.after, |place| place.offset);
             let count = piece.len();
-            let values = self.broker.latest_at(piece).await?;
+            let values = self.at(piece).await?;
             self.places.drain(..count);
             if let Some(values) = joined(values.into_iter()) {
                 return Ok(Some(values));
             }
         }
+    }
+
+    /// All that are left, in one block: for topics of which it is known that there is little.
+    pub async fn all(mut self) -> Result<Arc<Block>, ReadError> {
+        let mut builder = BlockBuilder::default();
+        while let Some(values) = self.next(PIECE).await? {
+            values.records().for_each(|record| builder.push_record(record));
+        }
+        Ok(builder.finish())
     }
 
     /// Whether the next piece may take a search of many topics.
@@ -100,6 +116,22 @@ impl LatestReader {
     /// Whether everything was given.
     pub fn is_over(&self) -> bool {
         self.places.is_empty() && self.is_searched
+    }
+
+    /// Searches the topics for values, which `search` takes in.
+    async fn search(&self, search: LatestSearch) -> Result<LatestSearch, ReadError> {
+        match &self.broker {
+            Broker::Journal(journal) => journal.search_latest(&self.filter, search).await,
+            Broker::Redis(redis) => redis.search_latest(&self.filter, search).await,
+        }
+    }
+
+    /// The values at these places, in order; one that has changed meanwhile is left out.
+    async fn at(&self, places: Vec<LatestPlace>) -> Result<Vec<Arc<Block>>, ReadError> {
+        match &self.broker {
+            Broker::Journal(journal) => journal.latest_at(places).await,
+            Broker::Redis(redis) => redis.latest_at(&places).await,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Stretch, ring::Ring};
+use super::ring::Ring;
 use crate::{event::Block, position::Offset, topic::TopicFilter};
 
 /// Records of the ring looked through at once, about.
@@ -16,11 +16,29 @@ pub(super) struct LookBack {
     pub(super) until: Offset,
     /// Everything from here on was looked through.
     pub(super) before: Offset,
-    /// How many are still wanted.
+    /// How many are wanted.
+    pub(super) wanted: usize,
+    /// How many are still to be found.
     pub(super) left: usize,
     /// The first that was found, so far; behind the end while none was.
     pub(super) first: Offset,
 }
+
+/// A stretch of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// The offset before its first.
+    pub after: Offset,
+    /// Its last.
+    pub until: Offset,
+    /// The first that was found in it; behind its last if none was.
+    pub first: Offset,
+    /// Whether what was wanted may lie before it too: the search has a bound.
+    pub is_cut: bool,
+}
+
+/// Some blocks of the ring, and from where on it has all.
+pub(super) type RecentPiece = (Vec<Arc<Block>>, Offset);
 
 /// What came of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +54,8 @@ pub(super) enum Looked {
 impl LookBack {
     pub(super) fn new(filter: &TopicFilter, count: usize, until: Offset) -> Self {
         let before = until.saturating_add(1);
-        Self { filter: filter.clone(), until, before, left: count, first: before }
+        let filter = filter.clone();
+        Self { filter, until, before, wanted: count, left: count, first: before }
     }
 
     /// What was found, behind `after`.
@@ -45,12 +64,12 @@ impl LookBack {
     }
 
     /// The next piece of what is in memory; whoever has its lock gives it back before looking through it.
-    pub(super) fn piece(&self, ring: &Ring) -> (Vec<Arc<Block>>, Offset) {
+    pub(super) fn piece(&self, ring: &Ring) -> RecentPiece {
         (ring.below(self.before, PIECE), ring.from())
     }
 
     /// Looks through a piece.
-    pub(super) fn through(&mut self, (blocks, from): (Vec<Arc<Block>>, Offset)) -> Looked {
+    pub(super) fn through(&mut self, (blocks, from): RecentPiece) -> Looked {
         if blocks.is_empty() {
             return Looked::End(from.min(self.before - 1));
         }

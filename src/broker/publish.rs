@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use super::Broker;
 use crate::{
     admission::{Admitted, OwnEvent},
     lease::Fence,
@@ -12,10 +13,10 @@ use crate::{
 /// Events to be stored together. Unless it says otherwise, anybody may write it, and all of it is stored or nothing.
 #[derive(Debug, Clone)]
 pub struct Batch<'a> {
-    pub(super) events: Admitted,
-    pub(super) fence: Option<&'a Fence>,
+    events: Admitted,
+    fence: Option<&'a Fence>,
     /// With how many events it is still to be stored when the others have no room.
-    pub(super) least: Option<usize>,
+    least: Option<usize>,
 }
 
 impl<'a> Batch<'a> {
@@ -28,6 +29,41 @@ impl<'a> Batch<'a> {
     /// left, nothing is stored.
     pub fn what_fits(self, least: usize) -> Self {
         Self { least: Some(least), ..self }
+    }
+
+    pub(super) async fn store(self, broker: &Broker) -> Result<Published, PublishError> {
+        let Self { mut events, fence, least } = self;
+        let Some(least) = least else { return store(broker, events, fence).await };
+        let mut left_out: Option<Box<LeftOut>> = None;
+        while !events.is_empty() {
+            let (limit, topics) = match store(broker, events.clone(), fence).await {
+                Err(PublishError::TooManyTopics { limit, topics }) => (limit, topics),
+                stored => return Ok(Published { left_out, ..stored? }),
+            };
+            let before = events.len();
+            events.retain(|event| !topics.contains(&event.topic));
+            if events.len() == before || events.len() < least {
+                return Err(PublishError::TooManyTopics { limit, topics });
+            }
+            match &mut left_out {
+                Some(left_out) => left_out.topics.extend(topics),
+                None => left_out = Some(Box::new(LeftOut { topics, limit })),
+            }
+        }
+        Ok(Published { position: broker.head(), offsets: Vec::new(), accepted: 0, left_out })
+    }
+}
+
+/// Stores all of it or nothing.
+async fn store(
+    broker: &Broker,
+    events: Admitted,
+    fence: Option<&Fence>,
+) -> Result<Published, PublishError> {
+    match broker {
+        // The lock on the data folder lets only one node write.
+        Broker::Journal(journal) => journal.publish(events).await,
+        Broker::Redis(redis) => redis.publish(events, fence).await,
     }
 }
 

@@ -35,11 +35,11 @@ pub use self::{
 };
 use self::{names::TopicNames, scripts::Scripts};
 use super::{
-    Chunk, PublishError, Published, ReadError, Resumption, Stretch, TopicInfo,
+    Chunk, LogHealth, PublishError, Published, ReadError, Resumption, Stretch, TopicInfo,
     journal::{Config, Rules},
     latest::{LatestPlace, LatestSearch},
     lineage::Lineage,
-    look_back::{LookBack, Looked},
+    look_back::{LookBack, RecentPiece},
     ring::Ring,
 };
 use crate::{
@@ -294,26 +294,20 @@ impl Redis {
         self.0.shared.head.subscribe()
     }
 
-    /// Whether this node has not heard from Redis for a second.
-    pub fn is_stale(&self) -> bool {
+    /// Whether Redis is heard of, its clock fits, and what a crash of it may cost.
+    pub fn health(&self) -> LogHealth<'_> {
         let shared = &self.0.shared;
         let heard = Duration::from_millis(shared.heard.load(Ordering::Acquire));
-        shared.began.elapsed().saturating_sub(heard) > STALE
+        LogHealth {
+            is_stale: shared.began.elapsed().saturating_sub(heard) > STALE,
+            is_apart: shared.apart.load(Ordering::Acquire),
+            warnings: &shared.warnings,
+        }
     }
 
     /// What this node is called in Redis.
     pub fn node(&self) -> &str {
         &self.0.shared.node
-    }
-
-    /// Whether this node's clock and Redis' disagree.
-    pub fn is_apart(&self) -> bool {
-        self.0.shared.apart.load(Ordering::Acquire)
-    }
-
-    /// What a crash of Redis may cost.
-    pub fn warnings(&self) -> &[String] {
-        &self.0.shared.warnings
     }
 
     /// The blocks in memory with records above `after`; None if memory does not reach back there.
@@ -338,23 +332,14 @@ impl Redis {
         self.0.shared.locate_since(since, until).await
     }
 
-    /// Whether the newest blocks in memory hold the last `count`.
-    pub fn holds_newest(&self, filter: &TopicFilter, count: usize, until: Offset) -> bool {
-        let mut back = LookBack::new(filter, count, until);
-        let piece = back.piece(&self.0.shared.log.lock().ring);
-        matches!(back.through(piece), Looked::Found(_))
+    /// What a search backwards looks through next, of what is in memory.
+    pub(super) fn recent_piece(&self, back: &LookBack) -> RecentPiece {
+        self.0.shared.recent_piece(back)
     }
 
-    /// Where the last `count` that match and are not above `until` lie, or as many of them as about
-    /// `budget` bytes of history hold.
-    pub async fn newest(
-        &self,
-        filter: &TopicFilter,
-        count: usize,
-        until: Offset,
-        budget: usize,
-    ) -> Result<Stretch, ReadError> {
-        self.0.shared.newest(filter, count, until, budget).await
+    /// Goes on with a search for the last that match, through memory and then about `budget` bytes of the stream.
+    pub(super) async fn newest(&self, back: LookBack, budget: usize) -> Result<Stretch, ReadError> {
+        self.0.shared.newest(back, budget).await
     }
 
     /// Searches the topics for the newest values.

@@ -111,7 +111,7 @@ impl Follower {
                 self.told = chunk.trimmed_through;
             }
             let after = std::mem::replace(&mut self.at, chunk.reached);
-            let range = (after, broker.position(self.at));
+            let range = (after, broker.epochs().position(self.at));
             let delivery =
                 Delivery::new(&self.feed, chunk.blocks, self.filter.clone(), range, self.has_gap);
             if self.has_gap || delivery.records().next().is_some() {

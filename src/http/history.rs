@@ -60,11 +60,11 @@ pub(super) async fn history(
     let limits = &state.settings.limits;
     charge.grow(limits.body.as_usize().min(PIECE) + limits.event.as_usize())?;
     for _ in 0..ATTEMPTS {
-        let epoch = state.broker.epoch();
+        let epoch = state.broker.epochs().newest();
         let asked = Asked::read(&parts, &principal, &state).await?;
         let begun = Page::begin(asked, &state, principal.identity()).await;
         // Where another epoch began meanwhile, some of this may be lost, and what was asked for as well.
-        if state.broker.epoch() != epoch {
+        if state.broker.epochs().newest() != epoch {
             continue;
         }
         let (page, first) = begun?;
@@ -192,7 +192,7 @@ async fn after_offset(text: &str, state: &AppState) -> Result<Offset, Problem> {
             Position { offset: offset.min(head.offset), ..head }
         }
     };
-    match state.broker.resume(position).await? {
+    match state.broker.epochs().resume(position).await? {
         Resumption::From(offset) => Ok(offset),
         Resumption::Lost(_) => Err(Problem::epoch_changed(state.broker.head())),
     }
@@ -211,7 +211,7 @@ async fn before_offset(text: &str, state: &AppState) -> Result<Offset, Problem> 
     }
     let last = Position { offset: position.offset.saturating_sub(1), ..position };
     for end in [position, last] {
-        if let Resumption::From(_) = state.broker.resume(end).await? {
+        if let Resumption::From(_) = state.broker.epochs().resume(end).await? {
             return Ok(position.offset);
         }
     }
@@ -329,7 +329,7 @@ impl Page {
     async fn read(&mut self, after: Offset) -> Result<Chunk, ReadError> {
         let broker = &self.state.broker;
         let chunk = broker.read(after, self.end, &self.asked.filter, CHUNK).await?;
-        if broker.epoch() != self.head.epoch {
+        if broker.epochs().newest() != self.head.epoch {
             return Err(new_epoch());
         }
         self.trimmed_through = self.trimmed_through.max(chunk.trimmed_through);

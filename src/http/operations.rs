@@ -46,9 +46,10 @@ const CLOCKS_APART: &str = "the clocks of Redis and of this node disagree by mor
 
 fn readiness(state: &AppState, is_ready: impl Fn(&Ready<'_>) -> bool) -> Response {
     let now = state.readiness.state(state.clock.elapsed());
-    let lasting = state.broker.warnings().iter().chain(&state.settings.warnings);
+    let log = state.broker.health();
+    let lasting = log.warnings.iter().chain(&state.settings.warnings);
     let doubt = (!state.clock.is_settled()).then_some(CLOCK_IN_DOUBT);
-    let apart = state.broker.is_apart().then_some(CLOCKS_APART);
+    let apart = log.is_apart.then_some(CLOCKS_APART);
     let ready = Ready {
         accepting: now.accepting,
         publishing: now.publishing,

@@ -66,14 +66,14 @@ pub(super) async fn topics(
         return Err(Problem::bad_request(format!("`limit` is from 1 to {MAX_LIMIT}")));
     }
     let asking = state.questions.ask(&principal).await?;
-    let index = state.broker.topic_index().await?;
+    let index = state.broker.topics().index().await?;
     let looked = Search { index, principal: principal.clone(), limit };
     let ((found, next), asking) =
         questions::work(asking, move || looked.run(&prefix, after)).await?;
-    let found = state.broker.topic_infos(found).await?;
+    let found = state.broker.topics().infos(found).await?;
     // The other nodes are waited for without keeping anybody from asking.
     drop(asking);
-    let epoch = state.broker.epoch();
+    let epoch = state.broker.epochs().newest();
     let asked = Question::Subscribers(found.iter().map(|info| info.topic.clone()).collect());
     let told = state.cluster.ask::<Vec<usize>>(&asked, None).await?;
     let subscribers = |at| told.given.iter().filter_map(|(_, counts)| counts.get(at)).sum();

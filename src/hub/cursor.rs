@@ -242,7 +242,7 @@ impl Cursor {
             if let Some(folded) = self.unfold() {
                 return folded; // what came before the gap; the next read finds the gap again
             }
-            let first = self.place.hub.broker().position(self.position + 1);
+            let first = self.place.hub.broker().epochs().position(self.position + 1);
             let (from, reason) = match chunk.lost_from {
                 Some(lost) => (lost, GapReason::Epoch),
                 None => (first, GapReason::Retention),
@@ -380,7 +380,7 @@ impl Lag {
     pub fn offsets(&self, head: Offset) -> u64 {
         let position = self.seat.position.load(Ordering::Relaxed);
         if self.view.is_lagging(position) {
-            self.hub.0.broker.offsets_between(position, head)
+            self.hub.0.broker.epochs().offsets_between(position, head)
         } else {
             0
         }

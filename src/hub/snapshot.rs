@@ -45,7 +45,7 @@ impl Snapshot {
         filter: TopicFilter,
         until: Offset,
     ) -> Result<Self, ReadError> {
-        let reader = LatestReader::new(hub.broker().clone(), filter, until);
+        let reader = hub.broker().latest(filter).up_to(until);
         let (reader, values) = read(hub.clone(), user.clone(), reader).await?;
         let (ready, remaining) = (values?, Remaining::behind(reader));
         Ok(Self { until, hub: hub.clone(), user, ready, remaining })

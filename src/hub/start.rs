@@ -70,7 +70,7 @@ impl Hub {
                 let snapshot = Snapshot::begin(self, user, filter.clone(), until).await?;
                 Begun { snapshot: Some(snapshot), ..at(until) }
             }
-            Start::Resume(position) => match broker.resume(position).await? {
+            Start::Resume(position) => match broker.epochs().resume(position).await? {
                 Resumption::From(offset) => at(offset),
                 Resumption::Lost(to) => {
                     let from = Position { offset: position.offset.saturating_add(1), ..position };
@@ -90,7 +90,7 @@ impl Hub {
         after: Offset,
         until: Offset,
     ) -> Result<Begun, ReadError> {
-        let lost = self.0.broker.trimmed_through(filter).await?.min(until);
+        let lost = self.0.broker.topics().trimmed_through(filter).await?.min(until);
         let is_truncated = lost > after && {
             let budget = self.0.config.replay_bytes.as_usize();
             let kept = self.newest(user, filter, 1, lost, budget).await?;
@@ -108,13 +108,11 @@ impl Hub {
         until: Offset,
         budget: usize,
     ) -> Result<Stretch, ReadError> {
-        let broker = self.0.broker.clone();
-        if broker.holds_newest(filter, count, until) {
-            return broker.newest(filter, count, until, budget).await;
+        let mut newest = self.0.broker.newest(filter, count, until);
+        if let Some(found) = newest.in_memory() {
+            return Ok(found);
         }
-        let filter = filter.clone();
-        let search = async move { broker.newest(&filter, count, until, budget).await };
-        self.search(user, search).await
+        self.search(user, newest.within(budget)).await
     }
 
     /// Searches the log when it is this user's turn.

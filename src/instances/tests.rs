@@ -156,7 +156,7 @@ async fn late_is_told_and_up_never() {
     broker.publish(told.into_iter().collect()).await.unwrap();
     let told = async {
         loop {
-            let newest = broker.latest(&instances.0.filter).await.unwrap();
+            let newest = broker.latest(instances.0.filter.clone()).all().await.unwrap();
             let data = newest.record(0).unwrap();
             if data.kind() == Some(b"\"instance.up\"") && data.offset() > 3 {
                 return String::from_utf8(data.data().to_vec()).unwrap();

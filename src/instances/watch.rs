@@ -69,7 +69,7 @@ impl Instances {
     async fn newest(&self) -> Result<(Registry, Offset), ReadError> {
         let Inner { broker, filter, .. } = &*self.0;
         let head = broker.head().offset;
-        let block = broker.latest(filter).await?;
+        let block = broker.latest(filter.clone()).all().await?;
         Ok((Registry::of(block.records()), head))
     }
 }
@@ -92,7 +92,7 @@ impl Follow for Instances {
         let (mut registry, mut head) = self.newest().await?;
         let start = match store.load_cursor(NAME).await? {
             None => Resumption::From(0),
-            Some(position) => broker.resume(position).await?,
+            Some(position) => broker.epochs().resume(position).await?,
         };
         if let Resumption::From(start) = start {
             let mut before = feed.follow(NAME, filter.clone(), start);
@@ -162,7 +162,7 @@ impl Instances {
                 has_come || offset < followed && at.elapsed() >= NOTE
             });
             if is_due {
-                store.save(fence, broker.position(followed), Vec::new()).await?;
+                store.save(fence, broker.epochs().position(followed), Vec::new()).await?;
                 noted = Some((followed, Instant::now()));
             }
         }

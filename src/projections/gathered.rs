@@ -17,7 +17,7 @@ use super::{
     gathering::{Gathering, Keep, Kept},
 };
 use crate::{
-    broker::{LatestReader, ReadError},
+    broker::ReadError,
     event::{Record, payload},
     follow::{Delivery, Feed, Follow, Progress},
     position::Offset,
@@ -110,7 +110,8 @@ impl Gathered {
         let (feed, filter) = (&self.0.feed, &gathering.filter);
         let mut kept = Kept::default();
         if let Keep::List(_) = gathering.keep {
-            let stretch = feed.broker().newest(filter, LOOK_BACK, head, LOOK_BACK_BYTES).await?;
+            let stretch =
+                feed.broker().newest(filter, LOOK_BACK, head).within(LOOK_BACK_BYTES).await?;
             let mut follower = feed.follow(self.name(), filter.clone(), stretch.after);
             // What is left beside what retention took counts.
             while let Some(delivery) = follower.next_up_to(head).await? {
@@ -120,7 +121,7 @@ impl Gathered {
             }
         } else {
             // The newest of each key outlive retention. What changed behind the head comes later.
-            let mut reader = LatestReader::new(feed.broker().clone(), filter.clone(), head);
+            let mut reader = feed.broker().latest(filter.clone()).up_to(head);
             while let Some(newest) = reader.next(CHUNK).await? {
                 for record in newest.records() {
                     self.look_at(gathering, &mut kept, record, &payload(record));

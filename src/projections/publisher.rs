@@ -85,7 +85,7 @@ impl Publisher<'_> {
     async fn published(&self) -> Result<Published, ReadError> {
         let projections = &self.inner.plan.projections;
         let topics = projections.iter().map(|projection| TopicPattern::from(&projection.topic));
-        let newest = self.inner.broker.latest(&TopicFilter::new(topics)).await?;
+        let newest = self.inner.broker.latest(TopicFilter::new(topics)).all().await?;
         let mut published = Published::new();
         // In the order of their offsets, so that the last of a topic is the newest.
         for record in newest.records() {

@@ -117,9 +117,9 @@ impl Series {
         // The position first: what is read after it is at least as new, and says how new.
         let cursor = store.load_cursor(NAME).await?;
         let (clean, is_lost) = match cursor {
-            None => (broker.position(0), false),
-            Some(position) => match broker.resume(position).await? {
-                Resumption::From(offset) => (broker.position(offset), false),
+            None => (broker.epochs().position(0), false),
+            Some(position) => match broker.epochs().resume(position).await? {
+                Resumption::From(offset) => (broker.epochs().position(offset), false),
                 Resumption::Lost(to) => (self.0.behind_loss(to), true),
             },
         };
@@ -314,7 +314,7 @@ impl Upkeep {
         if left > 0 {
             return self.save(self.clean, parts).await;
         }
-        let through = self.series.0.feed.broker().position(self.round.through);
+        let through = self.series.0.feed.broker().epochs().position(self.round.through);
         if through != self.clean || !parts.is_empty() {
             self.save(through, parts).await?;
         }

@@ -203,7 +203,7 @@ async fn a_series_that_cannot_be_read_begins_anew_and_costs_no_other() {
     save(&mut node).await;
     let bytes = Some(Bytes::from_static(b"broken"));
     let broken = vec![Part { row: "broken".into(), column: HEAD, bytes }];
-    bench.store.save(&fence(), bench.broker.position(0), broken).await.unwrap();
+    bench.store.save(&fence(), bench.broker.epochs().position(0), broken).await.unwrap();
     let series = bench.series();
     let stop = tokio_util::sync::CancellationToken::new();
     let task = tokio::spawn(

@@ -87,7 +87,7 @@ async fn a_topics_size_is_cut_by_events_and_leaves_the_newest_and_its_neighbours
     broker.publish(admitted(batch)).await.unwrap();
     broker.maintain().await;
     let kept = async |topic: &str| {
-        let topics = broker.topics().await.unwrap();
+        let topics = broker.topics().all().await.unwrap();
         topics.into_iter().find(|info| info.topic.as_str() == topic).unwrap()
     };
     let one = kept("free").await.bytes / 50;
@@ -123,7 +123,7 @@ async fn is_told_while_forgetting_waits() -> bool {
     fixture.config.max_topics = 3;
     let broker = fixture.open().await;
     let names = async || {
-        let topics = broker.topics().await.unwrap();
+        let topics = broker.topics().all().await.unwrap();
         topics.into_iter().map(|info| info.topic.as_str().to_owned()).collect::<Vec<_>>()
     };
     broker.publish(admitted(numbered("a", 0..1))).await.unwrap();
@@ -166,10 +166,10 @@ async fn what_was_answered_is_there_after_a_crash_and_no_offset_is_given_twice()
     let broker = fixture.open().await;
     broker.publish(admitted(numbered("a", 0..10))).await.unwrap();
     let crashed = copy_of(fixture.folder());
-    let epoch = broker.epoch();
+    let epoch = broker.epochs().newest();
     let broker = open_at(&fixture, crashed.path()).unwrap();
-    assert_ne!(broker.epoch(), epoch);
-    assert_eq!((broker.head().offset, broker.position(10).epoch), (EPOCH_STEP, epoch));
+    assert_ne!(broker.epochs().newest(), epoch);
+    assert_eq!((broker.head().offset, broker.epochs().position(10).epoch), (EPOCH_STEP, epoch));
     let next = EPOCH_STEP + 1;
     assert_eq!(broker.publish(admitted(numbered("b", 0..1))).await.unwrap().offsets, [next]);
     let all = (1..=10).chain([next]).collect::<Vec<_>>();
@@ -186,13 +186,13 @@ async fn a_copy_that_was_restored_does_not_take_the_lost_run_for_its_own() {
     let broker = open_at(&fixture, copy.path()).unwrap();
     // As many again, so that offsets alone would not tell.
     let new = broker.publish(admitted(numbered("a", 20..30))).await.unwrap().position;
-    assert_eq!(broker.resume(shared).await.unwrap(), Resumption::From(shared.offset));
-    let base = Position { epoch: broker.epoch(), offset: EPOCH_STEP };
-    assert_eq!(broker.resume(lost).await.unwrap(), Resumption::Lost(base));
-    assert_eq!(broker.resume(new).await.unwrap(), Resumption::From(new.offset));
+    assert_eq!(broker.epochs().resume(shared).await.unwrap(), Resumption::From(shared.offset));
+    let base = Position { epoch: broker.epochs().newest(), offset: EPOCH_STEP };
+    assert_eq!(broker.epochs().resume(lost).await.unwrap(), Resumption::Lost(base));
+    assert_eq!(broker.epochs().resume(new).await.unwrap(), Resumption::From(new.offset));
     // What nobody ever gave out is nobody's.
-    let never = Position { epoch: broker.epoch(), offset: new.offset + 1 };
-    assert_eq!(broker.resume(never).await.unwrap(), Resumption::Lost(broker.head()));
+    let never = Position { epoch: broker.epochs().newest(), offset: new.offset + 1 };
+    assert_eq!(broker.epochs().resume(never).await.unwrap(), Resumption::Lost(broker.head()));
 }
 
 #[tokio::test]
@@ -228,11 +228,11 @@ async fn a_file_of_the_first_version_keeps_its_positions_and_becomes_one_of_the_
     assert_eq!(before, [old], "a look at it changes nothing");
 
     let broker = fixture.open().await;
-    assert_eq!(broker.resume(old).await.unwrap(), Resumption::From(old.offset));
+    assert_eq!(broker.epochs().resume(old).await.unwrap(), Resumption::From(old.offset));
     let beyond = Position { offset: old.offset + 1, ..old };
-    assert_eq!(broker.resume(beyond).await.unwrap(), Resumption::Lost(broker.head()));
+    assert_eq!(broker.epochs().resume(beyond).await.unwrap(), Resumption::Lost(broker.head()));
     let new = broker.publish(admitted(numbered("a", 5..6))).await.unwrap().position;
-    assert_eq!(new, Position { epoch: broker.epoch(), offset: EPOCH_STEP + 1 });
+    assert_eq!(new, Position { epoch: broker.epochs().newest(), offset: EPOCH_STEP + 1 });
     broker.close().await;
     let mut after = Vec::new();
     assert_eq!(exported(&mut after).unwrap(), Ok(()));
@@ -298,7 +298,7 @@ async fn a_damaged_block_becomes_an_explicit_loss_and_reading_goes_on() {
     let (found, lost) = read_all(&broker, 0, &filter(&["a"]), 1 << 20).await;
     assert_eq!((found, lost), (vec![1, 2, 3, 4, 5, 11, 12, 13, 14, 15], 10));
     // A search ends before it, so that whoever reads on from there is told.
-    let newest = broker.newest(&filter(&["a"]), 7, 15, usize::MAX).await.unwrap();
+    let newest = broker.newest(&filter(&["a"]), 7, 15).within(usize::MAX).await.unwrap();
     assert_eq!((newest.after, newest.first, newest.is_cut), (5, 6, false));
     let report = journal::check(fixture.folder()).unwrap();
     assert!(report.faults.iter().any(|fault| fault.contains("6–10")), "{:?}", report.faults);
@@ -321,7 +321,7 @@ async fn an_event_of_an_unknown_topic_is_no_loss_of_the_first_topic() {
     fixture.clock.set(START + 3_600_000);
     broker.maintain().await;
     let first = filter(&["first"]);
-    assert_eq!(broker.trimmed_through(&first).await.unwrap(), 5, "a slip is nobody's gap");
+    assert_eq!(broker.topics().trimmed_through(&first).await.unwrap(), 5, "a slip is nobody's gap");
     let base = fixture.head_after(10);
     let second = (base + 1..=base + 5).collect::<Vec<_>>();
     assert_eq!(read_all(&broker, 5, &first, 1 << 20).await, (second, 0));
@@ -359,7 +359,7 @@ async fn export_reads_what_a_running_hub_has_stored() {
     broker.publish(admitted(numbered("a", 0..5))).await.unwrap();
     let mut offsets = Vec::new();
     let done = journal::export(fixture.folder(), 2, |epoch, block| {
-        assert_eq!(epoch, broker.epoch());
+        assert_eq!(epoch, broker.epochs().newest());
         offsets.extend(block.records_after(2).map(|record| record.offset()));
         Ok::<(), ()>(())
     });

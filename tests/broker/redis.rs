@@ -51,10 +51,11 @@ async fn what_lies_beyond_the_budget_is_not_unpacked() {
     let all = filter(&["**"]);
     let chunk = broker.read(1, 4, &all, 1).await.unwrap();
     assert_eq!((chunk.reached, chunk.blocks.len()), (2, 1));
-    assert_eq!(broker.newest(&all, 1, 3, 1).await.unwrap().after, 2);
-    for end in
-        [broker.read(0, 4, &all, 1).await.err(), broker.newest(&all, 3, 3, 1 << 20).await.err()]
-    {
+    assert_eq!(broker.newest(&all, 1, 3).within(1).await.unwrap().after, 2);
+    for end in [
+        broker.read(0, 4, &all, 1).await.err(),
+        broker.newest(&all, 3, 3).within(1 << 20).await.err(),
+    ] {
         assert!(end.unwrap().to_string().contains("is damaged"), "then this test shows nothing");
     }
 }
@@ -130,12 +131,12 @@ async fn every_question_fetched_every_topic_from_redis() {
     let ask = async |patterns: &[&str]| {
         let filter = filter(patterns);
         broker.read(0, 250, &filter, 1).await.unwrap();
-        broker.trimmed_through(&filter).await.unwrap();
-        let newest = broker.newest(&filter, 3, 300, 1 << 20).await.unwrap();
-        let latest = broker.latest(&filter).await.unwrap();
+        broker.topics().trimmed_through(&filter).await.unwrap();
+        let newest = broker.newest(&filter, 3, 300).within(1 << 20).await.unwrap();
+        let latest = broker.latest(filter.clone()).all().await.unwrap();
         (newest.after, latest.records().map(|record| record.offset()).collect::<Vec<_>>())
     };
-    let index = broker.topic_index().await.unwrap();
+    let index = broker.topics().index().await.unwrap();
     assert_eq!(index.page("t29.", "t29.297", 5).len(), 2);
     let before = wholes().await;
     for _ in 0..5 {
@@ -150,11 +151,11 @@ async fn every_question_fetched_every_topic_from_redis() {
     // What retention takes is asked for once, whoever asks.
     fixture.clock.set(super::START + 3_601_000);
     broker.maintain().await;
-    assert_eq!(broker.trimmed_through(&filter(&["t7.*"])).await.unwrap(), 301);
+    assert_eq!(broker.topics().trimmed_through(&filter(&["t7.*"])).await.unwrap(), 301);
     let before = wholes().await;
     for _ in 0..5 {
-        assert_eq!(broker.trimmed_through(&filter(&["t9.*"])).await.unwrap(), 100);
-        assert_eq!(broker.trimmed_through(&filter(&["t7.70"])).await.unwrap(), 71);
+        assert_eq!(broker.topics().trimmed_through(&filter(&["t9.*"])).await.unwrap(), 100);
+        assert_eq!(broker.topics().trimmed_through(&filter(&["t7.70"])).await.unwrap(), 71);
     }
     assert_eq!(wholes().await, before);
 }
@@ -187,7 +188,7 @@ async fn a_moment_two_days_ahead_kept_retention_from_everything_behind_it() {
     };
     let kept = async |topic: &str| -> u64 {
         let all = [Topic::parse(topic).unwrap()];
-        broker.topic_infos(all.to_vec()).await.unwrap().iter().map(|info| info.events).sum()
+        broker.topics().infos(all.to_vec()).await.unwrap().iter().map(|info| info.events).sum()
     };
     publish("a", 3).await;
     fixture.clock.set(start + 2 * DAY);
@@ -221,11 +222,11 @@ async fn after_every_step_of_retention_names_were_fetched_anew() {
             |line: &str| line.strip_prefix("cmdstat_hscan:calls=")?.split(',').next()?.parse().ok();
         stats.lines().find_map(calls).unwrap_or(0)
     };
-    assert_eq!(broker.topic_index().await.unwrap().page("t.", "", 100).len(), 30);
+    assert_eq!(broker.topics().index().await.unwrap().page("t.", "", 100).len(), 30);
     // Another node has taken something; a literal question tells this one.
     redis.ask::<u64>(&["HINCRBY", "{pulsehub}:meta", "trims", "1"]).await;
-    broker.topic_infos(vec!["t.1".parse().unwrap()]).await.unwrap();
+    broker.topics().infos(vec!["t.1".parse().unwrap()]).await.unwrap();
     let before = scans().await;
-    assert_eq!(broker.topic_index().await.unwrap().page("t.", "", 100).len(), 30);
+    assert_eq!(broker.topics().index().await.unwrap().page("t.", "", 100).len(), 30);
     assert_eq!(scans().await, before);
 }

@@ -48,7 +48,7 @@ async fn merging_is_invisible_to_a_reader_in_the_middle() {
     let (rest, _) = read_all(&broker, chunk.reached, &wanted, 1000).await;
     let all: Vec<Offset> = first.into_iter().chain(rest).collect();
     assert_eq!(all, (0..100).map(|n| n * 3 + 2).collect::<Vec<_>>());
-    assert_eq!(broker.newest(&wanted, 3, 300, usize::MAX).await.unwrap().after, 292);
+    assert_eq!(broker.newest(&wanted, 3, 300).within(usize::MAX).await.unwrap().after, 292);
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn merging_over_a_clock_that_was_put_right_wrote_wrong_times_for_good() {
     assert_eq!((report.faults, report.events), (vec![], 56));
     assert!(report.blocks < 30, "56 small blocks became {}", report.blocks);
     let broker = fixture.open().await;
-    let topics = broker.topics().await.unwrap();
+    let topics = broker.topics().all().await.unwrap();
     let received: Vec<_> = topics.iter().map(|info| info.last_received).collect();
     assert_eq!(received, [START + 2 * DAY, START]);
     let right = filter(&["right"]);
@@ -131,7 +131,7 @@ async fn newest_values_of_topics_without_events_belonged_to_nobody_after_a_start
     broker.publish(admitted(vec![event("y", "s", "1", Some("k"), "1")])).await.unwrap();
     fixture.clock.set(START + 3_601_000);
     broker.maintain().await;
-    assert_eq!(broker.latest(&filter(&["**"])).await.unwrap().len(), 2);
+    assert_eq!(broker.latest(filter(&["**"])).all().await.unwrap().len(), 2);
     broker.close().await;
     drop(broker);
     fixture.config.max_topics = 2;
@@ -156,7 +156,7 @@ async fn a_topic_with_the_number_of_one_before_it_showed_that_ones_newest_values
         database(&fixture).execute_batch(&all).unwrap();
         let broker = fixture.open().await;
         broker.publish(admitted(vec![event("other", "s", "1", Some("j"), "2")])).await.unwrap();
-        let newest = broker.latest(&filter(&["other"])).await.unwrap();
+        let newest = broker.latest(filter(&["other"])).all().await.unwrap();
         let topics: Vec<_> = newest.records().map(|record| record.topic()).collect();
         assert_eq!(topics, ["other"], "{change}");
     }

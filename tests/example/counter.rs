@@ -41,7 +41,7 @@ impl Duty for Counter {
                     *counts.entry(kind.unwrap_or_default()).or_default() += 1;
                 },
                 _ = ticks.tick() => {
-                    let position = feed.broker().position(follower.reached());
+                    let position = feed.broker().epochs().position(follower.reached());
                     let data = serde_json::value::to_raw_value(&counts).map_err(TermError::failed)?;
                     let (row, bytes) = ("counts".into(), Some(data.get().to_owned().into()));
                     store.save(term.fence(), position, vec![Part { row, column: 0, bytes }]).await?;

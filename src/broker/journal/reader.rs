@@ -117,7 +117,7 @@ impl Readers {
     /// Goes on where a search in memory has come to.
     pub(super) fn newest(&self, mut back: LookBack, budget: usize) -> Result<Stretch, ReadError> {
         loop {
-            match self.shared.look_back(&mut back) {
+            match back.through(self.shared.recent_piece(&back)) {
                 Looked::Found(after) => return Ok(back.stretch(after, false)),
                 Looked::More => {}
                 Looked::End(0) => return Ok(back.stretch(0, false)),

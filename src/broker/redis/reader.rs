@@ -12,7 +12,7 @@ use super::{
 use crate::{
     broker::{
         Chunk, ReadError, Resumption, Stretch,
-        look_back::{LookBack, Looked},
+        look_back::{LookBack, Looked, RecentPiece},
     },
     event::{Block, BlockBuilder},
     position::{Offset, Position},
@@ -147,26 +147,27 @@ impl Shared {
         self.link.run(command.arg("COUNT").arg(count)).await
     }
 
+    pub(super) fn recent_piece(&self, back: &LookBack) -> RecentPiece {
+        back.piece(&self.log.lock().ring)
+    }
+
+    /// Goes on where a search in memory has come to.
     pub(super) async fn newest(
         &self,
-        filter: &TopicFilter,
-        count: usize,
-        until: Offset,
+        mut back: LookBack,
         budget: usize,
     ) -> Result<Stretch, ReadError> {
-        let mut back = LookBack::new(filter, count, until);
         let from = loop {
-            let piece = back.piece(&self.log.lock().ring);
-            match back.through(piece) {
+            match back.through(self.recent_piece(&back)) {
                 Looked::Found(after) => return Ok(back.stretch(after, false)),
                 Looked::End(from) => break from,
                 Looked::More => tokio::task::yield_now().await,
             }
         };
-        let few = self.few_topics(filter).await?;
+        let few = self.few_topics(&back.filter).await?;
         // Of topics that have been quiet, everything lies before their newest event.
-        let last = few.as_ref().map_or(until, |topics| topics.last_offset(filter));
-        back.until = until.min(last);
+        let last = few.as_ref().map_or(back.until, |topics| topics.last_offset(&back.filter));
+        back.until = back.until.min(last);
         let mut oldest = from.min(back.until);
         let mut end = format!("{oldest}-0");
         if oldest < from {
@@ -176,8 +177,8 @@ impl Shared {
             }
         }
         // Of topics with few events, all are found long before the log's beginning.
-        let kept = few.map_or(u64::MAX, |topics| topics.events(filter));
-        let mut kept = kept.saturating_sub((count - back.left) as u64);
+        let kept = few.map_or(u64::MAX, |topics| topics.events(&back.filter));
+        let mut kept = kept.saturating_sub((back.wanted - back.left) as u64);
         let (mut bytes, mut pages) = (0, FIRST_COUNT);
         while kept > 0 && bytes < budget {
             let mut command = cmd("XREVRANGE");

@@ -136,7 +136,7 @@ impl Board {
             told: 0,
             without_room: HashSet::new(),
         };
-        let latest = broker.latest(&filter).await?;
+        let latest = broker.latest(filter).all().await?;
         // The newest are those that the daemon may still list.
         let mut room = ROOM;
         latest.records().rev().for_each(|record| board.remember(record, &mut room));

@@ -1,0 +1,54 @@
+//! The epochs of the log: which history each offset counts in.
+
+use super::{Broker, ReadError};
+use crate::position::{Epoch, Offset, Position};
+
+/// The epochs of a log.
+pub struct Epochs<'a>(&'a Broker);
+
+/// What a position that a subscriber had means in the log as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumption {
+    /// It goes on behind this offset, and has missed nothing up to there.
+    From(Offset),
+    /// What it had was lost, or never was: it goes on from here.
+    Lost(Position),
+}
+
+impl<'a> Epochs<'a> {
+    pub(super) fn new(broker: &'a Broker) -> Self {
+        Self(broker)
+    }
+
+    /// Names the history that the log is in.
+    pub fn newest(&self) -> Epoch {
+        match self.0 {
+            Broker::Journal(journal) => journal.epoch(),
+            Broker::Redis(redis) => redis.epoch(),
+        }
+    }
+
+    /// The position of an offset, in the epoch that gave it out.
+    pub fn position(&self, offset: Offset) -> Position {
+        match self.0 {
+            Broker::Journal(journal) => journal.position(offset),
+            Broker::Redis(redis) => redis.position(offset),
+        }
+    }
+
+    /// How many offsets were given out above `after` up to `until`; between two epochs lies a hole.
+    pub fn offsets_between(&self, after: Offset, until: Offset) -> u64 {
+        match self.0 {
+            Broker::Journal(journal) => journal.offsets_between(after, until),
+            Broker::Redis(redis) => redis.offsets_between(after, until),
+        }
+    }
+
+    /// What a position means here that somebody had before, of whatever epoch.
+    pub async fn resume(&self, position: Position) -> Result<Resumption, ReadError> {
+        match self.0 {
+            Broker::Redis(redis) => redis.resume(position).await,
+            Broker::Journal(journal) => Ok(journal.resume(position)),
+        }
+    }
+}
