@@ -13,6 +13,7 @@ mod look_back;
 mod losses;
 mod newest;
 mod publish;
+mod queue;
 pub mod redis;
 mod ring;
 mod topics;

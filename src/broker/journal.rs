@@ -22,11 +22,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread::JoinHandle,
-    time::Duration,
 };
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 pub(super) use self::config::Rules;
 pub use self::{
@@ -39,6 +38,7 @@ use super::{
     latest::{LatestPlace, LatestSearch},
     lineage::Lineage,
     look_back::{LookBack, RecentPiece},
+    queue::{PublishReply, QueueRoom, QueuedBatch},
     ring::Ring,
 };
 use crate::{
@@ -46,7 +46,7 @@ use crate::{
     event::Block,
     position::{Epoch, Offset, Position},
     sqlite,
-    telemetry::{Limit, Telemetry},
+    telemetry::Telemetry,
     time::{Clock, Millis},
     topic::{Topic, TopicFilter},
 };
@@ -80,7 +80,7 @@ struct Inner {
     /// For those who read the file: each has a connection of its own meanwhile, with some MB of pages.
     reading: Arc<Semaphore>,
     requests: mpsc::SyncSender<Request>,
-    room: Arc<Semaphore>,
+    queue: QueueRoom,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -99,25 +99,11 @@ struct Shared {
     head: watch::Sender<Offset>,
 }
 
-/// How many batches may wait; beyond it the byte limit is of no help.
-const QUEUE_LENGTH: usize = 65_536;
-/// What an event costs in the queue beside its payload.
-const EVENT_OVERHEAD: usize = 256;
-/// When a publisher that found the queue full, or the file unwritable, should try again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
 enum Request {
-    Publish(Batch),
+    Publish(QueuedBatch),
     /// Looks after retention now; used by tests and when the journal closes.
     Maintain(oneshot::Sender<()>),
     Close,
-}
-
-struct Batch {
-    events: Admitted,
-    bytes: usize,
-    answer: Option<oneshot::Sender<Result<Published, PublishError>>>,
-    _room: OwnedSemaphorePermit,
 }
 
 impl Journal {
@@ -146,26 +132,12 @@ impl Journal {
     async fn queue(
         &self,
         events: Admitted,
-        answer: Option<oneshot::Sender<Result<Published, PublishError>>>,
+        answer: Option<PublishReply>,
     ) -> Result<(), PublishError> {
-        let inner = &self.0;
-        let config = &inner.shared.config;
-        let overloaded = || {
-            inner.shared.telemetry.hit(Limit::PublishQueue);
-            PublishError::Overloaded { retry_after: RETRY_AFTER }
-        };
-        let bytes =
-            events.iter().map(|event| event.data.get().len() + EVENT_OVERHEAD).sum::<usize>();
-        // A batch larger than the whole queue still fits when it is alone.
-        let permits = bytes.min(config.queue_bytes.as_usize()).min(u32::MAX as usize) as u32;
-        let room = inner.room.clone().acquire_many_owned(permits);
-        let room = tokio::time::timeout(config.queue_timeout.0, room)
-            .await
-            .map_err(|_| overloaded())?
-            .map_err(|_| PublishError::Closed)?;
-        let batch = Batch { events, bytes, answer, _room: room };
-        inner.requests.try_send(Request::Publish(batch)).map_err(|error| match error {
-            mpsc::TrySendError::Full(_) => overloaded(),
+        let Inner { queue, requests, .. } = &*self.0;
+        let batch = queue.enter(events, answer, ()).await?;
+        requests.try_send(Request::Publish(batch)).map_err(|error| match error {
+            mpsc::TrySendError::Full(_) => queue.overloaded(),
             mpsc::TrySendError::Disconnected(_) => PublishError::Closed,
         })
     }
@@ -295,7 +267,7 @@ impl Journal {
 
     /// Stores what is queued, tidies the file and ends the writer. Later publishes are refused.
     pub async fn close(&self) {
-        self.0.room.close();
+        self.0.queue.close();
         let inner = self.0.clone();
         let closed = tokio::task::spawn_blocking(move || inner.end_writer()).await;
         if closed.is_err() {

@@ -26,7 +26,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
@@ -40,6 +40,7 @@ use super::{
     latest::{LatestPlace, LatestSearch},
     lineage::Lineage,
     look_back::{LookBack, RecentPiece},
+    queue::{PublishReply, QUEUE_LENGTH, QueueRoom, QueuedBatch},
     ring::Ring,
 };
 use crate::{
@@ -48,7 +49,7 @@ use crate::{
     lease::Fence,
     position::{Epoch, Offset, Position},
     redis::{self, Keys, Link, OpenError, Server},
-    telemetry::{Limit, Telemetry},
+    telemetry::Telemetry,
     time::{Clock, Millis},
     topic::{Topic, TopicFilter},
 };
@@ -59,8 +60,8 @@ pub struct Redis(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
-    requests: mpsc::Sender<Batch>,
-    room: Arc<Semaphore>,
+    requests: mpsc::Sender<RedisBatch>,
+    queue: QueueRoom,
     /// Ends the tail and the maintenance.
     following: CancellationToken,
     /// The writer ends by itself when it has stored what is queued.
@@ -118,23 +119,16 @@ struct Log {
     ring: Ring,
 }
 
-struct Batch {
-    events: Admitted,
-    bytes: usize,
+/// How a batch is written.
+struct WriteTerms {
     /// The lease under which it is written; such a batch goes alone.
     fence: Option<Fence>,
-    answer: Option<oneshot::Sender<Result<Published, PublishError>>>,
     /// When its publisher is answered at the latest.
     deadline: Instant,
-    _room: OwnedSemaphorePermit,
 }
 
-/// How many batches may wait; beyond it the byte limit is of no help.
-const QUEUE_LENGTH: usize = 65_536;
-/// What an event costs in the queue beside its payload.
-const EVENT_OVERHEAD: usize = 256;
-/// When a publisher that was not served should try again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+type RedisBatch = QueuedBatch<WriteTerms>;
+
 /// Topics asked for at a time.
 const INFOS: usize = 1000;
 /// A node that has heard nothing for so long says so.
@@ -164,7 +158,8 @@ impl Redis {
         let newest: Option<Millis> =
             link.run(&ask).await.map_err(|error| refuse(error.to_string()))?;
         clock.meet(newest.unwrap_or(0));
-        let room = config.queue_bytes.as_usize().min(Semaphore::MAX_PERMITS);
+        let room = config.queue_bytes.as_usize();
+        let queue = QueueRoom::new(room, config.queue_timeout.0, telemetry.clone());
         let log = Log {
             epoch: state.lineage.newest(),
             lineage: state.lineage.clone(),
@@ -197,14 +192,13 @@ impl Redis {
             warnings,
             apart: AtomicBool::new(false),
         });
-        let (requests, queue) = mpsc::channel(QUEUE_LENGTH);
+        let (requests, queued) = mpsc::channel(QUEUE_LENGTH);
         let following = CancellationToken::new();
         let (writing, tasks) = (TaskTracker::new(), TaskTracker::new());
-        writing.spawn(writer::run(shared.clone(), queue));
+        writing.spawn(writer::run(shared.clone(), queued));
         tasks.spawn(tail::run(shared.clone(), following.clone()));
         tasks.spawn(retention::run(shared.clone(), following.clone()));
-        let room = Arc::new(Semaphore::new(room));
-        Ok(Self(Arc::new(Inner { shared, requests, room, following, writing, tasks })))
+        Ok(Self(Arc::new(Inner { shared, requests, queue, following, writing, tasks })))
     }
 
     /// Stores a batch; resolves when Redis has it and this node's readers have heard of it.
@@ -234,26 +228,13 @@ impl Redis {
         &self,
         events: Admitted,
         fence: Option<Fence>,
-        answer: Option<oneshot::Sender<Result<Published, PublishError>>>,
+        answer: Option<PublishReply>,
     ) -> Result<(), PublishError> {
-        let Inner { shared, room, requests, .. } = &*self.0;
-        let overloaded = || {
-            shared.telemetry.hit(Limit::PublishQueue);
-            PublishError::Overloaded { retry_after: RETRY_AFTER }
-        };
-        let deadline = Instant::now() + self.timeout();
-        let bytes =
-            events.iter().map(|event| event.data.get().len() + EVENT_OVERHEAD).sum::<usize>();
-        // A batch larger than the whole queue still fits when it is alone.
-        let permits = bytes.min(shared.config.queue_bytes.as_usize()).min(u32::MAX as usize) as u32;
-        let room = room.clone().acquire_many_owned(permits);
-        let room = tokio::time::timeout(shared.config.queue_timeout.0, room)
-            .await
-            .map_err(|_| overloaded())?
-            .map_err(|_| PublishError::Closed)?;
-        let batch = Batch { events, bytes, fence, answer, deadline, _room: room };
+        let Inner { queue, requests, .. } = &*self.0;
+        let terms = WriteTerms { fence, deadline: Instant::now() + self.timeout() };
+        let batch = queue.enter(events, answer, terms).await?;
         requests.try_send(batch).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => overloaded(),
+            mpsc::error::TrySendError::Full(_) => queue.overloaded(),
             mpsc::error::TrySendError::Closed(_) => PublishError::Closed,
         })
     }
@@ -407,7 +388,7 @@ impl Redis {
     /// Stores what is queued and leaves. Later publishes are refused.
     pub async fn close(&self) {
         let inner = &self.0;
-        inner.room.close();
+        inner.queue.close();
         inner.writing.close();
         inner.tasks.close();
         inner.shared.closing.cancel();

@@ -9,7 +9,6 @@ use std::{
 use rusqlite::{Connection, Transaction, params};
 
 use super::{
-    Batch, RETRY_AFTER,
     config::Rules,
     dedupe::{self, IdHash},
     meta::note,
@@ -19,7 +18,10 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    broker::{PublishError, Published},
+    broker::{
+        PublishError, Published,
+        queue::{QueuedBatch, RETRY_AFTER},
+    },
     event::{Block, BlockBuilder, Event},
     position::{Offset, Position},
     telemetry::Limit,
@@ -56,7 +58,7 @@ struct Written {
 
 impl Writer {
     /// Stores a group of batches and answers each.
-    pub(super) fn commit(&mut self, batches: Vec<Batch>) {
+    pub(super) fn commit(&mut self, batches: Vec<QueuedBatch>) {
         let started = Instant::now();
         if self.is_full {
             return self.refuse(batches, NO_ROOM);
@@ -92,7 +94,7 @@ impl Writer {
     }
 
     /// Gives offsets and encodes, all in memory.
-    fn gather_group(&mut self, batches: &[Batch]) -> Group {
+    fn gather_group(&mut self, batches: &[QueuedBatch]) -> Group {
         self.received = self.next_received();
         let elapsed = self.shared.clock.elapsed();
         self.dedupe.expire(elapsed);
@@ -127,7 +129,7 @@ impl Writer {
         &self,
         topics: &Topics,
         group: &mut Group,
-        batch: &Batch,
+        batch: &QueuedBatch,
     ) -> Result<(), PublishError> {
         let limit = self.shared.config.max_topics;
         let new = &mut group.new_topics;
@@ -153,7 +155,7 @@ impl Writer {
         Err(PublishError::TooManyTopics { limit, topics: without_room })
     }
 
-    fn take_in(&self, group: &mut Group, batch: &Batch) -> Outcome {
+    fn take_in(&self, group: &mut Group, batch: &QueuedBatch) -> Outcome {
         let mut outcome = Outcome { offsets: Vec::with_capacity(batch.events.len()), accepted: 0 };
         for event in batch.events.iter() {
             if !event.id_is_ours {
@@ -263,7 +265,7 @@ impl Writer {
     }
 
     /// After the commit: memory follows, readers hear of it, publishers are answered.
-    fn publish_group(&mut self, batches: Vec<Batch>, group: Group, written: Option<Written>) {
+    fn publish_group(&mut self, batches: Vec<QueuedBatch>, group: Group, written: Option<Written>) {
         let shared = &self.shared;
         if let Some(written) = written {
             if self.failing {
@@ -311,12 +313,12 @@ impl Writer {
         shared.telemetry.events_duplicate.inc_by(duplicates as u64);
     }
 
-    fn fail(&mut self, batches: Vec<Batch>, error: &rusqlite::Error) {
+    fn fail(&mut self, batches: Vec<QueuedBatch>, error: &rusqlite::Error) {
         self.failed("the journal cannot be written; publishes are answered 503", error);
         self.refuse(batches, &error.to_string());
     }
 
-    fn refuse(&self, batches: Vec<Batch>, reason: &str) {
+    fn refuse(&self, batches: Vec<QueuedBatch>, reason: &str) {
         for batch in batches {
             self.shared.telemetry.publish_failures.inc();
             if let Some(asked) = batch.answer {

@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    Config, Inner, Journal, OpenError, QUEUE_LENGTH, Shared, Sync,
+    Config, Inner, Journal, OpenError, Shared, Sync,
     config::Rules,
     meta::{IdentifyError, identify, is_kept_under},
     reader::Readers,
@@ -20,7 +20,10 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    broker::ring::Ring,
+    broker::{
+        queue::{QUEUE_LENGTH, QueueRoom},
+        ring::Ring,
+    },
     sqlite::{self, Reserve},
     telemetry::Telemetry,
     time::Clock,
@@ -60,7 +63,8 @@ pub(super) fn open(
     let mut state =
         State::load(&connection, &config, &rules, identity.dedupe_key, &clock).map_err(damaged)?;
     state.head = state.head.max(identity.lineage.base());
-    let room = config.queue_bytes.as_usize().min(Semaphore::MAX_PERMITS);
+    let queue_bytes = config.queue_bytes.as_usize();
+    let room = QueueRoom::new(queue_bytes, config.queue_timeout.0, telemetry.clone());
     let shared = Arc::new(Shared {
         lineage: identity.lineage,
         rules,
@@ -97,7 +101,7 @@ pub(super) fn open(
         readers,
         requests,
         reading: Arc::new(Semaphore::new(READING)),
-        room: Arc::new(Semaphore::new(room)),
+        queue: room,
         writer: Mutex::new(Some(writer)),
     })))
 }

@@ -11,9 +11,9 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{Batch, Request, Shared, dedupe::Dedupe, state::State, topics::TopicId};
+use super::{Request, Shared, dedupe::Dedupe, state::State, topics::TopicId};
 use crate::{
-    broker::codec::Compressor,
+    broker::{codec::Compressor, queue::QueuedBatch},
     position::Offset,
     sqlite::{self, Reserve},
     time::Millis,
@@ -137,7 +137,7 @@ impl Writer {
     }
 
     /// What else is queued, up to the size of a group, and the first request of another kind.
-    fn gather(&self, first: Batch) -> (Vec<Batch>, Option<Request>) {
+    fn gather(&self, first: QueuedBatch) -> (Vec<QueuedBatch>, Option<Request>) {
         let mut bytes = first.bytes;
         let mut group = vec![first];
         while bytes < GROUP_BYTES {

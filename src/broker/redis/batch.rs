@@ -8,7 +8,7 @@ use std::{
 use ::redis::{ScriptInvocation, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::{Batch, Shared, scripts::text};
+use super::{RedisBatch, Shared, scripts::text};
 use crate::{
     broker::codec::Compressor,
     event::{Block, BlockBuilder, Event, Record},
@@ -21,7 +21,7 @@ type IdHash = [u8; 16];
 
 /// Where each event of a group is, as far as is known.
 pub(super) struct Group {
-    pub(super) batches: Vec<Batch>,
+    pub(super) batches: Vec<RedisBatch>,
     /// One for each event of all batches, in order.
     items: Vec<Item>,
     /// The last offset given to the group; 0 if none was.
@@ -53,7 +53,7 @@ pub(super) enum Said {
 }
 
 impl Group {
-    pub(super) fn new(batches: Vec<Batch>) -> Self {
+    pub(super) fn new(batches: Vec<RedisBatch>) -> Self {
         let events = batches.iter().flat_map(|batch| batch.events.iter());
         let items = events.map(|event| Item { hash: hash(event), offset: None, is_fresh: false });
         Self { items: items.collect(), batches, last: 0 }
@@ -91,7 +91,7 @@ impl Group {
         call.arg(shared.log.lock().lineage.newest().to_string());
         call.arg(shared.keys.of("ids:")).arg(window).arg(config.dedupe_ids);
         call.arg(config.max_topics).arg(config.latest_keys);
-        let fence = self.batches.iter().find_map(|batch| batch.fence.as_ref());
+        let fence = self.batches.iter().find_map(|batch| batch.terms.fence.as_ref());
         call.arg(fence.map_or(String::new(), |fence| shared.keys.of(&fence.key())));
         call.arg(fence.map_or(0, Fence::token)).arg(name);
         call.arg(pack(&block, compressor)?).arg(open.len()).arg(block.origins());
@@ -136,7 +136,7 @@ impl Group {
     }
 
     /// Each batch with its offsets and how many of them were new; None where one is still open.
-    pub(super) fn outcomes(self) -> Vec<(Batch, Option<Outcome>)> {
+    pub(super) fn outcomes(self) -> Vec<(RedisBatch, Option<Outcome>)> {
         let mut items = self.items.into_iter();
         let mut outcomes = Vec::with_capacity(self.batches.len());
         for batch in self.batches {

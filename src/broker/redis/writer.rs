@@ -13,11 +13,11 @@ use ::redis::Value;
 use tokio::{sync::mpsc, time::timeout_at};
 
 use super::{
-    Batch, RETRY_AFTER, Shared,
+    RedisBatch, Shared,
     batch::{Group, Said},
 };
 use crate::{
-    broker::{PublishError, Published, codec::Compressor},
+    broker::{PublishError, Published, codec::Compressor, queue::RETRY_AFTER},
     position::Position,
     redis::{Failure, Link, backoff},
     telemetry::Limit,
@@ -29,7 +29,7 @@ const GROUP_BYTES: usize = 512 << 10;
 const GROUP_EVENTS: usize = 1000;
 
 /// Stores what is queued until the queue is closed and empty.
-pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Batch>) {
+pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<RedisBatch>) {
     let mut writer = match Writer::new(shared) {
         Ok(writer) => writer,
         Err(error) => return tracing::error!(%error, "the log's writer cannot start"),
@@ -55,13 +55,16 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Batch>) {
 }
 
 /// What goes with `first`, and what was taken from the queue but goes alone.
-fn gather(first: Batch, queue: &mut mpsc::Receiver<Batch>) -> (Vec<Batch>, Option<Batch>) {
+fn gather(
+    first: RedisBatch,
+    queue: &mut mpsc::Receiver<RedisBatch>,
+) -> (Vec<RedisBatch>, Option<RedisBatch>) {
     let (mut bytes, mut events) = (first.bytes, first.events.len());
-    let is_alone = first.fence.is_some();
+    let is_alone = first.terms.fence.is_some();
     let mut group = vec![first];
     while !is_alone && bytes < GROUP_BYTES && events < GROUP_EVENTS {
         let Ok(batch) = queue.try_recv() else { break };
-        if batch.fence.is_some() {
+        if batch.terms.fence.is_some() {
             return (group, Some(batch));
         }
         bytes += batch.bytes;
@@ -87,9 +90,9 @@ impl Writer {
         Ok(Self { shared, link, compressor: Compressor::new()?, groups: 0, failing: false })
     }
 
-    async fn store(&mut self, batches: Vec<Batch>) {
+    async fn store(&mut self, batches: Vec<RedisBatch>) {
         // The oldest decides: nobody waits longer than was promised.
-        let deadline = batches.iter().map(|batch| batch.deadline).min();
+        let deadline = batches.iter().map(|batch| batch.terms.deadline).min();
         let deadline = deadline.unwrap_or_else(Instant::now);
         let started = Instant::now();
         let mut group = Group::new(batches);
