@@ -4,7 +4,7 @@ mod revocations;
 
 use std::{
     collections::{HashMap, HashSet},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, SocketAddrV6},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -46,6 +46,8 @@ struct ConnectionEntry {
     peer: IpAddr,
     /// 0 where a proxy did not tell it.
     port: u16,
+    /// Of a link-local IPv6 address.
+    scope: u32,
     since: Millis,
     bell: Arc<Bell>,
     /// Whether `about` holds an order: what is looked at on every delivery must not be a lock.
@@ -148,6 +150,10 @@ impl Connections {
             kind,
             peer: peer.ip(),
             port: peer.port(),
+            scope: match peer {
+                SocketAddr::V4(_) => 0,
+                SocketAddr::V6(peer) => peer.scope_id(),
+            },
             since: now,
             bell,
             told: AtomicBool::new(false),
@@ -299,7 +305,7 @@ impl Connection {
         self.shared.about.lock().lags = lags;
     }
 
-    /// Whether it was told something that it has not asked for yet; for who waits for that beside it.
+    /// Whether it was told something that it has not asked for yet; for another task that waits for it.
     pub fn told(&self) -> impl Fn() -> bool + Send + 'static + use<> {
         let shared = Arc::clone(&self.shared);
         move || shared.told.load(Ordering::Acquire)
@@ -339,9 +345,12 @@ impl ConnectionEntry {
             user: about.principal.as_ref().map(|principal| principal.name.clone()),
             name: about.name.clone(),
             kind: self.kind,
-            peer: match self.port {
-                0 => self.peer.to_string(),
-                port => SocketAddr::new(self.peer, port).to_string(),
+            peer: match (self.peer, self.port) {
+                (peer, 0) => peer.to_string(),
+                (IpAddr::V6(peer), port) => {
+                    SocketAddrV6::new(peer, port, 0, self.scope).to_string()
+                }
+                (peer, port) => SocketAddr::new(peer, port).to_string(),
             },
             since: time::rfc3339(self.since),
             subscriptions: about.lags.iter().map(subscription).collect(),

@@ -1,5 +1,5 @@
-//! How what a session says, and the events that it is sent, look on the wire: each dialect is a room of its own. The
-//! session decides in the words of [`ServerMessage`] and [`ClientMessage`] and knows no bytes.
+//! Dialects: the bytes in which a client is spoken to, one module each. A session decides what is said, as a
+//! [`ServerMessage`]; its dialect says how.
 
 mod frame;
 mod hub_v1;
@@ -27,7 +27,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The bytes of a message; none where the dialect has no words for it.
+    /// The bytes of a message; none if the dialect cannot say it.
     pub fn say(self, message: &ServerMessage<'_>) -> Option<Bytes> {
         match self {
             Dialect::HubV1 => Some(hub_v1::say(message)),
@@ -38,7 +38,12 @@ impl Dialect {
 
     /// What a client's text asks for; none where clients are not listened to.
     pub fn hear(self, text: &str) -> Option<Result<ClientMessage<'_>, MessageError>> {
-        matches!(self, Dialect::HubV1).then(|| ClientMessage::parse(text))
+        self.listens().then(|| ClientMessage::parse(text))
+    }
+
+    /// Whether clients may say anything.
+    pub fn listens(self) -> bool {
+        matches!(self, Dialect::HubV1)
     }
 
     /// The name of the one subscription that the request itself asks for, where clients cannot ask for more.

@@ -152,7 +152,7 @@ impl Session {
         if let Some(close) = self.heard(1, now) {
             return close;
         }
-        if is_binary && self.dialect.only().is_none() {
+        if is_binary && self.dialect.listens() {
             return self.close(CloseCode::BadMessage, "messages are text frames");
         }
         Vec::new()

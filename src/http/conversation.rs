@@ -51,7 +51,7 @@ pub(super) type Closing = (CloseCode, String);
 
 /// What [`Conversation::act`] has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Act {
+pub(super) enum Acted {
     /// Nothing: there was nothing to do, or what was begun is not done.
     Nothing,
     Something,
@@ -132,15 +132,16 @@ impl Conversation {
         &self.state
     }
 
-    /// Takes what it was told from outside.
-    pub(super) fn take_order(&mut self) {
-        let Some(order) = self.connection.order() else { return };
+    /// Takes what it was told from outside; true if there was something, after which it ends.
+    pub(super) fn take_order(&mut self) -> bool {
+        let Some(order) = self.connection.order() else { return false };
         let actions = self.session.order(order);
         if order == Order::Revoked {
             // What is under way and what still waits is no longer theirs to ask for.
             (self.work, self.actions) = (None, VecDeque::new());
         }
         self.actions.extend(actions);
+        true
     }
 
     /// A text message came in.
@@ -189,14 +190,14 @@ impl Conversation {
     }
 
     /// Finishes what was waited for, or does the next thing the session asked for.
-    pub(super) fn act(&mut self, cx: &mut Context<'_>) -> Act {
+    pub(super) fn act(&mut self, cx: &mut Context<'_>) -> Acted {
         if let Some(work) = &mut self.work {
-            let Poll::Ready(done) = work.as_mut().poll(cx) else { return Act::Nothing };
+            let Poll::Ready(done) = work.as_mut().poll(cx) else { return Acted::Nothing };
             self.work = None;
             self.done(done);
-            return Act::Something;
+            return Acted::Something;
         }
-        let Some(action) = self.actions.pop_front() else { return Act::Nothing };
+        let Some(action) = self.actions.pop_front() else { return Acted::Nothing };
         if self.actions.is_empty() {
             self.actions = VecDeque::new(); // most of the time there are none: no room for them
         }
@@ -206,7 +207,7 @@ impl Conversation {
             Action::Close(code, reason) => self.closing = Some(Box::new((code, reason))),
             Action::Identify(principal, name) => {
                 if self.connection.identify(principal, name) {
-                    return Act::Identified;
+                    return Acted::Identified;
                 }
                 let actions = self.session.too_many();
                 self.actions = actions.into(); // nothing else is theirs to ask for
@@ -224,7 +225,7 @@ impl Conversation {
                 self.work = Some(work::publish(&self.state, id, events, dropped));
             }
         }
-        Act::Something
+        Acted::Something
     }
 
     /// Goes on with what has become of what was waited for.
@@ -251,12 +252,14 @@ impl Conversation {
 
     /// Takes what the cursors have, up to a burst; true if there was something.
     pub(super) fn fill(&mut self, cx: &mut Context<'_>) -> bool {
+        // A response takes one frame at a time: more would only wait, and be given out whatever it is told meanwhile.
+        let burst = if self.session.dialect() == Dialect::Sse { 1 } else { BURST };
         let (mut bytes, mut events, mut frames) = (0, 0, 0);
         let count = self.cursors.len();
         'cursors: for step in 0..count {
             let index = (self.turn + step) % count;
             loop {
-                if bytes >= BURST {
+                if bytes >= burst {
                     self.turn = index;
                     break 'cursors;
                 }
@@ -300,7 +303,8 @@ impl Conversation {
             telemetry.deliveries.inc_by(events);
             telemetry.frames.inc_by(frames);
         }
-        !self.outbox.is_empty() || !self.actions.is_empty()
+        // While something is waited for, what is to be done next waits as well.
+        !self.outbox.is_empty() || (self.work.is_none() && !self.actions.is_empty())
     }
 
     /// The head first, then what the cursors have, then who has all of it.

@@ -239,7 +239,10 @@ impl Seat {
         if !self.card.is_known.load(Ordering::Relaxed) {
             let mut state = self.all.state.lock();
             state.unlist(&self.card);
-            state.list(&self.card);
+            // Whoever was known meanwhile is no stranger any more.
+            if !self.card.is_known.load(Ordering::Relaxed) {
+                state.list(&self.card);
+            }
         }
     }
 

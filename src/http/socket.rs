@@ -14,7 +14,7 @@ use tokio::{net::TcpStream, task::unconstrained, time::Sleep};
 
 use super::{
     AppState,
-    conversation::{Act, Conversation},
+    conversation::{Acted, Conversation},
     farewell::{Words, say_farewell},
     handshake::{Opening, Refusal},
     inbox::{Arrival, Inbox},
@@ -35,7 +35,7 @@ const ROUNDS: usize = 64;
 pub(super) struct Socket {
     stream: TcpStream,
     inbox: Inbox,
-    talk: Conversation,
+    conversation: Conversation,
     seat: Arc<Seat>,
     visit: Option<Arc<Visit>>,
     /// Resolves when the seat was taken away, while it may be.
@@ -96,18 +96,18 @@ impl Socket {
         let longest = if is_known { limits.frame } else { limits.frame.min(limits.small_body) };
         let inbox = Inbox::new(read, longest.as_usize());
         let dialect = if only.is_some() { Dialect::Simple } else { Dialect::HubV1 };
-        let mut talk = Conversation::new(state, dialect, from.client, principal, token);
+        let mut conversation = Conversation::new(state, dialect, from.client, principal, token);
         if let Some(only) = only {
-            let actions = talk
+            let actions = conversation
                 .begin(*only)
                 .unwrap_or_else(|error| vec![Action::Close(error.close_code(), error.to_string())]);
-            talk.then(actions);
+            conversation.then(actions);
         }
-        let timer = Box::pin(tokio::time::sleep_until(talk.next_time().into()));
+        let timer = Box::pin(tokio::time::sleep_until(conversation.next_time().into()));
         Self {
             stream,
             inbox,
-            talk,
+            conversation,
             eviction: eviction(&from.seat),
             seat: from.seat,
             visit: from.visit,
@@ -118,21 +118,21 @@ impl Socket {
 
     /// What is said to who is still there; cursors end before, and so does the entry among the connections.
     fn farewell(self, end: End) -> Option<impl Future<Output = ()> + Send> {
-        let dialect = self.talk.session().dialect();
+        let dialect = self.conversation.session().dialect();
         let words = match end {
             End::Gone => return None,
             End::Close(code, reason) => Words::of(code, &reason, dialect),
             End::Evicted => Words::of_evicted(dialect),
         };
-        self.talk.telemetry().closed(words.code.name());
+        self.conversation.telemetry().closed(words.code.name());
         Some(leave(self.stream, words, self.seat, self.visit))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        self.talk.listen(cx.waker());
-        self.woken |= self.talk.take_woken();
+        self.conversation.listen(cx.waker());
+        self.woken |= self.conversation.take_woken();
         if self.woken {
-            self.talk.take_order();
+            self.conversation.take_order();
         }
         if self.woken && self.poll_eviction().is_ready() {
             return Poll::Ready(End::Evicted);
@@ -148,13 +148,13 @@ impl Socket {
                     Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
                     Poll::Ready(Ok(())) => {}
                 }
-                if let Some(closing) = self.talk.take_closing() {
+                if let Some(closing) = self.conversation.take_closing() {
                     return Poll::Ready(End::Close(closing.0, closing.1));
                 }
-                if self.act(cx) || self.talk.fill(cx) {
+                if self.act(cx) || self.conversation.fill(cx) {
                     continue;
                 }
-                if self.talk.is_waiting() || !self.woken {
+                if self.conversation.is_waiting() || !self.woken {
                     is_busy = false;
                     break; // the next message waits until the last one is done
                 }
@@ -175,19 +175,19 @@ impl Socket {
                 cx.waker().wake_by_ref();
             }
             ready!(time);
-            let now = self.talk.state().now().instant;
-            if self.talk.outbox.stuck_until().is_some_and(|until| until <= now) {
-                self.talk.telemetry().hit(Limit::WriteTimeout);
+            let now = self.conversation.state().now().instant;
+            if self.conversation.outbox.stuck_until().is_some_and(|until| until <= now) {
+                self.conversation.telemetry().hit(Limit::WriteTimeout);
                 let reason = "a write was not taken in time".to_owned();
                 return Poll::Ready(End::Close(CloseCode::TooSlow, reason));
             }
-            self.talk.tick();
+            self.conversation.tick();
         }
     }
 
     fn poll_eviction(&mut self) -> Poll<()> {
         let Some(eviction) = &mut self.eviction else { return Poll::Pending };
-        let waker = self.talk.waker();
+        let waker = self.conversation.waker();
         // However many bytes came in this turn.
         pin!(unconstrained(eviction.as_mut())).poll(&mut Context::from_waker(&waker))
     }
@@ -196,7 +196,7 @@ impl Socket {
     fn poll_write(&mut self) -> Poll<io::Result<()>> {
         loop {
             let flushed = self.inbox.flush(&self.stream);
-            match flushed.and_then(|()| self.talk.outbox.write(&self.stream)) {
+            match flushed.and_then(|()| self.conversation.outbox.write(&self.stream)) {
                 Ok(()) => return Poll::Ready(Ok(())),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let waker = self.waker();
@@ -204,8 +204,8 @@ impl Socket {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                         Poll::Pending => {
-                            let timeout = self.talk.state().terms.config.write_timeout.0;
-                            self.talk.outbox.stick(timeout);
+                            let timeout = self.conversation.state().terms.config.write_timeout.0;
+                            self.conversation.outbox.stick(timeout);
                             return Poll::Pending;
                         }
                     }
@@ -217,21 +217,21 @@ impl Socket {
 
     /// The bell as the waker of the stream and the timer.
     fn waker(&self) -> Waker {
-        self.talk.waker()
+        self.conversation.waker()
     }
 
     /// Does the next thing; true if there was something.
     fn act(&mut self, cx: &mut Context<'_>) -> bool {
-        let act = self.talk.act(cx);
-        if act == Act::Identified {
-            let principal = self.talk.session().principal();
+        let act = self.conversation.act(cx);
+        if act == Acted::Identified {
+            let principal = self.conversation.session().principal();
             if principal.is_some_and(|principal| is_known(principal)) {
                 self.seat.know();
                 self.eviction = eviction(&self.seat);
             }
-            self.inbox.allow(self.talk.state().terms.limits.frame.as_usize());
+            self.inbox.allow(self.conversation.state().terms.limits.frame.as_usize());
         }
-        act != Act::Nothing
+        act != Acted::Nothing
     }
 
     /// Reads one message; false when the other side is gone.
@@ -240,19 +240,19 @@ impl Socket {
         let cx = &mut Context::from_waker(&waker);
         let incoming = self.inbox.poll_next(&self.stream, cx);
         let fragments = self.inbox.take_fragments();
-        if fragments > 0 && self.talk.fragments(fragments) {
+        if fragments > 0 && self.conversation.fragments(fragments) {
             return Poll::Ready(true);
         }
         match ready!(incoming) {
-            Arrival::Text(text) => self.talk.text(&text),
-            Arrival::Binary => self.talk.other(true),
-            Arrival::Control => self.talk.other(false),
+            Arrival::Text(text) => self.conversation.text(&text),
+            Arrival::Binary => self.conversation.other(true),
+            Arrival::Control => self.conversation.other(false),
             Arrival::TooLong(reason) => {
-                self.talk.telemetry().hit(Limit::Frame);
-                self.talk.then([Action::Close(CloseCode::BadMessage, reason)]);
+                self.conversation.telemetry().hit(Limit::Frame);
+                self.conversation.then([Action::Close(CloseCode::BadMessage, reason)]);
             }
             Arrival::Broken(reason) => {
-                self.talk.then([Action::Close(CloseCode::BadMessage, reason)]);
+                self.conversation.then([Action::Close(CloseCode::BadMessage, reason)]);
             }
             Arrival::Close => {} // it is answered, and the end follows
             Arrival::Gone => return Poll::Ready(false),
@@ -262,11 +262,11 @@ impl Socket {
 
     /// Ready when the session or a stuck write wants the time.
     fn poll_timer(&mut self) -> Poll<()> {
-        let stuck_until = self.talk.outbox.stuck_until();
+        let stuck_until = self.conversation.outbox.stuck_until();
         if !self.woken && stuck_until.is_none() {
             return Poll::Pending; // nothing was heard, so the session wants no other time
         }
-        let next = self.talk.next_time();
+        let next = self.conversation.next_time();
         let next = stuck_until.map_or(next, |until| until.min(next));
         if next != self.timer.deadline().into_std() {
             self.timer.as_mut().reset(next.into());
@@ -278,7 +278,7 @@ impl Socket {
         let timer = pin!(unconstrained(self.timer.as_mut()));
         let polled = timer.poll(&mut Context::from_waker(&waker));
         // While something is waited for, what the stream may hold is not forgotten.
-        self.woken = polled.is_ready() || self.talk.is_waiting() || stuck_until.is_some();
+        self.woken = polled.is_ready() || self.conversation.is_waiting() || stuck_until.is_some();
         polled
     }
 }

@@ -24,7 +24,7 @@ use tokio::time::Sleep;
 use super::{
     AppState, Problem,
     answering::EndWhen,
-    conversation::{Act, Conversation},
+    conversation::{Acted, Conversation},
     handshake::{self, Handshake},
     server, websocket,
     work::Done,
@@ -56,7 +56,7 @@ pub(super) async fn stream(State(state): State<AppState>, request: Request) -> R
     }
 }
 
-async fn open(state: &AppState, request: Request) -> Result<Events, Problem> {
+pub(super) async fn open(state: &AppState, request: Request) -> Result<Events, Problem> {
     let (parts, _) = request.into_parts();
     let handshake = Handshake::read(&parts, state.settings.query_token)?;
     if !handshake::is_allowed_origin(&parts, &state.settings.http.allowed_origins) {
@@ -69,15 +69,17 @@ async fn open(state: &AppState, request: Request) -> Result<Events, Problem> {
         .subscription(Some(Form::Sse), last_event_id, &state.terms.limits, state.now())
         .map_err(Problem::bad_request)?;
     let principal = websocket::identify(state, &handshake).await.map_err(Problem::from)?;
+    let principal = Some(principal.ok_or_else(Problem::unauthorized)?);
     let from = parts.extensions.get::<server::Connection>();
     let from = from.ok_or_else(|| Problem::bad_request("no connection"))?;
-    let mut talk = Conversation::new(state.clone(), Dialect::Sse, from.client, principal, None);
+    let mut conversation =
+        Conversation::new(state.clone(), Dialect::Sse, from.client, principal, None);
     // What can be refused is refused before the answer begins.
-    for action in talk.begin(only)? {
+    for action in conversation.begin(only)? {
         match action {
             Action::Identify(principal, name) => {
                 let is_known = principal.credential != CredentialId::Anonymous;
-                if !talk.connection().identify(principal, name) {
+                if !conversation.connection().identify(principal, name) {
                     return Err(Problem::too_many_connections());
                 }
                 if is_known {
@@ -85,19 +87,19 @@ async fn open(state: &AppState, request: Request) -> Result<Events, Problem> {
                 }
             }
             Action::Subscribe(id, sub, subscription) => {
-                let begun = state.hub.subscribe(subscription, talk.bell().clone()).await?;
-                talk.done(Done::Subscribed(id, sub, Ok(begun)));
+                let begun = state.hub.subscribe(subscription, conversation.bell().clone()).await?;
+                conversation.done(Done::Subscribed(id, sub, Ok(begun)));
             }
-            other => talk.then([other]),
+            other => conversation.then([other]),
         }
     }
-    let timer = Box::pin(tokio::time::sleep_until(talk.next_time().into()));
-    Ok(Events { talk, ending: Arc::default(), timer })
+    let timer = Box::pin(tokio::time::sleep_until(conversation.next_time().into()));
+    Ok(Events { conversation, ending: Arc::default(), timer })
 }
 
 /// The body of the stream.
-struct Events {
-    talk: Conversation,
+pub(super) struct Events {
+    conversation: Conversation,
     /// Whether it was told to end: its last words are being said.
     ending: Arc<AtomicBool>,
     timer: Pin<Box<Sleep>>,
@@ -105,9 +107,10 @@ struct Events {
 
 impl Events {
     /// Resolves when the stream has to end, which it does by itself while it is read.
-    fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
-        let (is_told, bell) = (self.talk.connection().told(), Arc::clone(self.talk.bell()));
-        let (expires, ending) = (self.talk.session().expires(), Arc::clone(&self.ending));
+    pub(super) fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (is_told, bell) =
+            (self.conversation.connection().told(), Arc::clone(self.conversation.bell()));
+        let (expires, ending) = (self.conversation.session().expires(), Arc::clone(&self.ending));
         async move {
             let told = poll_fn(|cx| {
                 // Whoever reads nothing is not asked by the bell any more: it would ring once and then wake nobody.
@@ -134,30 +137,32 @@ impl Stream for Events {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        this.talk.listen(cx.waker());
-        this.talk.take_order();
-        if this.talk.session().expires().is_some_and(|expires| expires <= Instant::now()) {
+        this.conversation.listen(cx.waker());
+        if this.conversation.take_order() {
+            this.ending.store(true, Ordering::Relaxed);
+        }
+        if this.conversation.session().expires().is_some_and(|expires| expires <= Instant::now()) {
             return Poll::Ready(None);
         }
         loop {
-            if this.talk.is_closing() {
+            if this.conversation.is_closing() {
                 this.ending.store(true, Ordering::Relaxed);
             }
-            if let Some(frame) = this.talk.outbox.pop() {
+            if let Some(frame) = this.conversation.outbox.pop() {
                 return Poll::Ready(Some(Ok(frame)));
             }
-            if this.talk.is_closing() {
+            if this.conversation.is_closing() {
                 return Poll::Ready(None);
             }
-            if this.talk.act(cx) != Act::Nothing || this.talk.fill(cx) {
+            if this.conversation.act(cx) != Acted::Nothing || this.conversation.fill(cx) {
                 continue;
             }
-            let next = this.talk.next_time();
+            let next = this.conversation.next_time();
             if next != this.timer.deadline().into_std() {
                 this.timer.as_mut().reset(next.into());
             }
             ready!(this.timer.as_mut().poll(cx));
-            this.talk.tick();
+            this.conversation.tick();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Every endpoint over a real journal and store, every status it answers.
 
 mod bodies;
+mod conversation;
 mod publish;
 mod reading;
 mod unread;

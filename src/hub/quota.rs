@@ -84,6 +84,7 @@ impl Quotas {
             if view.subscriptions == 0 {
                 held.sum -= view.weight;
                 held.views.swap_remove(place);
+                held.views.shrink_to(2 * held.views.len());
             }
         }
         if held.views.is_empty() {

@@ -42,7 +42,9 @@ impl Session {
         permitted(&principal, &subscription.filter)
             .map_err(|pattern| BeginError::Forbidden(pattern.clone()))?;
         self.state = SessionState::Open;
+        self.token = None; // no `connect` will come
         let sub: Arc<str> = self.dialect.only().unwrap_or_default().into();
+        self.subscriptions.reserve_exact(1);
         self.subscriptions.push((sub.clone(), subscription.filter.clone()));
         let owner = Some(self.terms.owner(&principal));
         let subscribe = Action::Subscribe(None, sub, Subscription { owner, ..subscription });

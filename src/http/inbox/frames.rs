@@ -6,7 +6,7 @@
 pub(super) struct Frames {
     /// Frames that do not end their message.
     pub(super) fragments: u32,
-    header: [u8; HEADER],
+    header: [u8; HEADER as usize],
     /// Bytes of the header that have come.
     filled: u8,
     /// Bytes of mask and payload that are still to come.
@@ -14,7 +14,7 @@ pub(super) struct Frames {
 }
 
 /// A header's longest, without the mask.
-const HEADER: usize = 10;
+const HEADER: u8 = 10;
 const MASK: u64 = 4;
 
 impl Frames {
@@ -44,7 +44,7 @@ impl Frames {
         let [_, short, length @ ..] = &self.header;
         match (short & 0x7f, self.filled) {
             (126, 4) => Some(u64::from(u16::from_be_bytes([length[0], length[1]]))),
-            (127, 10) => Some(u64::from_be_bytes(*length)),
+            (127, HEADER) => Some(u64::from_be_bytes(*length)),
             (126 | 127, _) | (_, 0 | 1) => None,
             (short, _) => Some(u64::from(short)),
         }
