@@ -18,8 +18,9 @@ fn it_stands_in_the_page_and_is_short() {
         (include_str!("../docs/architecture.md"), include_str!("example/counter.rs"));
     assert!(page.contains(&format!("```rust\n{code}```\n")), "copy tests/example/counter.rs there");
     assert!(code.lines().count() < 60);
-    let line = "background.spawn(duties.clone().run(counter, serving.clone()));";
-    assert!(page.contains(line) && include_str!("example.rs").matches(line).count() == 2);
+    let line = r#"background.run("counter", |stop| duties.clone().run(counter, stop));"#;
+    let app = include_str!("../src/app/makers.rs");
+    assert!(page.contains(line) && app.contains(&line.replace("counter", "series")));
 }
 
 #[tokio::test]
