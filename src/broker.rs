@@ -166,7 +166,7 @@ impl Broker {
         }
     }
 
-    /// The log's epochs, and what offsets and positions mean in them.
+    /// The log's epochs, and what offsets, positions and times mean in them.
     pub fn epochs(&self) -> Epochs<'_> {
         Epochs::new(self)
     }
@@ -199,14 +199,6 @@ impl Broker {
         match self {
             Self::Journal(journal) => journal.read(after, until, filter, budget).await,
             Self::Redis(redis) => redis.read(after, until, filter, budget).await,
-        }
-    }
-
-    /// Before the first record received at or after `since`: the offset to read after.
-    pub async fn locate(&self, since: Millis, until: Offset) -> Result<Offset, ReadError> {
-        match self {
-            Self::Journal(journal) => journal.locate(since, until).await,
-            Self::Redis(redis) => redis.locate(since, until).await,
         }
     }
 

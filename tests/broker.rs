@@ -287,10 +287,10 @@ async fn a_replay_since_a_time_begins_before_the_first_event_received_then(fixtu
             .await
             .unwrap();
     }
-    assert_eq!(broker.locate(0, 10).await.unwrap(), 0);
-    assert_eq!(broker.locate(START + 1001, 10).await.unwrap(), 4);
-    assert_eq!(broker.locate(START + 2000, 10).await.unwrap(), 4);
-    assert_eq!(broker.locate(START + 4001, 10).await.unwrap(), 10);
+    assert_eq!(broker.epochs().locate(0, 10).await.unwrap(), 0);
+    assert_eq!(broker.epochs().locate(START + 1001, 10).await.unwrap(), 4);
+    assert_eq!(broker.epochs().locate(START + 2000, 10).await.unwrap(), 4);
+    assert_eq!(broker.epochs().locate(START + 4001, 10).await.unwrap(), 10);
 }
 
 async fn the_newest_are_found_piece_by_piece_however_rare_they_are(mut fixture: Fixture) {
@@ -499,7 +499,7 @@ async fn what_another_topic_lost_shortened_a_search_for_the_newest(mut fixture: 
     // Redis counts what its stream still holds; that it lies in the loss shows.
     assert!(found.len() == 5 || newest.first <= lost, "{newest:?} {found:?}");
     assert_eq!(lost, 4, "it is told");
-    assert_eq!(broker.locate(START, 7).await.unwrap(), 0);
+    assert_eq!(broker.epochs().locate(START, 7).await.unwrap(), 0);
 }
 
 async fn memory_forgets_what_retention_took(fixture: Fixture) {

@@ -1,7 +1,10 @@
 //! The epochs of the log: which history each offset counts in.
 
 use super::{Broker, ReadError};
-use crate::position::{Epoch, Offset, Position};
+use crate::{
+    position::{Epoch, Offset, Position},
+    time::Millis,
+};
 
 /// The epochs of a log.
 pub struct Epochs<'a>(&'a Broker);
@@ -41,6 +44,14 @@ impl<'a> Epochs<'a> {
         match self.0 {
             Broker::Journal(journal) => journal.offsets_between(after, until),
             Broker::Redis(redis) => redis.offsets_between(after, until),
+        }
+    }
+
+    /// Before the first record received at or after `since`: the offset to read after.
+    pub async fn locate(&self, since: Millis, until: Offset) -> Result<Offset, ReadError> {
+        match self.0 {
+            Broker::Journal(journal) => journal.locate(since, until).await,
+            Broker::Redis(redis) => redis.locate(since, until).await,
         }
     }
 

@@ -262,7 +262,7 @@ impl Page {
                 let newest = hub.newest(Some(user), &asked.filter, limit, until, SEARCHED).await?;
                 (newest.after, newest.until)
             }
-            Some(time) => (broker.locate(time, until).await?, until),
+            Some(time) => (broker.epochs().locate(time, until).await?, until),
             None => (0, until),
         };
         let start = start.max(asked.after.unwrap_or(0));

@@ -62,7 +62,7 @@ impl Hub {
                 Begun { is_truncated: begun.is_truncated || found.is_cut, ..begun }
             }
             Start::Since(time) => {
-                let located = broker.locate(time, until).await?;
+                let located = broker.epochs().locate(time, until).await?;
                 self.behind_losses(user.as_ref(), filter, located, until).await?
             }
             Start::Latest => {

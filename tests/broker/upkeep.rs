@@ -93,7 +93,7 @@ async fn merging_over_a_clock_that_was_put_right_wrote_wrong_times_for_good() {
     let received: Vec<_> = topics.iter().map(|info| info.last_received).collect();
     assert_eq!(received, [START + 2 * DAY, START]);
     let right = filter(&["right"]);
-    assert_eq!(broker.locate(START, broker.head().offset).await.unwrap(), 16);
+    assert_eq!(broker.epochs().locate(START, broker.head().offset).await.unwrap(), 16);
     let chunk = broker.read(16, 56, &right, 1 << 20).await.unwrap();
     let records = chunk.blocks.iter().flat_map(|block| block.records_after(16));
     assert!(records.map(|record| record.received()).eq(std::iter::repeat_n(START, 40)));
