@@ -177,7 +177,7 @@ impl Duties {
     async fn hold(&self, name: &str) -> Result<(Fence, Instant), TermError> {
         loop {
             let asked = Instant::now();
-            if let Some(fence) = self.store.lease(name, &self.holder).await? {
+            if let Some(fence) = self.store.lease(name, &self.holder, None).await? {
                 return Ok((fence, asked));
             }
             tokio::time::sleep(ASK).await;
@@ -199,7 +199,7 @@ impl Duties {
         loop {
             tokio::time::sleep(RENEW.saturating_sub(renewed.elapsed())).await;
             renewed = Instant::now();
-            let held = self.store.lease(fence.name(), &self.holder).await?;
+            let held = self.store.lease(fence.name(), &self.holder, Some(fence)).await?;
             if held.as_ref() != Some(fence) {
                 return Err(TermError::Lost);
             }

@@ -151,13 +151,18 @@ impl Store {
         }
     }
 
-    /// Takes or renews the lease of the duty `name` for `holder`, for
-    /// [`LEASE`](crate::lease::LEASE); None while another holds it.
-    pub async fn lease(&self, name: &str, holder: &str) -> Result<Option<Fence>, StoreError> {
+    /// Takes the lease of the duty `name` for `holder`, for [`LEASE`](crate::lease::LEASE), or renews the one that is
+    /// `held`; None while another holds it. One that is taken fences whatever was written under those before.
+    pub async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        held: Option<&Fence>,
+    ) -> Result<Option<Fence>, StoreError> {
         match self {
             // The lock on the data folder lets only one node run: the lease is its own.
             Self::Local(_) => Ok(Some(Fence::new(name, 0))),
-            Self::Shared(shared) => shared.lease(name, holder).await,
+            Self::Shared(shared) => shared.lease(name, holder, held).await,
         }
     }
 

@@ -116,7 +116,8 @@ impl Clock {
                 if self.is_settled() {
                     system.settled.store(self.now(), Ordering::Relaxed);
                 }
-                system.settled.load(Ordering::Relaxed)
+                // Put back since, it would make what is new look old.
+                system.settled.load(Ordering::Relaxed).min(self.now())
             }
         }
     }

@@ -315,7 +315,7 @@ async fn parts_are_kept_by_row_and_column_together_with_the_cursor(place: Place)
 }
 
 async fn lease(store: &Store, name: &str) -> Fence {
-    store.lease(name, "one").await.unwrap().unwrap()
+    store.lease(name, "one", None).await.unwrap().unwrap()
 }
 
 async fn keys_are_kept_listed_and_taken_back(place: Place) {
@@ -354,12 +354,13 @@ async fn a_lease_is_held_by_one_and_fences_those_who_held_it() {
     let place = Place::redis().await;
     let (one, two) = (place.open().await, place.open().await);
     let at = |offset| Position { epoch: Epoch::new(1), offset };
-    let first = one.lease("alerts", "one").await.unwrap().unwrap();
-    assert_eq!(two.lease("alerts", "two").await.unwrap(), None);
-    assert_eq!(one.lease("alerts", "one").await.unwrap(), Some(first.clone()), "renewed");
+    let first = one.lease("alerts", "one", None).await.unwrap().unwrap();
+    assert_eq!(two.lease("alerts", "two", None).await.unwrap(), None);
+    let renewed = one.lease("alerts", "one", Some(&first)).await.unwrap();
+    assert_eq!(renewed.as_ref(), Some(&first));
     one.save(&first, at(5), Vec::new()).await.unwrap();
     one.release(&first).await.unwrap();
-    let second = two.lease("alerts", "two").await.unwrap().unwrap();
+    let second = two.lease("alerts", "two", None).await.unwrap().unwrap();
     assert!(second.token() > first.token());
     let refused = one.save(&first, at(6), Vec::new()).await;
     assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
@@ -367,6 +368,20 @@ async fn a_lease_is_held_by_one_and_fences_those_who_held_it() {
     assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
     assert_eq!(two.load_cursor("alerts").await.unwrap(), Some(at(5)));
     assert_eq!(two.parts("alerts", "a", vec![1]).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_a_failed_term_had_sent_was_taken_in_the_next_term_of_the_same_node() {
+    let place = Place::redis().await;
+    let store = place.open().await;
+    let at = |offset| Position { epoch: Epoch::new(1), offset };
+    let failed = lease(&store, "alerts").await;
+    let next = lease(&store, "alerts").await;
+    let refused = store.save(&failed, at(6), Vec::new()).await;
+    assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
+    let renewed = store.lease("alerts", "one", Some(&next)).await.unwrap();
+    assert_eq!(renewed.as_ref(), Some(&next));
+    store.save(&next, at(7), Vec::new()).await.unwrap();
 }
 
 #[tokio::test]

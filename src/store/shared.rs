@@ -47,14 +47,15 @@ struct Scripts {
     save: Script,
 }
 
-/// Keys: the lease. ARGV: the holder and how long it holds, by the clock of Redis, which all share.
+/// Keys: the lease. ARGV: the holder, how long it holds, by the clock of Redis, which all share, and the token it has
+/// already, which it keeps. Who begins anew gets another: what it sent before may still be under way.
 const TAKE_LEASE: &str = "
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local lease = redis.call('HMGET', KEYS[1], 'holder', 'until', 'token')
 local token = tonumber(lease[3] or '0')
-if lease[1] ~= ARGV[1] then
-  if lease[1] and now < tonumber(lease[2] or '0') then return false end
+if lease[1] ~= ARGV[1] or lease[3] ~= ARGV[3] then
+  if lease[1] ~= ARGV[1] and lease[1] and now < tonumber(lease[2] or '0') then return false end
   token = token + 1
 end
 redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'until', string.format('%.0f', now + tonumber(ARGV[2])),
@@ -141,9 +142,11 @@ impl Shared {
         &self,
         name: &str,
         holder: &str,
+        held: Option<&Fence>,
     ) -> Result<Option<Fence>, StoreError> {
         let mut call = self.0.scripts.lease.key(self.key_of(&Fence::new(name, 0).key()));
-        call.arg(holder).arg(LEASE.as_millis() as u64);
+        let token = held.map_or_else(String::new, |held| held.token().to_string());
+        call.arg(holder).arg(LEASE.as_millis() as u64).arg(token);
         let token: Option<u64> = self.0.link.script(&call).await?;
         Ok(token.map(|token| Fence::new(name, token)))
     }

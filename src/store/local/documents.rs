@@ -201,7 +201,8 @@ fn delete(
     now: Millis,
 ) -> Result<Option<Document<String>>, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let Some(found) = find(&transaction, kind, id, now)? else { return Ok(None) };
+    // Also what seems to have run out: by a clock that is ahead, it would be good again once that is put right.
+    let Some(found) = find(&transaction, kind, id, 0)? else { return Ok(None) };
     if over.is_some_and(|over| over != found.version) {
         return Err(StoreError::Conflict);
     }
@@ -209,7 +210,7 @@ fn delete(
         .prepare_cached("DELETE FROM documents WHERE collection = ? AND id = ?")?
         .execute(params![kind.name, id])?;
     transaction.commit()?;
-    Ok(Some(found))
+    Ok(Some(found).filter(|found| found.expires.is_none_or(|expires| expires > now)))
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Document<String>> {

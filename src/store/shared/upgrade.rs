@@ -32,6 +32,9 @@ local function keep(at, id, owner, expires, body)
   redis.call('ZADD', KEYS[at + 1], 0, #owner .. ':' .. owner .. id)
   if expires ~= '0' then redis.call('ZADD', KEYS[at + 2], expires, id) end
 end
+-- Where programs of that version expect a number, so that its commands are refused and its nodes take nothing back that
+-- stays good here. They quote it. First of all: a command amid the move would be told that it took back what it did not.
+redis.call('HSET', KEYS[6], 'changes', 'this Redis has version 3: run a newer pulsehub')
 local old = redis.call('HRANDFIELD', KEYS[1], 500, 'WITHVALUES')
 for n = 1, #old, 2 do
   keep(7, old[n], cjson.decode(old[n + 1]).name, '0', old[n + 1])
@@ -52,8 +55,5 @@ end
 is_more = is_more or #old > 0
 if not is_more then
   redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
-  -- Where programs of that version expect a number, so that its commands are refused and its nodes take nothing back that
-  -- stays good here. They quote it.
-  redis.call('HSET', KEYS[6], 'changes', 'this Redis has version 3: run a newer pulsehub')
 end
 return is_more";
