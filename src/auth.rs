@@ -139,6 +139,11 @@ pub struct Principal {
 }
 
 impl Principal {
+    /// Whether it is somebody who has shown credentials.
+    pub fn is_known(&self) -> bool {
+        self.credential != CredentialId::Anonymous
+    }
+
     /// Whose quotas they use up: somebody of the same name by another issuer, or a key of that name, has their own.
     pub fn identity(&self) -> &Arc<str> {
         // Passes of an earlier version do not say more than the name.

@@ -76,7 +76,7 @@ impl Cluster {
         Ok(answers)
     }
 
-    /// NodeAnswers others until `stop`, and then is a node no more.
+    /// Answers others until `stop`, and then is a node no more.
     pub async fn run(self, stop: CancellationToken) {
         let Self { own, others: Some(desk) } = self else { return };
         desk.serve(&own, stop).await;

@@ -30,7 +30,7 @@ impl Dialect {
     /// The bytes of a message; none if the dialect cannot say it.
     pub fn say(self, message: &ServerMessage<'_>) -> Option<Bytes> {
         match self {
-            Dialect::HubV1 => Some(hub_v1::say(message)),
+            Dialect::HubV1 => Some(message.frame()),
             Dialect::Simple => simple::say(message),
             Dialect::Sse => sse::say(message),
         }

@@ -78,7 +78,8 @@ impl Feed {
     }
 
     /// How many payloads were parsed so far.
-    pub fn parsed(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn parsed(&self) -> u64 {
         self.payloads.parsed()
     }
 }

@@ -26,7 +26,7 @@ use self::{listening::Listening, registry::Registry};
 use crate::{
     admission::{Admitted, OwnEvent, Speaker},
     auth::ApiKeys,
-    broker::{Broker, PublishError, ReadError},
+    broker::{PublishError, ReadError},
     event::{AppName, InstanceId},
     follow::{Feed, Follow as _, Progress},
     ingest::timetracker::Registration,
@@ -62,7 +62,6 @@ struct Inner {
     config: Config,
     filter: TopicFilter,
     feed: Feed,
-    broker: Broker,
     store: Store,
     keys: ApiKeys,
     clock: Clock,
@@ -123,7 +122,6 @@ impl Instances {
             filter,
             progress: Progress::at(feed.broker().head().offset),
             told: AtomicU64::new(0),
-            broker: feed.broker().clone(),
             feed,
             keys: ApiKeys::new(&store),
             store,
@@ -241,7 +239,7 @@ impl Instances {
     }
 
     async fn publish(&self, events: Admitted) -> Result<(), InstanceError> {
-        let published = self.0.broker.publish(events.into()).await?;
+        let published = self.0.feed.broker().publish(events.into()).await?;
         self.followed(published.position.offset).await;
         Ok(())
     }

@@ -66,7 +66,7 @@ pub enum StoreError {
     #[error(transparent)]
     Full(#[from] CollectionFull),
     /// A document takes too much.
-    #[error("{bytes} bytes are too much for one of the {name}, which may have {MAX_DOCUMENT}")]
+    #[error("the document has {bytes} bytes: one of the {name} may have {MAX_DOCUMENT}")]
     TooLarge {
         /// The collection's name.
         name: &'static str,

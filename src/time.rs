@@ -26,7 +26,7 @@ pub struct Clock(ClockSource);
 #[derive(Clone)]
 enum ClockSource {
     Hand(Arc<AtomicU64>),
-    SystemClock(Arc<SystemClock>),
+    System(Arc<SystemClock>),
 }
 
 struct SystemClock {
@@ -45,11 +45,7 @@ impl Clock {
     pub fn system() -> Self {
         let steady = Mutex::new(Steady::new(wall(), 0));
         let settled = AtomicU64::new(0);
-        Self(ClockSource::SystemClock(Arc::new(SystemClock {
-            began: Instant::now(),
-            steady,
-            settled,
-        })))
+        Self(ClockSource::System(Arc::new(SystemClock { began: Instant::now(), steady, settled })))
     }
 
     /// A clock that stands at `start` until it is [`set`](Self::set).
@@ -68,7 +64,7 @@ impl Clock {
     pub fn hand(&self) -> Option<Millis> {
         match &self.0 {
             ClockSource::Hand(hand) => Some(hand.load(Ordering::SeqCst)),
-            ClockSource::SystemClock(_) => None,
+            ClockSource::System(_) => None,
         }
     }
 
@@ -77,7 +73,7 @@ impl Clock {
     pub fn now(&self) -> Millis {
         match &self.0 {
             ClockSource::Hand(hand) => hand.load(Ordering::SeqCst),
-            ClockSource::SystemClock(system) => {
+            ClockSource::System(system) => {
                 let mut steady = system.steady.lock();
                 let (now, noticed) = steady.read(wall(), system.elapsed());
                 drop(steady);
@@ -91,7 +87,7 @@ impl Clock {
     pub fn elapsed(&self) -> Millis {
         match &self.0 {
             ClockSource::Hand(hand) => hand.load(Ordering::SeqCst),
-            ClockSource::SystemClock(system) => LONG_BEFORE + system.elapsed(),
+            ClockSource::System(system) => LONG_BEFORE + system.elapsed(),
         }
     }
 
@@ -100,7 +96,7 @@ impl Clock {
     pub fn is_settled(&self) -> bool {
         match &self.0 {
             ClockSource::Hand(_) => true,
-            ClockSource::SystemClock(system) => {
+            ClockSource::System(system) => {
                 self.now();
                 system.steady.lock().is_settled(system.elapsed())
             }
@@ -112,7 +108,7 @@ impl Clock {
     pub fn settled(&self) -> Millis {
         match &self.0 {
             ClockSource::Hand(hand) => hand.load(Ordering::SeqCst),
-            ClockSource::SystemClock(system) => {
+            ClockSource::System(system) => {
                 if self.is_settled() {
                     system.settled.store(self.now(), Ordering::Relaxed);
                 }
@@ -124,7 +120,7 @@ impl Clock {
 
     /// Holds the clock against `neighbour`, the time of something that happened lately, 0 for nothing.
     pub fn meet(&self, neighbour: Millis) {
-        if let ClockSource::SystemClock(system) = &self.0
+        if let ClockSource::System(system) = &self.0
             && neighbour > 0
             && !system.steady.lock().meet(neighbour, system.elapsed())
         {
@@ -139,7 +135,7 @@ impl Clock {
     pub fn jumps(&self) -> u64 {
         match &self.0 {
             ClockSource::Hand(_) => 0,
-            ClockSource::SystemClock(system) => system.steady.lock().jumps(),
+            ClockSource::System(system) => system.steady.lock().jumps(),
         }
     }
 }

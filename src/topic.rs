@@ -272,14 +272,9 @@ fn check(
     Ok(())
 }
 
+/// What a text has whose type only [parses](Topic::parse) it.
 macro_rules! as_text {
     ($type:ty) => {
-        impl FromStr for $type {
-            type Err = TopicError;
-            fn from_str(text: &str) -> Result<Self, TopicError> {
-                Self::parse(text)
-            }
-        }
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
@@ -298,8 +293,25 @@ macro_rules! as_text {
         }
     };
 }
+pub(crate) use as_text;
 as_text!(Topic);
 as_text!(TopicPattern);
+
+impl FromStr for Topic {
+    type Err = TopicError;
+
+    fn from_str(text: &str) -> Result<Self, TopicError> {
+        Self::parse(text)
+    }
+}
+
+impl FromStr for TopicPattern {
+    type Err = TopicError;
+
+    fn from_str(text: &str) -> Result<Self, TopicError> {
+        Self::parse(text)
+    }
+}
 
 #[cfg(test)]
 mod tests {

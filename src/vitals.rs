@@ -65,7 +65,7 @@ struct HubNumbers {
 }
 
 impl Vitals {
-    /// HubNumbers of the node called `node`, which has been up since now.
+    /// The numbers of the node called `node`, which has been up since now.
     pub fn new(node: &str, telemetry: Telemetry, clock: Clock) -> Result<Self, TopicError> {
         let mut process = Process::this();
         let started = clock.now();

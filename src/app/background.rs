@@ -1,5 +1,7 @@
 //! The tasks behind the connections, each with a name: one that fails is told of, and none outlives the hub.
 
+use std::borrow::Cow;
+
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 #[derive(Default)]
@@ -10,14 +12,17 @@ pub(super) struct Background {
 
 impl Background {
     /// Begins a task, which ends by itself once the token given to `task` is cancelled.
-    pub(super) fn run<F>(&self, name: &'static str, task: impl FnOnce(CancellationToken) -> F)
-    where
+    pub(super) fn run<F>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        task: impl FnOnce(CancellationToken) -> F,
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
-        let running = tokio::spawn(task(self.stop.clone()));
+        let (name, running) = (name.into(), tokio::spawn(task(self.stop.clone())));
         self.tasks.spawn(async move {
             if let Err(error) = running.await {
-                tracing::error!(task = name, %error, "a task of the hub has failed");
+                tracing::error!(task = &*name, %error, "a task of the hub has failed");
             }
         });
     }
@@ -27,5 +32,32 @@ impl Background {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+}
+
+impl Drop for Background {
+    /// Also those of a hub that could not start.
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{sync::oneshot, time::timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_tasks_of_a_hub_that_could_not_start_went_on() {
+        let (background, (over, ended)) = (Background::default(), oneshot::channel());
+        background.run("one", |stop| async move {
+            stop.cancelled().await;
+            let _ = over.send(()); // the test may have failed already
+        });
+        drop(background);
+        timeout(Duration::from_secs(30), ended).await.unwrap().unwrap();
     }
 }

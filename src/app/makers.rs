@@ -68,8 +68,9 @@ impl Makers {
         let limit = config.limits.event.as_usize();
         for source in &config.sources {
             let (broker, telemetry) = (base.broker.clone(), base.telemetry.clone());
-            let source = Flext::new(source.clone(), limit, broker, telemetry, base.clock.clone());
-            background.run("source", |stop| duties.clone().run(source, stop));
+            let flext = Flext::new(source.clone(), limit, broker, telemetry, base.clock.clone());
+            background
+                .run(format!("source {}", source.name), |stop| duties.clone().run(flext, stop));
         }
     }
 }

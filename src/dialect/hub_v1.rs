@@ -4,15 +4,7 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 
-use crate::{
-    event::Record,
-    position::Position,
-    protocol::{ServerMessage, wire},
-};
-
-pub(super) fn say(message: &ServerMessage<'_>) -> Bytes {
-    message.frame()
-}
+use crate::{event::Record, position::Position, protocol::wire};
 
 pub(super) fn events<'a>(
     sub: &str,

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize, de};
 
-use crate::topic::{MAX_BYTES, MAX_TOKENS, Topic, TopicError};
+use crate::topic::{MAX_BYTES, MAX_TOKENS, Topic, TopicError, as_text};
 
 /// An application that sends: one token of a topic, with which all its topics begin.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -101,26 +101,6 @@ impl InstanceId {
     }
 }
 
-macro_rules! as_text {
-    ($type:ty) => {
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-        impl fmt::Debug for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(&self.0, f)
-            }
-        }
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-                Self::parse(&text).map_err(de::Error::custom)
-            }
-        }
-    };
-}
 as_text!(AppName);
 as_text!(InstanceId);
 

@@ -84,6 +84,8 @@ impl Payloads {
         payloads
     }
 
+    /// How many were parsed so far.
+    #[cfg(test)]
     pub(super) fn parsed(&self) -> u64 {
         self.totals.parsed.load(Ordering::Relaxed)
     }

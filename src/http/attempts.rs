@@ -1,4 +1,4 @@
-//! WrongSignIns sign-ins, by the address they come from: slowed, because nobody types that fast.
+//! Wrong sign-ins, by the address they come from: slowed, because nobody types that fast.
 
 use std::{
     collections::HashMap,

@@ -21,13 +21,7 @@ use super::{
     seats::{Seat, Visit},
     server,
 };
-use crate::{
-    auth::{CredentialId, Principal},
-    dialect::Dialect,
-    protocol::CloseCode,
-    session::Action,
-    telemetry::Limit,
-};
+use crate::{dialect::Dialect, protocol::CloseCode, session::Action, telemetry::Limit};
 
 /// Rounds in one turn, after which others get theirs.
 const ROUNDS: usize = 64;
@@ -91,7 +85,7 @@ impl Socket {
         (only, principal, token): Opening,
     ) -> Self {
         // What strangers begin and never end is held for each of them: little, until they say who they are.
-        let is_known = principal.as_ref().is_some_and(|principal| is_known(principal));
+        let is_known = principal.as_ref().is_some_and(|principal| principal.is_known());
         let limits = &state.terms.limits;
         let longest = if is_known { limits.frame } else { limits.frame.min(limits.small_body) };
         let inbox = Inbox::new(read, longest.as_usize());
@@ -225,7 +219,7 @@ impl Socket {
         let act = self.conversation.act(cx);
         if act == Acted::Identified {
             let principal = self.conversation.session().principal();
-            if principal.is_some_and(|principal| is_known(principal)) {
+            if principal.is_some_and(|principal| principal.is_known()) {
                 self.seat.know();
                 self.eviction = eviction(&self.seat);
             }
@@ -281,11 +275,6 @@ impl Socket {
         self.woken = polled.is_ready() || self.conversation.is_waiting() || stuck_until.is_some();
         polled
     }
-}
-
-/// Whether it is somebody who has shown credentials.
-fn is_known(principal: &Principal) -> bool {
-    principal.credential != CredentialId::Anonymous
 }
 
 /// Resolves when the seat was taken away; none if nobody can any more.

@@ -30,7 +30,6 @@ use super::{
     work::Done,
 };
 use crate::{
-    auth::CredentialId,
     dialect::{Dialect, Form},
     session::Action,
 };
@@ -78,7 +77,7 @@ pub(super) async fn open(state: &AppState, request: Request) -> Result<Events, P
     for action in conversation.begin(only)? {
         match action {
             Action::Identify(principal, name) => {
-                let is_known = principal.credential != CredentialId::Anonymous;
+                let is_known = principal.is_known();
                 if !conversation.connection().identify(principal, name) {
                     return Err(Problem::too_many_connections());
                 }
@@ -145,9 +144,6 @@ impl Stream for Events {
             return Poll::Ready(None);
         }
         loop {
-            if this.conversation.is_closing() {
-                this.ending.store(true, Ordering::Relaxed);
-            }
             if let Some(frame) = this.conversation.outbox.pop() {
                 return Poll::Ready(Some(Ok(frame)));
             }

@@ -99,7 +99,8 @@ impl Hub {
         Ok(Begun { position: after.max(lost), snapshot: None, gap: None, is_truncated })
     }
 
-    /// What [`Broker::newest`](crate::broker::Broker::newest) finds, when there is room for a search by `user`; what is in memory takes none.
+    /// What [`Broker::newest`](crate::broker::Broker::newest) finds, once there is room for a search by `user`; a search
+    /// of memory needs none.
     pub async fn newest(
         &self,
         user: Option<&Arc<str>>,

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     auth::{Principal, Role},
-    broker::journal::RetentionRule,
+    broker::{Broker, journal::RetentionRule},
     config::Config,
     duty::Duties,
     grants::Grants,
@@ -34,7 +34,8 @@ fn registry(config: Config, folder: &Path, clock: &Clock) -> Instances {
 }
 
 fn duties(instances: &Instances) -> Duties {
-    let Inner { broker, store, .. } = &*instances.0;
+    let Inner { feed, store, .. } = &*instances.0;
+    let broker = feed.broker();
     Duties::new(store.clone(), broker.clone(), "here", Telemetry::new())
 }
 
@@ -49,7 +50,7 @@ async fn a_forgotten_instance_does_not_come_back_behind_a_gap() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::manual(START);
     let instances = registry(config, folder.path(), &clock);
-    let broker = instances.0.broker.clone();
+    let broker = instances.0.feed.broker().clone();
     let up = |id: &str, now| record(id, now).event("instance.up", None, now).unwrap();
 
     broker.publish(up("old", START).into()).await.unwrap();
@@ -78,7 +79,8 @@ async fn a_start_does_not_read_again_what_says_nothing_of_instances() {
     let folder = tempfile::tempdir().unwrap();
     let instances =
         registry(Config::load(None, [], &[]).unwrap(), folder.path(), &Clock::manual(START));
-    let Inner { broker, store, .. } = &*instances.0;
+    let Inner { feed, store, .. } = &*instances.0;
+    let broker = feed.broker();
     let topic = Topic::parse("t.a").unwrap();
     let other = |_| OwnEvent::new(&topic, "other", START, RawValue::NULL.to_owned());
     broker.publish((0..100).map(other).collect()).await.unwrap();
@@ -139,7 +141,7 @@ async fn late_is_told_and_up_never() {
     let folder = tempfile::tempdir().unwrap();
     let instances =
         registry(Config::load(None, [], &[]).unwrap(), folder.path(), &Clock::manual(START));
-    let broker = instances.0.broker.clone();
+    let broker = instances.0.feed.broker().clone();
     let up = record("one", START);
     broker.publish(up.event("instance.up", None, START).unwrap().into()).await.unwrap();
     instances.load().await.unwrap();

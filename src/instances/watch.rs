@@ -67,9 +67,9 @@ impl Instances {
 
     /// What the newest event about each instance says, which outlives retention, up to the offset at least.
     async fn newest(&self) -> Result<(Registry, Offset), ReadError> {
-        let Inner { broker, filter, .. } = &*self.0;
+        let broker = self.0.feed.broker();
         let head = broker.head().offset;
-        let block = broker.latest(filter.clone()).all().await?;
+        let block = broker.latest(self.0.filter.clone()).all().await?;
         Ok((Registry::of(block.records()), head))
     }
 }
@@ -88,11 +88,11 @@ impl Follow for Instances {
     /// The newest events, and then again what came since the cursor: from there on a record may have been written from
     /// old knowledge, and not been mended yet.
     async fn rebuild(&self) -> Result<Offset, LoadError> {
-        let Inner { feed, broker, store, filter, telemetry, .. } = &*self.0;
+        let Inner { feed, store, filter, telemetry, .. } = &*self.0;
         let (mut registry, mut head) = self.newest().await?;
         let start = match store.load_cursor(NAME).await? {
             None => Resumption::From(0),
-            Some(position) => broker.epochs().resume(position).await?,
+            Some(position) => feed.broker().epochs().resume(position).await?,
         };
         if let Resumption::From(start) = start {
             let mut before = feed.follow(NAME, filter.clone(), start);
@@ -138,7 +138,7 @@ impl Instances {
     /// there is whole: whoever takes over, or starts, begins with what may not be. It moves on where
     /// nothing is told of instances too, or a start would read all of that before anybody is served.
     async fn keep(&self, term: &Term) -> Result<Infallible, TermError> {
-        let Inner { broker, store, progress, told, .. } = &*self.0;
+        let Inner { feed, store, progress, told, .. } = &*self.0;
         let fence = term.fence();
         // What was told before is to be known before anything is told again.
         let mut known_from = term.began();
@@ -162,7 +162,8 @@ impl Instances {
                 has_come || offset < followed && at.elapsed() >= NOTE
             });
             if is_due {
-                store.save(fence, broker.epochs().position(followed), Vec::new()).await?;
+                let position = feed.broker().epochs().position(followed);
+                store.save(fence, position, Vec::new()).await?;
                 noted = Some((followed, Instant::now()));
             }
         }
@@ -187,7 +188,7 @@ impl Instances {
         if events.is_empty() {
             return Ok(None);
         }
-        let published = self.0.broker.publish(Batch::from(events).fenced(fence)).await?;
+        let published = self.0.feed.broker().publish(Batch::from(events).fenced(fence)).await?;
         Ok(Some(published.position.offset))
     }
 }

@@ -72,7 +72,7 @@ pub struct NewDocument<T> {
     pub body: T,
 }
 
-/// Which writing of a document it is: random, so that one that was removed and made again is not taken for the old one.
+/// Names one write of a document. It is random, so that a document that was removed and made again has another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DocumentVersion(u64);
 

@@ -70,7 +70,7 @@ struct MachineNumbers {
 }
 
 impl Host {
-    /// MachineNumbers of the machine of the node called `node`, whose data is in `folder`.
+    /// The numbers of the machine of the node called `node`, whose data is in `folder`.
     pub fn new(
         config: HostConfig,
         node: &str,

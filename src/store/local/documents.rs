@@ -35,11 +35,10 @@ impl Local {
         self.run(move |connection| {
             let than = if after.is_some() { ">" } else { ">=" };
             let place = after.unwrap_or_default();
-            let (which, owner) = match owner {
-                Some(owner) => ("owner = ? AND id", owner),
-                None => ("(owner, id)", place.owner),
+            let (which, last, owner) = match owner {
+                Some(owner) => ("owner = ? AND id", "?", owner),
+                None => ("(owner, id)", "(?, ?)", place.owner),
             };
-            let last = if which.starts_with('(') { "(?, ?)" } else { "?" };
             let select = format!(
                 "{SELECT} WHERE collection = ? AND {which} {than} {last}
                  AND (expires IS NULL OR expires > ?) ORDER BY owner, id LIMIT ?"

@@ -254,5 +254,5 @@ fn read(id: String, value: &str) -> Result<Document<String>, StoreError> {
         let expires = Some(expires).filter(|expires| *expires > 0);
         Some(Document { id: id.clone(), owner, version, expires, body })
     };
-    parts().ok_or_else(|| StoreError::Unreadable(format!("the document {id} is no document")))
+    parts().ok_or_else(|| StoreError::Unreadable(format!("the value of {id} is not a document")))
 }
