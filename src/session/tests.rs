@@ -4,29 +4,42 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    admission::Admission, config::Config, position::Epoch, telemetry::Telemetry, topic::OwnTopics,
+    admission::Admission,
+    auth::CredentialId,
+    config::Config,
+    dialect::Form,
+    event::PublisherName,
+    grants::Grants,
+    hub::{Start, Subscription},
+    position::Epoch,
+    protocol::Mode,
+    telemetry::Telemetry,
+    topic::OwnTopics,
 };
 
-/// Whether a client may send so many frames at each of these milliseconds: five a second, seven at once.
-fn may_send(sent: &[(u64, usize)]) -> bool {
-    let flags = [("limits.messages_per_second", "5"), ("limits.subscriptions", "1")];
-    let config =
-        Config::load(None, [], &flags.map(|(key, value)| (key, value.to_owned()))).unwrap();
+fn terms(flags: &[(&str, &str)]) -> Arc<Terms> {
+    let flags: Vec<_> = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+    let config = Config::load(None, [], &flags).unwrap();
     let terms = Terms {
         config: config.socket,
         limits: config.limits,
         telemetry: Telemetry::new(),
         admission: Admission::new(OwnTopics::default(), (&config.limits).into()),
     };
-    let begun = Instant::now();
+    terms.into()
+}
+
+fn at(begun: Instant, millis: u64) -> Now {
     let head = Position { epoch: Epoch::new(1), offset: 0 };
-    let at = |millis| Now {
-        instant: begun + Duration::from_millis(millis),
-        wall: millis,
-        head,
-        stale: false,
-    };
-    let mut session = Session::new(terms.into(), "s".into(), Dialect::HubV1, None, None, at(0));
+    Now { instant: begun + Duration::from_millis(millis), wall: millis, head, stale: false }
+}
+
+/// Whether a client may send so many frames at each of these milliseconds: five a second, seven at once.
+fn may_send(sent: &[(u64, usize)]) -> bool {
+    let terms = terms(&[("limits.messages_per_second", "5"), ("limits.subscriptions", "1")]);
+    let begun = Instant::now();
+    let at = |millis| at(begun, millis);
+    let mut session = Session::new(terms, "s".into(), Dialect::HubV1, None, None, at(0));
     let mut frames =
         sent.iter().flat_map(|(millis, count)| std::iter::repeat_n(at(*millis), *count));
     frames.all(|now| session.other(false, now).is_empty())
@@ -39,4 +52,37 @@ fn what_was_used_up_is_allowed_again_as_time_passes_and_never_more_than_at_once(
     assert!(!may_send(&[(0, 7), (199, 1)]));
     assert!(!may_send(&[(0, 7), (1000, 6)]));
     assert!(may_send(&[(60_000, 7)]) && !may_send(&[(60_000, 8)]));
+}
+
+#[test]
+fn only_who_can_answer_a_ping_is_gone_when_it_is_not_answered() {
+    let flags = [("socket.ping", "20s"), ("socket.pong_timeout", "5s")];
+    let after_a_ping = |dialect, form| {
+        let principal = Principal {
+            name: "ada".into(),
+            publisher: PublisherName::anonymous(),
+            grants: Grants { subscribe: vec![TopicPattern::parse("a").unwrap()], publish: vec![] },
+            admin: false,
+            expires: None,
+            credential: CredentialId::Token,
+        };
+        let (begun, principal) = (Instant::now(), Some(Arc::new(principal)));
+        let mut session =
+            Session::new(terms(&flags), "s".into(), dialect, principal, None, at(begun, 0));
+        let only = Subscription {
+            form,
+            filter: TopicFilter::new([TopicPattern::parse("a").unwrap()]),
+            mode: Mode::All,
+            max_hz: None,
+            start: Start::Live,
+            owner: None,
+        };
+        session.begin(only).unwrap();
+        assert!(matches!(session.tick(at(begun, 20_000))[..], [Action::Ping]));
+        session.tick(at(begun, 25_000))
+    };
+    let simple = after_a_ping(Dialect::Simple, Form::Events);
+    assert!(matches!(simple[..], [Action::Close(CloseCode::Timeout, _)]), "{simple:?}");
+    let stream = after_a_ping(Dialect::Sse, Form::Sse);
+    assert!(stream.is_empty(), "{stream:?}");
 }
