@@ -60,7 +60,7 @@ struct ConnectionEntry {
 struct About {
     principal: Option<Arc<Principal>>,
     name: Option<Box<str>>,
-    lags: Box<[(Arc<str>, Lag)]>,
+    lags: Box<[Lag]>,
     order: Option<Order>,
 }
 
@@ -100,7 +100,7 @@ pub struct ConnectionInfo {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SubscriptionInfo {
     /// Its name.
-    pub sub: Arc<str>,
+    pub sub: String,
     /// What it matches.
     pub topics: Vec<String>,
     /// Offsets between it and the head; 0 when it has all that matches.
@@ -301,7 +301,7 @@ impl Connection {
     }
 
     /// Notes how to find out how far each subscription is behind.
-    pub fn set_lags(&self, lags: Box<[(Arc<str>, Lag)]>) {
+    pub fn set_lags(&self, lags: Box<[Lag]>) {
         self.shared.about.lock().lags = lags;
     }
 
@@ -335,8 +335,8 @@ impl Drop for Connection {
 impl ConnectionEntry {
     fn info(&self, id: u64, head: u64) -> ConnectionInfo {
         let about = self.about.lock();
-        let subscription = |(sub, lag): &(Arc<str>, Lag)| SubscriptionInfo {
-            sub: sub.clone(),
+        let subscription = |lag: &Lag| SubscriptionInfo {
+            sub: lag.sub().to_owned(),
             topics: lag.filter().patterns().iter().map(ToString::to_string).collect(),
             lag: lag.offsets(head),
         };

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 pub use self::frame::{Form, Frame};
-use crate::protocol::{ClientMessage, MessageError, ServerMessage};
+use crate::protocol::{ClientMessage, CloseCode, MessageError, ServerMessage, wire};
 
 /// A way to speak with a client; its name is that of the connections that speak it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -46,13 +46,16 @@ impl Dialect {
         matches!(self, Dialect::HubV1)
     }
 
-    /// The name of the one subscription that the request itself asks for, where clients cannot ask for more.
-    pub fn only(self) -> Option<&'static str> {
-        match self {
-            Dialect::HubV1 => None,
-            Dialect::Simple => Some("simple"),
-            Dialect::Sse => Some("sse"),
-        }
+    /// The last bytes of a conversation: when to come back and why it closes, as far as the dialect can say it.
+    pub fn close(self, code: CloseCode, reason: &str, after_ms: Option<u64>) -> Vec<u8> {
+        let close = match self {
+            Dialect::HubV1 | Dialect::Simple => wire::close(code.number(), reason),
+            Dialect::Sse => return Vec::new(), // the response just ends
+        };
+        let reconnect = after_ms.map(|after_ms| ServerMessage::Reconnect { after_ms });
+        let mut bytes = Vec::from(reconnect.and_then(|said| self.say(&said)).unwrap_or_default());
+        bytes.extend_from_slice(&close);
+        bytes
     }
 
     /// Whether a client answers pings, so that its silence shows that it is gone.

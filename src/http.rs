@@ -80,7 +80,6 @@ use crate::{
     auth::Principal,
     broker::Broker,
     cluster::Cluster,
-    connections::Connections,
     event::Event,
     hub::Hub,
     ingest::Refusal,
@@ -107,8 +106,6 @@ pub struct Services {
     pub hub: Hub,
     /// Who may come in.
     pub access: Access,
-    /// Who receives events.
-    pub connections: Connections,
     /// Who publishes.
     pub instances: Instances,
     /// What is counted.

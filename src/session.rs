@@ -5,25 +5,27 @@
 mod action;
 mod command;
 mod opening;
+mod subscriptions;
 mod terms;
 
-use std::{sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, task::Context, time::Instant};
 
 use bytes::Bytes;
 use secrecy::SecretString;
 
+use self::subscriptions::Subscriptions;
 pub use self::{
     action::Action,
     command::start,
-    opening::BeginError,
+    opening::GrantError,
     terms::{Config, Terms},
 };
 use crate::{
     auth::{AuthError, Principal},
     broker::{PublishError, Published},
-    connections::Order,
+    connections::{Connection, Order},
     dialect::Dialect,
-    hub::{Gap, SubscribeError},
+    hub::{Bell, Cursor, Gap, Item, SubscribeError, Subscription},
     position::Position,
     protocol::{
         ClientMessage, CloseCode, Connect, ErrorCode, Losses, MessageError, MessageId,
@@ -48,16 +50,15 @@ pub struct Now {
 }
 
 /// One client's conversation.
-#[derive(Debug)]
 pub struct Session {
     terms: Arc<Terms>,
-    name: Arc<str>,
+    connection: Connection,
     dialect: Dialect,
     state: SessionState,
     principal: Option<Arc<Principal>>,
     /// The token that came with the upgrade; another in `connect` must be the same.
     token: Option<SecretString>,
-    subscriptions: Vec<(Arc<str>, TopicFilter)>,
+    subscriptions: Subscriptions,
     expires: Option<Instant>,
     ping_at: Instant,
     pong_by: Option<Instant>,
@@ -78,35 +79,75 @@ enum SessionState {
 }
 
 impl Session {
-    /// A session that begins now; `principal` and `token` are what came with the upgrade.
+    /// A session that begins now and waits for `connect`; `principal` and `token` are what came with the upgrade.
+    /// What follows for it rings `bell`.
     pub fn new(
         terms: Arc<Terms>,
-        name: Arc<str>,
-        dialect: Dialect,
+        client: SocketAddr,
+        bell: Arc<Bell>,
         principal: Option<Arc<Principal>>,
         token: Option<SecretString>,
         now: Now,
     ) -> Self {
-        let config = terms.config;
-        let mut session = Self {
-            terms,
-            name,
-            dialect,
-            state: SessionState::New(now.instant + config.connect_timeout.0),
-            principal: None,
-            token,
-            subscriptions: Vec::new(),
-            expires: None,
-            ping_at: now.instant + config.ping.0,
-            pong_by: None,
-            allowed: 0.0,
-            allowed_at: now.instant,
-        };
-        session.allowed = session.burst();
+        let state = SessionState::New(now.instant + terms.config.connect_timeout.0);
+        let mut session = Self::begin(terms, client, bell, Dialect::HubV1, state, now);
+        session.token = token;
         if let Some(principal) = principal {
             session.adopt(principal, now);
         }
         session
+    }
+
+    /// A session that is open with the one subscription that the request asks for, if it is granted. Whose it is is to
+    /// be noted, and the hub to be asked for that subscription, before anything else.
+    pub fn only(
+        terms: Arc<Terms>,
+        client: SocketAddr,
+        bell: Arc<Bell>,
+        principal: Option<Arc<Principal>>,
+        only: Subscription,
+        now: Now,
+    ) -> Result<(Self, Subscription), GrantError> {
+        let dialect = only.form.dialect();
+        let mut session = Self::begin(terms, client, bell, dialect, SessionState::Open, now);
+        let principal = principal.ok_or(GrantError::NoCredentials)?;
+        permitted(&principal, &only.filter)
+            .map_err(|pattern| GrantError::Forbidden(pattern.clone()))?;
+        session.subscriptions.expect(&only);
+        let owner = Some(session.terms.owner(&principal));
+        session.adopt(principal, now);
+        Ok((session, Subscription { owner, ..only }))
+    }
+
+    fn begin(
+        terms: Arc<Terms>,
+        client: SocketAddr,
+        bell: Arc<Bell>,
+        dialect: Dialect,
+        state: SessionState,
+        now: Now,
+    ) -> Self {
+        let mut session = Self {
+            connection: terms.connections.enter(dialect, client, bell, now.wall),
+            dialect,
+            state,
+            principal: None,
+            token: None,
+            subscriptions: Subscriptions::default(),
+            expires: None,
+            ping_at: now.instant + terms.config.ping.0,
+            pong_by: None,
+            allowed: 0.0,
+            allowed_at: now.instant,
+            terms,
+        };
+        session.allowed = session.burst();
+        session
+    }
+
+    /// Its entry among all connections.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// The words it speaks in.
@@ -134,13 +175,13 @@ impl Session {
             Ok(ClientMessage::Connect(id, connect)) => self.connect(id, connect, now),
             Ok(ClientMessage::Pong) if matches!(self.state, SessionState::Open) => Vec::new(),
             Ok(_) if !matches!(self.state, SessionState::Open) => {
-                self.close(CloseCode::BadMessage, "the first message is `connect`")
+                close(CloseCode::BadMessage, "the first message is `connect`")
             }
             Ok(message) => self.command(message, now),
-            Err(MessageError::Broken(message)) => self.close(CloseCode::BadMessage, message),
+            Err(MessageError::Broken(message)) => close(CloseCode::BadMessage, message),
             Err(MessageError::Refused { id, code, message }) => {
                 if matches!(self.state, SessionState::New(_)) {
-                    return self.close(CloseCode::BadMessage, message);
+                    return close(CloseCode::BadMessage, message);
                 }
                 self.error(id.as_ref(), code, &message)
             }
@@ -153,7 +194,7 @@ impl Session {
             return close;
         }
         if is_binary && self.dialect.listens() {
-            return self.close(CloseCode::BadMessage, "messages are text frames");
+            return close(CloseCode::BadMessage, "messages are text frames");
         }
         Vec::new()
     }
@@ -186,13 +227,17 @@ impl Session {
     pub fn subscribed(
         &mut self,
         id: Option<&MessageId>,
-        sub: &Arc<str>,
-        outcome: Result<SubscribedStart, SubscribeError>,
+        sub: &str,
+        outcome: Result<(Cursor, SubscribedStart), SubscribeError>,
     ) -> Vec<Action> {
         match (outcome, id) {
-            (Ok(start), id) => self.say(&ServerMessage::Subscribed { id, sub, start }),
+            (Ok((cursor, start)), id) => {
+                self.subscriptions.follow(cursor);
+                self.show_lags();
+                self.say(&ServerMessage::Subscribed { id, sub, start })
+            }
             (Err(error), Some(id)) => {
-                self.subscriptions.retain(|(name, _)| name != sub);
+                self.subscriptions.end(sub);
                 let code = match error {
                     SubscribeError::Read(_) => ErrorCode::Unavailable,
                     SubscribeError::TooMany { .. } => ErrorCode::LimitExceeded,
@@ -204,7 +249,7 @@ impl Session {
                     SubscribeError::Read(_) => CloseCode::Overloaded,
                     SubscribeError::TooMany { .. } => CloseCode::TooMany,
                 };
-                self.close(code, error.to_string())
+                close(code, error.to_string())
             }
         }
     }
@@ -232,61 +277,107 @@ impl Session {
         }
     }
 
-    /// A subscription has caught up for the first time.
-    pub fn live(&self, sub: &str, position: Position) -> Option<Bytes> {
-        self.dialect.say(&ServerMessage::Live { sub, position })
-    }
-
-    /// Events are missing.
-    pub fn gap(&mut self, sub: &str, gap: Gap) -> Vec<Action> {
-        self.terms.telemetry.gap(gap.reason.name());
-        let Gap { from, to, reason } = gap;
-        match self.dialect.say(&ServerMessage::Gap { sub, from, to, reason, position: to }) {
-            Some(frame) => vec![Action::Send(frame)],
-            // Who cannot be told comes back and asks anew.
-            None => {
-                self.close(CloseCode::Gap, format!("{from} to {to} are missing: {}", reason.name()))
+    /// Writes what the subscriptions have, up to about `burst` bytes of events.
+    pub fn deliver(
+        &mut self,
+        cx: &mut Context<'_>,
+        burst: usize,
+        mut write: impl FnMut(Bytes),
+    ) -> Vec<Action> {
+        let (dialect, telemetry) = (self.dialect, &self.terms.telemetry);
+        let (mut bytes, mut events, mut frames, mut asked) = (0, 0, 0, 0);
+        let mut then = Vec::new();
+        while bytes < burst
+            && let Some((sub, item)) = self.subscriptions.next(cx, &mut asked)
+        {
+            match item {
+                Item::Frame(frame) => {
+                    bytes += frame.bytes.len();
+                    events += frame.events as u64;
+                    frames += 1;
+                    write(frame.bytes);
+                }
+                Item::Live(position) => {
+                    dialect
+                        .say(&ServerMessage::Live { sub, position })
+                        .into_iter()
+                        .for_each(&mut write);
+                }
+                Item::Gap(Gap { from, to, reason }) => {
+                    telemetry.gap(reason.name());
+                    match dialect.say(&ServerMessage::Gap { sub, from, to, reason, position: to }) {
+                        Some(frame) => write(frame),
+                        // Who cannot be told comes back and asks anew.
+                        None => {
+                            let reason = format!("{from} to {to} are missing: {}", reason.name());
+                            then = close(CloseCode::Gap, reason);
+                        }
+                    }
+                    break;
+                }
+                Item::Failed(error) => {
+                    tracing::error!(%error, "a subscriber's history cannot be read");
+                    then = close(CloseCode::Overloaded, error.to_string());
+                    // Until it closes, which may wait for other work, nobody asks the log in vain.
+                    self.subscriptions = Subscriptions::default();
+                    self.show_lags();
+                    break;
+                }
             }
         }
+        if frames > 0 {
+            let telemetry = &self.terms.telemetry;
+            telemetry.deliveries.inc_by(events);
+            telemetry.frames.inc_by(frames);
+        }
+        then
     }
 
-    /// The bytes of a ping.
-    pub fn ping(&self, head: Position, caught_up: Vec<&str>, now: Now) -> Option<Bytes> {
-        let time = time::rfc3339(now.wall);
-        self.dialect.say(&ServerMessage::Ping { time, head, caught_up, stale: now.stale })
+    /// The bytes of a ping. What the subscriptions had after `now` was asked for must have been delivered: who has
+    /// nothing left then has all up to that head.
+    pub fn ping(&mut self, now: Now) -> Option<Bytes> {
+        let (time, caught_up) =
+            (time::rfc3339(now.wall), self.subscriptions.settle(now.head.offset));
+        let ping = ServerMessage::Ping { time, head: now.head, caught_up, stale: now.stale };
+        self.dialect.say(&ping)
     }
 
     /// Credentials were revoked, or the node wants its clients elsewhere.
     pub fn order(&mut self, order: Order) -> Vec<Action> {
         match order {
-            Order::Revoked => self.close(CloseCode::Unauthorized, "the credentials were revoked"),
+            Order::Revoked => close(CloseCode::Unauthorized, "the credentials were revoked"),
             Order::Reconnect { after_ms } => {
                 let mut actions = self.say(&ServerMessage::Reconnect { after_ms });
-                actions.extend(self.close(CloseCode::Restarting, "this node is leaving"));
+                actions.extend(close(CloseCode::Restarting, "this node is leaving"));
                 actions
             }
         }
     }
 
-    /// Their user has as many connections as they may.
-    pub fn too_many(&self) -> Vec<Action> {
+    /// Has whose it is and what the client calls itself noted, or says how it ends: their user has as many connections
+    /// as they may.
+    pub fn identify(&self, name: Option<Box<str>>) -> Result<(), Vec<Action>> {
+        let Some(principal) = self.principal.clone() else { return Ok(()) };
+        if self.connection.identify(principal, name) {
+            return Ok(());
+        }
         let most = self.terms.limits.connections_per_principal;
-        self.close(CloseCode::TooMany, format!("more than {most} connections of one user"))
+        Err(close(CloseCode::TooMany, format!("more than {most} connections of one user")))
     }
 
     /// Time has passed; to be called at [`next_time`](Self::next_time).
     pub fn tick(&mut self, now: Now) -> Vec<Action> {
         if self.expires.is_some_and(|expires| expires <= now.instant) {
-            return self.close(CloseCode::Expired, "the token has expired");
+            return close(CloseCode::Expired, "the token has expired");
         }
         if let SessionState::New(until) = self.state {
             if until <= now.instant {
-                return self.close(CloseCode::Timeout, "no `connect` came in time");
+                return close(CloseCode::Timeout, "no `connect` came in time");
             }
             return Vec::new();
         }
         if self.pong_by.is_some_and(|by| by <= now.instant) {
-            return self.close(CloseCode::Timeout, "no pong came in time");
+            return close(CloseCode::Timeout, "no pong came in time");
         }
         if self.ping_at <= now.instant {
             self.ping_at = now.instant + self.terms.config.ping.0;
@@ -306,11 +397,6 @@ impl Session {
         [self.expires, self.pong_by].into_iter().flatten().fold(first, Ord::min)
     }
 
-    /// Whether this subscription is still wanted.
-    pub fn has(&self, sub: &str) -> bool {
-        self.subscriptions.iter().any(|(name, _)| &**name == sub)
-    }
-
     /// Any frame proves that the client lives; too many of them are too many.
     fn heard(&mut self, frames: u32, now: Now) -> Option<Vec<Action>> {
         self.pong_by = None;
@@ -323,7 +409,7 @@ impl Session {
             return None;
         }
         self.terms.telemetry.hit(Limit::MessagesPerSecond);
-        Some(self.close(CloseCode::TooMany, format!("more than {most} messages in a second")))
+        Some(close(CloseCode::TooMany, format!("more than {most} messages in a second")))
     }
 
     /// Messages that may come at once: a client that comes back may name and drop every subscription it may
@@ -331,6 +417,10 @@ impl Session {
     fn burst(&self) -> f64 {
         let limits = &self.terms.limits;
         f64::from(limits.messages_per_second) + 2.0 * limits.subscriptions as f64
+    }
+
+    fn show_lags(&self) {
+        self.connection.set_lags(self.subscriptions.lags());
     }
 
     fn say(&self, message: &ServerMessage<'_>) -> Vec<Action> {
@@ -342,10 +432,10 @@ impl Session {
         let retryable = code.retryable();
         self.say(&ServerMessage::Error { id, code, message, retryable })
     }
+}
 
-    fn close(&self, code: CloseCode, reason: impl Into<String>) -> Vec<Action> {
-        vec![Action::Close(code, reason.into())]
-    }
+fn close(code: CloseCode, reason: impl Into<String>) -> Vec<Action> {
+    vec![Action::Close(code, reason.into())]
 }
 
 /// The first pattern of `filter` that is not granted.

@@ -9,7 +9,7 @@ use std::{
 use pulsehub::{
     admission::Admission,
     config::Config,
-    dialect::Dialect,
+    connections::Connections,
     session::{Now, Session, Terms},
     telemetry::Telemetry,
     topic::OwnTopics,
@@ -247,10 +247,12 @@ fn a_socket_that_waits_for_connect_does_not_spin_once_its_ping_is_due() {
     let (config, limits) = (config.socket, config.limits);
     let telemetry = Telemetry::new();
     let admission = Admission::new(OwnTopics::default(), (&limits).into());
-    let terms = Arc::new(Terms { config, limits, telemetry, admission });
+    let connections = Connections::new(1, telemetry.clone());
+    let terms = Arc::new(Terms { config, limits, telemetry, admission, connections });
     let head = "1:1".parse().unwrap();
     let mut now = Now { instant: Instant::now(), wall: 0, head, stale: false };
-    let mut session = Session::new(terms, "c1".into(), Dialect::HubV1, None, None, now);
+    let client = ([127, 0, 0, 1], 9).into();
+    let mut session = Session::new(terms, client, Arc::default(), None, None, now);
     now.instant += Duration::from_secs(2);
     assert!(session.tick(now).is_empty());
     assert!(session.next_time() > now.instant);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{hub_v1, simple, sse};
+use super::{Dialect, hub_v1, simple, sse};
 use crate::{
     event::Record,
     position::{Offset, Position},
@@ -37,6 +37,24 @@ pub struct Frame {
 }
 
 impl Form {
+    /// The dialect whose bytes these are.
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Form::Messages(_) => Dialect::HubV1,
+            Form::Events | Form::Data => Dialect::Simple,
+            Form::Sse => Dialect::Sse,
+        }
+    }
+
+    /// The subscription's name: the dialect's own, where a client cannot have a second one.
+    pub fn sub(&self) -> &str {
+        match self {
+            Form::Messages(sub) => sub,
+            Form::Events | Form::Data => "simple",
+            Form::Sse => "sse",
+        }
+    }
+
     /// Makes a frame of `records`, which moves a subscriber to `position`.
     ///
     /// `skipped`, in mode `latest`, is how many matching events were passed over.

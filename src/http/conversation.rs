@@ -1,4 +1,4 @@
-//! A conversation under way: a session, its cursors, and what waits to be said. What carries its bytes, a socket or a
+//! A conversation under way: a session, what it waits for, and what waits to be said. What carries its bytes, a socket or a
 //! response, is somebody else's business.
 
 use std::{
@@ -19,25 +19,22 @@ use super::{
 use crate::{
     auth::Principal,
     connections::{Connection, Order},
-    dialect::Dialect,
-    hub::{Bell, Cursor, Item, Subscription},
+    hub::{Bell, Subscription},
     protocol::CloseCode,
-    session::{Action, BeginError, Session},
+    session::{Action, GrantError, Session},
     telemetry::Telemetry,
 };
 
-/// Bytes of events gathered for one write.
-const BURST: usize = 64 << 10;
+/// The burst of a socket.
+pub(super) const BURST: usize = 64 << 10;
 
 pub(super) struct Conversation {
     state: AppState,
     session: Session,
-    connection: Connection,
-    /// Rung by what the cursors follow.
+    /// Rung by what the session follows.
     bell: Arc<Bell>,
-    cursors: Vec<(Arc<str>, Cursor)>,
-    /// Where the next turn of the cursors begins, so that none starves.
-    turn: usize,
+    /// About how many bytes of events are taken for one write.
+    burst: usize,
     actions: VecDeque<Action>,
     /// What the session waits for.
     work: Option<Work>,
@@ -60,36 +57,36 @@ pub(super) enum Acted {
 }
 
 impl Conversation {
-    /// One that begins now; `principal` and `token` are what came with the request.
+    /// One that begins with `connect`; `principal` and `token` are what came with the request.
     pub(super) fn new(
         state: AppState,
-        dialect: Dialect,
         client: SocketAddr,
         principal: Option<Arc<Principal>>,
         token: Option<SecretString>,
     ) -> Self {
-        let now = state.now();
-        let bell = Arc::new(Bell::default());
-        let connection = state.connections.enter(dialect, client, bell.clone(), now.wall);
-        let (terms, name) = (state.terms.clone(), connection.name().into());
-        let session = Session::new(terms, name, dialect, principal, token, now);
-        Self {
-            state,
-            session,
-            connection,
-            bell,
-            cursors: Vec::new(),
-            turn: 0,
-            actions: VecDeque::new(),
-            work: None,
-            closing: None,
-            outbox: Outbox::default(),
-        }
+        let (terms, bell, now) = (state.terms.clone(), Arc::new(Bell::default()), state.now());
+        let session = Session::new(terms, client, bell.clone(), principal, token, now);
+        Self::of(state, session, bell, BURST)
     }
 
-    /// What the session does to begin with the one subscription that the request asks for.
-    pub(super) fn begin(&mut self, only: Subscription) -> Result<Vec<Action>, BeginError> {
-        self.session.begin(only)
+    /// One with the subscription that the request asks for: see [`Session::only`]. It takes about `burst` bytes of
+    /// events for one write.
+    pub(super) fn only(
+        state: AppState,
+        client: SocketAddr,
+        principal: Option<Arc<Principal>>,
+        only: Subscription,
+        burst: usize,
+    ) -> Result<(Self, Subscription), GrantError> {
+        let (terms, bell, now) = (state.terms.clone(), Arc::new(Bell::default()), state.now());
+        let (session, subscription) =
+            Session::only(terms, client, bell.clone(), principal, only, now)?;
+        Ok((Self::of(state, session, bell, burst), subscription))
+    }
+
+    fn of(state: AppState, session: Session, bell: Arc<Bell>, burst: usize) -> Self {
+        let (actions, outbox) = (VecDeque::new(), Outbox::default());
+        Self { state, session, bell, burst, actions, work: None, closing: None, outbox }
     }
 
     /// Does these, after what is still to be done.
@@ -117,7 +114,7 @@ impl Conversation {
     }
 
     pub(super) fn connection(&self) -> &Connection {
-        &self.connection
+        self.session.connection()
     }
 
     pub(super) fn session(&self) -> &Session {
@@ -134,7 +131,7 @@ impl Conversation {
 
     /// Takes what it was told from outside; true if there was something, after which it ends.
     pub(super) fn take_order(&mut self) -> bool {
-        let Some(order) = self.connection.order() else { return false };
+        let Some(order) = self.connection().order() else { return false };
         let actions = self.session.order(order);
         if order == Order::Revoked {
             // What is under way and what still waits is no longer theirs to ask for.
@@ -205,21 +202,14 @@ impl Conversation {
             Action::Send(frame) => self.outbox.push(frame),
             Action::Ping => self.ping(cx),
             Action::Close(code, reason) => self.closing = Some(Box::new((code, reason))),
-            Action::Identify(principal, name) => {
-                if self.connection.identify(principal, name) {
-                    return Acted::Identified;
-                }
-                let actions = self.session.too_many();
-                self.actions = actions.into(); // nothing else is theirs to ask for
-            }
-            Action::Unsubscribe(sub) => {
-                self.cursors.retain(|(name, _)| *name != sub);
-                self.show_lags();
-            }
+            Action::Identify(name) => match self.session.identify(name) {
+                Ok(()) => return Acted::Identified,
+                Err(close) => self.actions = close.into(), // nothing else is theirs to ask for
+            },
             Action::Authenticate(token) => self.work = Some(work::authenticate(&self.state, token)),
-            Action::Subscribe(id, sub, subscription) => {
+            Action::Subscribe(id, subscription) => {
                 let bell = self.bell.clone();
-                self.work = Some(work::subscribe(&self.state, id, sub, subscription, bell));
+                self.work = Some(work::subscribe(&self.state, id, subscription, bell));
             }
             Action::Publish(id, events, dropped) => {
                 self.work = Some(work::publish(&self.state, id, events, dropped));
@@ -234,14 +224,8 @@ impl Conversation {
         let actions = match done {
             Done::Authenticated(outcome) => self.session.authenticated(outcome, now),
             Done::Published(id, dropped, outcome) => self.session.published(&id, &dropped, outcome),
-            Done::Subscribed(id, sub, outcome) => {
-                let outcome = outcome.map(|(cursor, start)| {
-                    self.cursors.reserve_exact(1); // most clients have one
-                    self.cursors.push((sub.clone(), cursor));
-                    self.show_lags();
-                    start
-                });
-                self.session.subscribed(id.as_ref(), &sub, outcome)
+            Done::Subscribed(id, form, outcome) => {
+                self.session.subscribed(id.as_ref(), form.sub(), outcome)
             }
         };
         // Before what was asked for earlier and still waits, such as further subscriptions.
@@ -250,80 +234,18 @@ impl Conversation {
         }
     }
 
-    /// Takes what the cursors have, up to a burst; true if there was something.
+    /// Takes what the subscriptions have, up to a burst; true if there is something to do.
     pub(super) fn fill(&mut self, cx: &mut Context<'_>) -> bool {
-        // A response takes one frame at a time: more would only wait, and be given out whatever it is told meanwhile.
-        let burst = if self.session.dialect() == Dialect::Sse { 1 } else { BURST };
-        let (mut bytes, mut events, mut frames) = (0, 0, 0);
-        let count = self.cursors.len();
-        'cursors: for step in 0..count {
-            let index = (self.turn + step) % count;
-            loop {
-                if bytes >= burst {
-                    self.turn = index;
-                    break 'cursors;
-                }
-                let (sub, cursor) = &mut self.cursors[index];
-                let Poll::Ready(item) = cursor.poll_next(cx) else { break };
-                match item {
-                    Item::Frame(frame) => {
-                        bytes += frame.bytes.len();
-                        events += frame.events as u64;
-                        frames += 1;
-                        self.outbox.push(frame.bytes);
-                    }
-                    Item::Live(position) => {
-                        if let Some(frame) = self.session.live(sub, position) {
-                            self.outbox.push(frame);
-                        }
-                    }
-                    Item::Gap(gap) => {
-                        for action in self.session.gap(sub, gap) {
-                            match action {
-                                Action::Send(frame) => self.outbox.push(frame),
-                                other => self.actions.push_back(other),
-                            }
-                        }
-                        break 'cursors;
-                    }
-                    Item::Failed(error) => {
-                        tracing::error!(%error, "a subscriber's history cannot be read");
-                        let close = Action::Close(CloseCode::Overloaded, error.to_string());
-                        self.actions.push_back(close);
-                        // Until it closes, which may wait for work, nobody asks the log in vain.
-                        self.cursors = Vec::new();
-                        self.show_lags();
-                        break 'cursors;
-                    }
-                }
-            }
-        }
-        if frames > 0 {
-            let telemetry = &self.state.terms.telemetry;
-            telemetry.deliveries.inc_by(events);
-            telemetry.frames.inc_by(frames);
-        }
+        let actions = self.session.deliver(cx, self.burst, |frame| self.outbox.push(frame));
+        self.actions.extend(actions);
         // While something is waited for, what is to be done next waits as well.
         !self.outbox.is_empty() || (self.work.is_none() && !self.actions.is_empty())
     }
 
-    /// The head first, then what the cursors have, then who has all of it.
+    /// The head first, then what the subscriptions have, then who has all of it.
     fn ping(&mut self, cx: &mut Context<'_>) {
-        let head = self.state.hub.head();
+        let now = self.state.now();
         self.fill(cx);
-        let mut caught_up = Vec::new();
-        for (sub, cursor) in &mut self.cursors {
-            if cursor.settle(head.offset) {
-                caught_up.push(&**sub);
-            }
-        }
-        if let Some(ping) = self.session.ping(head, caught_up, self.state.now()) {
-            self.outbox.push(ping);
-        }
-    }
-
-    fn show_lags(&self) {
-        let lags = self.cursors.iter().map(|(sub, cursor)| (sub.clone(), cursor.lag()));
-        self.connection.set_lags(lags.collect());
+        self.session.ping(now).into_iter().for_each(|ping| self.outbox.push(ping));
     }
 }

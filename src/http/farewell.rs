@@ -8,11 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    dialect::Dialect,
-    id,
-    protocol::{CloseCode, ServerMessage, wire},
-};
+use crate::{dialect::Dialect, id, protocol::CloseCode};
 
 /// What the other side of a socket is told at its end.
 pub(super) struct Words {
@@ -28,13 +24,9 @@ const EVICTED: &str = "somebody else needs the place of a connection without cre
 impl Words {
     /// When to come back, if that is to be a while and `dialect` has words for it, and why it closes.
     pub(super) fn of(code: CloseCode, reason: &str, dialect: Dialect) -> Self {
-        let mut bytes = Vec::new();
-        if let Some(pause) = code.pause() {
-            // Not everybody at the same moment, where all are closed at once.
-            let after_ms = pause.as_millis() as u64 + id::random_below(pause);
-            bytes.extend(dialect.say(&ServerMessage::Reconnect { after_ms }).into_iter().flatten());
-        }
-        bytes.extend_from_slice(&wire::close(code.number(), reason));
+        // Not everybody at the same moment, where all are closed at once.
+        let after_ms = |pause: Duration| pause.as_millis() as u64 + id::random_below(pause);
+        let bytes = dialect.close(code, reason, code.pause().map(after_ms));
         Self { code, bytes, patience: PATIENCE }
     }
 

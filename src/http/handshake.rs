@@ -48,8 +48,13 @@ pub(super) struct Query {
     format: Option<String>,
 }
 
-/// What came with the upgrade: the one subscription of simple mode, who they are, the token that said so.
-pub(super) type Opening = (Option<Box<Subscription>>, Option<Arc<Principal>>, Option<SecretString>);
+/// What a socket begins with.
+pub(super) enum Opening {
+    /// Messages both ways: who they are and the token that said so, if they came with the upgrade.
+    Messages(Option<Arc<Principal>>, Option<SecretString>),
+    /// Simple mode: whose it is, and the subscription that the request asks for.
+    Only(Option<Arc<Principal>>, Box<Subscription>),
+}
 
 /// Why a socket is closed as soon as it is open.
 pub(super) type Refusal = (CloseCode, String);

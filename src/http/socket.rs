@@ -14,7 +14,7 @@ use tokio::{net::TcpStream, task::unconstrained, time::Sleep};
 
 use super::{
     AppState,
-    conversation::{Acted, Conversation},
+    conversation::{Acted, BURST, Conversation},
     farewell::{Words, say_farewell},
     handshake::{Opening, Refusal},
     inbox::{Arrival, Inbox},
@@ -57,10 +57,10 @@ impl Socket {
         opening: Result<Opening, Refusal>,
         dialect: Dialect,
     ) {
-        let tasks = state.tasks.clone();
-        match opening {
-            Ok(opening) => {
-                let mut socket = Self::new(state, stream, read, from, opening);
+        let (tasks, telemetry) = (state.tasks.clone(), state.terms.telemetry.clone());
+        match opening.and_then(|opening| converse(state, &from, opening)) {
+            Ok(conversation) => {
+                let mut socket = Self::new(conversation, stream, read, from);
                 tasks.spawn(async move {
                     let end = poll_fn(|cx| socket.poll(cx)).await;
                     // On the heap, where it takes room only once it is needed.
@@ -70,7 +70,7 @@ impl Socket {
                 });
             }
             Err((code, reason)) => {
-                state.terms.telemetry.closed(code.name());
+                telemetry.closed(code.name());
                 let words = Words::of(code, &reason, dialect);
                 tasks.spawn(leave(stream, words, from.seat, from.visit));
             }
@@ -78,25 +78,17 @@ impl Socket {
     }
 
     fn new(
-        state: AppState,
+        conversation: Conversation,
         stream: TcpStream,
         read: Vec<u8>,
         from: server::Connection,
-        (only, principal, token): Opening,
     ) -> Self {
         // What strangers begin and never end is held for each of them: little, until they say who they are.
-        let is_known = principal.as_ref().is_some_and(|principal| principal.is_known());
-        let limits = &state.terms.limits;
+        let principal = conversation.session().principal();
+        let is_known = principal.is_some_and(|principal| principal.is_known());
+        let limits = &conversation.state().terms.limits;
         let longest = if is_known { limits.frame } else { limits.frame.min(limits.small_body) };
         let inbox = Inbox::new(read, longest.as_usize());
-        let dialect = if only.is_some() { Dialect::Simple } else { Dialect::HubV1 };
-        let mut conversation = Conversation::new(state, dialect, from.client, principal, token);
-        if let Some(only) = only {
-            let actions = conversation
-                .begin(*only)
-                .unwrap_or_else(|error| vec![Action::Close(error.close_code(), error.to_string())]);
-            conversation.then(actions);
-        }
         let timer = Box::pin(tokio::time::sleep_until(conversation.next_time().into()));
         Self {
             stream,
@@ -275,6 +267,24 @@ impl Socket {
         self.woken = polled.is_ready() || self.conversation.is_waiting() || stuck_until.is_some();
         polled
     }
+}
+
+fn converse(
+    state: AppState,
+    from: &server::Connection,
+    opening: Opening,
+) -> Result<Conversation, Refusal> {
+    let (principal, only) = match opening {
+        Opening::Messages(principal, token) => {
+            return Ok(Conversation::new(state, from.client, principal, token));
+        }
+        Opening::Only(principal, only) => (principal, *only),
+    };
+    let (mut conversation, subscription) =
+        Conversation::only(state, from.client, principal, only, BURST)
+            .map_err(|error| (error.close_code(), error.to_string()))?;
+    conversation.then([Action::Identify(None), Action::Subscribe(None, subscription)]);
+    Ok(conversation)
 }
 
 /// Resolves when the seat was taken away; none if nobody can any more.

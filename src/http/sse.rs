@@ -29,10 +29,10 @@ use super::{
     server, websocket,
     work::Done,
 };
-use crate::{
-    dialect::{Dialect, Form},
-    session::Action,
-};
+use crate::dialect::Form;
+
+/// A response takes one frame at a time: more would only wait, and be given out whatever it is told meanwhile.
+const BURST: usize = 1;
 
 /// Starts the stream; everything that can be refused is refused before.
 pub(super) async fn stream(State(state): State<AppState>, request: Request) -> Response {
@@ -71,27 +71,16 @@ pub(super) async fn open(state: &AppState, request: Request) -> Result<Events, P
     let principal = Some(principal.ok_or_else(Problem::unauthorized)?);
     let from = parts.extensions.get::<server::Connection>();
     let from = from.ok_or_else(|| Problem::bad_request("no connection"))?;
-    let mut conversation =
-        Conversation::new(state.clone(), Dialect::Sse, from.client, principal, None);
+    let (mut conversation, subscription) =
+        Conversation::only(state.clone(), from.client, principal, only, BURST)?;
     // What can be refused is refused before the answer begins.
-    for action in conversation.begin(only)? {
-        match action {
-            Action::Identify(principal, name) => {
-                let is_known = principal.is_known();
-                if !conversation.connection().identify(principal, name) {
-                    return Err(Problem::too_many_connections());
-                }
-                if is_known {
-                    from.seat.know();
-                }
-            }
-            Action::Subscribe(id, sub, subscription) => {
-                let begun = state.hub.subscribe(subscription, conversation.bell().clone()).await?;
-                conversation.done(Done::Subscribed(id, sub, Ok(begun)));
-            }
-            other => conversation.then([other]),
-        }
+    conversation.session().identify(None).map_err(|_| Problem::too_many_connections())?;
+    if conversation.session().principal().is_some_and(|principal| principal.is_known()) {
+        from.seat.know();
     }
+    let form = subscription.form.clone();
+    let begun = state.hub.subscribe(subscription, conversation.bell().clone()).await?;
+    conversation.done(Done::Subscribed(None, form, Ok(begun)));
     let timer = Box::pin(tokio::time::sleep_until(conversation.next_time().into()));
     Ok(Events { conversation, ending: Arc::default(), timer })
 }

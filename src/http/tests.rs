@@ -22,6 +22,7 @@ use crate::{
     auth::{Authenticator, MintClaims, mint},
     cluster::Node,
     config,
+    connections::Connections,
     drain::Drain,
     follow::Feed,
     store::Store,
@@ -76,11 +77,13 @@ impl Server {
             Authenticator::new(&config.auth, &config.secret, &store, clock.clone()).unwrap();
         let broker =
             Broker::open(config.journal, folder.path(), clock.clone(), telemetry.clone()).unwrap();
+        let connections = Connections::new(10, telemetry.clone());
         let terms = Arc::new(Terms {
             config: config.socket,
             limits: config.limits,
             telemetry: telemetry.clone(),
             admission: Admission::new(OwnTopics::default(), (&config.limits).into()),
+            connections: connections.clone(),
         });
         let feed = Feed::new(broker.clone());
         let series = Series::new(
@@ -99,7 +102,6 @@ impl Server {
             clock.clone(),
             telemetry.clone(),
         );
-        let connections = Connections::new(10, telemetry.clone());
         let hub = Hub::new(broker.clone(), config.hub, telemetry.clone());
         let readiness = Readiness::default();
         let drain = Drain::new(connections.clone(), readiness.clone(), config.http.drain.0);
@@ -107,7 +109,6 @@ impl Server {
         let state = Arc::new(Services {
             series,
             projections,
-            connections,
             terms,
             tasks: TaskTracker::new(),
             instances: Instances::new(

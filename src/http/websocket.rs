@@ -116,20 +116,23 @@ async fn open(
             let reason = "this path is for sockets without a subprotocol";
             return Err((CloseCode::UnsupportedProtocol, reason.into()));
         }
-        Some(Box::new(subscription))
+        Some(subscription)
     } else if !handshake.offers_protocols && handshake.query.has_topics() {
         let (limits, now) = (&state.terms.limits, state.now());
         let subscription = handshake
             .query
             .subscription(None, None, limits, now)
             .map_err(|reason| (CloseCode::BadMessage, reason))?;
-        Some(Box::new(subscription))
+        Some(subscription)
     } else {
         None
     };
     let principal = identify(state, &handshake).await;
     let principal = principal.map_err(|error| (error.close_code(), error.to_string()))?;
-    Ok((only, principal, handshake.token()))
+    Ok(match only {
+        None => Opening::Messages(principal, handshake.token()),
+        Some(only) => Opening::Only(principal, Box::new(only)),
+    })
 }
 
 /// The key of a good upgrade request (RFC 6455 section 4.2.1).

@@ -10,6 +10,7 @@ use crate::{
     admission::Admitted,
     auth::{AuthError, Principal},
     broker::{PublishError, Published},
+    dialect::Form,
     hub::{Bell, Cursor, SubscribeError, Subscription},
     protocol::{Losses, MessageId, SubscribedStart},
 };
@@ -20,7 +21,7 @@ pub(super) type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 /// What has become of it.
 pub(super) enum Done {
     Authenticated(Result<Arc<Principal>, AuthError>),
-    Subscribed(Option<MessageId>, Arc<str>, Result<(Cursor, SubscribedStart), SubscribeError>),
+    Subscribed(Option<MessageId>, Form, Result<(Cursor, SubscribedStart), SubscribeError>),
     Published(MessageId, Losses, Result<Published, PublishError>),
 }
 
@@ -34,12 +35,11 @@ pub(super) fn authenticate(state: &AppState, token: SecretString) -> Work {
 pub(super) fn subscribe(
     state: &AppState,
     id: Option<MessageId>,
-    sub: Arc<str>,
     subscription: Subscription,
     bell: Arc<Bell>,
 ) -> Work {
-    let hub = state.hub.clone();
-    Box::pin(async move { Done::Subscribed(id, sub, hub.subscribe(subscription, bell).await) })
+    let (hub, form) = (state.hub.clone(), subscription.form.clone());
+    Box::pin(async move { Done::Subscribed(id, form, hub.subscribe(subscription, bell).await) })
 }
 
 pub(super) fn publish(state: &AppState, id: MessageId, events: Admitted, dropped: Losses) -> Work {

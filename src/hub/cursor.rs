@@ -142,6 +142,16 @@ impl Cursor {
         self.gap.is_some() || matches!(self.phase, Phase::Snapshot(_))
     }
 
+    /// The subscription's name.
+    pub fn sub(&self) -> &str {
+        self.view.key.form.sub()
+    }
+
+    /// What it matches.
+    pub fn filter(&self) -> &TopicFilter {
+        &self.view.key.filter
+    }
+
     /// For those who ask how far behind the subscription is, from outside its task.
     pub fn lag(&self) -> Lag {
         Lag { view: self.view.clone(), seat: self.seat.clone(), hub: self.place.hub.clone() }
@@ -371,6 +381,11 @@ pub struct Lag {
 }
 
 impl Lag {
+    /// The subscription's name.
+    pub fn sub(&self) -> &str {
+        self.view.key.form.sub()
+    }
+
     /// What the subscription matches.
     pub fn filter(&self) -> &TopicFilter {
         &self.view.key.filter

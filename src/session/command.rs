@@ -44,7 +44,7 @@ impl Session {
             let message = format!("{sub:?}: at most {most} {what}");
             session.error(Some(id), ErrorCode::LimitExceeded, &message)
         };
-        if self.has(&sub) {
+        if self.subscriptions.has(&sub) {
             let message = format!("{sub:?} is in use: unsubscribe it or take another name");
             return self.error(Some(id), ErrorCode::SubInUse, &message);
         }
@@ -73,27 +73,25 @@ impl Session {
             }
             (None, Some(replay)) => start(replay, now),
         };
-        self.subscriptions.reserve_exact(1); // most clients have one
-        self.subscriptions.push((sub.clone(), filter.clone()));
         let subscription = Subscription {
-            form: Form::Messages(sub.clone()),
+            form: Form::Messages(sub),
             filter,
             mode: subscribe.mode,
             max_hz: subscribe.max_hz,
             start,
             owner: Some(self.terms.owner(&principal)),
         };
-        vec![Action::Subscribe(Some(id.clone()), sub, subscription)]
+        self.subscriptions.expect(&subscription);
+        vec![Action::Subscribe(Some(id.clone()), subscription)]
     }
 
     fn unsubscribe(&mut self, id: &MessageId, sub: &str) -> Vec<Action> {
-        let Some(at) = self.subscriptions.iter().position(|(name, _)| &**name == sub) else {
+        if !self.subscriptions.end(sub) {
             let message = format!("there is no subscription {sub:?}");
             return self.error(Some(id), ErrorCode::UnknownSub, &message);
-        };
-        let (sub, _) = self.subscriptions.swap_remove(at);
-        let said = self.say(&ServerMessage::Unsubscribed { id: Some(id), sub: &sub, code: None });
-        [Action::Unsubscribe(sub)].into_iter().chain(said).collect()
+        }
+        self.show_lags();
+        self.say(&ServerMessage::Unsubscribed { id: Some(id), sub, code: None })
     }
 
     fn publish(&mut self, id: MessageId, publish: &Publish<'_>, now: Now) -> Vec<Action> {
@@ -162,17 +160,13 @@ impl Session {
         }
         self.adopt(principal.clone(), now);
         let expires_in = expires_in(&principal, now);
-        let mut actions = vec![Action::Identify(principal.clone(), None)];
+        let mut actions = vec![Action::Identify(None)];
         actions.extend(self.say(&ServerMessage::Refreshed { id, expires_in }));
-        let (kept, lost): (Vec<_>, Vec<_>) = std::mem::take(&mut self.subscriptions)
-            .into_iter()
-            .partition(|(_, filter)| permitted(&principal, filter).is_ok());
-        self.subscriptions = kept;
-        for (sub, _) in lost {
-            let code = Some(ErrorCode::Forbidden);
-            let said = self.say(&ServerMessage::Unsubscribed { id: None, sub: &sub, code });
-            actions.push(Action::Unsubscribe(sub));
-            actions.extend(said);
+        let lost = self.subscriptions.end_unless(|filter| permitted(&principal, filter).is_ok());
+        self.show_lags();
+        for lost in lost {
+            let (sub, code) = (lost.sub(), Some(ErrorCode::Forbidden));
+            actions.extend(self.say(&ServerMessage::Unsubscribed { id: None, sub, code }));
         }
         actions
     }

@@ -5,18 +5,17 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
-use super::{Action, Now, Session, SessionState, command::expires_in, permitted};
+use super::{Action, Now, Session, SessionState, close, command::expires_in};
 use crate::{
     auth::{AuthError, Principal},
-    hub::Subscription,
     protocol::{self, CloseCode, Connect, ErrorCode, MessageId, ServerMessage},
     time,
     topic::TopicPattern,
 };
 
-/// Why the subscription that a request asks for does not begin.
+/// Why the subscription that a request itself asks for is not granted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BeginError {
+pub enum GrantError {
     /// Nobody said whose it is.
     #[error("no credentials came with the request")]
     NoCredentials,
@@ -25,32 +24,17 @@ pub enum BeginError {
     Forbidden(TopicPattern),
 }
 
-impl BeginError {
+impl GrantError {
     /// How a socket ends for it.
     pub fn close_code(&self) -> CloseCode {
         match self {
-            BeginError::NoCredentials => CloseCode::Unauthorized,
-            BeginError::Forbidden(_) => CloseCode::Forbidden,
+            GrantError::NoCredentials => CloseCode::Unauthorized,
+            GrantError::Forbidden(_) => CloseCode::Forbidden,
         }
     }
 }
 
 impl Session {
-    /// Opens with the one subscription that the request asks for, in a dialect in which a client can ask for no other.
-    pub fn begin(&mut self, subscription: Subscription) -> Result<Vec<Action>, BeginError> {
-        let principal = self.principal.clone().ok_or(BeginError::NoCredentials)?;
-        permitted(&principal, &subscription.filter)
-            .map_err(|pattern| BeginError::Forbidden(pattern.clone()))?;
-        self.state = SessionState::Open;
-        self.token = None; // no `connect` will come
-        let sub: Arc<str> = self.dialect.only().unwrap_or_default().into();
-        self.subscriptions.reserve_exact(1);
-        self.subscriptions.push((sub.clone(), subscription.filter.clone()));
-        let owner = Some(self.terms.owner(&principal));
-        let subscribe = Action::Subscribe(None, sub, Subscription { owner, ..subscription });
-        Ok(vec![Action::Identify(principal, None), subscribe])
-    }
-
     pub(super) fn connect(&mut self, id: MessageId, mut connect: Connect, now: Now) -> Vec<Action> {
         if !matches!(self.state, SessionState::New(_)) {
             let message = "`connect` is the first message and comes once";
@@ -61,7 +45,7 @@ impl Session {
             && ours.expose_secret() != theirs.expose_secret()
         {
             let reason = "the token of `connect` is not the one that came with the request";
-            return self.close(CloseCode::BadMessage, reason);
+            return close(CloseCode::BadMessage, reason);
         }
         match (token, self.principal.clone()) {
             (Some(token), _) if self.token.is_none() => {
@@ -69,9 +53,7 @@ impl Session {
                 vec![Action::Authenticate(token)]
             }
             (_, Some(principal)) => self.open(id, connect, principal, now),
-            _ => {
-                self.close(CloseCode::Unauthorized, "no credentials came with `connect` or before")
-            }
+            _ => close(CloseCode::Unauthorized, "no credentials came with `connect` or before"),
         }
     }
 
@@ -86,7 +68,7 @@ impl Session {
         self.token = None; // `connect` comes once
         self.adopt(principal.clone(), now);
         let connected = self.connected(&id, &principal, now);
-        let mut actions = vec![Action::Identify(principal, connect.name)];
+        let mut actions = vec![Action::Identify(connect.name)];
         actions.extend(connected);
         for subscribe in connect.subscribe {
             actions.extend(self.subscribe(&id, subscribe, now));
@@ -104,14 +86,14 @@ impl Session {
     }
 
     pub(super) fn refuse_credentials(&mut self, error: &AuthError) -> Vec<Action> {
-        self.close(error.close_code(), error.to_string())
+        close(error.close_code(), error.to_string())
     }
 
     pub(super) fn connected(&self, id: &MessageId, principal: &Principal, now: Now) -> Vec<Action> {
         let limits = self.terms.limits;
         self.say(&ServerMessage::Connected {
             id,
-            conn: &self.name,
+            conn: &self.connection.name(),
             user: &principal.name,
             expires_in: expires_in(principal, now),
             ping: self.terms.config.ping.0.as_secs().max(1),

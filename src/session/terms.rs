@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use crate::{
-    admission::Admission, auth::Principal, hub::Owner, limits::Limits, telemetry::Telemetry,
-    time::Span,
+    admission::Admission, auth::Principal, connections::Connections, hub::Owner, limits::Limits,
+    telemetry::Telemetry, time::Span,
 };
 
 /// The `[socket]` section of the configuration.
@@ -22,7 +22,7 @@ pub struct Config {
 }
 
 /// What all sessions have in common.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Terms {
     /// Times.
     pub config: Config,
@@ -32,6 +32,8 @@ pub struct Terms {
     pub telemetry: Telemetry,
     /// Who may publish what.
     pub admission: Admission,
+    /// All of them.
+    pub connections: Connections,
 }
 
 impl Terms {

@@ -7,6 +7,7 @@ use crate::{
     admission::Admission,
     auth::CredentialId,
     config::Config,
+    connections::Connections,
     dialect::Form,
     event::PublisherName,
     grants::Grants,
@@ -24,6 +25,7 @@ fn terms(flags: &[(&str, &str)]) -> Arc<Terms> {
         config: config.socket,
         limits: config.limits,
         telemetry: Telemetry::new(),
+        connections: Connections::new(1, Telemetry::new()),
         admission: Admission::new(OwnTopics::default(), (&config.limits).into()),
     };
     terms.into()
@@ -39,7 +41,8 @@ fn may_send(sent: &[(u64, usize)]) -> bool {
     let terms = terms(&[("limits.messages_per_second", "5"), ("limits.subscriptions", "1")]);
     let begun = Instant::now();
     let at = |millis| at(begun, millis);
-    let mut session = Session::new(terms, "s".into(), Dialect::HubV1, None, None, at(0));
+    let (client, bell) = (([127, 0, 0, 1], 9).into(), Arc::default());
+    let mut session = Session::new(terms, client, bell, None, None, at(0));
     let mut frames =
         sent.iter().flat_map(|(millis, count)| std::iter::repeat_n(at(*millis), *count));
     frames.all(|now| session.other(false, now).is_empty())
@@ -57,7 +60,7 @@ fn what_was_used_up_is_allowed_again_as_time_passes_and_never_more_than_at_once(
 #[test]
 fn only_who_can_answer_a_ping_is_gone_when_it_is_not_answered() {
     let flags = [("socket.ping", "20s"), ("socket.pong_timeout", "5s")];
-    let after_a_ping = |dialect, form| {
+    let after_a_ping = |form| {
         let principal = Principal {
             name: "ada".into(),
             publisher: PublisherName::anonymous(),
@@ -66,9 +69,7 @@ fn only_who_can_answer_a_ping_is_gone_when_it_is_not_answered() {
             expires: None,
             credential: CredentialId::Token,
         };
-        let (begun, principal) = (Instant::now(), Some(Arc::new(principal)));
-        let mut session =
-            Session::new(terms(&flags), "s".into(), dialect, principal, None, at(begun, 0));
+        let (begun, terms) = (Instant::now(), terms(&flags));
         let only = Subscription {
             form,
             filter: TopicFilter::new([TopicPattern::parse("a").unwrap()]),
@@ -77,12 +78,15 @@ fn only_who_can_answer_a_ping_is_gone_when_it_is_not_answered() {
             start: Start::Live,
             owner: None,
         };
-        session.begin(only).unwrap();
+        let (client, bell) = (([127, 0, 0, 1], 9).into(), Arc::default());
+        let principal = Some(Arc::new(principal));
+        let (mut session, _) =
+            Session::only(terms, client, bell, principal, only, at(begun, 0)).unwrap();
         assert!(matches!(session.tick(at(begun, 20_000))[..], [Action::Ping]));
         session.tick(at(begun, 25_000))
     };
-    let simple = after_a_ping(Dialect::Simple, Form::Events);
+    let simple = after_a_ping(Form::Events);
     assert!(matches!(simple[..], [Action::Close(CloseCode::Timeout, _)]), "{simple:?}");
-    let stream = after_a_ping(Dialect::Sse, Form::Sse);
+    let stream = after_a_ping(Form::Sse);
     assert!(stream.is_empty(), "{stream:?}");
 }

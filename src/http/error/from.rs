@@ -19,7 +19,7 @@ use crate::{
     instances::{InstanceError, KeyError},
     redis,
     series::QueryError,
-    session::BeginError,
+    session::GrantError,
     telemetry::Limit,
 };
 
@@ -136,11 +136,11 @@ impl From<ReadError> for Problem {
     }
 }
 
-impl From<BeginError> for Problem {
-    fn from(error: BeginError) -> Self {
+impl From<GrantError> for Problem {
+    fn from(error: GrantError) -> Self {
         match error {
-            BeginError::NoCredentials => Self::unauthorized(),
-            BeginError::Forbidden(pattern) => Self::forbidden(&[format!("subscribe {pattern}")]),
+            GrantError::NoCredentials => Self::unauthorized(),
+            GrantError::Forbidden(pattern) => Self::forbidden(&[format!("subscribe {pattern}")]),
         }
     }
 }

@@ -13,7 +13,6 @@ use super::*;
 use crate::{
     auth::{CredentialId, Principal},
     connections::Order,
-    dialect::Dialect,
     event::PublisherName,
     grants::Grants,
     http::{
@@ -63,7 +62,7 @@ async fn told(order: Order) -> Vec<Option<String>> {
     assert!(begun.starts_with("id: "), "{begun}");
     assert!(next(&mut reader).unwrap().unwrap().contains(r#""data":0"#));
     let mut ended = Box::pin(reader.ended());
-    server.state.connections.tell_all(|| order);
+    server.state.terms.connections.tell_all(|| order);
     let mut rest = vec![next(&mut reader).unwrap()];
     let is_over = ended.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert!(is_over.is_ready(), "a reader that stalls now stays");
@@ -93,8 +92,7 @@ async fn a_conversation_that_waited_for_work_was_busy_with_what_is_to_be_done_ne
         credential: CredentialId::Token,
     };
     let (client, principal) = (([127, 0, 0, 1], 9).into(), Some(Arc::new(principal)));
-    let mut conversation =
-        Conversation::new(server.state.clone(), Dialect::HubV1, client, principal, None);
+    let mut conversation = Conversation::new(server.state.clone(), client, principal, None);
     let cx = &mut Context::from_waker(Waker::noop());
     let two = r#"[{"sub":"one","topics":["a.*"]},{"sub":"two","topics":["a.b"]}]"#;
     conversation.text(&format!(r#"{{"type":"connect","id":1,"subscribe":{two}}}"#));
