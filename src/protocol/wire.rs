@@ -3,6 +3,10 @@
 //! Frames are made once and written as they are to every socket that gets them.
 
 use bytes::Bytes;
+use tokio_tungstenite::tungstenite::protocol::frame::{
+    FrameHeader,
+    coding::{Control, Data, OpCode},
+};
 
 /// The longest header of an unmasked frame.
 pub const MAX_HEADER: usize = 10;
@@ -10,9 +14,10 @@ pub const MAX_HEADER: usize = 10;
 /// The longest reason of a close frame: 125 bytes of control payload less the code.
 const MAX_REASON: usize = 123;
 
-const TEXT: u8 = 0x81;
-const PING: u8 = 0x89;
-const CLOSE: u8 = 0x88;
+const TEXT: OpCode = OpCode::Data(Data::Text);
+const CLOSE: OpCode = OpCode::Control(Control::Close);
+/// Final, opcode 9, no payload.
+const PING: [u8; 2] = [0x89, 0];
 
 /// Appends the header of a text frame with `length` bytes of payload.
 pub fn put_text_header(out: &mut Vec<u8>, length: usize) {
@@ -26,7 +31,7 @@ pub fn text(payload: &[u8]) -> Bytes {
 
 /// A ping without payload.
 pub fn ping() -> Bytes {
-    Bytes::from_static(&[PING, 0])
+    Bytes::from_static(&PING)
 }
 
 /// A close frame with `code` and as much of `reason` as fits.
@@ -40,24 +45,17 @@ pub fn close(code: u16, reason: &str) -> Bytes {
     frame(CLOSE, &payload)
 }
 
-fn frame(opcode: u8, payload: &[u8]) -> Bytes {
+fn frame(opcode: OpCode, payload: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(MAX_HEADER + payload.len());
     put_header(&mut out, opcode, payload.len());
     out.extend_from_slice(payload);
     out.into()
 }
 
-fn put_header(out: &mut Vec<u8>, opcode: u8, length: usize) {
-    out.push(opcode);
-    if let Ok(short @ 0..=125) = u8::try_from(length) {
-        out.push(short);
-    } else if let Ok(medium) = u16::try_from(length) {
-        out.push(126);
-        out.extend_from_slice(&medium.to_be_bytes());
-    } else {
-        out.push(127);
-        out.extend_from_slice(&(length as u64).to_be_bytes());
-    }
+fn put_header(out: &mut Vec<u8>, opcode: OpCode, length: usize) {
+    let header = FrameHeader { opcode, ..FrameHeader::default() };
+    // Writing to memory cannot fail.
+    let _ = header.format(length as u64, out);
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ::redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
-    RedisError, aio::MultiplexedConnection, io::tcp::TcpSettings,
+    RedisConnectionInfo, RedisError, TlsMode,
+    aio::MultiplexedConnection,
+    io::tcp::TcpSettings,
+    sentinel::{Sentinel, SentinelNodeConnectionInfo},
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -21,11 +24,12 @@ struct Inner {
 
 enum Endpoint {
     Fixed(ConnectionInfo),
-    /// Whoever of `sentinels` answers first tells where the master is; `as_master` is how to log in there.
+    /// The sentinels know where the master called `name` is.
     Sentinels {
         sentinels: Vec<ConnectionInfo>,
         name: String,
-        as_master: ConnectionInfo,
+        master: SentinelNodeConnectionInfo,
+        has_password: bool,
     },
 }
 
@@ -66,11 +70,10 @@ impl Server {
 
     /// Whether the address holds a password.
     pub fn has_password(&self) -> bool {
-        let info = match &self.0.place {
-            Endpoint::Fixed(info) => info,
-            Endpoint::Sentinels { as_master, .. } => as_master,
-        };
-        info.redis_settings().password().is_some()
+        match &self.0.place {
+            Endpoint::Fixed(info) => info.redis_settings().password().is_some(),
+            Endpoint::Sentinels { has_password, .. } => *has_password,
+        }
     }
 
     /// What can be set about it.
@@ -80,62 +83,18 @@ impl Server {
 
     /// A new connection, for which and on which an answer may take `patience` longer than usual.
     pub async fn connect(&self, patience: Duration) -> Result<MultiplexedConnection, RedisError> {
-        let place = match &self.0.place {
-            Endpoint::Fixed(info) => info.clone(),
-            Endpoint::Sentinels { sentinels, name, as_master } => {
-                self.find_master(sentinels, name, as_master).await?
+        let client = match &self.0.place {
+            Endpoint::Fixed(info) => Client::open(info.clone())?,
+            Endpoint::Sentinels { sentinels, name, master, .. } => {
+                let mut asked = Sentinel::build(with_and_without_login(sentinels))?;
+                asked.async_master_for(name, Some(master)).await?
             }
         };
-        self.open(place, patience).await
-    }
-
-    async fn open(
-        &self,
-        place: ConnectionInfo,
-        patience: Duration,
-    ) -> Result<MultiplexedConnection, RedisError> {
-        let timeout = self.0.config.timeout.0;
+        let timeout = self.0.config.timeout.0 + patience;
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(timeout + patience))
-            .set_response_timeout(Some(timeout + patience));
-        let client = Client::open(place)?;
+            .set_connection_timeout(Some(timeout))
+            .set_response_timeout(Some(timeout));
         client.get_multiplexed_async_connection_with_config(&config).await
-    }
-
-    async fn find_master(
-        &self,
-        sentinels: &[ConnectionInfo],
-        name: &str,
-        as_master: &ConnectionInfo,
-    ) -> Result<ConnectionInfo, RedisError> {
-        let mut failed = None;
-        for sentinel in sentinels {
-            let asked = async {
-                let mut connection = self.open(sentinel.clone(), Duration::ZERO).await?;
-                let mut ask = ::redis::cmd("SENTINEL");
-                ask.arg("get-master-addr-by-name").arg(name);
-                ask.query_async::<Option<(String, u16)>>(&mut connection).await
-            };
-            match asked.await {
-                Ok(Some((host, port))) => {
-                    let address = match as_master.addr() {
-                        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-                            ConnectionAddr::TcpTls {
-                                host,
-                                port,
-                                insecure: *insecure,
-                                tls_params: tls_params.clone(),
-                            }
-                        }
-                        _ => ConnectionAddr::Tcp(host, port),
-                    };
-                    return Ok(as_master.clone().set_addr(address));
-                }
-                Ok(None) => failed = Some(unknown_master()),
-                Err(error) => failed = Some(error),
-            }
-        }
-        Err(failed.unwrap_or_else(unknown_master))
     }
 }
 
@@ -157,9 +116,14 @@ impl std::fmt::Debug for Server {
     }
 }
 
-fn unknown_master() -> RedisError {
-    let kind = ::redis::ErrorKind::MasterNameNotFoundBySentinel;
-    (kind, "no sentinel knows the master").into()
+/// Sentinels may have the password of what they watch, or none; who has none refuses one.
+fn with_and_without_login(sentinels: &[ConnectionInfo]) -> Vec<ConnectionInfo> {
+    let both = sentinels.iter().flat_map(|info| {
+        let open = info.clone().set_redis_settings(RedisConnectionInfo::default());
+        let has_password = info.redis_settings().password().is_some();
+        std::iter::once(info.clone()).chain(has_password.then_some(open))
+    });
+    both.collect()
 }
 
 fn sentinels(scheme: &str, rest: &str, config: &Config) -> Result<Endpoint, AddressError> {
@@ -173,16 +137,23 @@ fn sentinels(scheme: &str, rest: &str, config: &Config) -> Result<Endpoint, Addr
     if name.is_empty() {
         return Err(wrong("the master's name is missing"));
     }
-    // Only its login, database and TLS are used; the sentinels tell the rest.
-    let as_master = info(&format!("{scheme}://{login}localhost/{database}"), config)?;
+    let at = |place: &str| info(&format!("{scheme}://{login}{place}"), config);
     let sentinels: Result<Vec<_>, _> = hosts
         .split(',')
-        .map(|host| {
-            let port = if host.contains(':') { "" } else { ":26379" };
-            info(&format!("{scheme}://{host}{port}"), config)
-        })
+        .map(|host| at(&if host.contains(':') { host.to_owned() } else { format!("{host}:26379") }))
         .collect();
-    Ok(Endpoint::Sentinels { sentinels: sentinels?, name: name.to_owned(), as_master })
+    // Only its login, database and TLS are used; the sentinels tell the rest.
+    let master = at(&format!("localhost/{database}"))?;
+    let has_password = master.redis_settings().password().is_some();
+    let (login, tcp) = (master.redis_settings().clone(), master.tcp_settings().clone());
+    let known = SentinelNodeConnectionInfo::default();
+    let known = known.set_redis_connection_info(login).set_tcp_settings(tcp);
+    let master = match master.addr() {
+        ConnectionAddr::TcpTls { insecure: true, .. } => known.set_tls_mode(TlsMode::Insecure),
+        ConnectionAddr::TcpTls { .. } => known.set_tls_mode(TlsMode::Secure),
+        _ => known,
+    };
+    Ok(Endpoint::Sentinels { sentinels: sentinels?, name: name.to_owned(), master, has_password })
 }
 
 fn info(url: &str, config: &Config) -> Result<ConnectionInfo, AddressError> {

@@ -11,7 +11,7 @@ use crate::support::{
     hub::{Client, PROTOCOL, SECRET, TestHub, offset},
     process::{Home, Process},
     redis::RedisServer,
-    sentinel::Sentinel,
+    sentinel::{MASTER, Sentinel},
 };
 
 struct Watched {
@@ -214,4 +214,19 @@ async fn a_node_whose_answer_was_too_large_for_a_limit_of_redis_never_read_on() 
     assert!(done.is_ok(), "only {} came: {}", got.len(), far.log());
     assert!(got == sent, "other events, or in another order");
     assert!(redis.log().contains("overcoming of output buffer limits"), "{}", redis.log());
+}
+
+/// Many have one password for all, as many for Redis alone; the address holds one.
+#[tokio::test]
+async fn sentinels_with_a_password_were_asked_without_it() {
+    const PASSWORD: &str = "hunter2-hunter2";
+    let redis = RedisServer::start().await;
+    redis.ask::<()>(&["CONFIG", "SET", "requirepass", PASSWORD]).await;
+    let watch = format!("sentinel auth-pass {MASTER} {PASSWORD}\n");
+    for settings in [watch.clone(), format!("{watch}requirepass {PASSWORD}\n")] {
+        let sentinel = Sentinel::start(&redis, &settings);
+        let url = sentinel.url_with(&format!(":{PASSWORD}@"));
+        let hub = TestHub::with(&[("redis", &*url)]).await;
+        assert_eq!(publish(&hub, "a").await.status(), 200, "{settings}");
+    }
 }

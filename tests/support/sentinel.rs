@@ -24,23 +24,8 @@ pub(crate) struct Sentinel {
 impl Sentinel {
     /// One that gives a silent master up after half a second, and knows of one replica of `master`.
     pub(crate) async fn watching(master: &RedisServer) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = folder.path().join("sentinel.conf");
-        let port = free_port();
-        let text = format!(
-            "port {port}\nbind 127.0.0.1\nsentinel monitor {MASTER} 127.0.0.1 {} 1\n\
-             sentinel down-after-milliseconds {MASTER} 500\n\
-             sentinel failover-timeout {MASTER} 3000\n",
-            master.port()
-        );
-        std::fs::write(&settings, text).unwrap();
-        // What Debian calls redis-sentinel or valkey-sentinel is the same program.
-        let mut command = Command::new(program());
-        command.arg(&settings).arg("--sentinel").arg("--dir").arg(folder.path());
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        let child = child.expect("a Redis is installed (tools/setup, or REDIS_SERVER)");
-        let sentinel = Self { port, child, _folder: folder };
-        let url = format!("redis://127.0.0.1:{port}");
+        let sentinel = Self::start(master, "");
+        let url = format!("redis://127.0.0.1:{}", sentinel.port);
         eventually("a sentinel that knows the replica", || async {
             let client = redis::Client::open(&*url).unwrap();
             let mut connection = client.get_multiplexed_async_connection().await.ok()?;
@@ -53,9 +38,34 @@ impl Sentinel {
         sentinel
     }
 
+    /// One with these settings beside its own.
+    pub(crate) fn start(master: &RedisServer, settings: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sentinel.conf");
+        let port = free_port();
+        let text = format!(
+            "port {port}\nbind 127.0.0.1\nsentinel monitor {MASTER} 127.0.0.1 {} 1\n\
+             sentinel down-after-milliseconds {MASTER} 500\n\
+             sentinel failover-timeout {MASTER} 3000\n{settings}",
+            master.port()
+        );
+        std::fs::write(&file, text).unwrap();
+        // What Debian calls redis-sentinel or valkey-sentinel is the same program.
+        let mut command = Command::new(program());
+        command.arg(&file).arg("--sentinel").arg("--dir").arg(folder.path());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let child = child.expect("a Redis is installed (tools/setup, or REDIS_SERVER)");
+        Self { port, child, _folder: folder }
+    }
+
     /// How a hub is told of it, beside a sentinel that is not there.
     pub(crate) fn url(&self) -> String {
-        format!("redis+sentinel://127.0.0.1:1,127.0.0.1:{}/{MASTER}", self.port)
+        self.url_with("")
+    }
+
+    /// The same with a login, such as `:password@`.
+    pub(crate) fn url_with(&self, login: &str) -> String {
+        format!("redis+sentinel://{login}127.0.0.1:1,127.0.0.1:{}/{MASTER}", self.port)
     }
 }
 

@@ -1,12 +1,12 @@
 //! Reading what memory no longer holds, on a few connections of their own.
 
 use std::{
-    collections::{HashMap, VecDeque},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use parking_lot::Mutex;
+use quick_cache::{Weighter, unsync::Cache};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
@@ -29,7 +29,9 @@ use crate::{
 /// Idle connections kept for the next reader.
 const CONNECTIONS: usize = 4;
 /// Decoded blocks shared by readers.
-const CACHE_BYTES: usize = 32 << 20;
+const CACHE_BYTES: u64 = 32 << 20;
+/// How many of them these may be, as far as that is known beforehand.
+const CACHED_BLOCKS: usize = 256;
 /// Filters with at most so many topics find their blocks by topic, others by reading all.
 const FEW_TOPICS: usize = 32;
 
@@ -39,14 +41,7 @@ pub(super) struct Readers {
     /// Held to take or give back a connection.
     idle: Mutex<Vec<Connection>>,
     /// Held to look up or add a block.
-    cache: Mutex<Cache>,
-}
-
-#[derive(Default)]
-struct Cache {
-    blocks: HashMap<Ends, Arc<Block>>,
-    order: VecDeque<Ends>,
-    bytes: usize,
+    cache: Mutex<Cache<Ends, Arc<Block>, BlockBytes>>,
 }
 
 /// A block's first and last offset and its number of events: no two versions of a block are alike.
@@ -62,7 +57,7 @@ impl Readers {
             shared,
             path: path.to_owned(),
             idle: Mutex::new(vec![first]),
-            cache: Mutex::default(),
+            cache: Mutex::new(Cache::with_weighter(CACHED_BLOCKS, CACHE_BYTES, BlockBytes)),
         })
     }
 
@@ -236,7 +231,7 @@ impl Readers {
         connection: &Connection,
         ends: Ends,
     ) -> rusqlite::Result<Result<Arc<Block>, Damaged>> {
-        if let Some(block) = self.cache.lock().blocks.get(&ends) {
+        if let Some(block) = self.cache.lock().get(&ends) {
             return Ok(Ok(block.clone()));
         }
         let (codec, body) = connection
@@ -245,7 +240,7 @@ impl Readers {
         match codec::decode(codec, body) {
             Ok(block) => {
                 let block = Arc::new(block);
-                self.cache.lock().add(ends, block.clone());
+                self.cache.lock().insert(ends, block.clone());
                 Ok(Ok(block))
             }
             Err(error) => {
@@ -316,20 +311,13 @@ fn newest(stored: Vec<u8>, topic: &Topic) -> Option<Arc<Block>> {
     read.ok().filter(|block| block.records().all(|record| record.topic() == topic.as_str()))
 }
 
-impl Cache {
-    fn add(&mut self, ends: Ends, block: Arc<Block>) {
-        self.bytes += block.bytes();
-        if let Some(before) = self.blocks.insert(ends, block) {
-            self.bytes -= before.bytes();
-            return;
-        }
-        self.order.push_back(ends);
-        while self.bytes > CACHE_BYTES {
-            let Some(oldest) = self.order.pop_front() else { break };
-            if let Some(block) = self.blocks.remove(&oldest) {
-                self.bytes -= block.bytes();
-            }
-        }
+/// What a cached block weighs.
+#[derive(Clone)]
+struct BlockBytes;
+
+impl Weighter<Ends, Arc<Block>> for BlockBytes {
+    fn weight(&self, _: &Ends, block: &Arc<Block>) -> u64 {
+        block.bytes() as u64
     }
 }
 
