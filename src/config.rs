@@ -33,7 +33,7 @@ use crate::{
     session, sources,
     time::Span,
     topic::{OwnTopics, Topic},
-    vitals,
+    vitals, wording,
 };
 
 /// The commented file with every key and its default.
@@ -169,7 +169,8 @@ impl Config {
         let config: Self = serde_path_to_error::deserialize(layers.table()).map_err(|error| {
             let key = error.path().to_string();
             let message = error.into_inner().message().trim_end().to_owned();
-            if let Some((name, beside)) = unknown_field(&message) {
+            if let Some((name, beside)) = wording::unknown_field(&message) {
+                let beside = beside.into_iter().map(str::to_owned).collect::<Vec<_>>();
                 let key = match key.strip_suffix(name) {
                     Some(above) if above.is_empty() || above.ends_with('.') => key,
                     _ if key == "." => name.to_owned(),
@@ -183,7 +184,7 @@ impl Config {
             let message = if is_secret {
                 "has the wrong type (the value is not shown, it may be a secret)".to_owned()
             } else {
-                message
+                wording::plain(&message)
             };
             refuse(&key, message)
         })?;
@@ -392,15 +393,6 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::
             "{text:?} is no address: write an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080"
         ))
     })
-}
-
-/// The key that a table does not have, and those it has: the types that are read know best, and this is
-/// how they say it (`serde::de::Error::unknown_field`).
-fn unknown_field(message: &str) -> Option<(&str, Vec<String>)> {
-    let mut quoted = message.strip_prefix("unknown field `")?.split('`');
-    let name = quoted.next()?;
-    // In between stand "expected", "or", and commas.
-    Some((name, quoted.skip(1).step_by(2).map(str::to_owned).collect()))
 }
 
 fn hint(nearest: Option<&str>) -> String {

@@ -23,6 +23,7 @@ mod nodes;
 mod operations;
 mod outbox;
 mod page;
+mod paging;
 mod projections;
 mod proxy_protocol;
 mod publish;

@@ -11,6 +11,39 @@ use serde::{
     },
 };
 
+use crate::wording;
+
+/// A JSON text that is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct JsonError {
+    /// What is wrong, with the member it is about.
+    pub message: String,
+    /// Counts from 1, as does the column.
+    pub line: usize,
+    /// In bytes.
+    pub column: usize,
+}
+
+/// Reads `text`, which people know as `called`.
+pub fn read<'a, T: Deserialize<'a>>(called: &str, text: &'a [u8]) -> Result<T, JsonError> {
+    serde_json::from_slice(text).map_err(|error| JsonError {
+        message: wording::about(called, &without_place(&error)),
+        line: error.line(),
+        column: error.column(),
+    })
+}
+
+/// What serde_json says, without the place that it puts behind it.
+pub fn without_place(error: &serde_json::Error) -> String {
+    let mut message = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    if message.ends_with(&place) {
+        message.truncate(message.len() - place.len());
+    }
+    message
+}
+
 /// A struct that is read from an object only. Derived readers also take an array, its items in the order
 /// of the fields, and fail with a member they do not know whose name is no Unicode.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,29 +60,35 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(Named(members)))
+                let members = Named { members, last: Cow::Borrowed("") };
+                T::deserialize(MapAccessDeserializer::new(members))
             }
         }
         deserializer.deserialize_map(Members(PhantomData)).map(Object)
     }
 }
 
-/// Members whose names are read as [`MemberName`].
-struct Named<M>(M);
+/// Members whose names are read as [`MemberName`]. What is wrong with a member's value is told behind its name.
+struct Named<'de, M> {
+    members: M,
+    last: Cow<'de, str>,
+}
 
-impl<'de, M: MapAccess<'de>> MapAccess<'de> for Named<M> {
+impl<'de, M: MapAccess<'de>> MapAccess<'de> for Named<'de, M> {
     type Error = M::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, M::Error> {
-        let Some(MemberName(name)) = self.0.next_key()? else { return Ok(None) };
+        let Some(MemberName(name)) = self.members.next_key()? else { return Ok(None) };
+        self.last = name.clone();
         seed.deserialize(CowStrDeserializer::new(name)).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, M::Error> {
-        self.0.next_value_seed(seed)
+        let value = self.members.next_value_seed(seed);
+        value.map_err(|error| de::Error::custom(format_args!("`{}`: {error}", self.last)))
     }
 }
 
@@ -137,6 +176,39 @@ fn whole(number: f64) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_member() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(dead_code, reason = "only what cannot be read is looked at")]
+        struct Outer {
+            list: Vec<Object<Inner>>,
+        }
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(dead_code, reason = "only what cannot be read is looked at")]
+        struct Inner {
+            count: u8,
+        }
+        for (text, says) in [
+            (r#"{"list":7}"#, "`list` is a list, not the number 7"),
+            (
+                r#"{"list":[{"count":1},{"count":"x"}]}"#,
+                "`list.count` is a whole number from 0 to 255, not \"x\"",
+            ),
+            (r#"{"list":[{"count":1,"size":2}]}"#, "`list` has no `size`: there is `count`"),
+            (r#"{"lists":[]}"#, "the body has no `lists`: there is `list`"),
+            ("{}", "the body needs `list`"),
+            ("[]", "the body is an object, not a list"),
+            (r#"{"list":[}"#, "the body has something that is no JSON value"),
+            (r#"{"list":[]} x"#, "the body goes on behind its end"),
+        ] {
+            let error = read::<Object<Outer>>("the body", text.as_bytes()).unwrap_err();
+            assert_eq!(error.message, says, "{text}");
+            assert_eq!(error.line, 1);
+        }
+    }
 
     #[test]
     fn integers_are_taken_however_they_are_written() {

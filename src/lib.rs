@@ -44,3 +44,4 @@ pub mod time;
 pub mod topic;
 pub mod turns;
 pub mod vitals;
+pub mod wording;

@@ -285,6 +285,31 @@ async fn samples_that_become_no_series_are_told_in_the_answer_and_the_others_kep
 }
 
 #[tokio::test]
+async fn a_parameter_with_a_typing_error_was_passed_over() {
+    let hub = TestHub::start().await;
+    let admin = hub.token_for("root", &["**"], Some("admin"), 600);
+    for (path, known) in [
+        ("history?topics=a.**&", "topics, after, before, since or limit"),
+        ("topics?", "prefix, after or limit"),
+        ("series?", "prefix, topic, after or limit"),
+        ("series/query?name=a&", "name, labels, from, to, step or agg"),
+        ("instances?", "app, state, q, sort, after or limit"),
+        ("connections?", "after or limit"),
+    ] {
+        let url = hub.url(&format!("/api/v1/{path}limti=5"));
+        let answer = hub.http().get(url).bearer_auth(&admin).send().await.unwrap();
+        assert_eq!(answer.status(), 400, "{path}");
+        let problem: Value = answer.json().await.unwrap();
+        let says = format!("there is no parameter `limti` here, only {known}");
+        assert_eq!(problem["detail"], says, "{path}");
+    }
+    let url = hub.url("/api/v1/topics?limit=1&limit=2");
+    let answer = hub.http().get(url).bearer_auth(&admin).send().await.unwrap();
+    let problem: Value = answer.json().await.unwrap();
+    assert_eq!(problem["detail"], "the parameter `limit` is given twice");
+}
+
+#[tokio::test]
 async fn whole_numbers_are_taken_however_they_are_written_and_arrays_are_no_messages() {
     let hub = TestHub::start().await;
     hub.publish_numbers("a.b", 0..3).await;

@@ -140,7 +140,11 @@ fn derived_values_and_projections_are_checked_together() {
     for (text, key, advice) in [
         (format!("{derive}{derive}"), "derive[1].name", "already a derived value"),
         (derive.replace("shop.n", "shop n"), "derive[0].name", "1 to 255 bytes"),
-        (derive.replace("count", "counts"), "derive[0].op", "unknown variant"),
+        (
+            derive.replace("count", "counts"),
+            "derive[0].op",
+            "is count, sum, avg, ratio, last, min, max, rate or present, not \"counts\"",
+        ),
         (derive.replace("count", "avg"), "derive[0].field", "needs the field"),
         (
             format!("{derive}where = {{ a = {{ is = 1 }} }}"),
@@ -297,9 +301,10 @@ fn every_key_that_the_types_take_has_a_default_or_an_example_and_is_accepted() {
         with_key(&mut tree, path, "no_such_key");
         let message = Config::deserialize(tree).unwrap_err().to_string();
         let message = message.trim_end().lines().next().unwrap();
-        let (name, taken) = unknown_field(message).unwrap_or_else(|| panic!("{path}: {message}"));
+        let (name, taken) =
+            wording::unknown_field(message).unwrap_or_else(|| panic!("{path}: {message}"));
         assert_eq!(name, "no_such_key");
-        let taken: BTreeSet<_> = taken.into_iter().collect();
+        let taken: BTreeSet<_> = taken.into_iter().map(str::to_owned).collect();
         assert_eq!(&taken, shown, "[{path}]: give each key a default or an example");
         keys += taken.len();
     }

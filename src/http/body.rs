@@ -16,7 +16,11 @@ use super::{
     budget::Charge,
     coding::{Coding, CodingError},
 };
-use crate::{auth::Principal, json::Object, telemetry::Limit};
+use crate::{
+    auth::Principal,
+    json::{self, Object},
+    telemetry::Limit,
+};
 
 /// Who a body is charged to.
 pub(super) enum Payer<'a> {
@@ -57,7 +61,7 @@ pub(super) async fn json<T: DeserializeOwned>(
         return Err(Problem::content_type("application/json"));
     }
     let (bytes, _charge) = read_small(headers, body, state, payer).await?;
-    let read = serde_json::from_slice(&bytes).map_err(|error| Problem::invalid_json(&error));
+    let read = json::read("the body", &bytes).map_err(|error| Problem::invalid_json(&error));
     read.map(|Object(read)| read)
 }
 

@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use crate::{
+    json::JsonError,
     telemetry::{Limit, Telemetry},
     topic::Topic,
 };
@@ -105,10 +106,10 @@ impl Problem {
     }
 
     /// A small JSON body that could not be read.
-    pub fn invalid_json(error: &serde_json::Error) -> Self {
-        Self::new(&INVALID_JSON, error.to_string())
-            .with("line", error.line())
-            .with("column", error.column())
+    pub fn invalid_json(error: &JsonError) -> Self {
+        Self::new(&INVALID_JSON, &*error.message)
+            .with("line", error.line)
+            .with("column", error.column)
     }
 
     /// The body broke off, or is not what its `Content-Encoding` says.

@@ -1,6 +1,6 @@
 //! `GET /api/v1/history`: pages of what is retained, in either direction.
 
-use std::{borrow::Cow, collections::VecDeque, fmt::Write as _, sync::Arc};
+use std::{borrow::Cow, collections::VecDeque, fmt::Write as _, str::FromStr, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
@@ -9,9 +9,13 @@ use axum::{
 };
 use bytes::BytesMut;
 use futures_util::{StreamExt as _, stream};
-use http::request::Parts;
+use serde::Deserialize;
 
-use super::{AppState, Caller, Problem, answers, budget::Charge, query};
+use super::{
+    AppState, Caller, Problem, answers,
+    budget::Charge,
+    query::{PageLimit, Parsed, Query, Several},
+};
 use crate::{
     auth::Principal,
     broker::{Chunk, ReadError, Resumption},
@@ -22,8 +26,6 @@ use crate::{
     telemetry::Limit,
     topic::{TopicFilter, TopicPattern},
 };
-
-const DEFAULT_LIMIT: usize = 100;
 
 /// History read from the log at a time, in bytes.
 const CHUNK: usize = 1 << 20;
@@ -37,7 +39,20 @@ const SEARCHED: usize = 16 << 20;
 /// How often a page is begun.
 const ATTEMPTS: u32 = 4;
 
-/// What was asked for.
+/// The query.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HistoryQuery {
+    #[serde(default)]
+    topics: Several<TopicPattern>,
+    after: Option<Parsed<Place>>,
+    before: Option<Parsed<Place>>,
+    since: Option<String>,
+    #[serde(default)]
+    limit: PageLimit<{ usize::MAX }>,
+}
+
+/// What was asked for, in the log as it is.
 struct Asked {
     filter: TopicFilter,
     /// Only later events.
@@ -54,14 +69,14 @@ struct Asked {
 pub(super) async fn history(
     State(state): State<AppState>,
     Caller(principal): Caller,
-    parts: Parts,
+    Query(query): Query<HistoryQuery>,
 ) -> Result<Response, Problem> {
     let mut charge = state.budgets.answers.begin(principal.identity().clone());
     let limits = &state.settings.limits;
     charge.grow(limits.body.as_usize().min(PIECE) + limits.event.as_usize())?;
     for _ in 0..ATTEMPTS {
         let epoch = state.broker.epochs().newest();
-        let asked = Asked::read(&parts, &principal, &state).await?;
+        let asked = Asked::read(query.clone(), &principal, &state).await?;
         let begun = Page::begin(asked, &state, principal.identity()).await;
         // Where another epoch began meanwhile, some of this may be lost, and what was asked for as well.
         if state.broker.epochs().newest() != epoch {
@@ -98,19 +113,22 @@ fn body(page: Page, first: Option<Bytes>, charge: Charge) -> Body {
 }
 
 impl Asked {
-    async fn read(parts: &Parts, principal: &Principal, state: &AppState) -> Result<Self, Problem> {
-        let mut topics = Vec::new();
-        let (mut after, mut before, mut since, mut limit) = (None, None, None, DEFAULT_LIMIT);
-        for (name, value) in query::pairs(parts) {
-            match &*name {
-                "topics" => topics.extend(patterns(&value)?),
-                "after" => after = Some(after_offset(&value, state).await?),
-                "before" => before = Some(before_offset(&value, state).await?),
-                "since" => since = Some(Replay::since(&value).map_err(Problem::bad_request)?),
-                "limit" => limit = query::whole("limit", &value)?,
-                _ => {} // as unknown fields are
-            }
-        }
+    async fn read(
+        query: HistoryQuery,
+        principal: &Principal,
+        state: &AppState,
+    ) -> Result<Self, Problem> {
+        let HistoryQuery { topics: Several(topics), after, before, since, limit } = query;
+        let after = match after {
+            Some(Parsed(place)) => Some(after_offset(place, state).await?),
+            None => None,
+        };
+        let before = match before {
+            Some(Parsed(place)) => Some(before_offset(place, state).await?),
+            None => None,
+        };
+        let since = since.map(|text| Replay::since(&text)).transpose();
+        let (since, limit) = (since.map_err(Problem::bad_request)?, limit.get());
         let limits = &state.settings.limits;
         if topics.is_empty() {
             return Err(Problem::bad_request("`topics` names at least one pattern"));
@@ -120,7 +138,7 @@ impl Asked {
             let most = limits.patterns;
             return Err(Problem::bad_request(format!("`topics` names at most {most} patterns")));
         }
-        if limit == 0 || limit > limits.replay {
+        if limit > limits.replay {
             state.telemetry.hit(Limit::Replay);
             let most = limits.replay;
             return Err(Problem::bad_request(format!("`limit` is from 1 to {most}")));
@@ -148,17 +166,6 @@ impl Asked {
     }
 }
 
-fn patterns(text: &str) -> Result<Vec<TopicPattern>, Problem> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .map(|part| {
-            TopicPattern::parse(part)
-                .map_err(|error| Problem::bad_request(format!("`topics`, {part:?}: {error}")))
-        })
-        .collect()
-}
-
 /// An event's JSON with its publisher as one more field.
 fn with_publisher(json: &[u8], publisher: &PublisherName) -> Vec<u8> {
     let open = json.strip_suffix(b"}").unwrap_or_default();
@@ -167,25 +174,28 @@ fn with_publisher(json: &[u8], publisher: &PublisherName) -> Vec<u8> {
 }
 
 /// What a position or a bare offset counts as; the latter in the log as it is.
+#[derive(Clone)]
 enum Place {
     At(Position),
     Bare(Offset),
 }
 
-impl Place {
-    fn read(name: &str, text: &str) -> Result<Self, Problem> {
-        let expected = "an offset, or a position such as 3f9a:1842";
-        match json::read_whole(text) {
-            Some(offset) => Ok(Self::Bare(offset)),
-            None => query::value(name, text, expected).map(Self::At),
+impl FromStr for Place {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(offset) = json::read_whole(text) {
+            return Ok(Self::Bare(offset));
         }
+        let position = text.parse().map(Self::At);
+        position.map_err(|_| "is an offset, or a position such as 3f9a:1842")
     }
 }
 
 /// Where a page begins; the position may be of another epoch, or beyond what this node has heard of. A bare offset
 /// that no epoch gave out is of a run that this log never was in.
-async fn after_offset(text: &str, state: &AppState) -> Result<Offset, Problem> {
-    let position = match Place::read("after", text)? {
+async fn after_offset(place: Place, state: &AppState) -> Result<Offset, Problem> {
+    let position = match place {
         Place::At(position) => position,
         Place::Bare(offset) => {
             let head = state.broker.head();
@@ -200,8 +210,8 @@ async fn after_offset(text: &str, state: &AppState) -> Result<Offset, Problem> {
 
 /// Where a page ends: before an offset that may not be there yet, or may never have been. What another page
 /// begins with may be the first after an epoch's end, which no later one gave out.
-async fn before_offset(text: &str, state: &AppState) -> Result<Offset, Problem> {
-    let position = match Place::read("before", text)? {
+async fn before_offset(place: Place, state: &AppState) -> Result<Offset, Problem> {
+    let position = match place {
         Place::Bare(offset) => return Ok(offset),
         Place::At(position) => position,
     };

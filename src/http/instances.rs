@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    str::FromStr,
     sync::Arc,
 };
 
@@ -10,13 +11,17 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::{StatusCode, request::Parts};
+use http::StatusCode;
 use secrecy::ExposeSecret as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{AppState, Caller, Problem, answers, query, questions};
+use super::{
+    AppState, Caller, Problem, answers,
+    paging::{self, PageStart},
+    query::{PageLimit, Parsed, Query, Several},
+    questions,
+};
 use crate::{
     auth::Principal,
     event::{AppName, InstanceId},
@@ -25,9 +30,6 @@ use crate::{
     topic::TopicPattern,
 };
 
-const DEFAULT_LIMIT: usize = 100;
-const MAX_LIMIT: usize = 1000;
-
 #[derive(Serialize)]
 struct Answer {
     instances: Vec<Record>,
@@ -35,19 +37,30 @@ struct Answer {
     counts: BTreeMap<InstanceState, usize>,
     /// What to give as `after` for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
+    next: Option<PageStart<Place>>,
 }
 
 /// What was asked for.
-struct Asked {
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Asked {
     app: Option<AppName>,
-    states: Vec<InstanceState>,
-    /// In lower case.
-    text: String,
-    sort: Sort,
-    descending: bool,
-    after: Option<Place>,
-    limit: usize,
+    state: Several<StateName>,
+    /// Stands somewhere in the id, version or host.
+    q: String,
+    sort: Parsed<Order>,
+    after: Option<PageStart<Place>>,
+    limit: PageLimit,
+}
+
+/// A state by its name.
+struct StateName(InstanceState);
+
+/// What they are sorted by, and whether backwards.
+#[derive(Clone, Copy)]
+struct Order {
+    by: Sort,
+    is_descending: bool,
 }
 
 /// What they are sorted by.
@@ -77,9 +90,8 @@ type Place = (String, String, String);
 pub(super) async fn list(
     State(state): State<AppState>,
     Caller(principal): Caller,
-    parts: Parts,
+    Query(asked): Query<Asked>,
 ) -> Result<Response, Problem> {
-    let asked = Asked::read(&parts)?;
     if let Some(app) = asked.app.as_ref().filter(|app| !may_read(&principal, app)) {
         let topic =
             app.registry_topic().map_err(|error| Problem::bad_request(error.to_string()))?;
@@ -105,17 +117,16 @@ impl Asked {
         let mut placed: Vec<(Place, Record)> =
             found.into_iter().map(|record| (self.place(&record), record)).collect();
         placed.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        if self.descending {
+        let Parsed(Order { is_descending, .. }) = self.sort;
+        if is_descending {
             placed.reverse();
         }
-        if let Some(after) = &self.after {
+        if let Some(PageStart(after)) = &self.after {
             let is_behind =
-                |place: &Place| if self.descending { place < after } else { place > after };
+                |place: &Place| if is_descending { place < after } else { place > after };
             placed.retain(|(place, _)| is_behind(place));
         }
-        let is_last = placed.len() <= self.limit;
-        placed.truncate(self.limit);
-        let next = placed.last().filter(|_| !is_last).map(|(place, _)| write_place(place));
+        let next = paging::cut(&mut placed, self.limit.get(), |(place, _)| place.clone());
         let instances = placed.into_iter().map(|(_, record)| record).collect();
         Answer { instances, counts, next }
     }
@@ -163,47 +174,18 @@ fn may_read(principal: &Principal, app: &AppName) -> bool {
 }
 
 impl Asked {
-    fn read(parts: &Parts) -> Result<Self, Problem> {
-        let mut asked = Self {
-            app: None,
-            states: Vec::new(),
-            text: String::new(),
-            sort: Sort::App,
-            descending: false,
-            after: None,
-            limit: DEFAULT_LIMIT,
-        };
-        for (name, value) in query::pairs(parts) {
-            match &*name {
-                "app" => {
-                    let app = AppName::parse(&value);
-                    asked.app = Some(app.map_err(|error| Problem::bad_request(error.to_string()))?);
-                }
-                "state" => asked.states.extend(states(&value)?),
-                "q" => asked.text = value.to_lowercase(),
-                "sort" => (asked.sort, asked.descending) = sort(&value)?,
-                "after" => asked.after = Some(read_place(&value)?),
-                "limit" => asked.limit = query::whole("limit", &value)?,
-                _ => {} // as unknown fields are
-            }
-        }
-        if asked.limit == 0 || asked.limit > MAX_LIMIT {
-            return Err(Problem::bad_request(format!("`limit` is from 1 to {MAX_LIMIT}")));
-        }
-        Ok(asked)
-    }
-
     fn wants(&self, record: &Record) -> bool {
         self.app.as_ref().is_none_or(|app| *app == record.app)
-            && (self.states.is_empty() || self.states.contains(&record.pulse.state))
-            && (self.text.is_empty()
+            && (self.state.0.is_empty()
+                || self.state.0.iter().any(|StateName(state)| *state == record.pulse.state))
+            && (self.q.is_empty()
                 || [record.instance_id.as_str(), version(record), host(record)]
                     .iter()
-                    .any(|text| text.to_lowercase().contains(&self.text)))
+                    .any(|text| text.to_lowercase().contains(&self.q.to_lowercase())))
     }
 
     fn place(&self, record: &Record) -> Place {
-        let by = match self.sort {
+        let by = match self.sort.0.by {
             Sort::App => String::new(),
             Sort::State => record.pulse.state.name().to_owned(),
             Sort::Version => version(record).to_owned(),
@@ -225,33 +207,31 @@ fn host(record: &Record) -> &str {
     said.and_then(|said| said.system.get("hostname")?.as_str()).unwrap_or_default()
 }
 
-fn states(text: &str) -> Result<Vec<InstanceState>, Problem> {
-    let state = |name: &str| InstanceState::ALL.into_iter().find(|state| state.name() == name);
-    text.split(',')
-        .map(|name| state(name.trim()))
-        .collect::<Option<_>>()
-        .ok_or_else(|| Problem::bad_request("`state` lists some of pending, up, late, down"))
+impl FromStr for StateName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = InstanceState::ALL.into_iter().find(|state| state.name() == text);
+        found.map(Self).ok_or("the states are pending, up, late and down")
+    }
 }
 
-fn sort(text: &str) -> Result<(Sort, bool), Problem> {
-    let (name, descending) = text.strip_prefix('-').map_or((text, false), |name| (name, true));
-    let found = SORTS.iter().find(|(known, _)| *known == name);
-    found.map(|(_, sort)| (*sort, descending)).ok_or_else(|| {
-        let names: Vec<_> = SORTS.iter().map(|(name, _)| *name).collect();
-        Problem::bad_request(format!(
-            "`sort` is one of {}, with a - before it for the reverse",
-            names.join(", ")
-        ))
-    })
+impl Default for Parsed<Order> {
+    fn default() -> Self {
+        Self(Order { by: Sort::App, is_descending: false })
+    }
 }
 
-fn write_place(place: &Place) -> String {
-    // Three texts can always be written.
-    URL_SAFE_NO_PAD.encode(serde_json::to_vec(place).unwrap_or_default())
-}
+impl FromStr for Order {
+    type Err = String;
 
-fn read_place(text: &str) -> Result<Place, Problem> {
-    let place = URL_SAFE_NO_PAD.decode(text).ok();
-    let place = place.and_then(|json| serde_json::from_slice(&json).ok());
-    place.ok_or_else(|| Problem::bad_request("`after` is the `next` of the page before"))
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, is_descending) =
+            text.strip_prefix('-').map_or((text, false), |name| (name, true));
+        let found = SORTS.iter().find(|(known, _)| *known == name);
+        found.map(|(_, by)| Self { by: *by, is_descending }).ok_or_else(|| {
+            let names: Vec<_> = SORTS.iter().map(|(name, _)| *name).collect();
+            format!("is one of {}, with a - before it for the reverse", names.join(", "))
+        })
+    }
 }

@@ -2,14 +2,15 @@
 //! clients elsewhere.
 
 use axum::{Json, body::Body, extract::State, response::Response};
-use http::{HeaderMap, request::Parts};
+use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
     AppState, Caller, Problem, answers,
     body::{self, Payer},
-    query,
+    paging::PageStart,
+    query::{PageLimit, Query},
 };
 use crate::{
     auth::Principal,
@@ -21,35 +22,33 @@ const ALL: &str = "all";
 
 /// Connections of one page, where nobody says how many.
 const DEFAULT_LIMIT: usize = 1000;
-const MAX_LIMIT: usize = 1000;
 
 #[derive(Serialize)]
 struct Connected {
     connections: Vec<Value>,
     /// What to give as `after` for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
+    next: Option<PageStart<(Value, Value)>>,
     missing_nodes: usize,
+}
+
+/// Which connections are asked for: of which node, behind which of its own.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ConnectionsAsked {
+    after: Option<PageStart<(String, String)>>,
+    limit: Option<PageLimit>,
 }
 
 /// Who receives events, and how far each is behind.
 pub(super) async fn connections(
     State(state): State<AppState>,
     Caller(principal): Caller,
-    parts: Parts,
+    Query(ConnectionsAsked { after, limit }): Query<ConnectionsAsked>,
 ) -> Result<Response, Problem> {
     only_admins(&principal)?;
-    let (mut after, mut limit) = (None, DEFAULT_LIMIT);
-    for (name, value) in query::pairs(&parts) {
-        match &*name {
-            "after" => after = Some(place(&value)?),
-            "limit" => limit = query::whole("limit", &value)?,
-            _ => {} // as unknown fields are
-        }
-    }
-    if limit == 0 || limit > MAX_LIMIT {
-        return Err(Problem::bad_request(format!("`limit` is from 1 to {MAX_LIMIT}")));
-    }
+    let (after, limit) =
+        (after.map(|PageStart(key)| key), limit.map_or(DEFAULT_LIMIT, PageLimit::get));
     let _counted = state.questions.count(&principal)?;
     let question = Question::Connections { after, limit };
     let told = state.cluster.ask::<ConnectionPage>(&question, None).await?;
@@ -62,17 +61,10 @@ pub(super) async fn connections(
             break; // what other nodes have lies behind the rest of this one's
         }
     }
-    let next = connections.last().filter(|_| is_cut).map(|last| {
-        // Two texts can always be written.
-        serde_json::to_string(&(&last["node"], &last["conn"])).unwrap_or_default()
-    });
+    let next = connections.last().filter(|_| is_cut);
+    let next = next.map(|last| PageStart((last["node"].clone(), last["conn"].clone())));
     let missing_nodes = told.missing.len();
     answers::json(&state, &principal, &Connected { connections, next, missing_nodes })
-}
-
-fn place(text: &str) -> Result<(String, String), Problem> {
-    let expected = "`after` is what `next` was on the page before";
-    serde_json::from_str(text).map_err(|_| Problem::bad_request(expected))
 }
 
 #[derive(Serialize)]
@@ -121,16 +113,22 @@ pub(super) async fn drain(
     ask(&state, &Question::Drain { stop }, &node).await
 }
 
+/// A node, or `all`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UndrainOrder {
+    node: Option<String>,
+}
+
 /// Lets one node or all take clients again.
 pub(super) async fn undrain(
     State(state): State<AppState>,
     Caller(principal): Caller,
-    parts: Parts,
+    Query(UndrainOrder { node }): Query<UndrainOrder>,
 ) -> Result<Json<Nodes>, Problem> {
     only_admins(&principal)?;
-    let named = query::pairs(&parts).into_iter().find(|(name, _)| name == "node");
-    let (_, node) =
-        named.ok_or_else(|| Problem::bad_request("`node` is the name of a node, or `all`"))?;
+    let node =
+        node.ok_or_else(|| Problem::bad_request("`node` is the name of a node, or `all`"))?;
     tracing::info!(user = %principal.name, node, "the end of a drain was asked for");
     ask(&state, &Question::Undrain, &node).await
 }

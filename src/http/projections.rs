@@ -57,12 +57,9 @@ async fn show(
     if !principal.may_subscribe(&pattern) {
         return Err(Problem::forbidden(&[format!("subscribe {pattern}")]));
     }
-    let mut hours = None;
-    for (name, value) in query::pairs(parts) {
-        if name == "hours" {
-            hours = Some(query::value::<Hours>("hours", &value, "a whole number from 1 to 720")?);
-        }
-    }
+    let hours = query::pairs(parts).into_iter().find(|(name, _)| name == "hours");
+    let hours = hours.map(|(_, text)| text.parse::<Hours>()).transpose();
+    let hours = hours.map_err(|error| Problem::bad_request(error.to_string()))?;
     let value = state.projections.now(projection, hours).await.map_err(|error| {
         if !matches!(error, ProjectionError::Starting) {
             tracing::error!(%error, topic = %projection.topic, "a projection cannot be made");

@@ -3,13 +3,13 @@
 use axum::{
     Json,
     body::{Body, Bytes},
-    extract::{RawQuery, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{AppState, Caller, Problem, body};
+use super::{AppState, Caller, Problem, body, query::Query};
 use crate::{
     auth::Principal,
     event::{Event, new_id},
@@ -21,6 +21,24 @@ use crate::{
     protocol::Losses,
     series,
 };
+
+/// What is asked for.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Asked {
+    ack: Ack,
+}
+
+/// When a publish is answered.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Ack {
+    /// Once all is stored.
+    #[default]
+    Stored,
+    /// Before anything is.
+    Accepted,
+}
 
 /// The answer once all is stored.
 #[derive(Serialize)]
@@ -45,26 +63,17 @@ struct Taken {
 pub(super) async fn publish(
     State(state): State<AppState>,
     Caller(principal): Caller,
-    RawQuery(query): RawQuery,
+    Query(Asked { ack }): Query<Asked>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let waits = match query.as_deref().unwrap_or_default() {
-        "" | "ack=stored" => true,
-        "ack=accepted" => false,
-        _ => {
-            return Err(Problem::bad_request(
-                "the only parameter is `ack`: `stored` or `accepted`",
-            ));
-        }
-    };
     let format = format(&headers)?;
     // Held until the events have been stored: the queue's own limit counts them only from then on.
     let (body, _charge) = body::read(&headers, body, &state, &principal).await?;
     let (events, dropped) = read(body, format, &principal, &state).await?;
     let events = state.admit(&principal, None, events)?;
     let count = events.len();
-    if !waits {
+    if matches!(ack, Ack::Accepted) {
         state.broker.enqueue(events).await?;
         dropped.count(&state.telemetry);
         return Ok((StatusCode::ACCEPTED, Json(Taken { accepted: count, dropped })).into_response());

@@ -1,12 +1,16 @@
 //! `GET /api/v1/series` and `GET /api/v1/series/query`: what numbers there are, and what they were.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, str::FromStr};
 
 use axum::{extract::State, response::Response};
-use http::request::Parts;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{AppState, Caller, Problem, answers, query, questions};
+use super::{
+    AppState, Caller, Problem, answers,
+    paging::{self, PageStart},
+    query::{PageLimit, Parsed, Query},
+    questions,
+};
 use crate::{
     auth::Principal,
     json,
@@ -15,8 +19,32 @@ use crate::{
     topic::TopicPattern,
 };
 
-const DEFAULT_LIMIT: usize = 100;
-const MAX_LIMIT: usize = 1000;
+/// What orders series: name, topic, labels.
+type SeriesKey = (Name, String, Labels);
+
+/// Which series are asked for.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ListAsked {
+    prefix: String,
+    topic: Option<Parsed<TopicPattern>>,
+    after: Option<PageStart<SeriesKey>>,
+    limit: PageLimit,
+}
+
+/// Of which series which values are asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ValuesAsked {
+    name: Option<String>,
+    #[serde(default)]
+    labels: Vec<Matchers>,
+    from: Option<Parsed<Since>>,
+    to: Option<Parsed<Since>>,
+    step: Option<Parsed<Span>>,
+    agg: Option<Parsed<Agg>>,
+}
+
 /// What a question reaches back to that does not say.
 const DEFAULT_SPAN: Millis = 3_600_000;
 
@@ -25,7 +53,7 @@ struct SeriesAnswer {
     series: Vec<SeriesEntry>,
     /// What to give as `after` for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
+    next: Option<PageStart<SeriesKey>>,
     /// How many series the hub has, whoever may read them.
     count: usize,
     max: usize,
@@ -54,38 +82,22 @@ struct NewestSample {
 pub(super) async fn list(
     State(state): State<AppState>,
     Caller(principal): Caller,
-    parts: Parts,
+    Query(ListAsked { prefix, topic, after, limit }): Query<ListAsked>,
 ) -> Result<Response, Problem> {
     let asking = state.questions.ask(&principal).await?;
-    let (mut prefix, mut topic, mut after) = (String::new(), None, None);
-    let mut limit = DEFAULT_LIMIT;
-    for (name, value) in query::pairs(&parts) {
-        match &*name {
-            "prefix" => prefix = value,
-            "topic" => topic = Some(query::value::<TopicPattern>("topic", &value, "a pattern")?),
-            "after" => after = Some(cursor(&value)?),
-            "limit" => limit = query::whole("limit", &value)?,
-            _ => {} // as unknown fields are
-        }
-    }
-    if limit == 0 || limit > MAX_LIMIT {
-        return Err(Problem::bad_request(format!("`limit` is from 1 to {MAX_LIMIT}")));
-    }
     let (all, who) = (state.series.clone(), principal.clone());
     let wanted = move |identity: &Identity| {
         identity.name.as_str().starts_with(&prefix)
-            && topic.as_ref().is_none_or(|pattern| pattern.matches(&identity.topic))
-            && after.as_ref().is_none_or(|(name, topic, labels)| {
+            && topic.as_ref().is_none_or(|Parsed(pattern)| pattern.matches(&identity.topic))
+            && after.as_ref().is_none_or(|PageStart((name, topic, labels))| {
                 identity.order() > (name, topic.as_str(), labels)
             })
             && may_read(&who, &identity.topic)
     };
     let (mut found, _asking) = questions::work(asking, move || all.names(wanted)).await?;
-    let is_last = found.len() <= limit;
-    found.truncate(limit);
-    let next = found.last().filter(|_| !is_last).map(|last| {
-        // Texts and lists of texts can always be written.
-        serde_json::to_string(&last.identity.order()).unwrap_or_default()
+    let next = paging::cut(&mut found, limit.get(), |last| {
+        let Identity { name, topic, labels, .. } = &last.identity;
+        (name.clone(), topic.to_string(), labels.clone())
     });
     let series = found.into_iter().map(|listed| {
         let Identity { topic, name, labels, kind, unit } = listed.identity;
@@ -101,32 +113,20 @@ pub(super) async fn list(
 pub(super) async fn query(
     State(state): State<AppState>,
     Caller(principal): Caller,
-    parts: Parts,
+    Query(asked): Query<ValuesAsked>,
 ) -> Result<Response, Problem> {
     let now = state.clock.now();
-    let (mut name, mut labels) = (None, Vec::new());
-    let (mut from, mut to, mut step, mut agg) = (None, None, None, None);
-    for (parameter, value) in query::pairs(&parts) {
-        match &*parameter {
-            "name" => name = Some(value),
-            "labels" => labels.append(&mut matchers(&value)?),
-            "from" => from = Some(moment("from", &value, now)?),
-            "to" => to = Some(moment("to", &value, now)?),
-            "step" => step = Some(query::value::<Span>("step", &value, "a duration such as 30s")?),
-            "agg" => {
-                agg = Some(value.parse::<Agg>().map_err(|error| {
-                    Problem::bad_request(format!("`agg` {error}, not {value:?}"))
-                })?);
-            }
-            _ => {} // as unknown fields are
-        }
-    }
-    let name = name.ok_or_else(|| {
+    let name = asked.name.ok_or_else(|| {
         Problem::bad_request("`name` names the series; GET /api/v1/series lists those there are")
     })?;
     let name = Name::new(&name).map_err(|error| Problem::bad_request(error.to_string()))?;
-    let labels = Labels::new(labels.iter().map(|(name, value)| (&**name, &**value)))
+    let labels = asked.labels.iter().flat_map(|Matchers(pairs)| pairs);
+    let labels = Labels::new(labels.map(|(name, value)| (&**name, &**value)))
         .map_err(|error| Problem::bad_request(format!("`labels`: {error}")))?;
+    let at = |time: Option<Parsed<Since>>| time.map(|Parsed(time)| time.millis(now));
+    let (from, to) = (at(asked.from), at(asked.to));
+    let step = asked.step.map(|Parsed(step)| step);
+    let agg = asked.agg.map(|Parsed(agg)| agg);
     let to = to.unwrap_or(now);
     let from = from.unwrap_or(to.saturating_sub(DEFAULT_SPAN));
     if from >= to {
@@ -147,43 +147,54 @@ fn may_read(principal: &Principal, topic: &str) -> bool {
     TopicPattern::parse(topic).is_ok_and(|pattern| principal.may_subscribe(&pattern))
 }
 
-fn cursor(text: &str) -> Result<(Name, String, Labels), Problem> {
-    let expected = "`after` is what `next` was on the page before";
-    serde_json::from_str(text).map_err(|_| Problem::bad_request(expected))
-}
-
 /// `a=b,c=d`, or a JSON object for values with commas in them.
-fn matchers(text: &str) -> Result<Vec<(String, String)>, Problem> {
-    let refuse = || {
-        let detail = "`labels` is key=value,key=value or a JSON object of texts";
-        Problem::bad_request(detail)
-    };
-    if text.starts_with('{') {
-        let object: BTreeMap<String, String> = serde_json::from_str(text).map_err(|_| refuse())?;
-        return Ok(object.into_iter().collect());
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Matchers(Vec<(String, String)>);
+
+impl TryFrom<String> for Matchers {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        const FORM: &str = "is key=value,key=value or a JSON object of texts";
+        if text.starts_with('{') {
+            let object: BTreeMap<String, String> = serde_json::from_str(&text).map_err(|_| FORM)?;
+            return Ok(Self(object.into_iter().collect()));
+        }
+        let pairs = text.split(',').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').filter(|(_, value)| !value.is_empty())?;
+            Some((name.to_owned(), value.to_owned()))
+        });
+        pairs.collect::<Option<_>>().map(Self).ok_or(FORM)
     }
-    let pairs = text.split(',').filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').ok_or_else(refuse)?;
-            if value.is_empty() {
-                return Err(refuse());
-            }
-            Ok((name.to_owned(), value.to_owned()))
-        })
-        .collect()
 }
 
-/// RFC 3339, seconds since 1970, or how long ago.
-fn moment(name: &str, text: &str, now: Millis) -> Result<Millis, Problem> {
-    if let Ok(ago) = text.parse::<Span>() {
-        return Ok(now.saturating_sub(ago.millis()));
+/// A time, or how long ago it was.
+enum Since {
+    Ago(Span),
+    At(Millis),
+}
+
+impl Since {
+    fn millis(self, now: Millis) -> Millis {
+        match self {
+            Self::Ago(ago) => now.saturating_sub(ago.millis()),
+            Self::At(time) => time,
+        }
     }
-    let millis = text.parse::<f64>().ok().map(|seconds| (seconds * 1000.0).round().to_string());
-    let millis = millis.and_then(|millis| json::read_whole(&millis));
-    millis.map_or_else(|| parse_rfc3339(text), Ok).map_err(|_| {
-        Problem::bad_request(format!(
-            "`{name}` is a time such as 2026-11-20T12:00:00Z, seconds since 1970, or how long ago, such as 5m"
-        ))
-    })
+}
+
+impl FromStr for Since {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(ago) = text.parse() {
+            return Ok(Self::Ago(ago));
+        }
+        let millis = text.parse::<f64>().ok().map(|seconds| (seconds * 1000.0).round().to_string());
+        let millis = millis.and_then(|millis| json::read_whole(&millis));
+        millis.map_or_else(|| parse_rfc3339(text), Ok).map(Self::At).map_err(|_| {
+            "is a time such as 2026-11-20T12:00:00Z, seconds since 1970, or how long ago, such as 5m"
+        })
+    }
 }

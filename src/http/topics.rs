@@ -3,10 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{extract::State, response::Response};
-use http::request::Parts;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{AppState, Caller, Problem, answers, query, questions};
+use super::{
+    AppState, Caller, Problem, answers,
+    query::{PageLimit, Query},
+    questions,
+};
 use crate::{
     auth::Principal,
     broker::{TopicIndex, TopicInfo},
@@ -16,14 +19,21 @@ use crate::{
     topic::{Topic, TopicPattern},
 };
 
-const DEFAULT_LIMIT: usize = 100;
-const MAX_LIMIT: usize = 1000;
-
 /// Topics looked at for one page; a page that has less than it might tells where to go on.
 const SEARCHED: usize = 20_000;
 
 /// Topics looked at at a time: no longer is the writer kept waiting.
 const PIECE: usize = 500;
+
+/// What is asked for.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Default)]
+pub(super) struct Asked {
+    prefix: String,
+    after: String,
+    limit: PageLimit,
+}
 
 #[derive(Serialize)]
 struct Answer {
@@ -51,23 +61,11 @@ struct Entry {
 pub(super) async fn topics(
     State(state): State<AppState>,
     Caller(principal): Caller,
-    parts: Parts,
+    Query(Asked { prefix, after, limit }): Query<Asked>,
 ) -> Result<Response, Problem> {
-    let (mut prefix, mut after, mut limit) = (String::new(), String::new(), DEFAULT_LIMIT);
-    for (name, value) in query::pairs(&parts) {
-        match &*name {
-            "prefix" => prefix = value,
-            "after" => after = value,
-            "limit" => limit = query::whole("limit", &value)?,
-            _ => {} // as unknown fields are
-        }
-    }
-    if limit == 0 || limit > MAX_LIMIT {
-        return Err(Problem::bad_request(format!("`limit` is from 1 to {MAX_LIMIT}")));
-    }
     let asking = state.questions.ask(&principal).await?;
     let index = state.broker.topics().index().await?;
-    let looked = Search { index, principal: principal.clone(), limit };
+    let looked = Search { index, principal: principal.clone(), limit: limit.get() };
     let ((found, next), asking) =
         questions::work(asking, move || looked.run(&prefix, after)).await?;
     let found = state.broker.topics().infos(found).await?;

@@ -188,7 +188,7 @@ mod tests {
         let big = format!(r#"{{"metrics":{{"a":"{}"}}}}"#, "x".repeat(5000));
         let deep = format!(r#"{{"event_type":"x","data":{}{}}}"#, "[".repeat(200), "]".repeat(200));
         for (kind, body, reason) in [
-            (Kind::Metrics, "", "EOF"),
+            (Kind::Metrics, "", "the JSON ends where a value should stand"),
             (Kind::Metrics, "[1]", "not an array"),
             (Kind::Metrics, r#"{"metrics":{},"metrics":{}}"#, "twice"),
             (Kind::Metrics, "{}", "`metrics`: is needed"),

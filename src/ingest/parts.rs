@@ -9,12 +9,11 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{Fault, Refusal};
-use crate::event::MAX_ATTRIBUTE_BYTES;
+use crate::{event::MAX_ATTRIBUTE_BYTES, json, wording};
 
 /// `above` is the number of lines before those that were read.
 pub(super) fn malformed(above: usize, error: &serde_json::Error) -> Refusal {
-    let whole = error.to_string();
-    let message = whole.split(" at line ").next().unwrap_or_default().to_owned();
+    let message = wording::about("the JSON", &json::without_place(error));
     Refusal::Malformed { line: above + error.line(), column: error.column().max(1), message }
 }
 

@@ -120,7 +120,7 @@ impl std::str::FromStr for Hours {
 
 /// A number of hours that cannot be charted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("hours are a whole number from 1 to 720")]
+#[error("`hours` is a whole number from 1 to 720")]
 pub struct HoursError;
 
 impl<'de> Deserialize<'de> for Hours {

@@ -143,9 +143,11 @@ const MAX_NAME: usize = 64;
 impl<'a> ClientMessage<'a> {
     /// Reads one text frame.
     pub fn parse(text: &'a str) -> Result<Self, MessageError> {
-        let Object(head): Object<Head<'_>> = serde_json::from_str(text).map_err(|error| {
+        let head = json::read("this", text.as_bytes()).map_err(|error| {
+            let error = error.message;
             MessageError::Broken(format!("a message is a JSON object with a `type`: {error}"))
         })?;
+        let Object(head): Object<Head<'_>> = head;
         if head.kind == "pong" {
             return Ok(Self::Pong);
         }
@@ -220,8 +222,9 @@ impl Subscribe {
 }
 
 fn fields<'a, T: Deserialize<'a>>(text: &'a str, id: &MessageId) -> Result<T, MessageError> {
-    serde_json::from_str(text)
-        .map_err(|error| refused(Some(id.clone()), ErrorCode::BadMessage, error.to_string()))
+    json::read("the message", text.as_bytes())
+        .map(|Object(fields)| fields)
+        .map_err(|error| refused(Some(id.clone()), ErrorCode::BadMessage, error.message))
 }
 
 fn subscriptions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Subscribe>, D::Error> {

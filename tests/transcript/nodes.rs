@@ -1,5 +1,6 @@
 //! For those who run the hub: its nodes, its connections, and a drain.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 
 use super::{
@@ -16,8 +17,8 @@ async fn nodes_and_connections() {
     let node = told["nodes"][0]["node"].as_str().unwrap().to_owned();
     scene.call(&format!("\"{node}\""), "\"<node>\"");
     scene.call(&format!("node={node}"), "node=<node>");
-    scene.call(&format!("\\\"{node}\\\""), "\\\"<node>\\\"");
-    scene.call(&format!("%22{node}%22"), "%22<node>%22");
+    let behind = URL_SAFE_NO_PAD.encode(format!("[\"{node}\",\"c2\"]"));
+    scene.call(&behind, "<behind c2 of node>");
     scene.ask(get("/api/v1/nodes").by(&root)).await;
 
     scene.note("who is connected");
@@ -42,7 +43,7 @@ async fn nodes_and_connections() {
     };
     scene.ask_until(get("/api/v1/connections").by(&root), is_whole).await;
     let page = scene.ask(get("/api/v1/connections?limit=2").by(&root)).await;
-    let next = page.json["next"].as_str().unwrap().replace('"', "%22");
+    let next = page.json["next"].as_str().unwrap().to_owned();
     scene.ask(get(format!("/api/v1/connections?limit=2&after={next}")).by(&root)).await;
 
     scene.note("drained, and not");

@@ -105,7 +105,7 @@ fn a_body_that_cannot_be_taken_says_why() {
         (r#"{"app_identifier":["tt"],"instance_id":"i"}"#, "a string, not an array"),
         (r#"{"app_identifier":"tt","instance_id":""}"#, "1 to 128 bytes"),
         ("[]", "an object, not an array"),
-        ("x", "expected value"),
+        ("x", "the JSON has something that is no JSON value"),
     ] {
         let said = match usage(body).unwrap_err() {
             Refusal::Items(items) => items[0].fault.to_string(),

@@ -12,6 +12,7 @@ use crate::{
         take::Take,
     },
     series::derive::Condition,
+    wording,
 };
 
 /// Keys that make a table stand for something; a table without any is an object.
@@ -225,7 +226,14 @@ fn parse<T: DeserializeOwned>(key: &str, value: &toml::Value) -> Result<T, Fault
             path if path == "." => key.to_owned(),
             path => format!("{key}.{path}"),
         };
-        Fault::new(&at, error.into_inner().message().trim_end())
+        let message = error.inner().message();
+        match wording::unknown_field(message) {
+            Some((_, known)) => {
+                let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+                Fault::new(&at, format!("is no key here: there is {}", known.join(", ")))
+            }
+            None => Fault::new(&at, wording::plain(message)),
+        }
     })
 }
 
@@ -299,10 +307,14 @@ mod tests {
     fn a_fault_is_told_with_its_key() {
         for (text, key, message) in [
             ("x = { value = \"a.o\" }", "shape.x.value", "no derived value"),
-            ("x = { value = \"a.n\", rund = 1 }", "shape.x.rund", "unknown field"),
+            (
+                "x = { value = \"a.n\", rund = 1 }",
+                "shape.x.rund",
+                "is no key here: there is `value`",
+            ),
             ("x = { value = \"a.n\", round = 12 }", "shape.x.round", "0 to 9"),
             ("x = { value = \"a.n\", list = \"a\" }", "shape.x", "both say"),
-            ("x = { value = 1 }", "shape.x.value", "expected a string"),
+            ("x = { value = 1 }", "shape.x.value", "is a text, not the number 1"),
             ("x = [{ newest = \"a..b\" }]", "shape.x[0].newest", "empty tokens"),
             ("x = { list = \"a.b\", limit = 0 }", "shape.x.limit", "from 1 to 1000"),
             ("x = { list = [] }", "shape.x.list", "at least one"),
@@ -318,7 +330,7 @@ mod tests {
                 "no derived value",
             ),
             ("x = { buckets = \"a.n\", as = \"n\", hours = 0 }", "shape.x.hours", "from 1 to 720"),
-            ("x = { freshness = \"never\" }", "shape.x.freshness", "unknown variant"),
+            ("x = { freshness = \"never\" }", "shape.x.freshness", "not \"never\""),
             ("x = { clock = false }", "shape.x", "clock = true"),
             ("x = nan", "shape.x", "no such number"),
             ("x = 1979-05-27", "shape.x", "no times"),
