@@ -38,11 +38,12 @@ pub(super) fn read<T: DeserializeOwned>(parts: &Parts) -> Result<T, String> {
         if let Some(name) = message.strip_prefix("missing field ") {
             return format!("the parameter {name} is needed");
         }
-        if let Some(name) = message.strip_prefix("duplicate field ") {
-            return format!("the parameter {name} is given twice");
-        }
         // Without the number of the value in a list.
         let name = error.path().iter().next().map(ToString::to_string).unwrap_or_default();
+        // The library's word for several values where one is wanted.
+        if message == "unsupported value" {
+            return format!("the parameter `{name}` is given twice");
+        }
         let said = wording::plain(&message);
         if said.starts_with("is ") {
             format!("`{name}` {said}")
