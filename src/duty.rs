@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     backoff::Backoff,
     broker::{Broker, PublishError, ReadError},
+    follow::read_up_to,
     lease::{Fence, LEASE},
     position::Offset,
     store::{Store, StoreError},
@@ -68,6 +69,9 @@ pub enum TermError {
     /// Another node has the lease and goes on from what was written.
     #[error("the lease has passed to another node")]
     Lost,
+    /// This node does not get on with the log, and another may: it is given the lease.
+    #[error(transparent)]
+    Unread(#[from] ReadError),
     /// The duty cannot be done at present.
     #[error(transparent)]
     Failed(Box<dyn Error + Send + Sync>),
@@ -118,7 +122,7 @@ impl Duties {
             match self.term(&name, &mut duty, &stop).await {
                 Ok(()) => {}
                 Err(TermError::Lost) => tracing::info!(duty = name, "another node does this now"),
-                Err(TermError::Failed(error)) => {
+                Err(error @ (TermError::Failed(_) | TermError::Unread(_))) => {
                     self.telemetry.duty_failed(&name);
                     let error = error.to_string();
                     let last = failed.take().filter(|(at, _)| at.elapsed() < GOOD_WHILE);
@@ -163,9 +167,9 @@ impl Duties {
             ended = serve => ended,
             Err(error) = self.keep(&fence, renewed) => Err(error),
         };
-        // Otherwise the others wait until it has run out, which is no harm. Whoever failed tries again before that: the
-        // others would have to begin from the store, and may fail as well.
-        if ended.is_ok()
+        // Otherwise the others wait until it has run out, which is no harm. Whoever failed otherwise tries again before
+        // that: the others would have to begin from the store, and may fail as well.
+        if matches!(ended, Ok(()) | Err(TermError::Unread(_)))
             && let Err(error) = self.store.release(&fence).await
         {
             tracing::debug!(duty = name, %error, "a lease was not given back");
@@ -187,11 +191,8 @@ impl Duties {
     /// Waits until this node has read all that was written before: whoever had the lease can write no more.
     async fn catch_up(&self) -> Result<Offset, ReadError> {
         let head = self.broker.head_of_all().await?;
-        let mut tail = self.broker.tail();
-        match tail.wait_for(|read| *read >= head).await {
-            Ok(_) => Ok(head),
-            Err(_) => Err(ReadError("it is closed".to_owned())),
-        }
+        read_up_to(&self.broker, head).await?;
+        Ok(head)
     }
 
     /// Renews the lease for as long as this is waited for; ends when it is another's.
@@ -222,12 +223,6 @@ impl From<PublishError> for TermError {
             PublishError::Fenced => Self::Lost,
             error => Self::failed(error),
         }
-    }
-}
-
-impl From<ReadError> for TermError {
-    fn from(error: ReadError) -> Self {
-        Self::failed(error)
     }
 }
 

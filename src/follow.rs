@@ -12,15 +12,15 @@ mod progress;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use self::payloads::Payloads;
 pub use self::{
     delivery::{Delivered, Delivery},
     follower::Follower,
     keep_up::{Follow, KeepingUp},
-    progress::Progress,
+    progress::{Progress, read_up_to},
 };
+use self::{payloads::Payloads, progress::PATIENCE};
 use crate::{
     broker::{Broker, ReadError, Resumption},
     position::{Offset, Position},
@@ -32,12 +32,14 @@ use crate::{
 pub struct Feed {
     broker: Broker,
     payloads: Arc<Payloads>,
+    /// How long a follower tries to read before it says that it cannot.
+    patience: Duration,
 }
 
 impl Feed {
     /// The feed of a log; one for all who follow it.
     pub fn new(broker: Broker) -> Self {
-        Self { broker, payloads: Arc::default() }
+        Self { broker, payloads: Arc::default(), patience: PATIENCE }
     }
 
     /// The log itself.

@@ -19,8 +19,9 @@ pub struct Follower {
     told: Offset,
     progress: Progress,
     backoff: Backoff,
-    /// When the log is to be read again, after it could not be.
+    /// When the log is to be read again, after it could not be, and since when it could not.
     again_at: Option<Instant>,
+    failing_since: Option<Instant>,
 }
 
 /// About how much one delivery holds, in bytes.
@@ -41,6 +42,7 @@ impl Follower {
             progress: Progress::default(),
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             again_at: None,
+            failing_since: None,
         }
     }
 
@@ -61,9 +63,9 @@ impl Follower {
         self.at
     }
 
-    /// Waits for what comes next: whoever asks is done with what came before. While the log cannot be read, that is tried
-    /// again. When the wait is broken off, nothing is skipped.
-    pub async fn next(&mut self) -> Delivery {
+    /// Waits for what comes next: whoever asks is done with what came before. Where the log cannot be read, that is tried
+    /// again for a while before it fails. Nothing is skipped then, nor when the wait is broken off.
+    pub async fn next(&mut self) -> Result<Delivery, ReadError> {
         self.progress.reach(self.at);
         let mut tail = self.feed.broker().tail();
         loop {
@@ -74,12 +76,13 @@ impl Follower {
             let head = *tail.borrow_and_update();
             match self.next_up_to(head).await {
                 Ok(found) => {
+                    self.failing_since = None;
                     let who = self.who;
                     if self.backoff.worked() {
                         tracing::info!(who, "the log can be read again");
                     }
                     if let Some(delivery) = found {
-                        return delivery;
+                        return Ok(delivery);
                     }
                     self.progress.reach(self.at);
                     // A closed log sends no more, and nothing is left to wait for.
@@ -91,7 +94,13 @@ impl Follower {
                     if !self.backoff.is_failing() {
                         tracing::warn!(who = self.who, %error, "the log cannot be followed; trying again");
                     }
-                    self.again_at = Some(Instant::now() + self.backoff.failed());
+                    let now = Instant::now();
+                    self.again_at = Some(now + self.backoff.failed());
+                    let since = *self.failing_since.get_or_insert(now);
+                    if now - since >= self.feed.patience {
+                        self.failing_since = None;
+                        return Err(error);
+                    }
                 }
             }
         }

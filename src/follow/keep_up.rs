@@ -62,7 +62,8 @@ impl<'a, F: Follow> KeepingUp<'a, F> {
             self.follower = Some(self.follower_after(built));
             return;
         };
-        let delivery = follower.next().await;
+        // What could not be read is tried again, for nobody else would make it.
+        let Ok(delivery) = follower.next().await else { return };
         if delivery.has_gap {
             self.follower = None;
         } else {

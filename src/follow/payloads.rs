@@ -53,7 +53,7 @@ pub(super) struct BlockPayloads {
 
 /// Bytes of the blocks whose payloads are shared.
 const SHARED: usize = 8 << 20;
-/// What their parsed values may take: some JSON becomes sixteen times as large, and then fewer blocks are shared.
+/// What their parsed values may take: some JSON becomes a hundred times as large, and then fewer blocks are shared.
 const HELD: usize = 4 * SHARED;
 
 impl Payloads {
@@ -99,8 +99,11 @@ impl Payloads {
 
 impl BlockPayloads {
     fn new(block: &Block, totals: Arc<Totals>) -> Self {
-        let values = block.records().map(|record| (record.offset(), OnceLock::new())).collect();
-        Self { values, held: AtomicUsize::new(0), totals }
+        let values: Box<[_]> =
+            block.records().map(|record| (record.offset(), OnceLock::new())).collect();
+        let held = size_of_val(&*values);
+        totals.held.fetch_add(held, Ordering::Relaxed);
+        Self { values, held: AtomicUsize::new(held), totals }
     }
 
     fn are_of(&self, block: &Block) -> bool {
@@ -111,7 +114,7 @@ impl BlockPayloads {
     pub(super) fn get(&self, record: Record<'_>, index: usize) -> &Value {
         self.values[index].1.get_or_init(|| {
             let value = payload(record);
-            let size = size(&value);
+            let size = beside(&value);
             self.held.fetch_add(size, Ordering::Relaxed);
             self.totals.held.fetch_add(size, Ordering::Relaxed);
             self.totals.parsed.fetch_add(1, Ordering::Relaxed);
@@ -126,15 +129,33 @@ impl Drop for BlockPayloads {
     }
 }
 
-/// About how many bytes it takes.
-fn size(value: &Value) -> usize {
-    let within = match value {
+/// Members of a node of an object, which is a `BTreeMap`: room is taken for all of them, however few there are. Of
+/// several nodes each is half full at least.
+const NODE_MEMBERS: usize = 11;
+/// What a node takes: its members, and where the nodes above and below it are.
+const NODE: usize =
+    NODE_MEMBERS * (size_of::<String>() + size_of::<Value>()) + (NODE_MEMBERS + 2) * 8;
+/// What the allocator takes for itself, about.
+const ALLOCATED: usize = 16;
+
+/// About how many bytes a value takes beside its own.
+fn beside(value: &Value) -> usize {
+    match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(size).sum(),
-        Value::Object(members) => {
-            members.iter().map(|(name, value)| size_of::<String>() + name.len() + size(value)).sum()
+        Value::String(text) => text.capacity() + ALLOCATED,
+        Value::Array(items) => {
+            let own = items.capacity() * size_of::<Value>() + ALLOCATED;
+            own + items.iter().map(beside).sum::<usize>()
         }
-    };
-    size_of::<Value>() + within
+        Value::Object(members) => {
+            let nodes = match members.len() {
+                0 => 0,
+                1..=NODE_MEMBERS => 1,
+                many => many.div_ceil(NODE_MEMBERS / 2),
+            };
+            let member =
+                |(name, value): (&String, &Value)| name.capacity() + ALLOCATED + beside(value);
+            nodes * (NODE + ALLOCATED) + members.iter().map(member).sum::<usize>()
+        }
+    }
 }

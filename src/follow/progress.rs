@@ -1,8 +1,17 @@
 //! How far somebody has followed the log.
 
-use tokio::sync::watch;
+use std::time::Duration;
 
-use crate::position::Offset;
+use tokio::{sync::watch, time::timeout};
+
+use crate::{
+    broker::{Broker, ReadError},
+    lease::LEASE,
+    position::Offset,
+};
+
+/// Who follows the log and gets no further for so long has something that ails it.
+pub(super) const PATIENCE: Duration = LEASE.saturating_mul(2);
 
 /// How far a follower has come: everything up to there is in what it makes. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -33,5 +42,62 @@ impl Progress {
         let mut reached = self.0.subscribe();
         // We hold the other side ourselves.
         let _ = reached.wait_for(|reached| *reached >= offset).await;
+    }
+
+    /// The same, but fails when it gets no further.
+    pub async fn gets_to(&self, offset: Offset) -> Result<(), ReadError> {
+        gets_to(self.0.subscribe(), offset, PATIENCE).await
+    }
+}
+
+/// Waits until this node has read the log up to `offset`; fails when it gets no further.
+pub async fn read_up_to(broker: &Broker, offset: Offset) -> Result<(), ReadError> {
+    gets_to(broker.tail(), offset, PATIENCE).await
+}
+
+/// Waits until somebody has come to `offset`; fails when nothing moves for so long.
+async fn gets_to(
+    mut reached: watch::Receiver<Offset>,
+    offset: Offset,
+    patience: Duration,
+) -> Result<(), ReadError> {
+    loop {
+        let at = *reached.borrow_and_update();
+        if at >= offset {
+            return Ok(());
+        }
+        let stuck = |why: &str| ReadError(format!("it was read up to {at} of {offset}, {why}"));
+        match timeout(patience, reached.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(stuck("and is closed")),
+            Err(_) => return Err(stuck("and this node gets no further")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waited_for_a_log_that_stood_still_waited_for_ever() {
+        let reached = watch::Sender::new(3);
+        let short = Duration::from_millis(1);
+        assert!(gets_to(reached.subscribe(), 3, short).await.is_ok());
+        let stuck = gets_to(reached.subscribe(), 4, short).await.unwrap_err().to_string();
+        assert!(stuck.contains("up to 3 of 4, and this node gets no further"), "{stuck}");
+        // Whoever gets on may take as long as it likes.
+        let moving = async {
+            for offset in 4..=6 {
+                tokio::task::yield_now().await;
+                reached.send_replace(offset);
+            }
+        };
+        let long = Duration::from_secs(60);
+        let (arrived, ()) = tokio::join!(gets_to(reached.subscribe(), 6, long), moving);
+        assert!(arrived.is_ok());
+        let last = reached.subscribe();
+        drop(reached);
+        assert!(gets_to(last, 7, long).await.unwrap_err().to_string().contains("is closed"));
     }
 }

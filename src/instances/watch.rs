@@ -147,10 +147,8 @@ impl Instances {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            progress.gets_to(known_from).await?;
             let followed = progress.offset();
-            if followed < known_from {
-                continue;
-            }
             // After a failure nobody knows what was told: the next term begins with what the log holds.
             if let Some(offset) = self.tell(fence).await? {
                 known_from = offset;

@@ -58,8 +58,8 @@ impl Publisher<'_> {
     async fn follow(&mut self, term: &Term) -> Result<Infallible, TermError> {
         let fence = term.fence();
         // What an earlier term published was made of what lay before it: of less, it would be taken back.
-        self.inner.gathered.progress().reaches(term.began()).await;
-        self.inner.series.progress().reaches(term.began()).await;
+        self.inner.gathered.progress().gets_to(term.began()).await?;
+        self.inner.series.progress().gets_to(term.began()).await?;
         let mut published = self.published().await?;
         let pace = Duration::from_secs_f64(1.0 / self.inner.plan.max_hz);
         let (mut gathered, mut series) =

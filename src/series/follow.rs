@@ -51,6 +51,7 @@ impl From<FollowError> for TermError {
     fn from(error: FollowError) -> Self {
         match error {
             FollowError::Store(error) => error.into(),
+            FollowError::Read(error) => error.into(),
             error => Self::failed(error),
         }
     }
@@ -189,7 +190,7 @@ impl Upkeep {
                 () = is_over() => return self.end().await,
                 _ = tick.tick() => self.look_after().await?,
                 delivery = self.reader.next() => {
-                    self.take_in(&delivery).await?;
+                    self.take_in(&delivery?).await?;
                     // What is in memory is read without waiting: the lease wants to be renewed meanwhile.
                     tokio::task::yield_now().await;
                 }

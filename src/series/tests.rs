@@ -98,7 +98,7 @@ fn add_to(
 /// Takes in what the log has.
 async fn follow(node: &mut Upkeep) {
     while node.reader.reached() < node.series.0.feed.broker().head().offset {
-        let delivery = node.reader.next().await;
+        let delivery = node.reader.next().await.unwrap();
         node.take_in(&delivery).await.unwrap();
         node.catch_up();
     }

@@ -55,7 +55,7 @@ impl Duty for Telling {
         loop {
             let delivery = tokio::select! {
                 () = term.over() => return Ok(()),
-                delivery = follower.next() => delivery,
+                delivery = follower.next() => delivery?,
             };
             assert!(!delivery.has_gap);
             for record in delivery.records() {
@@ -189,4 +189,32 @@ fn a_node_that_has_not_read_so_far_knows_how_far_the_log_has_come() {
             "{head} {stored}: a new holder would not know what was told before"
         );
     }
+}
+
+#[tokio::test]
+async fn a_duty_that_could_not_read_so_far_kept_its_lease_and_was_no_failure() {
+    let redis = RedisServer::start().await;
+    let (broker, store) = join(redis.server()).await;
+    let (got, mut begun) = mpsc::unbounded_channel();
+    let (_orders, orders) = mpsc::unbounded_channel();
+    broker.publish(admitted(vec![event("b.x", "s", "1", None, "1")])).await.unwrap();
+    // What no node can read.
+    redis.ask::<()>(&["XADD", "{pulsehub}:log", "2-0", "b", "junk"]).await;
+    redis.ask::<()>(&["HSET", "{pulsehub}:meta", "head", "2"]).await;
+    let (telemetry, stop) = (Telemetry::new(), CancellationToken::new());
+    let duties = Duties::new(store.clone(), broker.clone(), "one", telemetry.clone());
+    let duty = Telling { broker, store, got, orders };
+    let running = tokio::spawn(duties.run(duty, stop.clone()));
+    let lease = format!("{{pulsehub}}:{}", Fence::new(NAME, 0).key());
+    let holder = async || redis.ask::<Option<String>>(&["HGET", &lease, "holder"]).await;
+    let is_given_back = async || (holder().await.as_deref() == Some("")).then_some(());
+    eventually("a lease that another may have", is_given_back).await;
+    let failures = format!("pulsehub_duty_failures_total{{duty=\"{NAME}\"}} ");
+    assert!(telemetry.openmetrics().unwrap().contains(&failures));
+    redis.ask::<()>(&["XDEL", "{pulsehub}:log", "2-0"]).await;
+    redis.ask::<()>(&["HSET", "{pulsehub}:meta", "head", "1"]).await;
+    let term = timeout(DEADLINE, begun.recv()).await.expect("no term begins");
+    assert!(matches!(term, Some(Got::Begun(_))));
+    stop.cancel();
+    running.await.unwrap();
 }

@@ -36,7 +36,7 @@ impl Duty for Counter {
         loop {
             tokio::select! {
                 () = term.over() => return Ok(()),
-                delivery = follower.next() => for record in delivery.records() {
+                delivery = follower.next() => for record in delivery?.records() {
                     let kind = record.kind().and_then(|kind| serde_json::from_slice(kind).ok());
                     *counts.entry(kind.unwrap_or_default()).or_default() += 1;
                 },

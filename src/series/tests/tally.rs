@@ -45,7 +45,7 @@ async fn what_is_read_again_from_the_last_save_is_not_counted_again() {
         assert_eq!(counts(&series), (2, 1, vec![("kind", 1), ("value", 1)]));
     }
     node = begin().await;
-    let delivery = node.reader.next().await;
+    let delivery = node.reader.next().await.unwrap();
     node.take_in(&delivery).await.unwrap();
     node = begin().await;
     bench.publish_mixed().await;
