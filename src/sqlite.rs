@@ -221,6 +221,14 @@ pub fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|error| UNWRITTEN.contains(&error.extended_code))
 }
 
+/// Whether what a failed COMMIT was to do may be done, or be found done after a crash. It is not where a page could not be
+/// written, for only the last page of a transaction makes it one.
+pub fn may_be_done(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi;
+    const UNWRITTEN: [i32; 2] = [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_WRITE];
+    error.sqlite_error().is_none_or(|error| !UNWRITTEN.contains(&error.extended_code))
+}
+
 fn is_busy(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
 }

@@ -33,12 +33,6 @@ impl<'a> TopicCatalog<'a> {
         Self(broker)
     }
 
-    /// All topics, in order.
-    pub async fn all(&self) -> Result<Vec<TopicInfo>, ReadError> {
-        let names = self.index().await?.page("", "", usize::MAX);
-        self.infos(names).await
-    }
-
     /// The names of all topics, to page through.
     pub async fn index(&self) -> Result<TopicIndex, ReadError> {
         match self.0 {

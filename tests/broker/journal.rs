@@ -13,7 +13,7 @@ use pulsehub::{
     topic::TopicPattern,
 };
 
-use super::{EPOCH_STEP, Fixture, Place, START, numbered, read_all};
+use super::{EPOCH_STEP, Fixture, Place, START, all_topics, numbered, read_all};
 use crate::support::{admitted, event, eventually, filter};
 
 impl Fixture {
@@ -87,7 +87,7 @@ async fn a_topics_size_is_cut_by_events_and_leaves_the_newest_and_its_neighbours
     broker.publish(admitted(batch)).await.unwrap();
     broker.maintain().await;
     let kept = async |topic: &str| {
-        let topics = broker.topics().all().await.unwrap();
+        let topics = all_topics(&broker).await;
         topics.into_iter().find(|info| info.topic.as_str() == topic).unwrap()
     };
     let one = kept("free").await.bytes / 50;
@@ -123,7 +123,7 @@ async fn is_told_while_forgetting_waits() -> bool {
     fixture.config.max_topics = 3;
     let broker = fixture.open().await;
     let names = async || {
-        let topics = broker.topics().all().await.unwrap();
+        let topics = all_topics(&broker).await;
         topics.into_iter().map(|info| info.topic.as_str().to_owned()).collect::<Vec<_>>()
     };
     broker.publish(admitted(numbered("a", 0..1))).await.unwrap();
@@ -365,4 +365,25 @@ async fn export_reads_what_a_running_hub_has_stored() {
     });
     assert_eq!(done.unwrap(), Ok(()));
     assert_eq!(offsets, [3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_commit_of_unknown_outcome_was_told_as_one_that_stored_nothing() {
+    let fixture = Fixture::journal();
+    let broker = fixture.open().await;
+    let file = rusqlite::Connection::open(fixture.folder().join("journal.db")).unwrap();
+    // Only the commit finds out.
+    file.execute_batch(
+        "CREATE TABLE known(id INTEGER PRIMARY KEY);
+         CREATE TABLE bad(id INTEGER REFERENCES known(id) DEFERRABLE INITIALLY DEFERRED);
+         CREATE TRIGGER spoil AFTER INSERT ON blocks BEGIN INSERT INTO bad VALUES (new.first); END",
+    )
+    .unwrap();
+    let answer = broker.publish(admitted(numbered("a", 0..2))).await;
+    let Err(PublishError::Unknown { ids, .. }) = &answer else { panic!("{answer:?}") };
+    assert_eq!(ids.iter().map(|id| &**id).collect::<Vec<_>>(), ["a-0", "a-1"]);
+    file.execute_batch("DROP TRIGGER spoil").unwrap();
+    let again = broker.publish(admitted(numbered("a", 0..2))).await.unwrap();
+    assert_eq!((again.offsets, again.accepted), (vec![1, 2], 2), "it was not stored this time");
+    broker.close().await;
 }

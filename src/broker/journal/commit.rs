@@ -24,6 +24,7 @@ use crate::{
     },
     event::{Block, BlockBuilder, Event},
     position::{Offset, Position},
+    sqlite,
     telemetry::Limit,
     time::Millis,
 };
@@ -61,12 +62,12 @@ impl Writer {
     pub(super) fn commit(&mut self, batches: Vec<QueuedBatch>) {
         let started = Instant::now();
         if self.is_full {
-            return self.refuse(batches, NO_ROOM);
+            return self.refuse(batches, NO_ROOM, false);
         }
         if self.unsure
             && let Err(error) = self.reload()
         {
-            return self.fail(batches, &error);
+            return self.fail(batches, &error, false);
         }
         let group = self.gather_group(&batches);
         let written = if group.blocks.is_empty() { Ok(None) } else { self.write(&group).map(Some) };
@@ -75,7 +76,8 @@ impl Writer {
                 self.publish_group(batches, group, written);
                 self.shared.telemetry.commit_seconds.observe(started.elapsed().as_secs_f64());
             }
-            Err(error) => self.fail(batches, &error),
+            // Unsure is who has begun to commit.
+            Err(error) => self.fail(batches, &error, self.unsure && sqlite::may_be_done(&error)),
         }
     }
 
@@ -313,19 +315,24 @@ impl Writer {
         shared.telemetry.events_duplicate.inc_by(duplicates as u64);
     }
 
-    fn fail(&mut self, batches: Vec<QueuedBatch>, error: &rusqlite::Error) {
+    fn fail(&mut self, batches: Vec<QueuedBatch>, error: &rusqlite::Error, may_be_stored: bool) {
         self.failed("the journal cannot be written; publishes are answered 503", error);
-        self.refuse(batches, &error.to_string());
+        self.refuse(batches, &error.to_string(), may_be_stored);
     }
 
-    fn refuse(&self, batches: Vec<QueuedBatch>, reason: &str) {
+    fn refuse(&self, batches: Vec<QueuedBatch>, reason: &str, may_be_stored: bool) {
         for batch in batches {
             self.shared.telemetry.publish_failures.inc();
             if let Some(asked) = batch.answer {
-                let reason = reason.to_owned();
+                let (reason, retry_after) = (reason.to_owned(), RETRY_AFTER);
+                let error = if may_be_stored {
+                    let ids = batch.events.iter().map(|event| event.id.clone()).collect();
+                    PublishError::Unknown { reason, ids, retry_after }
+                } else {
+                    PublishError::Unavailable { reason, retry_after }
+                };
                 // The publisher may have gone.
-                let _ =
-                    asked.send(Err(PublishError::Unavailable { reason, retry_after: RETRY_AFTER }));
+                let _ = asked.send(Err(error));
             }
         }
     }
