@@ -104,7 +104,7 @@ impl App {
         });
         // Before anybody can send its clients elsewhere, which takes it back.
         base.readiness.accept(true);
-        let background = Background::default();
+        let background = Background::new(base.readiness.failures().clone());
         background.run("dispatch", |stop| base.hub.clone().run(stop));
         background.run("cluster", |stop| cluster.run(stop));
         background.run("drain", |stop| drain.clone().run(stop));
@@ -128,14 +128,11 @@ impl App {
             drain: drain_time,
         };
         let accepting = CancellationToken::new();
-        let accept_loop = tokio::spawn(server::serve(
-            listener,
-            http::front(services.clone()),
-            options,
-            base.telemetry,
-            tasks.clone(),
-            accepting.clone(),
-        ));
+        let answers = http::front(services.clone());
+        let (telemetry, stop) = (base.telemetry, accepting.clone());
+        let serving = server::serve(listener, answers, options, telemetry, tasks.clone(), stop);
+        let failures = base.readiness.failures();
+        let accept_loop = tokio::spawn(failures.watch("the accept loop", serving));
         Ok(Self { address, services, drain, drain_time, accepting, tasks, background, accept_loop })
     }
 
@@ -168,9 +165,8 @@ impl App {
     pub async fn stop(self) {
         self.drain.close();
         self.accepting.cancel();
-        if self.accept_loop.await.is_err() {
-            tracing::error!("the accept loop had panicked");
-        }
+        // If it failed, that was said.
+        let _ = self.accept_loop.await;
         self.drain.dismiss();
         self.tasks.close();
         if tokio::time::timeout(self.drain_time + GRACE, self.tasks.wait()).await.is_err() {

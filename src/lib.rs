@@ -39,6 +39,7 @@ pub mod session;
 pub mod sources;
 pub mod sqlite;
 pub mod store;
+pub mod tasks;
 pub mod telemetry;
 pub mod time;
 pub mod topic;

@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 pub use self::{
     address::{AddressError, Server},
-    check::{OpenError, check, refuse_version},
-    link::{Failure, Link, backoff},
+    check::{OpenError, ask_version, check, is_behind, refuse_version, set_version},
+    link::{Failure, Link, RanOn, backoff},
 };
 use crate::time::Span;
 
@@ -21,7 +21,7 @@ pub struct Config {
     pub prefix: String,
     /// How long Redis may take for an answer, or for taking a connection.
     pub timeout: Span,
-    /// How many replicas have an event before its publisher is answered.
+    /// How many replicas have an event, or what was taken back, before that is answered.
     pub replicas: u32,
 }
 

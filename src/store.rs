@@ -14,6 +14,7 @@ use secrecy::SecretString;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
+use self::document::PAGE_BYTES;
 pub use self::{
     collection::Collection,
     document::{
@@ -21,7 +22,7 @@ pub use self::{
         MAX_DOCUMENT, MAX_PAGE, NewDocument, Writes,
     },
     local::Local,
-    secret::{MIN_SECRET, SecretError},
+    secret::{MIN_SECRET, SecretError, secret_in},
     shared::Shared,
 };
 use crate::{
@@ -105,7 +106,8 @@ pub struct Part {
 pub const COLUMNS: u64 = 1 << 53;
 
 impl Store {
-    /// Opens the store in `folder`, or makes it. Several processes may have it open.
+    /// Opens the store in `folder`, or makes it. Several processes may have it open. One of an earlier version is brought
+    /// up to date, and can be opened by that version no more.
     pub fn open(folder: &Path, clock: Clock) -> Result<Self, StoreError> {
         Local::open(folder, clock).map(Self::Local)
     }

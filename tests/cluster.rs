@@ -3,6 +3,7 @@
 mod chaos;
 mod duties;
 mod epochs;
+mod failover;
 mod history;
 mod killed;
 mod nodes;

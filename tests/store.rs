@@ -205,6 +205,7 @@ contract!(
     documents_are_listed_in_pages,
     documents_run_out,
     keys_are_kept_listed_and_taken_back,
+    a_page_of_documents_could_be_a_gigabyte,
     nobodys_documents_go_because_somebody_makes_too_many,
     parts_are_kept_by_row_and_column_together_with_the_cursor,
     what_is_taken_back_is_noticed_by_others,

@@ -1,16 +1,23 @@
-//! The tasks behind the connections, each with a name: one that fails is told of, and none outlives the hub.
+//! The tasks behind the connections, each with a name, none of which outlives the hub.
 
 use std::borrow::Cow;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-#[derive(Default)]
+use crate::tasks::TaskFailures;
+
 pub(super) struct Background {
     tasks: TaskTracker,
     stop: CancellationToken,
+    failures: TaskFailures,
 }
 
 impl Background {
+    /// Tasks that tell `failures` if one fails.
+    pub(super) fn new(failures: TaskFailures) -> Self {
+        Self { tasks: TaskTracker::new(), stop: CancellationToken::new(), failures }
+    }
+
     /// Begins a task, which ends by itself once the token given to `task` is cancelled.
     pub(super) fn run<F>(
         &self,
@@ -19,12 +26,7 @@ impl Background {
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
-        let (name, running) = (name.into(), tokio::spawn(task(self.stop.clone())));
-        self.tasks.spawn(async move {
-            if let Err(error) = running.await {
-                tracing::error!(task = &*name, %error, "a task of the hub has failed");
-            }
-        });
+        self.tasks.spawn(self.failures.watch(name, task(self.stop.clone())));
     }
 
     /// Ends all of them.
@@ -52,7 +54,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_tasks_of_a_hub_that_could_not_start_went_on() {
-        let (background, (over, ended)) = (Background::default(), oneshot::channel());
+        let background = Background::new(TaskFailures::default());
+        let (over, ended) = oneshot::channel();
         background.run("one", |stop| async move {
             stop.cancelled().await;
             let _ = over.send(()); // the test may have failed already

@@ -49,6 +49,7 @@ use crate::{
     lease::Fence,
     position::{Epoch, Offset, Position},
     redis::{self, Keys, Link, OpenError, Server},
+    tasks::TaskFailures,
     telemetry::Telemetry,
     time::{Clock, Millis},
     topic::{Topic, TopicFilter},
@@ -67,6 +68,7 @@ struct Inner {
     /// The writer ends by itself when it has stored what is queued.
     writing: TaskTracker,
     tasks: TaskTracker,
+    failures: TaskFailures,
 }
 
 /// What the tasks and the readers all see.
@@ -95,9 +97,9 @@ struct Shared {
     /// When Redis was last heard of, in milliseconds since `began`.
     heard: AtomicU64,
     began: Instant,
-    /// Asks the tail to say hello before its time, and counts its hellos.
-    greet: AtomicBool,
-    greeted: watch::Sender<u64>,
+    /// How often the tail was asked to say hello before its time, and up to which of those it has.
+    hellos_asked: AtomicU64,
+    hellos_said: watch::Sender<u64>,
     /// The head when Redis last told it.
     told_head: AtomicU64,
     /// The highest offset this node was given for an event; its publisher may have been answered
@@ -183,8 +185,8 @@ impl Redis {
             trimmed: AtomicU64::new(state.trimmed),
             heard: AtomicU64::new(0),
             began: Instant::now(),
-            greet: AtomicBool::new(false),
-            greeted: watch::Sender::new(0),
+            hellos_asked: AtomicU64::new(0),
+            hellos_said: watch::Sender::new(0),
             told_head: AtomicU64::new(state.head),
             given: AtomicU64::new(0),
             closing: CancellationToken::new(),
@@ -195,10 +197,14 @@ impl Redis {
         let (requests, queued) = mpsc::channel(QUEUE_LENGTH);
         let following = CancellationToken::new();
         let (writing, tasks) = (TaskTracker::new(), TaskTracker::new());
-        writing.spawn(writer::run(shared.clone(), queued));
-        tasks.spawn(tail::run(shared.clone(), following.clone()));
-        tasks.spawn(retention::run(shared.clone(), following.clone()));
-        Ok(Self(Arc::new(Inner { shared, requests, queue, following, writing, tasks })))
+        let failures = TaskFailures::default();
+        let writer = writer::run(shared.clone(), queued);
+        writing.spawn(failures.watch("the log's writer", writer));
+        let tail = tail::run(shared.clone(), following.clone());
+        tasks.spawn(failures.watch("the log's tail", tail));
+        let retention = retention::run(shared.clone(), following.clone());
+        tasks.spawn(failures.watch("retention", retention));
+        Ok(Self(Arc::new(Inner { shared, requests, queue, following, writing, tasks, failures })))
     }
 
     /// Stores a batch; resolves when Redis has it and this node's readers have heard of it.
@@ -282,6 +288,7 @@ impl Redis {
         LogHealth {
             is_stale: shared.began.elapsed().saturating_sub(heard) > STALE,
             is_apart: shared.apart.load(Ordering::Acquire),
+            failed: self.0.failures.first(),
             warnings: &shared.warnings,
         }
     }

@@ -5,7 +5,7 @@ use secrecy::ExposeSecret as _;
 
 use super::{
     Failure,
-    settings::{SettingsArgs, grants_something, open_store},
+    settings::{SettingsArgs, grants_something, look_into_store, open_store},
 };
 use crate::{
     auth::{ApiKey, ApiKeys, NewApiKey},
@@ -83,7 +83,7 @@ impl Key {
                 println!("{}", key.expose_secret());
             }
             Action::List { settings } => {
-                let keys = ApiKeys::new(&open_store(&settings.load(&[])?).await?);
+                let keys = ApiKeys::new(&look_into_store(&settings.load(&[])?).await?);
                 for key in keys.list().await.map_err(anyhow::Error::from)? {
                     let patterns = |of: &[TopicPattern]| {
                         let texts: Vec<_> = of.iter().map(ToString::to_string).collect();

@@ -1,12 +1,18 @@
 //! The settings a command works with: file, environment, flags.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Failure;
-use crate::{auth, config::Config, store::Store, time::Clock, topic::TopicPattern};
+use crate::{
+    auth,
+    config::Config,
+    store::{self, Local, Store},
+    time::Clock,
+    topic::TopicPattern,
+};
 
 /// Flags of every command that reads the settings.
 #[derive(Args)]
@@ -75,23 +81,48 @@ pub(super) async fn signing_secret(config: &Config) -> Result<SecretString, Fail
     if !config.secret.expose_secret().is_empty() {
         return Ok(config.secret.clone());
     }
-    let store = open_store(config).await?;
-    store.signing_secret().map_err(|error| Failure::Failed(error.into()))
+    let secret = match join_store(config).await? {
+        Some(store) => store.signing_secret(),
+        None => store::secret_in(folder(config)?),
+    };
+    secret.map_err(|error| Failure::Failed(error.into()))
 }
 
-/// The store of the hub, which may be running on it. Of data folders, only `serve` makes a folder: made by a
-/// slip in its name, it would hold a secret of its own, whose tokens no hub takes.
+/// The store of the hub, which may be running on it, to write to it.
 pub(super) async fn open_store(config: &Config) -> Result<Store, Failure> {
-    let failed = |error: anyhow::Error| Failure::Failed(error);
-    if let Some(server) = config.redis().map_err(|error| failed(error.into()))? {
-        let joined = Store::join(server, Clock::system()).await;
-        return joined.map_err(|error| failed(error.into()));
+    match join_store(config).await? {
+        Some(store) => Ok(store),
+        None => Store::open(folder(config)?, Clock::system()).map_err(failed),
     }
-    if !config.data.is_dir() {
-        return Err(Failure::Usage(format!(
-            "there is no data folder {}: name the hub's with --data",
-            config.data.display()
-        )));
+}
+
+/// The same, to look at it: what an earlier version wrote stays as it is.
+pub(super) async fn look_into_store(config: &Config) -> Result<Store, Failure> {
+    match join_store(config).await? {
+        Some(store) => Ok(store),
+        None => {
+            let local = Local::look_into(folder(config)?, Clock::system());
+            local.map(Store::Local).map_err(failed)
+        }
     }
-    Store::open(&config.data, Clock::system()).map_err(|error| failed(error.into()))
+}
+
+/// The store that many nodes share, if there is one.
+async fn join_store(config: &Config) -> Result<Option<Store>, Failure> {
+    let Some(server) = config.redis().map_err(failed)? else { return Ok(None) };
+    Store::join(server, Clock::system()).await.map(Some).map_err(failed)
+}
+
+/// Of data folders, only `serve` makes one: made by a slip in its name, it would hold a secret of its own, whose tokens no
+/// hub takes.
+fn folder(config: &Config) -> Result<&Path, Failure> {
+    if config.data.is_dir() {
+        return Ok(&config.data);
+    }
+    let folder = config.data.display();
+    Err(Failure::Usage(format!("there is no data folder {folder}: name the hub's with --data")))
+}
+
+fn failed(error: impl Into<anyhow::Error>) -> Failure {
+    Failure::Failed(error.into())
 }

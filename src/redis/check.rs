@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use ::redis::{FromRedisValue, RedisError, aio::MultiplexedConnection, cmd};
+use ::redis::{Cmd, FromRedisValue, RedisError, aio::MultiplexedConnection, cmd};
 
 use super::{Failure, Keys, Link, Server};
 
@@ -101,8 +101,7 @@ async fn claim(
         }
     }
     let is_there: bool = cmd("EXISTS").arg(&meta).query_async(connection).await?;
-    let version: Option<String> =
-        cmd("HGET").arg(&meta).arg("version").query_async(connection).await?;
+    let version: Option<String> = ask_version(keys).query_async(connection).await?;
     match version.as_deref() {
         None if is_there => {
             // Ours if the log's script wrote it before the version was set: a start that broke off.
@@ -130,7 +129,7 @@ async fn claim(
             )));
         }
     }
-    cmd("HSET").arg(&meta).arg("version").arg(VERSION).query_async::<()>(connection).await?;
+    set_version(keys).query_async::<()>(connection).await?;
     Ok(Ok(()))
 }
 
@@ -152,10 +151,30 @@ async fn running(
     Ok(nodes)
 }
 
+/// Notes that the keys are of this version.
+pub fn set_version(keys: &Keys) -> Cmd {
+    let mut set = cmd("HSET");
+    set.arg(keys.of("meta")).arg("version").arg(VERSION);
+    set
+}
+
+/// Asks for the version of the keys.
+pub fn ask_version(keys: &Keys) -> Cmd {
+    let mut ask = cmd("HGET");
+    ask.arg(keys.of("meta")).arg("version");
+    ask
+}
+
+/// Whether a node brings keys of this version up to date. A failover that loses what the last node did of it lets such a
+/// version come back.
+pub fn is_behind(version: Option<&str>) -> bool {
+    matches!(version, None | Some(BEFORE))
+}
+
 /// Why who is no node cannot make sense of the keys, if they are of another version: only a node may bring them up to
 /// date, for it alone [makes sure](check) that no other is left.
 pub async fn refuse_version(link: &Link, keys: &Keys) -> Result<Option<String>, Failure> {
-    let version: Option<String> = link.run(cmd("HGET").arg(keys.of("meta")).arg("version")).await?;
+    let version: Option<String> = link.run(&ask_version(keys)).await?;
     Ok(version.filter(|version| version != VERSION).map(|version| {
         format!(
             "its keys have version {version}, this pulsehub knows {VERSION}: use the pulsehub that wrote them, or first \

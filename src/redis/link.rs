@@ -39,6 +39,12 @@ struct LinkState {
     backoff: Backoff,
 }
 
+/// The connection that a script ran on.
+pub struct RanOn {
+    number: u64,
+    connection: MultiplexedConnection,
+}
+
 /// Answers of Redis that go with the connection: another server may be the right one.
 const WRONG_SERVER: [&str; 4] = ["READONLY", "MASTERDOWN", "LOADING", "NOAUTH"];
 
@@ -89,9 +95,42 @@ impl Link {
         &self,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, Failure> {
+        self.script_on(script).await.map(|(answer, _)| answer)
+    }
+
+    /// Runs a script; gives its answer, and where it ran.
+    pub async fn script_on<T: FromRedisValue>(
+        &self,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<(T, RanOn), Failure> {
         let (number, mut connection) = self.connection().await?;
         let answer = script.invoke_async(&mut connection).await;
-        self.judge(number, answer).await
+        Ok((self.judge(number, answer).await?, RanOn { number, connection }))
+    }
+
+    /// Waits until as many replicas as are wanted have everything that was written before a script ended. Asked on any
+    /// other connection, Redis would speak of what was written before that one's last command: of nothing, if it is new.
+    pub async fn replicated(&self, ran_on: RanOn, patience: Duration) -> Result<(), Failure> {
+        let wanted = self.server.config().replicas;
+        if wanted == 0 {
+            return Ok(());
+        }
+        let RanOn { number, mut connection } = ran_on;
+        let mut wait = ::redis::cmd("WAIT");
+        // Zero would be for ever.
+        wait.arg(wanted).arg(patience.as_millis().max(1) as u64);
+        let reached = wait.query_async(&mut connection).await;
+        let reached: u32 = self.judge(number, reached).await?;
+        if reached < wanted {
+            let message = format!("{reached} of {wanted} replicas have what was written");
+            return Err(Failure::Unanswered(message));
+        }
+        Ok(())
+    }
+
+    /// How long Redis may take for an answer.
+    pub fn timeout(&self) -> Duration {
+        self.server.config().timeout.0
     }
 
     /// Drops the connection, with whatever it still owes; the next use makes a new one.

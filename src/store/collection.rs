@@ -36,7 +36,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         found?.map(read).transpose()
     }
 
-    /// Documents, of one owner or of all, behind a place: at most `limit` and [`MAX_PAGE`].
+    /// Documents, of one owner or of all, behind a place: at most `limit` and [`MAX_PAGE`], and some MiB.
     pub async fn list(
         &self,
         owner: Option<&str>,

@@ -13,8 +13,9 @@ pub struct CollectionKind {
     pub most: usize,
     /// How many of them may be of one owner.
     pub most_of_owner: usize,
-    /// Which writes are answered only when they are on the disk. The others may be lost when the power fails; with
-    /// Redis its own settings decide.
+    /// Which writes are answered only when they are on the disk. The others may be lost when the power fails. With
+    /// Redis its own settings decide; but these, and whatever changes or removes a document, are answered only when as
+    /// many replicas have them as of an event.
     pub synced: Writes,
     /// Which writes those who [watch](super::Store::watch) are told of.
     pub told: Writes,
@@ -105,8 +106,20 @@ pub struct DocumentPage<T> {
     pub next: Option<DocumentPlace>,
 }
 
+impl<T> DocumentPage<T> {
+    /// A page of `documents`, behind which there may be more.
+    pub(super) fn new(documents: Vec<Document<T>>, is_more: bool) -> Self {
+        let last = documents.last().filter(|_| is_more);
+        let next =
+            last.map(|last| DocumentPlace { owner: last.owner.clone(), id: last.id.clone() });
+        Self { documents, next }
+    }
+}
+
 /// The most documents of one page.
 pub const MAX_PAGE: usize = 1000;
+/// The most bytes of one page, if it has more than one document.
+pub(super) const PAGE_BYTES: usize = 4 << 20;
 
 /// Behind which document a page begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use secrecy::SecretString;
+use tempfile::TempDir;
 use tokio::sync::{Mutex, watch};
 
 use super::{CollectionKind, Part, SecretError, StoreError, secret, watchers::Watchers};
@@ -48,6 +49,8 @@ struct Inner {
     /// Waited for by tasks, so that a slow disk never holds more than one blocking thread.
     database: Arc<Mutex<Database>>,
     watchers: Watchers,
+    /// What goes with it, if it is only looked at.
+    _copy: Option<TempDir>,
 }
 
 impl Inner {
@@ -71,16 +74,32 @@ impl Local {
     /// Opens the store in `folder`, or makes it. Several processes may have it open.
     /// On a full disk the reserve is given up for it.
     pub fn open(folder: &Path, clock: Clock) -> Result<Self, StoreError> {
-        Self::try_open(folder, clock.clone()).or_else(|error| {
+        Self::try_open(folder, clock.clone(), None).or_else(|error| {
             if !is_full(&error) {
                 return Err(error);
             }
             sqlite::give_up_reserve(folder);
-            Self::try_open(folder, clock)
+            Self::try_open(folder, clock, None)
         })
     }
 
-    fn try_open(folder: &Path, clock: Clock) -> Result<Self, StoreError> {
+    /// The same to read its documents. A file of an earlier version stays as it is: a copy is brought up to date.
+    pub fn look_into(folder: &Path, clock: Clock) -> Result<Self, StoreError> {
+        let path = folder.join(FILE);
+        let failed = |error| sqlite::OpenError::of(&path, error);
+        if sqlite::check_header(&path, &IDENTITY)? || !upgrade::is_older(&path).map_err(failed)? {
+            return Self::open(folder, clock);
+        }
+        let io = |error| sqlite::OpenError::Io { path: path.clone(), error };
+        let copy = tempfile::tempdir().map_err(io)?;
+        let to = copy.path().join(FILE);
+        let from = sqlite::open_read_only(&path).map_err(failed)?;
+        from.execute("VACUUM INTO ?", [to.to_string_lossy()]).map_err(failed)?;
+        let folder = copy.path().to_owned();
+        Self::try_open(&folder, clock, Some(copy))
+    }
+
+    fn try_open(folder: &Path, clock: Clock, copy: Option<TempDir>) -> Result<Self, StoreError> {
         sqlite::make_folder(folder)?;
         let path = folder.join(FILE);
         if !sqlite::check_header(&path, &IDENTITY)? {
@@ -98,12 +117,13 @@ impl Local {
             clock,
             database: Arc::new(Mutex::new(Database { connection, data_version })),
             watchers: Watchers::default(),
+            _copy: copy,
         })))
     }
 
     /// The secret the hub signs with; made at the first call ever.
     pub fn signing_secret(&self) -> Result<SecretString, SecretError> {
-        secret::read_or_make(&self.0.folder)
+        secret::secret_in(&self.0.folder)
     }
 
     pub(super) fn watch(&self, kinds: &[CollectionKind]) -> watch::Receiver<u64> {

@@ -52,7 +52,8 @@ pub enum SecretError {
     Random(#[from] RandomError),
 }
 
-pub(super) fn read_or_make(folder: &Path) -> Result<SecretString, SecretError> {
+/// The secret that the hub on `folder` signs with; made at the first call ever.
+pub fn secret_in(folder: &Path) -> Result<SecretString, SecretError> {
     let path = folder.join(FILE);
     match fs::metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

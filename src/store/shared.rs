@@ -31,6 +31,8 @@ pub struct Shared(Arc<Inner>);
 
 struct Inner {
     link: Link,
+    /// For documents that change: on the connection where replicas are waited for, everybody waits.
+    changing: Link,
     keys: Keys,
     clock: Clock,
     secret: SecretString,
@@ -48,7 +50,8 @@ struct Scripts {
 }
 
 /// Keys: the lease. ARGV: the holder, how long it holds, by the clock of Redis, which all share, and the token it has
-/// already, which it keeps. Who begins anew gets another: what it sent before may still be under way.
+/// already, which it keeps, and by how much another is higher, at random: the next holder after a failover that lost
+/// the newest token must not be given the same again. Who begins anew gets another: what it sent before may still be under way.
 const TAKE_LEASE: &str = "
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -56,7 +59,7 @@ local lease = redis.call('HMGET', KEYS[1], 'holder', 'until', 'token')
 local token = tonumber(lease[3] or '0')
 if lease[1] ~= ARGV[1] or lease[3] ~= ARGV[3] then
   if lease[1] ~= ARGV[1] and lease[1] and now < tonumber(lease[2] or '0') then return false end
-  token = token + 1
+  token = token + ARGV[4]
 end
 redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'until', string.format('%.0f', now + tonumber(ARGV[2])),
   'token', string.format('%.0f', token))
@@ -90,7 +93,7 @@ impl Shared {
     /// Joins the store, and makes the secret if there is none.
     pub(super) async fn join(server: Server, clock: Clock) -> Result<Self, StoreError> {
         let keys = Keys::new(&server.config().prefix);
-        let link = Link::new(server);
+        let (link, changing) = (Link::new(server.clone()), Link::new(server));
         let store = keys.of("store");
         if let Some(reason) = redis::refuse_version(&link, &keys).await? {
             return Err(StoreError::Version(reason));
@@ -108,6 +111,7 @@ impl Shared {
         let seen = link.run(&count_changes(&keys)).await?;
         Ok(Self(Arc::new(Inner {
             link,
+            changing,
             keys,
             clock,
             secret: secret.into(),
@@ -132,9 +136,26 @@ impl Shared {
 
     /// Of each collection Redis counts the changes.
     pub(super) async fn poll(&self) -> Result<(), StoreError> {
-        let found = self.0.link.run::<HashMap<String, u64>>(&count_changes(&self.0.keys)).await?;
-        let seen = std::mem::replace(&mut *self.0.seen.lock(), found.clone());
-        self.0.watchers.tell(|name| found.get(name) != seen.get(name));
+        let Inner { link, keys, seen, watchers, .. } = &*self.0;
+        let mut ask = ::redis::pipe();
+        ask.add_command(count_changes(keys));
+        ask.add_command(redis::ask_version(keys)).add_command(upgrade::count_old(keys));
+        let (found, version, old) =
+            link.run_all::<(HashMap<String, u64>, Option<String>, u32)>(&ask).await?;
+        // A failover may have brought back what was brought up to date before.
+        let is_behind = redis::is_behind(version.as_deref());
+        if is_behind {
+            link.run::<()>(&redis::set_version(keys)).await?;
+        }
+        if is_behind || old > 0 {
+            tracing::warn!(
+                "Redis has keys of an earlier version again; they are brought up to date"
+            );
+            upgrade::upgrade(link, keys).await?;
+            watchers.tell(|_| true);
+        }
+        let seen = std::mem::replace(&mut *seen.lock(), found.clone());
+        watchers.tell(|name| found.get(name) != seen.get(name));
         Ok(())
     }
 
@@ -146,7 +167,8 @@ impl Shared {
     ) -> Result<Option<Fence>, StoreError> {
         let mut call = self.0.scripts.lease.key(self.key_of(&Fence::new(name, 0).key()));
         let token = held.map_or_else(String::new, |held| held.token().to_string());
-        call.arg(holder).arg(LEASE.as_millis() as u64).arg(token);
+        let random = getrandom::u32().map_err(|error| SecretError::Random(error.into()))?;
+        call.arg(holder).arg(LEASE.as_millis() as u64).arg(token).arg(random % 0xffff + 1);
         let token: Option<u64> = self.0.link.script(&call).await?;
         Ok(token.map(|token| Fence::new(name, token)))
     }

@@ -19,6 +19,7 @@ use crate::{
     hub::{Bell, Cursor, Hub, Item, Start, SubscribeError, Subscription},
     position::Offset,
     protocol::Mode,
+    tasks::TaskFailures,
     time::{Clock, Millis},
     topic::{TopicError, TopicFilter, TopicPattern},
 };
@@ -40,6 +41,7 @@ struct Inner {
     published_at: AtomicU64,
     seen: AtomicU64,
     seen_at: AtomicU64,
+    failures: TaskFailures,
 }
 
 /// What the readiness is at one moment.
@@ -59,6 +61,11 @@ impl Readiness {
         self.0.accepting.store(accepting, Ordering::Release);
     }
 
+    /// The hub's tasks that have failed, without which it is not ready.
+    pub fn failures(&self) -> &TaskFailures {
+        &self.0.failures
+    }
+
     /// One of the hub's own events was stored; `now` is of a clock that never jumps.
     pub fn published(&self, offset: Offset, now: Millis) {
         if self.0.published.fetch_max(offset, Ordering::AcqRel) < offset {
@@ -75,7 +82,8 @@ impl Readiness {
 
     /// How it stands now.
     pub fn state(&self, now: Millis) -> ReadyState {
-        let accepting = self.0.accepting.load(Ordering::Acquire);
+        let failed = self.0.failures.first();
+        let accepting = self.0.accepting.load(Ordering::Acquire) && failed.is_none();
         let (published, seen) =
             (self.0.published.load(Ordering::Acquire), self.0.seen.load(Ordering::Acquire));
         let is_fresh = |at: &AtomicU64| {
@@ -86,7 +94,9 @@ impl Readiness {
             && published > 0
             && is_fresh(&self.0.seen_at)
             && is_fresh(&self.0.published_at);
-        let reason = if !publishing && published > seen {
+        let reason = if let Some(task) = failed {
+            Some(format!("the task {task:?} of this node has failed: restart it"))
+        } else if !publishing && published > seen {
             Some(format!("the hub's own event {published} was stored but not delivered"))
         } else if !publishing {
             Some("no event of the hub's own was stored within the last 3 seconds".to_owned())
@@ -191,5 +201,18 @@ mod tests {
         assert!(readiness.state(4001).publishing);
         readiness.accept(false);
         assert!(reason(4001).contains("starting, drained or stopping"));
+    }
+
+    #[tokio::test]
+    async fn a_node_one_of_whose_tasks_had_failed_was_ready() {
+        let readiness = Readiness::default();
+        readiness.accept(true);
+        readiness.published(1, 0);
+        readiness.seen(1, 0);
+        assert!(readiness.state(0).accepting);
+        readiness.failures().watch("dispatch", async { panic!("of the test's making") }).await;
+        let state = readiness.state(0);
+        assert_eq!((state.accepting, state.publishing), (false, true));
+        assert!(state.reason.unwrap().contains("\"dispatch\" of this node has failed"));
     }
 }

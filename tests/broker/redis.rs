@@ -230,3 +230,21 @@ async fn after_every_step_of_retention_names_were_fetched_anew() {
     assert_eq!(broker.topics().index().await.unwrap().page("t.", "", 100).len(), 30);
     assert_eq!(scans().await, before);
 }
+
+#[tokio::test]
+async fn who_asked_for_the_head_was_kept_waiting_by_others_who_did() {
+    let fixture = Fixture::redis().await;
+    let broker = fixture.open().await;
+    let asking = (0..100).map(|_| {
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            for _ in 0..6 {
+                broker.head_of_all().await?;
+            }
+            Ok::<(), pulsehub::broker::ReadError>(())
+        })
+    });
+    for answer in futures_util::future::join_all(asking).await {
+        answer.unwrap().unwrap();
+    }
+}

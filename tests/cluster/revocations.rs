@@ -8,7 +8,7 @@ const SSE: &str = "/sse/real-time?topics=t.*";
 const KEYS: &str = "{pulsehub}:documents:keys";
 const HIDDEN: &str = "{pulsehub}:hidden";
 
-async fn make_key(store: &Store, name: &str) -> (StoredKey, String) {
+pub(super) async fn make_key(store: &Store, name: &str) -> (StoredKey, String) {
     let grants = Grants {
         subscribe: vec![TopicPattern::parse("t.*").unwrap()],
         publish: vec![TopicPattern::parse("t.*").unwrap()],

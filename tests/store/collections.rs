@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use pulsehub::store::{
-    Collection, CollectionFull, CollectionKind, DocumentVersion, MAX_DOCUMENT, NewDocument, Store,
-    StoreError, Writes,
+    Collection, CollectionFull, CollectionKind, DocumentVersion, MAX_DOCUMENT, MAX_PAGE,
+    NewDocument, Store, StoreError, Writes,
 };
 
 use super::Place;
@@ -95,6 +95,22 @@ pub(super) async fn documents_run_out(place: Place) {
     place.clock().set(9000);
     notes.put(note("d", "eve", None), None).await.unwrap();
     assert_eq!(ids(&notes, Some("eve")).await, ["b", "d"]);
+}
+
+pub(super) async fn a_page_of_documents_could_be_a_gigabyte(place: Place) {
+    let notes = notes(&place.open().await);
+    let mut all = Vec::new();
+    for n in 0..12 {
+        let id = format!("{n:02}");
+        let body = "x".repeat(900_000);
+        notes.put(NewDocument { body, ..note(&id, "ada", None) }, None).await.unwrap();
+        all.push(id);
+    }
+    for owner in [None, Some("ada")] {
+        let page = notes.list(owner, None, MAX_PAGE).await.unwrap();
+        assert_eq!((page.documents.len(), page.next.is_some()), (4, true));
+        assert_eq!(ids(&notes, owner).await, all);
+    }
 }
 
 pub(super) async fn documents_are_listed_in_pages(place: Place) {

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Barrier};
 
 use pulsehub::{
-    auth::{ApiKeys, StoredKey},
+    auth::{ApiKeys, KEYS, StoredKey},
     grants::Grants,
     lease::Fence,
     position::{Epoch, Position},
@@ -15,7 +15,7 @@ use pulsehub::{
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::redis::RedisServer;
+use crate::support::{process::Home, redis::RedisServer};
 
 /// A `store.db` of version 1 with `tables`.
 fn write_first_version(folder: &Path, tables: &str) {
@@ -286,4 +286,49 @@ async fn a_node_is_refused_while_nodes_of_an_earlier_version_run() {
     assert_eq!(version, "3");
     redis.ask::<()>(&["ZADD", "{pulsehub}:nodes", &(now + 30_000).to_string(), "new"]).await;
     check(&redis).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_move_of_old_keys_that_a_failover_lost_left_them_unknown_until_a_restart() {
+    let redis = RedisServer::start().await;
+    write_second_version(&redis).await;
+    check(&redis).await.unwrap();
+    let store = Store::join(redis.server(), Clock::manual(1000)).await.unwrap();
+    store.poll().await.unwrap();
+    let mut watched = store.watch(&[KEYS]);
+    // All of it is lost, or all but what was done first.
+    for version in ["2", "3"] {
+        let moved: Vec<String> = redis.ask(&["KEYS", "{pulsehub}:documents:*"]).await;
+        let words: Vec<_> = ["DEL"].into_iter().chain(moved.iter().map(String::as_str)).collect();
+        redis.ask::<()>(&words).await;
+        write_second_version(&redis).await;
+        redis.ask::<()>(&["HSET", "{pulsehub}:meta", "version", version]).await;
+        watched.mark_unchanged();
+        store.poll().await.unwrap();
+        assert!(
+            watched.has_changed().unwrap(),
+            "who was asked about meanwhile is asked about again"
+        );
+        assert_has_all(&store, ["token:ada\n", "x", ""]).await;
+        let found: String = redis.ask(&["HGET", "{pulsehub}:meta", "version"]).await;
+        assert_eq!(found, "3");
+    }
+}
+
+#[test]
+fn looking_at_a_file_of_an_earlier_version_brought_it_up_to_date() {
+    let home = Home::new("");
+    fs::create_dir(home.data()).unwrap();
+    write_first_version(home.data().as_path(), NEWEST);
+    let version = || -> u32 {
+        let file = Connection::open(home.data().join("store.db")).unwrap();
+        file.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(home.run("key list", &[]).lines().count(), 2);
+    home.token("ada", "t.*");
+    assert_eq!(version(), 1);
+    // Who has to write does so.
+    home.run("key create", &["--name", "new", "--subscribe", "t.*"]);
+    assert_eq!(version(), 2);
+    assert_eq!(home.run("key list", &[]).lines().count(), 3);
 }

@@ -179,7 +179,12 @@ fn copy_folder(from: &Path, to: &Path) {
 
 /// How hubs in this process connect to the Redis at `url`, with short patience.
 pub(crate) fn server(url: &str) -> Server {
+    server_with_replicas(url, 0)
+}
+
+/// The same, where so many replicas are to have what is answered.
+pub(crate) fn server_with_replicas(url: &str, replicas: u32) -> Server {
     let timeout = Span(Duration::from_millis(1000));
-    let config = Config { prefix: "pulsehub".to_owned(), timeout, replicas: 0 };
+    let config = Config { prefix: "pulsehub".to_owned(), timeout, replicas };
     Server::new(&url.into(), config).unwrap()
 }

@@ -280,20 +280,11 @@ impl Shared {
 
     /// Whether Redis answered to a hello that began after this call, in time.
     async fn is_greeted(&self) -> bool {
-        let mut greeted = self.greeted.subscribe();
-        greeted.mark_unchanged();
-        self.greet.store(true, Ordering::Release);
-        let greeted = async {
-            // One that was under way already leaves the wish for another.
-            while greeted.changed().await.is_ok() {
-                if !self.greet.load(Ordering::Acquire) {
-                    return true;
-                }
-            }
-            false
-        };
+        // One that is under way already does not count.
+        let (asked, mut said) = (self.ask_for_hello(), self.hellos_said.subscribe());
+        let greeted = said.wait_for(|said| *said >= asked);
         let timeout = self.server.config().timeout.0;
-        tokio::time::timeout(timeout, greeted).await.unwrap_or(false)
+        tokio::time::timeout(timeout, greeted).await.is_ok_and(|greeted| greeted.is_ok())
     }
 
     async fn reaches(&self, offset: Offset) {

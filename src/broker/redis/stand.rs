@@ -12,8 +12,13 @@ impl Shared {
         self.heard.store(now, Ordering::Release);
     }
 
-    /// Takes in what a hello told.
-    pub(super) fn learn(&self, state: State) {
+    /// Asks the tail to say hello before its time; gives the number of the wish.
+    pub(super) fn ask_for_hello(&self) -> u64 {
+        self.hellos_asked.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// Takes in what a hello told that began when `asked` had been asked for.
+    pub(super) fn learn(&self, state: State, asked: u64) {
         self.telemetry.journal_bytes.set(i64::try_from(state.bytes).unwrap_or(i64::MAX));
         let mut log = self.log.lock();
         log.lineage = state.lineage;
@@ -24,7 +29,7 @@ impl Shared {
         self.cross(&mut log);
         drop(log);
         self.told_head.store(state.head, Ordering::Release);
-        self.greeted.send_modify(|count| *count = count.wrapping_add(1));
+        self.hellos_said.send_replace(asked);
     }
 
     /// Retention takes whole entries, and the head is never taken back.

@@ -69,8 +69,8 @@ async fn follow(shared: &Shared, backoff: &mut Backoff) -> Failure {
     let mut greeted: Option<Instant> = None;
     let mut count = 1;
     loop {
-        let asked = shared.greet.swap(false, Ordering::AcqRel);
-        if asked || greeted.is_none_or(|last| last.elapsed() >= HELLO) {
+        let is_asked = shared.hellos_asked.load(Ordering::Acquire) > *shared.hellos_said.borrow();
+        if is_asked || greeted.is_none_or(|last| last.elapsed() >= HELLO) {
             if let Err(failure) = hello(shared, &mut connection).await {
                 return failure;
             }
@@ -106,10 +106,11 @@ async fn follow(shared: &Shared, backoff: &mut Backoff) -> Failure {
 }
 
 async fn hello(shared: &Shared, connection: &mut MultiplexedConnection) -> Result<(), Failure> {
+    let asked = shared.hellos_asked.load(Ordering::Acquire);
     let call =
         shared.scripts.greeting(Some(shared.furthest()), shared.clock.hand(), &shared.node)?;
     let answer = call.invoke_async(connection).await.map_err(|error| Failure::of(&error))?;
-    shared.learn(State::read(answer)?);
+    shared.learn(State::read(answer)?, asked);
     shared.heard();
     Ok(())
 }

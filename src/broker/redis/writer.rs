@@ -157,7 +157,7 @@ impl Writer {
                 }
                 Ok(Said::Fenced) => return Err(PublishError::Fenced),
                 Ok(Said::Moved) => {
-                    self.shared.greet.store(true, Ordering::Release);
+                    self.shared.ask_for_hello();
                     self.link.forget().await;
                     Failure::Unreachable("the log is about to go on in a new epoch".to_owned())
                 }
@@ -187,14 +187,15 @@ impl Writer {
     ) -> Result<Said, Failure> {
         let refused = |error: std::io::Error| Failure::Refused(error.to_string());
         let call = group.call(&self.shared, open, name, &mut self.compressor).map_err(refused)?;
-        let asked = self.link.script::<Vec<Value>>(&call);
+        let asked = self.link.script_on::<Vec<Value>>(&call);
         match timeout_at(deadline.into(), asked).await {
             Ok(answer) => {
-                let answer = answer?;
+                let (answer, ran_on) = answer?;
                 let said = Said::read(&answer)
                     .ok_or_else(|| Failure::Unanswered(format!("{answer:?}")))?;
                 if matches!(said, Said::Stored { .. } | Said::Duplicates(_)) {
-                    self.replicate(deadline).await?;
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    self.link.replicated(ran_on, left).await?;
                 }
                 Ok(said)
             }
@@ -204,24 +205,6 @@ impl Writer {
                 Err(Failure::Unanswered("it took too long".to_owned()))
             }
         }
-    }
-
-    /// Waits until enough replicas have all that was written.
-    async fn replicate(&self, deadline: Instant) -> Result<(), Failure> {
-        let wanted = self.shared.server.config().replicas;
-        if wanted == 0 {
-            return Ok(());
-        }
-        // Zero would be for ever.
-        let left = deadline.saturating_duration_since(Instant::now()).as_millis().max(1) as u64;
-        let mut wait = ::redis::cmd("WAIT");
-        wait.arg(wanted).arg(left);
-        let reached: u32 = self.link.run(&wait).await?;
-        if reached < wanted {
-            let message = format!("{reached} of {wanted} replicas have the events");
-            return Err(Failure::Unanswered(message));
-        }
-        Ok(())
     }
 
     fn answer(&self, group: Group, result: Result<(), PublishError>) {

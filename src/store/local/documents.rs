@@ -9,7 +9,7 @@ use super::Local;
 use crate::{
     store::{
         CollectionFull, CollectionKind, Document, DocumentPage, DocumentPlace, DocumentVersion,
-        StoreError,
+        PAGE_BYTES, StoreError,
     },
     time::Millis,
 };
@@ -44,12 +44,18 @@ impl Local {
                  AND (expires IS NULL OR expires > ?) ORDER BY owner, id LIMIT ?"
             );
             let mut select = connection.prepare_cached(&select)?;
-            let found = select.query_map(params![kind.name, owner, place.id, now, limit], read)?;
-            let documents = found.collect::<Result<Vec<_>, _>>()?;
-            let next = documents.last().filter(|_| documents.len() == limit);
-            let next =
-                next.map(|last| DocumentPlace { owner: last.owner.clone(), id: last.id.clone() });
-            Ok(DocumentPage { documents, next })
+            let mut rows = select.query(params![kind.name, owner, place.id, now, limit])?;
+            let (mut documents, mut bytes) = (Vec::new(), 0);
+            while let Some(row) = rows.next()? {
+                let document = read(row)?;
+                bytes += document.body.len();
+                if bytes > PAGE_BYTES && !documents.is_empty() {
+                    return Ok(DocumentPage::new(documents, true));
+                }
+                documents.push(document);
+            }
+            let is_more = documents.len() == limit;
+            Ok(DocumentPage::new(documents, is_more))
         })
         .await
     }

@@ -33,6 +33,11 @@ pub(super) fn upgrade(path: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Whether the file is of version 1.
+pub(super) fn is_older(path: &Path) -> rusqlite::Result<bool> {
+    Ok(version(&sqlite::open_again(path)?)? < IDENTITY.version)
+}
+
 fn try_upgrade(path: &Path) -> rusqlite::Result<()> {
     let connection = sqlite::open_again(path)?;
     if version(&connection)? >= IDENTITY.version {

@@ -6,12 +6,12 @@
 
 use ::redis::{Script, ScriptInvocation, Value, cmd};
 
-use super::Shared;
+use super::{Inner, Shared};
 use crate::{
-    redis::Keys,
+    redis::{Keys, RanOn},
     store::{
         CollectionFull, CollectionKind, Document, DocumentPage, DocumentPlace, DocumentVersion,
-        SecretError, StoreError,
+        PAGE_BYTES, SecretError, StoreError,
     },
 };
 
@@ -86,14 +86,22 @@ remove(ARGV[2], value)
 tell(ARGV[1], ARGV[4])
 return value";
 
-/// ARGV: from where to where, and how many. Gives id, document, id, document…
+/// ARGV: from where to where, how many, and how many bytes of them. Gives whether there may be more, id, document, id,
+/// document…
 const LIST: &str = "
-local found = {}
-for _, member in ipairs(redis.call('ZRANGEBYLEX', KEYS[2], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3])) do
+local members = redis.call('ZRANGEBYLEX', KEYS[2], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3])
+local found, bytes = { #members == tonumber(ARGV[3]) and '1' or '0' }, 0
+for _, member in ipairs(members) do
   local size, at = string.match(member, '^(%d+):()')
   local id = string.sub(member, at + size)
+  local document = redis.call('HGET', KEYS[1], id)
+  bytes = bytes + #document
+  if #found > 1 and bytes > tonumber(ARGV[4]) then
+    found[1] = '1'
+    break
+  end
   found[#found + 1] = id
-  found[#found + 1] = redis.call('HGET', KEYS[1], id)
+  found[#found + 1] = document
 end
 return found";
 
@@ -134,19 +142,17 @@ impl Shared {
             format!("({}{}", prefix(owner.unwrap_or(&after.owner)), after.id).into_bytes()
         });
         let mut call = self.call(&self.0.scripts.documents.list, kind);
-        let found: Vec<String> = self.0.link.script(call.arg(from).arg(to).arg(limit)).await?;
+        call.arg(from).arg(to).arg(limit).arg(PAGE_BYTES);
+        let found: Vec<String> = self.0.link.script(&call).await?;
         let mut documents = Vec::with_capacity(found.len() / 2);
         let mut found = found.into_iter();
+        let is_more = found.next().is_some_and(|is_more| is_more == "1");
         while let (Some(id), Some(value)) = (found.next(), found.next()) {
             documents.push(read(id, &value)?);
         }
-        let next = documents.last().filter(|_| documents.len() == limit);
-        let next = next.map(|last: &Document<String>| DocumentPlace {
-            owner: last.owner.clone(),
-            id: last.id.clone(),
-        });
-        documents.retain(|document| self.is_good(document));
-        Ok(DocumentPage { documents, next })
+        let mut page = DocumentPage::new(documents, is_more);
+        page.documents.retain(|document| self.is_good(document));
+        Ok(page)
     }
 
     pub(in crate::store) async fn put(
@@ -165,15 +171,19 @@ impl Shared {
         call.arg(format!("{version} {expires} {} {owner}{body}", owner.len()));
         call.arg(over.map_or_else(String::new, |over| over.to_string()));
         call.arg(kind.most_of_owner).arg(kind.most).arg(step(kind, is_new)?);
-        let done = self.0.link.script::<u8>(&call).await;
+        let done = self.0.changing.script_on::<u8>(&call).await;
         let full = |most, is_owners| CollectionFull { name: kind.name, most, is_owners };
         match done {
-            Ok(2) => Err(full(kind.most_of_owner, true).into()),
-            Ok(3) => Err(full(kind.most, false).into()),
-            Ok(4) => Err(StoreError::Conflict),
+            Ok((2, _)) => Err(full(kind.most_of_owner, true).into()),
+            Ok((3, _)) => Err(full(kind.most, false).into()),
+            Ok((4, _)) => Err(StoreError::Conflict),
             done => {
                 self.tell(kind, is_new);
-                Ok(done.map(drop)?)
+                let (_, ran_on) = done?;
+                if !is_new || kind.synced.include(true) {
+                    self.replicated(ran_on).await?;
+                }
+                Ok(())
             }
         }
     }
@@ -187,11 +197,14 @@ impl Shared {
         let mut call = self.call(&self.0.scripts.documents.delete, kind);
         call.arg(kind.name).arg(id).arg(over.map_or_else(String::new, |over| over.to_string()));
         call.arg(step(kind, false)?);
-        let done = self.0.link.script::<Value>(&call).await;
-        if !matches!(done, Ok(Value::Nil | Value::Int(_))) {
+        let done = self.0.changing.script_on::<Value>(&call).await;
+        if !matches!(done, Ok((Value::Nil | Value::Int(_), _))) {
             self.tell(kind, false);
         }
-        match done? {
+        let (found, ran_on) = done?;
+        // Also where it is gone already: whoever removed it may not have been answered.
+        self.replicated(ran_on).await?;
+        match found {
             Value::Nil => Ok(None),
             Value::Int(_) => Err(StoreError::Conflict),
             value => {
@@ -200,6 +213,12 @@ impl Shared {
                 Ok(Some(read(id.to_owned(), &value)?).filter(|found| self.is_good(found)))
             }
         }
+    }
+
+    /// What was taken back or used up must not come back with the replica that takes over.
+    async fn replicated(&self, ran_on: RanOn) -> Result<(), StoreError> {
+        let Inner { changing, .. } = &*self.0;
+        Ok(changing.replicated(ran_on, changing.timeout()).await?)
     }
 
     /// Tells this node at once what may have been done, also where Redis did not say so; the others notice the count.

@@ -1,6 +1,6 @@
 //! What an earlier version has in Redis under keys of its own.
 
-use ::redis::Script;
+use ::redis::{Cmd, Script, cmd};
 
 use super::documents;
 use crate::{
@@ -21,6 +21,15 @@ pub(super) async fn upgrade(link: &Link, keys: &Keys) -> Result<(), StoreError> 
     }
     while link.script::<bool>(&call).await? {}
     Ok(())
+}
+
+/// Asks how many of the keys are there in which an earlier version has what is to be moved.
+pub(super) fn count_old(keys: &Keys) -> Cmd {
+    let mut count = cmd("EXISTS");
+    for key in ["keys", "passes"] {
+        count.arg(keys.of(key));
+    }
+    count
 }
 
 /// Gives whether there may be more.
