@@ -38,6 +38,18 @@ fn every_import_runs_down_the_floors_and_none_of_a_folder_in_a_circle() {
 }
 
 #[test]
+fn an_edge_could_speak_in_the_hubs_name() {
+    let code = Code::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let makers = code.uses().filter(|(_, to)| to.join("/") == "admission/own");
+    let makers: BTreeSet<_> = makers.filter_map(|(from, _)| from.first()).collect();
+    let wanted = ["admission", "broker", "instances", "projections", "sources", "vitals"];
+    assert!(
+        makers.iter().eq(wanted.iter()),
+        "what others send never becomes an `OwnEvent`: {makers:?}"
+    );
+}
+
+#[test]
 fn no_two_files_of_the_load_tests_use_each_other() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let circles = Code::read(&root.join("load-tests/src")).circles();
