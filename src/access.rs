@@ -7,9 +7,11 @@ use tokio::sync::watch;
 
 use crate::{
     auth::{AuthError, Authenticator, CredentialId, KEYS, Principal},
+    grants::Grants,
     id,
     store::{Collection, CollectionKind, Document, NewDocument, Store, StoreError, Writes},
     time::{Clock, Millis, Span},
+    topic::TopicPattern,
 };
 
 /// How long a ticket is good.
@@ -18,6 +20,8 @@ pub const TICKET_LIFE: Span = Span::seconds(30);
 pub const LINK_LIFE: Span = Span::seconds(15 * 60);
 /// How long a session is good.
 pub const SESSION_LIFE: Span = Span::seconds(12 * 3600);
+/// How long a stream's ticket is good.
+pub const STREAM_TICKET_LIFE: Span = SESSION_LIFE;
 
 /// The most tickets of all owners together; links and sessions likewise.
 const MOST: usize = 100_000;
@@ -36,6 +40,12 @@ const LINKS: CollectionKind = CollectionKind { name: "links", synced: Writes::Ch
 const SESSIONS: CollectionKind =
     CollectionKind { name: "sessions", told: Writes::Changes, ..LINKS };
 
+/// Tickets of streams, which are good more than once. One that was taken back must not come back, and its streams end.
+const STREAM_TICKETS: CollectionKind = CollectionKind { name: "stream_tickets", ..SESSIONS };
+
+/// With what a stream's ticket begins, so that it can be told from others and found where it should not be.
+const STREAM_TICKET: &str = "phs_";
+
 /// What somebody shows to be let in.
 #[derive(Debug, Clone)]
 pub enum Credential {
@@ -43,8 +53,21 @@ pub enum Credential {
     Token(SecretString),
     /// A single-use ticket.
     Ticket(SecretString),
+    /// A ticket for one stream, as often as it breaks.
+    StreamTicket(SecretString),
     /// A browser's session.
     Session(SecretString),
+}
+
+impl Credential {
+    /// A ticket of either kind.
+    pub fn ticket(text: &str) -> Self {
+        if text.starts_with(STREAM_TICKET) {
+            Self::StreamTicket(text.into())
+        } else {
+            Self::Ticket(text.into())
+        }
+    }
 }
 
 /// Lets people in. Cheap to clone.
@@ -54,6 +77,7 @@ pub struct Access {
     tickets: Collection<Principal>,
     links: Collection<Principal>,
     sessions: Collection<Principal>,
+    stream_tickets: Collection<Principal>,
     changes: watch::Receiver<u64>,
     clock: Clock,
 }
@@ -68,12 +92,13 @@ impl Access {
             tickets: collection(TICKETS),
             links: collection(LINKS),
             sessions: collection(SESSIONS),
-            changes: store.watch(&[KEYS, SESSIONS]),
+            stream_tickets: collection(STREAM_TICKETS),
+            changes: store.watch(&[KEYS, SESSIONS, STREAM_TICKETS]),
             clock,
         }
     }
 
-    /// Who shows this credential. A ticket is used up by it.
+    /// Who shows this credential. A single-use ticket is used up by it.
     pub async fn authenticate(&self, credential: &Credential) -> Result<Arc<Principal>, AuthError> {
         match credential {
             Credential::Token(token) => {
@@ -87,10 +112,17 @@ impl Access {
                 self.still_valid(&principal).await?;
                 Ok(Arc::new(principal))
             }
+            Credential::StreamTicket(ticket) => {
+                let hash = id::hash(ticket.expose_secret());
+                let reader = found(&self.stream_tickets, &hash).await?.ok_or(AuthError::Invalid(
+                    "the stream's ticket is unknown, taken back or has expired: ask for a new one",
+                ))?;
+                self.still_valid(&reader).await?;
+                Ok(Arc::new(Principal { credential: CredentialId::StreamTicket(hash), ..reader }))
+            }
             Credential::Session(session) => {
                 let hash = id::hash(session.expose_secret());
-                let signed_in = self
-                    .signed_in(&hash)
+                let signed_in = found(&self.sessions, &hash)
                     .await?
                     .ok_or(AuthError::Invalid("the session has ended; sign in again"))?;
                 self.still_valid(&signed_in).await?;
@@ -106,7 +138,8 @@ impl Access {
 
     /// Whether credentials accepted earlier still are.
     ///
-    /// A session ends with the credentials its sign-in link was made by, whatever their kind.
+    /// A session ends with the credentials its sign-in link was made by, and a stream's ticket with those it was made by,
+    /// whatever their kind.
     pub async fn still_valid(&self, principal: &Principal) -> Result<(), AuthError> {
         if principal.expires.is_some_and(|expires| expires <= self.clock.now()) {
             return Err(AuthError::Expired);
@@ -114,10 +147,14 @@ impl Access {
         let mut origin = principal.credential.clone();
         // A session may have made the link of another: no session outlives the one it came from,
         // so the chain is as short as somebody had patience to sign in within its life.
-        while let CredentialId::Session(hash) = origin {
-            origin = self.signed_in(&hash).await?.ok_or(AuthError::Revoked)?.credential;
+        loop {
+            let maker = match &origin {
+                CredentialId::Session(hash) => found(&self.sessions, hash).await?,
+                CredentialId::StreamTicket(hash) => found(&self.stream_tickets, hash).await?,
+                _ => return self.authenticator.still_valid(&origin).await,
+            };
+            origin = maker.ok_or(AuthError::Revoked)?.credential;
         }
-        self.authenticator.still_valid(&origin).await
     }
 
     /// Moves when credentials may have been revoked.
@@ -128,6 +165,32 @@ impl Access {
     /// A single-use ticket for the same principal, good for [`TICKET_LIFE`].
     pub async fn issue_ticket(&self, principal: &Principal) -> Result<SecretString, AuthError> {
         self.issue(&self.tickets, principal, TICKET_LIFE).await
+    }
+
+    /// A ticket that opens streams of `topics` as `principal`, and nothing else, until their credentials end or
+    /// [`STREAM_TICKET_LIFE`] is over; and when that is. Whether they may read `topics` is for the caller to ask.
+    pub async fn issue_stream_ticket(
+        &self,
+        principal: &Principal,
+        topics: Vec<TopicPattern>,
+    ) -> Result<(SecretString, Millis), AuthError> {
+        let end = self.clock.now().saturating_add(STREAM_TICKET_LIFE.millis());
+        let expires = principal.expires.map_or(end, |expires| expires.min(end));
+        let reader = Principal {
+            grants: Grants { subscribe: topics, ..Grants::default() },
+            admin: false,
+            expires: Some(expires),
+            ..principal.clone()
+        };
+        let secret = id::secret().map_err(unavailable)?;
+        let ticket = SecretString::from(format!("{STREAM_TICKET}{}", secret.expose_secret()));
+        put(&self.stream_tickets, &id::hash(ticket.expose_secret()), &reader, expires).await?;
+        Ok((ticket, expires))
+    }
+
+    /// Takes a stream's ticket back, and ends the streams it opened. One that is not there is no fault: it may have run out.
+    pub async fn end_stream_ticket(&self, ticket: &SecretString) -> Result<(), AuthError> {
+        take(&self.stream_tickets, ticket).await.map(drop)
     }
 
     /// A code that signs in once as `principal`, good for [`LINK_LIFE`].
@@ -189,12 +252,12 @@ impl Access {
         put(passes, &id::hash(secret.expose_secret()), principal, expires).await?;
         Ok(secret)
     }
+}
 
-    /// Who signed in to the session of this hash, with the credentials the link was made by.
-    async fn signed_in(&self, hash: &str) -> Result<Option<Principal>, AuthError> {
-        let found = self.sessions.get(hash).await.map_err(unavailable)?;
-        Ok(found.map(|found| found.body))
-    }
+/// Whom the pass of this hash stands for, with the credentials it was made by.
+async fn found(passes: &Collection<Principal>, hash: &str) -> Result<Option<Principal>, AuthError> {
+    let found = passes.get(hash).await.map_err(unavailable)?;
+    Ok(found.map(|found| found.body))
 }
 
 /// Keeps a pass until it runs out, unless its owner has as many as they may have.

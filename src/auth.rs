@@ -161,6 +161,8 @@ pub enum CredentialId {
     ApiKey(String),
     /// The session of this hash.
     Session(String),
+    /// The stream's ticket of this hash.
+    StreamTicket(String),
     /// None: the anonymous grant.
     Anonymous,
     /// The hub itself.
@@ -170,7 +172,7 @@ pub enum CredentialId {
 impl CredentialId {
     /// Whether the store is to be asked about it; other credentials only expire.
     pub fn is_revocable(&self) -> bool {
-        matches!(self, Self::ApiKey(_) | Self::Session(_))
+        matches!(self, Self::ApiKey(_) | Self::Session(_) | Self::StreamTicket(_))
     }
 }
 

@@ -9,7 +9,10 @@ mod sse;
 use bytes::Bytes;
 use serde::Serialize;
 
-pub use self::frame::{Form, Frame};
+pub use self::{
+    frame::{Form, Frame},
+    sse::StreamForm,
+};
 use crate::protocol::{ClientMessage, CloseCode, MessageError, ServerMessage, wire};
 
 /// A way to speak with a client; its name is that of the connections that speak it.

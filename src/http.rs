@@ -37,6 +37,7 @@ mod sessions;
 mod socket;
 mod sse;
 mod stall;
+mod tickets;
 mod topics;
 mod unread_body;
 mod websocket;
@@ -247,7 +248,7 @@ fn routes(state: AppState) -> Router {
         .route("/api/v1/status", get(timetracker::status))
         .route("/api/v1/instances/{app}/{id}", delete(instances::forget))
         .route("/api/v1/instances/{app}/{id}/key", post(instances::rotate_key))
-        .route("/api/v1/tickets", post(sessions::ticket))
+        .route("/api/v1/tickets", post(tickets::issue).delete(tickets::take_back))
         .route("/api/v1/session", get(sessions::whoami).post(sessions::begin).delete(sessions::end))
         .route("/api/v1/nodes", get(nodes::nodes))
         .route("/api/v1/drain", post(nodes::drain).delete(nodes::undrain))

@@ -297,9 +297,9 @@ impl Session {
                     frames += 1;
                     write(frame.bytes);
                 }
-                Item::Live(position) => {
+                Item::Live { position, was_owing } => {
                     dialect
-                        .say(&ServerMessage::Live { sub, position })
+                        .say(&ServerMessage::Live { sub, position, was_owing })
                         .into_iter()
                         .for_each(&mut write);
                 }

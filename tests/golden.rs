@@ -126,7 +126,10 @@ fn every_message_of_the_hub_is_made() {
             },
         ),
         ("subscribed", ServerMessage::Subscribed { id: Some(&id(4)), sub: "c", start }),
-        ("live", ServerMessage::Live { sub: "a", position: position("3f9a:1900") }),
+        (
+            "live",
+            ServerMessage::Live { sub: "a", position: position("3f9a:1900"), was_owing: false },
+        ),
         (
             "gap",
             ServerMessage::Gap {

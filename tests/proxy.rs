@@ -1,15 +1,9 @@
 //! The cluster's proxy, with the very file it is shipped with, before hubs that come and go.
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    os::fd::OwnedFd,
-    path::Path,
-    process::{Child, Command, Stdio},
-};
+use std::net::SocketAddr;
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::mpsc,
@@ -18,60 +12,13 @@ use tokio::{
 
 use crate::support::{
     DEADLINE, eventually,
+    haproxy::Haproxy,
     hub::{Client, PROTOCOL},
     process::{Home, Process},
 };
 
 /// The same on every node, as in a cluster.
 const SETTINGS: &str = "secret = \"0123456789abcdef0123456789abcdef\"";
-
-/// A running proxy; ended when dropped.
-struct Proxy {
-    child: Child,
-    address: SocketAddr,
-    _folder: TempDir,
-}
-
-impl Proxy {
-    fn before(hubs: [SocketAddr; 2]) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/haproxy.cfg");
-        let shipped = std::fs::read_to_string(path).unwrap();
-        // Only what this machine does not have: the names of the nodes, and the port for everybody. The
-        // proxy inherits a listening socket as its standard input, so that nobody else can get the port.
-        let mut settings = shipped.replacen("bind :8080", "bind fd@0", 1);
-        for (name, hub) in ["hub-1:8080", "hub-2:8080"].into_iter().zip(hubs) {
-            settings = settings.replacen(name, &hub.to_string(), 1);
-        }
-        assert_eq!(settings.matches("127.0.0.1:").count(), 2, "{settings}");
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("haproxy.cfg");
-        std::fs::write(&file, settings).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let path = std::env::var("PATH").unwrap_or_default();
-        let child = Command::new("haproxy")
-            .env("PATH", format!("{path}:/usr/sbin"))
-            .args(["-db", "-f"])
-            .arg(file)
-            .stdin(Stdio::from(OwnedFd::from(listener)))
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("haproxy: ./tools/setup installs it");
-        Self { child, address, _folder: folder }
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        // It may have ended already, and then there is nothing to end.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// Stores one event on the hub at `to`.
 async fn publish(to: &str, token: &str, number: u64) -> reqwest::Result<()> {
@@ -82,11 +29,11 @@ async fn publish(to: &str, token: &str, number: u64) -> reqwest::Result<()> {
 }
 
 /// A socket through the proxy, opened as a page that came through it does.
-async fn subscriber(proxy: &Proxy, token: &str) -> Client {
+async fn subscriber(proxy: &Haproxy, token: &str) -> Client {
     let origin = proxy.url("");
     let headers = [PROTOCOL, ("origin", origin.as_str())];
     let mut client = eventually("a socket through the proxy", async || {
-        Client::open(proxy.address, "/ws/real-time", &headers).await.ok()
+        Client::open(proxy.address(), "/ws/real-time", &headers).await.ok()
     })
     .await;
     client.connect(token).await;
@@ -106,7 +53,7 @@ async fn sockets_and_streams_pass_the_proxy_and_find_the_node_that_is_left() {
     let addresses = [hubs[0].address(), hubs[1].address()];
     let direct = addresses.map(|address| format!("http://{address}"));
     let token = homes[0].token("ada", "a.*");
-    let proxy = Proxy::before(addresses);
+    let proxy = Haproxy::before(addresses);
 
     // Each node's log is its own here, so that the event tells which node a socket is on.
     let mut client = subscriber(&proxy, &token).await;
@@ -144,7 +91,7 @@ async fn a_node_that_is_not_ready_gets_nothing_new() {
     let home = Home::new(SETTINGS);
     let hub = home.start().await;
     let (draining, mut asked) = draining_node().await;
-    let proxy = Proxy::before([draining, hub.address()]);
+    let proxy = Haproxy::before([draining, hub.address()]);
     // One to find out, one to be sure, one whose answer has certainly been judged when the next comes.
     for _ in 0..4 {
         let line = timeout(DEADLINE, asked.recv()).await.expect("the node is not asked").unwrap();

@@ -177,7 +177,7 @@ async fn follow(
                 to: gap.to.offset,
                 reason: gap.reason.name().to_owned(),
             }),
-            Item::Live(_) => lives += 1,
+            Item::Live { .. } => lives += 1,
             Item::Failed(error) => panic!("{}: {error}", seen.name),
         }
     }

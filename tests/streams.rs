@@ -1,12 +1,11 @@
 //! Events without a conversation: simple mode and server-sent events.
 
 use serde_json::{Value, json};
-use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{
-    DEADLINE,
     hub::{TestHub, offset},
+    stream::Stream,
 };
 
 #[tokio::test]
@@ -72,71 +71,25 @@ async fn simple_mode_says_by_close_code_what_it_refuses() {
     }
 }
 
-/// A stream of server-sent events, block by block.
-struct Stream {
-    response: reqwest::Response,
-    text: String,
-}
-
-impl Stream {
-    async fn open(hub: &TestHub, query: &str, token: &str, last: Option<&str>) -> Self {
-        let url = hub.url(&format!("/sse/real-time?{query}"));
-        let mut request = hub.http().get(url).bearer_auth(token);
-        if let Some(last) = last {
-            request = request.header("last-event-id", last);
-        }
-        let response = request.send().await.unwrap();
-        assert_eq!(response.status(), 200);
-        Self { response, text: String::new() }
-    }
-
-    /// The next block's lines; None at the end of the stream.
-    async fn block(&mut self) -> Option<Vec<String>> {
-        loop {
-            if let Some(end) = self.text.find("\n\n") {
-                let rest = self.text.split_off(end + 2);
-                let block = std::mem::replace(&mut self.text, rest);
-                return Some(block.trim_end().lines().map(str::to_owned).collect());
-            }
-            let chunk = timeout(DEADLINE, self.response.chunk()).await.expect("nothing came");
-            self.text.push_str(std::str::from_utf8(&chunk.unwrap()?).unwrap());
-        }
-    }
-
-    /// The next block with data, as id, event name and data.
-    async fn event(&mut self) -> (String, Option<String>, Value) {
-        loop {
-            let block = self.block().await.expect("the stream ended");
-            let field = |name: &str| {
-                block.iter().find_map(|line| line.strip_prefix(name)).map(str::to_owned)
-            };
-            if let Some(data) = field("data: ") {
-                let data = serde_json::from_str(&data).unwrap();
-                return (field("id: ").unwrap(), field("event: "), data);
-            }
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_stream_sends_events_and_goes_on_from_the_last_event_id() {
     let hub = TestHub::start().await;
     let token = hub.token("ada", &["a.*"]);
     hub.publish_numbers("a.b", 0..3).await;
     let mut stream = Stream::open(&hub, "topics=a.*&last=1.0", &token, None).await;
-    let headers = stream.response.headers();
+    let headers = stream.headers();
     assert_eq!(headers["content-type"], "text/event-stream");
     assert_eq!(headers["cache-control"], "no-store");
     assert_eq!(headers["x-accel-buffering"], "no");
-    let begin = stream.block().await.unwrap();
-    assert!(begin.len() == 1 && begin[0].starts_with("id: "), "{begin:?}"); // at once
+    assert_eq!(headers["connection"], "close");
+    stream.begins().await; // at once
     let (id, kind, data) = stream.event().await;
     assert_eq!((kind, &data["data"]), (None, &json!({"n": 2})));
     assert_eq!(json!(offset(&json!(id))), data["offset"]);
     let event = json!({"topic": "a.b", "type": "call\ndone", "data": "two\nlines"});
     hub.publish(event).await;
     let (id, kind, data) = stream.event().await;
-    assert_eq!(kind.as_deref(), Some("call done"));
+    assert_eq!(kind, None, "a plain message");
     assert_eq!((&data["data"], &data["type"]), (&json!("two\nlines"), &json!("call\ndone")));
     drop(stream);
     hub.publish_numbers("a.b", 3..6).await;
@@ -144,6 +97,47 @@ async fn a_stream_sends_events_and_goes_on_from_the_last_event_id() {
     let mut stream = Stream::open(&hub, "topics=a.*&last=1", &token, Some(&id)).await;
     for n in 3..6 {
         assert_eq!(stream.event().await.2["data"], json!({"n": n}));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_has_the_form_that_it_is_asked_for() {
+    let hub = TestHub::start().await;
+    let token = hub.token("ada", &["a.*"]);
+    let event = |kind: Value| json!({"topic": "a.b", "type": kind, "data": [1]});
+    let kinds = [json!("call\ndone"), json!("error"), json!("hub.gap"), json!(null)];
+    hub.publish(json!(kinds.map(event))).await;
+    let names = |typed: [&str; 3]| typed.map(|name| Some(name.to_owned()));
+    for (query, expected) in [
+        ("last=4", [const { None }; 3]),
+        ("last=4&events=plain&format=event", [const { None }; 3]),
+        ("last=4&events=typed", names(["call done", "_error", "_hub.gap"])),
+        ("last=4&events=typed&format=data", names(["call done", "_error", "_hub.gap"])),
+    ] {
+        let mut stream = Stream::open(&hub, &format!("topics=a.*&{query}"), &token, None).await;
+        for expected in expected.into_iter().chain([None]) {
+            let (_, kind, data) = stream.event().await;
+            let payload = if query.contains("format=data") { &data } else { &data["data"] };
+            assert_eq!((kind, payload), (expected, &json!([1])), "{query}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_was_lost_before_its_first_event_goes_on_where_it_began() {
+    let hub = TestHub::start().await;
+    let token = hub.token("ada", &["a.*"]);
+    // Newest values come before the position: here there are none.
+    for (query, topic) in [("topics=a.b", "a.b"), ("topics=a.c&latest=1", "a.c")] {
+        let mut stream = Stream::open(&hub, query, &token, None).await;
+        let position = stream.begins().await;
+        drop(stream);
+        hub.publish_numbers(topic, 0..2).await;
+        let mut stream = Stream::open(&hub, query, &token, Some(&position)).await;
+        assert_eq!(stream.begins().await, position);
+        for n in 0..2 {
+            assert_eq!(stream.event().await.2["data"], json!({"n": n}), "{query}");
+        }
     }
 }
 
@@ -159,11 +153,13 @@ async fn a_stream_says_that_a_replay_was_cut_short() {
     let token = hub.token("ada", &["a.*"]);
     for (last, is_cut) in [(3, false), (39, true)] {
         let mut stream = Stream::open(&hub, &format!("topics=a.*&last={last}"), &token, None).await;
-        let begins = stream.block().await.unwrap();
-        assert!(begins.len() == 1 && begins[0].starts_with("id: "), "{begins:?}");
         let first = stream.block().await.unwrap();
         let is_told = first == ["event: hub.replay_truncated", "data: {}"];
         assert_eq!(is_told, is_cut, "{first:?}");
+        if is_told {
+            stream.begins().await;
+        }
+        stream.event().await;
     }
     assert_eq!(hub.metric("pulsehub_limit_hits_total{limit=\"replay_bytes\"}").await, 1.0);
 }
@@ -200,19 +196,18 @@ async fn latest_0_meant_on() {
 }
 
 #[tokio::test]
-async fn a_heartbeat_moves_the_last_event_id_of_a_quiet_stream() {
+async fn a_heartbeat_is_a_comment_that_ends_no_block() {
     let hub = TestHub::with(&[("socket.ping", "1s")]).await;
     let token = hub.token("ada", &["a.*"]);
     let mut stream = Stream::open(&hub, "topics=a.*", &token, None).await;
-    let head = hub.publish_numbers("b.b", 0..5).await;
-    loop {
-        let block = stream.block().await.unwrap();
-        let [line] = &block[..] else { panic!("more than an id: {block:?}") };
-        let id = line.strip_prefix("id: ").unwrap();
-        if offset(&json!(id)) >= offset(&json!(head)) {
-            break;
-        }
+    let position = stream.begins().await;
+    for _ in 0..2 {
+        assert_eq!(stream.block().await.unwrap(), [":"]);
     }
+    assert_eq!(stream.unread(), "", "an empty line would be a block to some libraries");
+    hub.publish_numbers("a.b", 0..1).await;
+    let (id, ..) = stream.event().await;
+    assert!(offset(&json!(id)) > offset(&json!(position)));
 }
 
 #[tokio::test]
@@ -221,7 +216,7 @@ async fn a_stream_ends_when_its_token_does() {
     let hub = TestHub::with(&[("http.header_timeout", "60s"), ("socket.ping", "60s")]).await;
     let token = hub.token_for("ada", &["a.*"], None, 1);
     let mut stream = Stream::open(&hub, "topics=a.*", &token, None).await;
-    stream.block().await.unwrap();
+    stream.begins().await;
     assert_eq!(stream.block().await, None);
 }
 
@@ -237,6 +232,8 @@ async fn what_a_stream_refuses_it_refuses_by_status() {
         ("topics=a.*&last=10001", Some(&*token), 400),
         ("topics=a.*&latest=yes", Some(&*token), 400),
         ("topics=a.*&latest=", Some(&*token), 400),
+        ("topics=a.*&format=xml", Some(&*token), 400),
+        ("topics=a.*&events=all", Some(&*token), 400),
         ("topics=a.*&last=1&latest=true", Some(&*token), 400),
     ] {
         let mut request = hub.http().get(hub.url(&format!("/sse/real-time?{query}")));

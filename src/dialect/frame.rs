@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Dialect, hub_v1, simple, sse};
+use super::{Dialect, StreamForm, hub_v1, simple, sse};
 use crate::{
     event::Record,
     position::{Offset, Position},
@@ -19,8 +19,8 @@ pub enum Form {
     Events,
     /// Simple mode: one bare payload a frame.
     Data,
-    /// Server-sent events (WHATWG HTML, "Server-sent events").
-    Sse,
+    /// Server-sent events.
+    Stream(StreamForm),
 }
 
 /// Events on their way to a subscriber, in one of the [`Form`]s; clones share the bytes.
@@ -42,7 +42,7 @@ impl Form {
         match self {
             Form::Messages(_) => Dialect::HubV1,
             Form::Events | Form::Data => Dialect::Simple,
-            Form::Sse => Dialect::Sse,
+            Form::Stream(_) => Dialect::Sse,
         }
     }
 
@@ -51,7 +51,7 @@ impl Form {
         match self {
             Form::Messages(sub) => sub,
             Form::Events | Form::Data => "simple",
-            Form::Sse => "sse",
+            Form::Stream(_) => "sse",
         }
     }
 
@@ -75,7 +75,7 @@ impl Form {
             Form::Messages(sub) => hub_v1::events(sub, position, &mut counted, skipped),
             Form::Events => simple::events(counted.map(Record::json)),
             Form::Data => simple::events(counted.map(Record::data)),
-            Form::Sse => sse::events(position.epoch, &mut counted),
+            Form::Stream(form) => sse::events(*form, position.epoch, &mut counted),
         };
         Frame { first, through: position.offset, events, bytes }
     }

@@ -83,7 +83,7 @@ pub fn gather_upgrade(parts: &Parts, query_token: bool) -> Result<Option<Credent
     explicit.extend(of_subprotocols(&parts.headers)?.map(Credential::Token));
     for (name, value) in query::pairs(parts) {
         match &*name {
-            "ticket" => explicit.push(Credential::Ticket(value.into())),
+            "ticket" => explicit.push(Credential::ticket(&value)),
             "token" if query_token => explicit.push(Credential::Token(value.into())),
             "token" => {
                 let message = "tokens in the address are not taken here: use a header, a subprotocol or a ticket";
@@ -124,8 +124,10 @@ fn agree(explicit: Vec<Credential>) -> Result<Option<Credential>, GatherError> {
 }
 
 fn secret(credential: &Credential) -> &str {
-    let (Credential::Token(secret) | Credential::Ticket(secret) | Credential::Session(secret)) =
-        credential;
+    let (Credential::Token(secret)
+    | Credential::Ticket(secret)
+    | Credential::StreamTicket(secret)
+    | Credential::Session(secret)) = credential;
     secret.expose_secret()
 }
 
@@ -219,6 +221,7 @@ mod tests {
             None => "none".to_owned(),
             Some(Credential::Token(token)) => format!("token {}", token.expose_secret()),
             Some(Credential::Ticket(ticket)) => format!("ticket {}", ticket.expose_secret()),
+            Some(Credential::StreamTicket(ticket)) => format!("stream {}", ticket.expose_secret()),
             Some(Credential::Session(session)) => format!("session {}", session.expose_secret()),
         })
     }
@@ -282,6 +285,7 @@ mod tests {
             shown(gather_upgrade(&parts("GET", uri, headers), query_token))
         };
         assert_eq!(upgrade("/ws?ticket=a%2Db", &[], false), Ok("ticket a-b".into()));
+        assert_eq!(upgrade("/sse?ticket=phs_a", &[], false), Ok("stream phs_a".into()));
         let refused = upgrade("/ws?token=t", &[], false);
         assert!(matches!(refused, Err(GatherError::Malformed(_))), "{refused:?}");
         assert_eq!(upgrade("/ws?token=t", &[], true), Ok("token t".into()));

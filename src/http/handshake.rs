@@ -13,7 +13,7 @@ use super::{
 use crate::{
     access::Credential,
     auth::Principal,
-    dialect::Form,
+    dialect::{Dialect, Form, StreamForm},
     hub::{Start, Subscription},
     json,
     position::Position,
@@ -46,6 +46,7 @@ pub(super) struct Query {
     mode: Option<String>,
     max_hz: Option<String>,
     format: Option<String>,
+    events: Option<String>,
 }
 
 /// What a socket begins with.
@@ -99,6 +100,7 @@ impl Query {
                 "mode" => read.mode = Some(value),
                 "max_hz" => read.max_hz = Some(value),
                 "format" => read.format = Some(value),
+                "events" => read.events = Some(value),
                 _ => {}
             }
         }
@@ -110,10 +112,10 @@ impl Query {
         !self.topics.is_empty()
     }
 
-    /// The subscription the address asks for; `form` is given or asked for by `format`.
+    /// The subscription the address asks for, in simple mode or for a stream.
     pub(super) fn subscription(
         &self,
-        form: Option<Form>,
+        dialect: Dialect,
         last_event_id: Option<&str>,
         limits: &crate::limits::Limits,
         now: Now,
@@ -129,14 +131,7 @@ impl Query {
             .iter()
             .map(|text| TopicPattern::parse(text).map_err(|error| format!("{text:?}: {error}")))
             .collect();
-        let form = match (form, self.format.as_deref()) {
-            (Some(form), _) => form,
-            (None, None | Some("event")) => Form::Events,
-            (None, Some("data")) => Form::Data,
-            (None, Some(other)) => {
-                return Err(format!("`format` is event or data, not {other:?}"));
-            }
-        };
+        let form = self.form(dialect)?;
         let mode = match self.mode.as_deref() {
             None | Some("all") => Mode::All,
             Some("latest") => Mode::Latest,
@@ -155,6 +150,24 @@ impl Query {
             return Err(too_wild.to_string());
         }
         Ok(Subscription { form, filter, mode, max_hz, start, owner: None })
+    }
+
+    fn form(&self, dialect: Dialect) -> Result<Form, String> {
+        let is_bare = match self.format.as_deref() {
+            None | Some("event") => false,
+            Some("data") => true,
+            Some(other) => return Err(format!("`format` is event or data, not {other:?}")),
+        };
+        let is_typed = match self.events.as_deref() {
+            None | Some("plain") => false,
+            Some("typed") => true,
+            Some(other) => return Err(format!("`events` is plain or typed, not {other:?}")),
+        };
+        Ok(match dialect {
+            Dialect::Sse => Form::Stream(StreamForm { is_typed, is_bare }),
+            _ if is_bare => Form::Data,
+            _ => Form::Events,
+        })
     }
 
     fn start(&self, last_event_id: Option<&str>, most: usize, now: Now) -> Result<Start, String> {

@@ -1,4 +1,4 @@
-//! `/api/v1/tickets` and `/api/v1/session`: credentials for browsers.
+//! `/api/v1/session`: credentials for browsers.
 
 use axum::{
     Json,
@@ -17,32 +17,14 @@ use super::{
     server,
 };
 use crate::{
-    access,
     auth::{AuthError, Principal},
     grants::Grants,
     telemetry::Limit,
     time::Millis,
 };
 
-#[derive(Serialize)]
-struct Ticket<'a> {
-    ticket: &'a str,
-    expires_in: u64,
-}
-
-/// A ticket for one socket or stream, for who has credentials that cannot be sent there.
-pub(super) async fn ticket(
-    State(state): State<AppState>,
-    Caller(principal): Caller,
-) -> Result<Response, Problem> {
-    let ticket = counted(&state, state.access.issue_ticket(&principal).await)?;
-    let expires_in = access::TICKET_LIFE.millis() / 1000;
-    let answer = Ticket { ticket: ticket.expose_secret(), expires_in };
-    Ok((StatusCode::CREATED, Json(answer)).into_response())
-}
-
 /// Counts that somebody has as many passes as they may.
-fn counted<T>(state: &AppState, made: Result<T, AuthError>) -> Result<T, Problem> {
+pub(super) fn counted<T>(state: &AppState, made: Result<T, AuthError>) -> Result<T, Problem> {
     if let Err(AuthError::Full(_)) = &made {
         state.telemetry.hit(Limit::PassesPerPrincipal);
     }

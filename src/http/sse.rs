@@ -18,7 +18,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::Stream;
-use http::{HeaderValue, header};
+use http::{HeaderValue, Version, header};
 use tokio::time::Sleep;
 
 use super::{
@@ -29,13 +29,14 @@ use super::{
     server, websocket,
     work::Done,
 };
-use crate::dialect::Form;
+use crate::dialect::Dialect;
 
 /// A response takes one frame at a time: more would only wait, and be given out whatever it is told meanwhile.
 const BURST: usize = 1;
 
 /// Starts the stream; everything that can be refused is refused before.
 pub(super) async fn stream(State(state): State<AppState>, request: Request) -> Response {
+    let version = request.version();
     match open(&state, request).await {
         Ok(stream) => {
             let ended = EndWhen::new(stream.ended());
@@ -48,6 +49,10 @@ pub(super) async fn stream(State(state): State<AppState>, request: Request) -> R
                 (header::HeaderName::from_static("x-accel-buffering"), "no"),
             ] {
                 headers.insert(name, HeaderValue::from_static(value));
+            }
+            if version < Version::HTTP_2 {
+                // Whoever waits for the end of the connection sees that the stream has ended.
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             response
         }
@@ -65,7 +70,7 @@ pub(super) async fn open(state: &AppState, request: Request) -> Result<Events, P
     let last_event_id = last_event_id.filter(|id| !id.is_empty());
     let only = handshake
         .query
-        .subscription(Some(Form::Sse), last_event_id, &state.terms.limits, state.now())
+        .subscription(Dialect::Sse, last_event_id, &state.terms.limits, state.now())
         .map_err(Problem::bad_request)?;
     let principal = websocket::identify(state, &handshake).await.map_err(Problem::from)?;
     let principal = Some(principal.ok_or_else(Problem::unauthorized)?);

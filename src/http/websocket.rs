@@ -24,6 +24,7 @@ use super::{
     stall::Impatient,
 };
 use crate::{
+    access::Credential,
     auth::{AuthError, Principal},
     dialect::Dialect,
     hub::Subscription,
@@ -121,12 +122,17 @@ async fn open(
         let (limits, now) = (&state.terms.limits, state.now());
         let subscription = handshake
             .query
-            .subscription(None, None, limits, now)
+            .subscription(Dialect::Simple, None, limits, now)
             .map_err(|reason| (CloseCode::BadMessage, reason))?;
         Some(subscription)
     } else {
         None
     };
+    if matches!(handshake.credential, Some(Credential::StreamTicket(_))) {
+        let reason =
+            "this ticket is for streams: a socket's is one that was asked for without topics";
+        return Err((CloseCode::Unauthorized, reason.into()));
+    }
     let principal = identify(state, &handshake).await;
     let principal = principal.map_err(|error| (error.close_code(), error.to_string()))?;
     Ok(match only {

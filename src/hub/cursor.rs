@@ -41,6 +41,8 @@ pub struct Cursor {
     /// most follow it all their life.
     gap: Option<Box<Gap>>,
     said_live: bool,
+    /// Whether it began with a gap or newest values.
+    was_owing: bool,
     /// Whether the tail may hold more than was taken.
     more: bool,
 }
@@ -77,8 +79,13 @@ pub enum Item {
     Frame(Frame),
     /// Events are missing.
     Gap(Gap),
-    /// Everything up to here has been sent; what follows is live. Said once.
-    Live(Position),
+    /// What follows is live. Said once.
+    Live {
+        /// Everything up to here has been sent.
+        position: Position,
+        /// Whether a gap or newest values came first.
+        was_owing: bool,
+    },
     /// The log could not be read; asking again tries again.
     Failed(ReadError),
 }
@@ -118,6 +125,7 @@ impl Cursor {
             _ => Phase::Tail,
         };
         let position = beginning.position;
+        let was_owing = beginning.gap.is_some() || matches!(phase, Phase::Snapshot(_));
         seat.position.store(position, Ordering::Relaxed);
         Self {
             place,
@@ -128,6 +136,7 @@ impl Cursor {
             phase,
             gap: beginning.gap.map(Box::new),
             said_live: false,
+            was_owing,
             more: true,
         }
     }
@@ -355,7 +364,7 @@ impl Cursor {
                     return Step::Nothing;
                 }
                 self.said_live = true;
-                Step::Item(Item::Live(self.position()))
+                Step::Item(Item::Live { position: self.position(), was_owing: self.was_owing })
             }
         }
     }

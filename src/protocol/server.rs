@@ -80,6 +80,9 @@ pub enum ServerMessage<'a> {
         sub: &'a str,
         /// Everything that matches up to here has been sent.
         position: Position,
+        /// Whether a gap or newest values came first: see [`SubscribedStart::is_owing`].
+        #[serde(skip)]
+        was_owing: bool,
     },
     /// Events are missing.
     Gap {

@@ -8,7 +8,7 @@ use crate::{
     auth::CredentialId,
     config::Config,
     connections::Connections,
-    dialect::Form,
+    dialect::{Form, StreamForm},
     event::PublisherName,
     grants::Grants,
     hub::{Start, Subscription},
@@ -87,6 +87,6 @@ fn only_who_can_answer_a_ping_is_gone_when_it_is_not_answered() {
     };
     let simple = after_a_ping(Form::Events);
     assert!(matches!(simple[..], [Action::Close(CloseCode::Timeout, _)]), "{simple:?}");
-    let stream = after_a_ping(Form::Sse);
+    let stream = after_a_ping(Form::Stream(StreamForm { is_typed: false, is_bare: false }));
     assert!(stream.is_empty(), "{stream:?}");
 }

@@ -170,7 +170,7 @@ async fn follow(
             Item::Frame(frame) => readiness.seen(frame.through, clock.elapsed()),
             Item::Failed(error) => return Err(error.into()),
             // Neither is an event that came through.
-            Item::Gap(_) | Item::Live(_) => {}
+            Item::Gap(_) | Item::Live { .. } => {}
         }
     }
 }

@@ -57,7 +57,7 @@ async fn a_value_that_changes_again_waits_for_its_time() {
         });
         timeout(DEADLINE, next).await.unwrap()
     };
-    assert!(matches!(next().await, Item::Live(_)));
+    assert!(matches!(next().await, Item::Live { .. }));
     world.broker.publish(admitted(vec![event("a", "s", "1", None, "1")])).await.unwrap();
     assert!(matches!(next().await, Item::Frame(_)));
     let second =
@@ -112,7 +112,7 @@ async fn a_read_that_failed_amid_the_newest_values_was_followed_by_live() {
     }
     file.execute_batch("ALTER TABLE away RENAME TO latest").unwrap();
     let mut item = next().await;
-    while !matches!(item, Item::Live(_)) {
+    while !matches!(item, Item::Live { .. }) {
         assert!(take(item));
         item = next().await;
     }
@@ -186,7 +186,7 @@ async fn follow(world: &World, name: String, mut dice: Dice, expected: Offset) -
                 assert!(frame.through >= position, "{}: the position went back", ended.name);
                 position = frame.through;
             }
-            Item::Live(_) => {}
+            Item::Live { .. } => {}
             Item::Gap(gap) => panic!("{}: {gap:?}", ended.name),
             Item::Failed(error) => panic!("{}: {error}", ended.name),
         }

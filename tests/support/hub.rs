@@ -180,6 +180,12 @@ impl TestHub {
         (id, key.expose_secret().to_owned())
     }
 
+    /// Takes an API key back, as the command line does.
+    pub(crate) async fn revoke_key(&self, id: &str) {
+        let store = Store::open(&self.data(), self.clock.clone()).unwrap();
+        assert!(ApiKeys::new(&store).revoke(id).await.unwrap());
+    }
+
     /// Publishes over HTTP as somebody who may publish anything; gives the answer.
     pub(crate) async fn publish(&self, events: Value) -> Value {
         let token = self.token("publisher", &["**"]);

@@ -4,8 +4,10 @@ pub(crate) mod checker;
 pub(crate) mod dice;
 pub(crate) mod diff;
 pub(crate) mod flext;
+pub(crate) mod haproxy;
 pub(crate) mod hub;
 pub(crate) mod load;
+pub(crate) mod nginx;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod program;
@@ -13,6 +15,7 @@ pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod sentinel;
 pub(crate) mod small_disk;
+pub(crate) mod stream;
 
 use std::time::{Duration, Instant};
 

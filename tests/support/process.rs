@@ -58,6 +58,13 @@ impl Home {
         self.listen(command).await
     }
 
+    /// Starts a hub where another listened before.
+    pub(crate) async fn start_at(&self, address: SocketAddr) -> Process {
+        let mut command = self.command("serve");
+        command.args(["--listen", &address.to_string()]);
+        self.listen(command).await
+    }
+
     /// Starts a hub to which a file that grows too large is an error, not its end.
     pub(crate) async fn start_ignoring_file_size_signals(&self) -> Process {
         let hub = self.command("serve");

@@ -190,6 +190,7 @@ fn kind(word: &str) -> Option<&'static str> {
     match word.len() {
         36 if lengths == [8, 4, 4, 4, 12] && parts.iter().all(|part| is_hex(part)) => Some("uuid"),
         _ if word.starts_with("phk_") && word.len() > 40 => Some("key"),
+        _ if word.starts_with("phs_") && word.len() > 40 => Some("ticket of a stream"),
         _ if word.starts_with("eyJ") => Some("part of a token"),
         43 => Some("secret"),
         16 if is_hex(word) => Some("hex"),

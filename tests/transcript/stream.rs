@@ -23,11 +23,14 @@ impl Scene {
         Stream { name, response, text: String::new() }
     }
 
-    /// Records the next block of a stream; false at its end.
+    /// Records the next block of a stream, or a comment; false at its end.
     pub(super) async fn hear_block(&mut self, stream: &mut Stream) -> bool {
         let end = loop {
+            if stream.text.starts_with(":\n") {
+                break 2; // a comment is a line of its own
+            }
             if let Some(end) = stream.text.find("\n\n") {
-                break end;
+                break end + 2;
             }
             let chunk = timeout(DEADLINE, stream.response.chunk()).await.expect("nothing came");
             match chunk.unwrap() {
@@ -39,7 +42,7 @@ impl Scene {
                 }
             }
         };
-        let rest = stream.text.split_off(end + 2);
+        let rest = stream.text.split_off(end);
         let block = std::mem::replace(&mut stream.text, rest);
         for line in block.trim_end().lines() {
             if let Some(id) = line.strip_prefix("id: ") {

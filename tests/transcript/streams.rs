@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    request::{get, post},
+    request::{Request, get, post},
     scene::{On, Scene},
 };
 
@@ -51,6 +51,33 @@ async fn stream(on: On) {
     scene.ask(post("/api/v1/publish").by(&ada).json(&more)).await;
     scene.hear_block(&mut stream).await;
 
+    scene.note("in the forms it can have");
+    for query in ["events=typed", "format=data", "events=typed&format=data"] {
+        let path = format!("/sse/real-time?topics=a.b&last=1&{query}");
+        let mut formed = scene.stream("ada again", get(path).by(&ada)).await;
+        scene.hear_block(&mut formed).await;
+        scene.hear_block(&mut formed).await;
+        drop(formed);
+        scene.hub.metric_becomes("pulsehub_connections", 1.0).await;
+    }
+
+    scene.note("with a ticket of its own");
+    let made = scene.ask(post("/api/v1/tickets").by(&ada).json(&json!({"topics": ["a.*"]}))).await;
+    let ticket = made.json["ticket"].as_str().unwrap().to_owned();
+    for _ in 0..2 {
+        let path = format!("/sse/real-time?topics=a.b&ticket={ticket}");
+        let mut by_ticket = scene.stream("a page", get(path)).await;
+        scene.hear_block(&mut by_ticket).await;
+        drop(by_ticket);
+        scene.hub.metric_becomes("pulsehub_connections", 1.0).await;
+    }
+    scene.ask(get(format!("/sse/real-time?topics=b.*&ticket={ticket}"))).await;
+    let taken_back = json!({"ticket": ticket});
+    scene.ask(Request::new("DELETE", "/api/v1/tickets").by(&ada).json(&taken_back)).await;
+    scene.ask(get(format!("/sse/real-time?topics=a.b&ticket={ticket}"))).await;
+    scene.ask(post("/api/v1/tickets").by(&ada).json(&json!({"topics": ["b.*"]}))).await;
+    scene.ask(post("/api/v1/tickets").by(&ada).json(&json!({"topics": []}))).await;
+
     scene.note("another history");
     let path = "/sse/real-time?topics=a.*&resume=1:2";
     let mut foreign = scene.stream("ada again", get(path).by(&ada)).await;
@@ -67,6 +94,8 @@ async fn stream(on: On) {
         get("/sse/real-time?topics=a.*").by(&ada).with("origin", "https://evil.example"),
         get("/sse/real-time?topics=a.*&token=x"),
         get("/sse/real-time?topics=a.*&ticket=x"),
+        get("/sse/real-time?topics=a.*&format=xml").by(&ada),
+        get("/sse/real-time?topics=a.*&events=all").by(&ada),
     ] {
         scene.ask(request).await;
     }

@@ -59,7 +59,7 @@ async fn told(order: Order) -> Vec<Option<String>> {
     };
     tokio::time::timeout(Duration::from_secs(30), all).await.unwrap();
     let begun = next(&mut reader).unwrap().unwrap();
-    assert!(begun.starts_with("id: "), "{begun}");
+    assert!(begun.starts_with("event: hub.position\n"), "{begun}");
     assert!(next(&mut reader).unwrap().unwrap().contains(r#""data":0"#));
     let mut ended = Box::pin(reader.ended());
     server.state.terms.connections.tell_all(|| order);
@@ -77,7 +77,8 @@ async fn told(order: Order) -> Vec<Option<String>> {
 async fn a_stream_that_was_told_to_end_went_on_with_the_events_that_waited() {
     assert_eq!(told(Order::Revoked).await, [None]);
     let rest = told(Order::Reconnect { after_ms: 1234 }).await;
-    assert_eq!(rest, [Some("retry: 1234\n\n".to_owned()), None]);
+    let goodbye = "event: hub.reconnect\ndata: {\"after_ms\":1234}\nretry: 1234\n\n";
+    assert_eq!(rest, [Some(goodbye.to_owned()), None]);
 }
 
 #[tokio::test]

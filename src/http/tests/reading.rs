@@ -297,6 +297,6 @@ async fn a_rare_match_was_looked_for_in_all_of_memory_before_others_had_a_turn()
         turns += 1; // it wakes itself: nobody else does
         cursor.poll_next(cx)
     });
-    assert!(matches!(item.await, Item::Live(_)));
+    assert!(matches!(item.await, Item::Live { .. }));
     assert!(turns >= 6, "4 MB in {turns} turns");
 }
