@@ -13,7 +13,7 @@ use secrecy::ExposeSecret as _;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{background::Background, base::Base, makers::Makers, warnings::Machine};
+use self::{background::Background, base::Base, makers::Makers, warnings::MachineFacts};
 use crate::{
     admission::Admission,
     auth::{AuthError, CredentialId, Principal, Role},
@@ -24,7 +24,7 @@ use crate::{
     drain::Drain,
     event::PublisherName,
     grants::Grants,
-    http::{self, Budgets, Questions, Services, Settings, server},
+    http::{self, Budgets, HttpSettings, QueryLimit, Services, server},
     session::Terms,
     time::Clock,
     vitals::{self, Host, Vitals},
@@ -65,7 +65,7 @@ impl App {
         let (name, cluster) = join(&config, address, &base, &drain)?;
         let makers = Makers::new(&config, plan, &base).await?;
         let most_files = descriptors::raise();
-        let warnings = Machine::look(most_files).warnings(&config, address);
+        let warnings = MachineFacts::look(most_files).warnings(&config, address);
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
@@ -80,9 +80,9 @@ impl App {
             clock: base.clock.clone(),
             readiness: base.readiness.clone(),
             attempts: http::Attempts::default(),
-            questions: Questions::new(config.limits.questions, base.telemetry.clone()),
+            query_limit: QueryLimit::new(config.limits.questions, base.telemetry.clone()),
             budgets: Budgets::new(&config.limits, &base.telemetry),
-            settings: Settings {
+            settings: HttpSettings {
                 http: config.http.clone(),
                 limits: config.limits,
                 query_token: config.auth.query_token,

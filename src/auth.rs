@@ -35,7 +35,7 @@ use crate::{
 /// The `[auth]` section of the configuration.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct AuthConfig {
     /// The `iss` a token must have; empty accepts any.
     pub issuer: String,
     /// Of these a token's `aud` must name one; empty accepts any.
@@ -111,12 +111,12 @@ impl Role {
 }
 
 /// Whether a token of this life is one that a hub warns of.
-pub fn is_long_life(config: &Config, life: Span) -> bool {
+pub fn is_long_life(config: &AuthConfig, life: Span) -> bool {
     config.longest_life.is_none() && life > claims::LONG_LIFE
 }
 
 /// Whether tokens and keys may have this role.
-pub fn knows_role(config: &Config, name: &str) -> bool {
+pub fn knows_role(config: &AuthConfig, name: &str) -> bool {
     claims::roles(config).contains_key(name)
 }
 
@@ -213,7 +213,7 @@ impl AuthError {
 /// Keys or a secret that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct ConfigError(pub String);
+pub struct AuthConfigError(pub String);
 
 /// The longest name of a principal, in bytes.
 const MAX_NAME: usize = 256;
@@ -228,9 +228,9 @@ const UNKNOWN_KEY: AuthError = AuthError::Invalid("the API key is unknown");
 
 /// Turns tokens and API keys into principals. Cheap to clone.
 #[derive(Clone)]
-pub struct Authenticator(Arc<Inner>);
+pub struct Authenticator(Arc<AuthenticatorInner>);
 
-struct Inner {
+struct AuthenticatorInner {
     verifier: jwt::Verifier,
     anonymous: Option<Arc<Principal>>,
     keys: ApiKeys,
@@ -267,11 +267,11 @@ impl Principal {
 impl Authenticator {
     /// An authenticator for the hub's own secret and the configured keys.
     pub fn new(
-        config: &Config,
+        config: &AuthConfig,
         secret: &SecretString,
         store: &Store,
         clock: Clock,
-    ) -> Result<Self, ConfigError> {
+    ) -> Result<Self, AuthConfigError> {
         let anonymous = config.anonymous.clone().map(|grants| {
             Arc::new(Principal {
                 name: "anonymous".into(),
@@ -283,7 +283,7 @@ impl Authenticator {
             })
         });
         let verifier = jwt::Verifier::new(config, secret)?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(AuthenticatorInner {
             verifier,
             anonymous,
             keys: ApiKeys::new(store),

@@ -36,32 +36,32 @@ Start with:  pulsehub serve --data ./data --welcome";
 #[derive(Subcommand)]
 enum Command {
     /// Run the hub
-    Serve(serve::Serve),
+    Serve(serve::ServeCommand),
     /// Run a hub with synthetic producers, for trying out
-    Demo(demo::Demo),
+    Demo(demo::DemoCommand),
     /// Print a signed token for a person or a program
-    Token(token::Token),
+    Token(token::TokenCommand),
     /// Make, list and revoke API keys
-    Key(key::Key),
+    Key(key::KeyCommand),
     /// Publish events to a hub
-    Publish(publish::Publish),
+    Publish(publish::PublishCommand),
     /// Follow events of a hub, one JSON object a line
-    Tail(tail::Tail),
+    Tail(tail::TailCommand),
     /// Write everything the log holds as one JSON object a line
-    Export(export::Export),
+    Export(export::ExportCommand),
     /// Check settings and the log
-    Check(check::Check),
+    Check(check::CheckCommand),
     /// List the nodes of a hub and how each stands
-    Nodes(nodes::Nodes),
+    Nodes(nodes::NodesCommand),
     /// Send the clients of a node elsewhere
-    Drain(drain::Drain),
+    Drain(drain::DrainCommand),
     /// Ask a hub whether it is ready, for containers
-    Healthcheck(healthcheck::Healthcheck),
+    Healthcheck(healthcheck::HealthcheckCommand),
 }
 
 /// How a command ended, other than well.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+pub(crate) enum CommandFailure {
     /// Something went wrong.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
@@ -76,13 +76,13 @@ pub(crate) enum Failure {
     Refused(String),
 }
 
-impl Failure {
+impl CommandFailure {
     fn code(&self) -> u8 {
         match self {
-            Failure::Failed(_) => 1,
-            Failure::Usage(_) => 2,
-            Failure::Unreachable(_) => 3,
-            Failure::Refused(_) => 4,
+            CommandFailure::Failed(_) => 1,
+            CommandFailure::Usage(_) => 2,
+            CommandFailure::Unreachable(_) => 3,
+            CommandFailure::Refused(_) => 4,
         }
     }
 }

@@ -1,20 +1,20 @@
 //! What one node asks all of them, itself included; without others it asks itself alone.
 
-mod desk;
+mod mailbox;
 mod node;
 
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use self::desk::Desk;
-pub use self::node::{ConnectionPage, Node, Question, Standing};
+use self::mailbox::Mailbox;
+pub use self::node::{ConnectionPage, Node, NodeQuestion, Standing};
 use crate::redis::{Failure, Server};
 
 /// All nodes, as one of them sees them. Cheap to clone.
 #[derive(Clone)]
 pub struct Cluster {
     own: Node,
-    others: Option<Desk>,
+    others: Option<Mailbox>,
 }
 
 /// What the nodes answered.
@@ -35,8 +35,8 @@ impl Cluster {
 
     /// A node among those that share the Redis at `server`, which calls it `id`.
     pub fn join(own: Node, server: Server, id: String) -> Self {
-        let desk = Desk::new(server, id, own.name().to_owned());
-        Self { own, others: Some(desk) }
+        let mailbox = Mailbox::new(server, id, own.name().to_owned());
+        Self { own, others: Some(mailbox) }
     }
 
     /// Asks every node, or the one called `name`; of no node there are no answers and nobody is missing.
@@ -46,13 +46,13 @@ impl Cluster {
     /// heard the question then; this one has not.
     pub async fn ask<T: DeserializeOwned>(
         &self,
-        question: &Question,
+        question: &NodeQuestion,
         name: Option<&str>,
     ) -> Result<NodeAnswers<T>, Failure> {
         let is_own = name == Some(self.own.name());
         let mut found = match &self.others {
-            Some(desk) if !is_own => desk.ask(question, name).await?,
-            _ => desk::Heard::default(),
+            Some(mailbox) if !is_own => mailbox.ask(question, name).await?,
+            _ => mailbox::Replies::default(),
         };
         // After the others: what cannot be asked of all is not done by this one alone.
         if is_own || name.is_none() {
@@ -78,14 +78,14 @@ impl Cluster {
 
     /// Answers others until `stop`, and then is a node no more.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { own, others: Some(desk) } = self else { return };
-        desk.serve(&own, stop).await;
+        let Self { own, others: Some(mailbox) } = self else { return };
+        mailbox.serve(&own, stop).await;
     }
 
     /// Takes this node from the list of those that are asked; to be called when its log is closed.
     pub async fn leave(&self) {
-        let Some(desk) = &self.others else { return };
-        if let Err(failure) = desk.leave().await {
+        let Some(mailbox) = &self.others else { return };
+        if let Err(failure) = mailbox.leave().await {
             // The list forgets it by itself, after some seconds.
             tracing::debug!(%failure, "this node could not say that it leaves");
         }

@@ -27,7 +27,7 @@ use crate::{
     http, hub, instances,
     limits::Limits,
     logging,
-    projections::{self, Fault, Plan},
+    projections::{self, Plan, ProjectionFault},
     redis::{self, AddressError, Server},
     series::{self, derive},
     session, sources,
@@ -55,34 +55,34 @@ pub struct Config {
     /// `[cluster]`
     pub cluster: redis::Config,
     /// `[log]`
-    pub log: logging::Config,
+    pub log: logging::LoggingConfig,
     /// `[journal]`
     pub journal: journal::Config,
     /// `[hub]`
-    pub hub: hub::Config,
+    pub hub: hub::HubConfig,
     /// `[instances]`
-    pub instances: instances::Config,
+    pub instances: instances::InstancesConfig,
     /// `[series]`
-    pub series: series::Config,
+    pub series: series::SeriesConfig,
     /// `[auth]`
-    pub auth: auth::Config,
+    pub auth: auth::AuthConfig,
     /// `[http]`
-    pub http: http::Config,
+    pub http: http::HttpConfig,
     /// `[socket]`
-    pub socket: session::Config,
+    pub socket: session::SocketConfig,
     /// `[limits]`
     pub limits: Limits,
     /// `[host]`
     pub host: vitals::HostConfig,
     /// Every `[[source]]`.
     #[serde(default, rename = "source")]
-    pub sources: Vec<sources::Config>,
+    pub sources: Vec<sources::SourceConfig>,
     /// `[projections]`
-    pub projections: projections::Settings,
+    pub projections: projections::ProjectionsConfig,
     #[serde(default)]
-    derive: Vec<derive::Config>,
+    derive: Vec<derive::DeriveConfig>,
     #[serde(default)]
-    projection: Vec<projections::Config>,
+    projection: Vec<projections::ProjectionConfig>,
 }
 
 /// Why the settings cannot be used.
@@ -193,18 +193,21 @@ impl Config {
         }
         let plan = config.plan();
         plan.and_then(|plan| config.own_topics(&plan))
-            .map_err(|Fault { key, message }| refuse(&key, message))?;
+            .map_err(|ProjectionFault { key, message }| refuse(&key, message))?;
         Ok(config)
     }
 
     /// The derived values and projections, those that come with the hub among them.
-    pub fn plan(&self) -> Result<Plan, Fault> {
+    pub fn plan(&self) -> Result<Plan, ProjectionFault> {
         for (index, projection) in self.projection.iter().enumerate() {
             let paths = [("path", &projection.path), ("socket", &projection.socket)];
             for (name, path) in paths {
                 if let Some(owner) = path.as_ref().and_then(|path| http::owner(path.as_str())) {
                     let key = format!("projection[{index}].{name}");
-                    return Err(Fault { key, message: format!("is {owner}: take another") });
+                    return Err(ProjectionFault {
+                        key,
+                        message: format!("is {owner}: take another"),
+                    });
                 }
             }
         }
@@ -214,17 +217,18 @@ impl Config {
             let key = format!("derive[{index}].window");
             let message =
                 format!("is longer than series are kept: make series.keep longer than {keep}");
-            return Err(Fault { key, message });
+            return Err(ProjectionFault { key, message });
         }
         Plan::new(&self.projections, &self.derive, &self.projection)
     }
 
     /// Where the hub alone publishes, because the settings have it publish there.
-    pub fn own_topics(&self, plan: &Plan) -> Result<OwnTopics, Fault> {
+    pub fn own_topics(&self, plan: &Plan) -> Result<OwnTopics, ProjectionFault> {
         let projected = plan.projections().iter().map(|projection| projection.topic.clone());
         let mut own: HashSet<Topic> = projected.collect();
         for (index, source) in self.sources.iter().enumerate() {
-            let fault = |message| Fault { key: format!("source[{index}].topic"), message };
+            let fault =
+                |message| ProjectionFault { key: format!("source[{index}].topic"), message };
             for topic in sources::topics(source).map_err(|error| fault(error.to_string()))? {
                 if own.contains(&topic) {
                     let message = format!("{topic} is where something else is published already");
@@ -292,7 +296,7 @@ impl Config {
             let message = "needs the proxies that speak it in http.trusted_proxies";
             return Some(("http.proxy_protocol", message.to_owned()));
         }
-        if let Some(message) = sources::Config::nonsense(&self.sources) {
+        if let Some(message) = sources::SourceConfig::nonsense(&self.sources) {
             return Some(("source", message));
         }
         let (journal, limits) = (&self.journal, &self.limits);

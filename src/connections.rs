@@ -20,16 +20,16 @@ pub use self::revocations::watch_revocations;
 use crate::{
     auth::{CredentialId, Principal},
     dialect::Dialect,
-    hub::{Bell, Lag},
+    hub::{Lag, TaskWaker},
     telemetry::{Limit, Telemetry},
     time::{self, Millis},
 };
 
 /// All connections that receive events. Cheap to clone.
 #[derive(Clone)]
-pub struct Connections(Arc<Inner>);
+pub struct Connections(Arc<ConnectionsInner>);
 
-struct Inner {
+struct ConnectionsInner {
     by_id: DashMap<u64, Arc<ConnectionEntry>>,
     /// Whose credentials nobody has asked about since they were shown; held to add one, or to take all.
     newcomers: Mutex<HashMap<CredentialId, Arc<Principal>>>,
@@ -49,7 +49,7 @@ struct ConnectionEntry {
     /// Of a link-local IPv6 address.
     scope: u32,
     since: Millis,
-    bell: Arc<Bell>,
+    waker: Arc<TaskWaker>,
     /// Whether `about` holds an order: what is looked at on every delivery must not be a lock.
     told: AtomicBool,
     /// Held to read or replace, never while anything is awaited.
@@ -127,7 +127,7 @@ pub struct Connection {
 impl Connections {
     /// No connections yet.
     pub fn new(most_per_principal: usize, telemetry: Telemetry) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(ConnectionsInner {
             by_id: DashMap::new(),
             newcomers: Mutex::default(),
             per_principal: Mutex::default(),
@@ -137,12 +137,12 @@ impl Connections {
         }))
     }
 
-    /// Notes a connection. `bell` wakes its task when it is told something.
+    /// Notes a connection. `waker` wakes its task when it is told something.
     pub fn enter(
         &self,
         kind: Dialect,
         peer: SocketAddr,
-        bell: Arc<Bell>,
+        waker: Arc<TaskWaker>,
         now: Millis,
     ) -> Connection {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
@@ -155,7 +155,7 @@ impl Connections {
                 SocketAddr::V6(peer) => peer.scope_id(),
             },
             since: now,
-            bell,
+            waker,
             told: AtomicBool::new(false),
             about: Mutex::default(),
         });
@@ -228,7 +228,7 @@ impl Connections {
         if let Some(shared) = shared {
             shared.about.lock().order = Some(order);
             shared.told.store(true, Ordering::Release);
-            shared.bell.wake_by_ref(); // so that it looks beyond its cursors
+            shared.waker.wake_by_ref(); // so that it looks beyond its cursors
         }
     }
 
@@ -374,8 +374,8 @@ mod tests {
         };
         let enter = |credential| {
             let peer = ([127, 0, 0, 1], 1).into();
-            let bell = Arc::new(Bell::default());
-            let connection = connections.enter(Dialect::Sse, peer, bell, 0);
+            let waker = Arc::new(TaskWaker::default());
+            let connection = connections.enter(Dialect::Sse, peer, waker, 0);
             assert!(connection.identify(principal(credential), None));
             connection
         };
@@ -396,7 +396,7 @@ mod tests {
         let connections = Connections::new(usize::MAX, Telemetry::new());
         let enter = |_| {
             let peer = ([127, 0, 0, 1], 1).into();
-            connections.enter(Dialect::Sse, peer, Arc::new(Bell::default()), 0)
+            connections.enter(Dialect::Sse, peer, Arc::new(TaskWaker::default()), 0)
         };
         let _all: Vec<_> = (0..1005).map(enter).collect();
         let page = |after: Option<&str>, limit, bytes| {

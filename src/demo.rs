@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     chance::Chance,
-    client::{Client, Header},
+    client::{Client, TokenHeader},
     locanext::LocaNext,
     timetracker::TimeTracker,
     voicehive::VoiceHive,
@@ -49,9 +49,9 @@ pub fn start(
     let [locanext, voicehive, timetracker] = tokens;
     let [one, two, three] = [1, 2, 3].map(|stream| Chance::new(day.seed(), stream));
     let client = |token, header| Client::new(hub.clone(), token, header, day.clone());
-    let client_one = client(locanext, Header::Bearer)?;
-    let client_two = client(voicehive, Header::Bearer)?;
-    let client_three = client(timetracker, Header::ApiKey)?;
+    let client_one = client(locanext, TokenHeader::Bearer)?;
+    let client_two = client(voicehive, TokenHeader::Bearer)?;
+    let client_three = client(timetracker, TokenHeader::ApiKey)?;
     tasks.spawn(client_one.drive(LocaNext::new(one, clock.clone()), stop.clone()));
     tasks.spawn(client_two.drive(VoiceHive::new(two), stop.clone()));
     tasks.spawn(client_three.drive(TimeTracker::new(three, clock.clone()), stop.clone()));

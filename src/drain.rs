@@ -20,9 +20,9 @@ use crate::{
 
 /// What becomes of this node's clients. Cheap to clone.
 #[derive(Clone)]
-pub struct Drain(Arc<Inner>);
+pub struct Drain(Arc<DrainInner>);
 
-struct Inner {
+struct DrainInner {
     connections: Connections,
     readiness: Readiness,
     /// How long sending everybody away takes.
@@ -55,7 +55,7 @@ const SOON: Duration = Duration::from_secs(1);
 impl Drain {
     /// A node that takes everybody, once `readiness` says so.
     pub fn new(connections: Connections, readiness: Readiness, time: Duration) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(DrainInner {
             connections,
             readiness,
             time,
@@ -93,7 +93,7 @@ impl Drain {
 
     /// Tells everybody at once when to come back, each their own time.
     pub fn dismiss(&self) {
-        let Inner { connections, time, .. } = &*self.0;
+        let DrainInner { connections, time, .. } = &*self.0;
         connections.tell_all(|| Order::Reconnect { after_ms: id::random_below(*time) });
     }
 
@@ -136,7 +136,7 @@ impl Drain {
 
     /// Tells one after the other to come back soon; ends when the node is to end.
     async fn send_away(&self) {
-        let Inner { connections, time, .. } = &*self.0;
+        let DrainInner { connections, time, .. } = &*self.0;
         let begun = Instant::now();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -189,7 +189,7 @@ fn share(left: usize, since: Duration, time: Duration) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{dialect::Dialect, hub::Bell, telemetry::Telemetry};
+    use crate::{dialect::Dialect, hub::TaskWaker, telemetry::Telemetry};
 
     #[test]
     fn clients_are_told_one_after_the_other_after_a_notice_and_all_in_time() {
@@ -215,8 +215,8 @@ mod tests {
         let over = CancellationToken::new();
         let drained = |time| {
             let connections = Connections::new(usize::MAX, Telemetry::new());
-            let (peer, bell) = (([127, 0, 0, 1], 1).into(), Arc::new(Bell::default()));
-            let client = connections.enter(Dialect::Sse, peer, bell, 0);
+            let (peer, waker) = (([127, 0, 0, 1], 1).into(), Arc::new(TaskWaker::default()));
+            let client = connections.enter(Dialect::Sse, peer, waker, 0);
             let drain = Drain::new(connections, Readiness::default(), time);
             drain.begin(false);
             tokio::spawn(drain.run(over.clone()));

@@ -8,29 +8,30 @@ mod budget;
 mod coding;
 mod compat;
 mod config;
+mod connection_slots;
 mod conversation;
 pub mod credentials;
 mod error;
-mod farewell;
 mod forwarded;
 mod handshake;
 mod history;
 mod host;
 mod inbox;
 mod instances;
+mod linger;
 mod no_room;
 mod nodes;
 mod operations;
 mod outbox;
 mod page;
 mod paging;
+mod pending;
 mod projections;
 mod proxy_protocol;
 mod publish;
 mod pulse;
 mod query;
-mod questions;
-mod seats;
+mod query_limit;
 mod series;
 pub mod server;
 mod sessions;
@@ -41,7 +42,6 @@ mod tickets;
 mod topics;
 mod unread_body;
 mod websocket;
-mod work;
 
 use std::{convert::Infallible, sync::Arc, time::Instant};
 
@@ -69,12 +69,12 @@ use self::compat::timetracker;
 pub use self::{
     attempts::Attempts,
     budget::Budgets,
-    config::{Config, Origin},
-    credentials::{Caller, GatherError},
+    config::{HttpConfig, Origin},
+    credentials::{Caller, CredentialsError},
     error::Problem,
     forwarded::{Network, NetworkError},
     projections::owner,
-    questions::Questions,
+    query_limit::QueryLimit,
 };
 use crate::{
     access::Access,
@@ -117,13 +117,13 @@ pub struct Services {
     /// Whether the hub works.
     pub readiness: Readiness,
     /// What is asked that costs.
-    pub questions: Questions,
+    pub query_limit: QueryLimit,
     /// Who signs in wrongly.
     pub attempts: Attempts,
     /// What requests and answers hold in memory.
     pub budgets: Budgets,
     /// What can be set.
-    pub settings: Settings,
+    pub settings: HttpSettings,
     /// What all sockets go by.
     pub terms: Arc<Terms>,
     /// JSON made of events.
@@ -136,9 +136,9 @@ pub struct Services {
 
 /// The settings the endpoints go by.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct HttpSettings {
     /// `[http]`
-    pub http: Config,
+    pub http: HttpConfig,
     /// `[limits]`
     pub limits: Limits,
     /// Whether sockets take `?token=`: `auth.query_token`.
@@ -288,9 +288,9 @@ pub fn front(state: AppState) -> server::Answers {
 
 /// Over a reserved connection come only probes of health, and admins.
 async fn keep_reserve(request: Request, state: &AppState) -> Result<Request, Response> {
-    let from = request.extensions().get::<server::Connection>();
+    let from = request.extensions().get::<server::ClientConnection>();
     let is_probe = matches!(request.uri().path(), "/healthz" | "/readyz" | "/readyz/publishing");
-    if is_probe || !from.is_some_and(|from| from.seat.is_reserved()) {
+    if is_probe || !from.is_some_and(|from| from.slot.is_reserved()) {
         return Ok(request);
     }
     let (mut parts, body) = request.into_parts();
@@ -346,7 +346,7 @@ impl MakeRequestId for NewRequestId {
 /// Without the query, which may hold a ticket or a token.
 fn span<B>(request: &http::Request<B>) -> tracing::Span {
     let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or("");
-    let client = request.extensions().get::<server::Connection>().map(|from| from.client);
+    let client = request.extensions().get::<server::ClientConnection>().map(|from| from.client);
     let (method, path) = (request.method(), request.uri().path());
     tracing::debug_span!("request", %method, path, id, client = client.map(tracing::field::display))
 }
@@ -354,7 +354,7 @@ fn span<B>(request: &http::Request<B>) -> tracing::Span {
 /// What pages of other origins may send, and what scripts there may read: every method, request header and response
 /// header that docs/protocol.md, the guides or client.ts have a client use and that the Fetch standard does not allow by
 /// itself.
-fn cors(config: &Config) -> CorsLayer {
+fn cors(config: &HttpConfig) -> CorsLayer {
     let origins = config.allowed_origins.iter().map(|origin| origin.header().clone());
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))

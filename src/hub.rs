@@ -1,6 +1,5 @@
 //! The hub: readers' side of the log. Views, cursors, and the dispatch that feeds them.
 
-mod bell;
 mod cursor;
 mod dispatch;
 mod index;
@@ -9,6 +8,7 @@ mod pace;
 mod quota;
 mod snapshot;
 mod start;
+mod task_waker;
 mod view;
 
 use std::{
@@ -23,20 +23,20 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use slab::Slab;
 
-pub use self::{
-    bell::Bell,
-    cursor::{Cursor, Gap, Item, Lag},
-    quota::Owner,
-    start::Start,
-};
 use self::{
-    bell::Seat,
     cursor::Beginning,
     index::Index,
     latest::{Conflated, LatestBytes, Room},
     pace::Pace,
     quota::Quotas,
-    view::{Tail, View, ViewKey},
+    task_waker::Subscriber,
+    view::{View, ViewKey, ViewTail},
+};
+pub use self::{
+    cursor::{Cursor, CursorItem, Gap, Lag},
+    quota::Owner,
+    start::Start,
+    task_waker::TaskWaker,
 };
 use crate::{
     broker::{Broker, ReadError},
@@ -55,7 +55,7 @@ pub const HIGHEST_HZ: f64 = 60.0;
 /// How much the hub keeps ready; the `[hub]` section of the configuration.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct HubConfig {
     /// Ready-made frames and newest values of all views together; older ones are read from the log again.
     pub tail_bytes: ByteSize,
     /// One frame of history, and so what a slow reader holds of it.
@@ -106,14 +106,14 @@ pub enum SubscribeError {
 
 /// The readers' side of the log. Cheap to clone.
 #[derive(Clone)]
-pub struct Hub(Arc<Inner>);
+pub struct Hub(Arc<HubInner>);
 
-struct Inner {
+struct HubInner {
     broker: Broker,
-    config: Config,
+    config: HubConfig,
     telemetry: Telemetry,
     /// Held for a lookup or a change of the list, never while frames are made or bytes written.
-    registry: Mutex<Registry>,
+    registry: Mutex<ViewRegistry>,
     /// Everything up to here has been appended to the views it matches.
     head: AtomicU64,
     /// What views in mode `latest` hold, all together.
@@ -123,7 +123,7 @@ struct Inner {
 }
 
 #[derive(Default)]
-struct Registry {
+struct ViewRegistry {
     views: Slab<Arc<View>>,
     by_key: HashMap<ViewKey, usize>,
     index: Index,
@@ -136,10 +136,10 @@ struct Registry {
 
 impl Hub {
     /// A hub over `broker`, which delivers once [`run`](Self::run) does.
-    pub fn new(broker: Broker, config: Config, telemetry: Telemetry) -> Self {
+    pub fn new(broker: Broker, config: HubConfig, telemetry: Telemetry) -> Self {
         let head = broker.head().offset;
-        let registry = Registry { matched_through: head, ..Registry::default() };
-        Self(Arc::new(Inner {
+        let registry = ViewRegistry { matched_through: head, ..ViewRegistry::default() };
+        Self(Arc::new(HubInner {
             broker,
             config,
             telemetry,
@@ -162,14 +162,18 @@ impl Hub {
         let mut slots = Vec::new();
         let registry = self.0.registry.lock();
         registry.index.lookup(topic.as_str(), &mut slots);
-        slots.iter().filter_map(|slot| registry.views.get(*slot)).map(|view| view.seated()).sum()
+        slots
+            .iter()
+            .filter_map(|slot| registry.views.get(*slot))
+            .map(|view| view.subscriber_count())
+            .sum()
     }
 
-    /// Starts a subscription. `bell` wakes the task that polls the cursor.
+    /// Starts a subscription. `waker` wakes the task that polls the cursor.
     pub async fn subscribe(
         &self,
         subscription: Subscription,
-        bell: Arc<Bell>,
+        waker: Arc<TaskWaker>,
     ) -> Result<(Cursor, SubscribedStart), SubscribeError> {
         let Subscription { form, filter, mode, max_hz, start, owner } = subscription;
         let pace = match mode {
@@ -177,22 +181,22 @@ impl Hub {
             Mode::Latest => Some(Pace::of(max_hz.unwrap_or(self.0.config.max_hz))),
         };
         let user = owner.as_ref().map(|owner| owner.identity.clone());
-        // The seat first: from here on nothing new is missed, and what came before is history.
-        let guard = self.join(ViewKey { form, filter: filter.clone(), pace }, bell, owner)?;
+        // Into the view first: from here on nothing new is missed, and what came before is history.
+        let joined = self.join(ViewKey { form, filter: filter.clone(), pace }, waker, owner)?;
         let broker = &self.0.broker;
         let committed = broker.head();
-        let begun = self.begin(start, guard.joined_at, committed.offset, &filter, user).await?;
-        let mut seen = guard.seen;
+        let begun = self.begin(start, joined.joined_at, committed.offset, &filter, user).await?;
+        let mut seen = joined.seen;
         if pace.is_some() {
             // The view has not counted these yet, and they are not passed over: they came, or
             // lie before the beginning.
-            let (from, to) = (guard.joined_at, begun.position.min(committed.offset));
+            let (from, to) = (joined.joined_at, begun.position.min(committed.offset));
             seen += self.count(&filter, from, to).await?;
         }
         let recovered = begun.gap.is_none() && {
             let resumed = matches!(start, Start::Resume(_));
             !resumed
-                || !guard.view.is_behind(begun.position)
+                || !joined.view.is_behind(begun.position)
                 || !broker.topics().has_lost(&filter, begun.position).await?
         };
         // The beginning may lie in an epoch, and beyond a head, that were not known before.
@@ -204,10 +208,10 @@ impl Hub {
             position: begun.position,
             seen,
             snapshot: begun.snapshot,
-            fold_until: pace.map(|_| guard.joined_at),
+            fold_until: pace.map(|_| joined.joined_at),
             gap: begun.gap,
         };
-        let cursor = guard.sit(beginning);
+        let cursor = joined.sit(beginning);
         let is_owing = cursor.is_owing();
         let start =
             SubscribedStart { position, head, recovered, replay_truncated, max_hz, is_owing };
@@ -246,11 +250,11 @@ impl Hub {
         Ok(count)
     }
 
-    /// Finds or makes the view and takes a seat in it.
+    /// Finds or makes the view and joins its subscribers.
     fn join(
         &self,
         key: ViewKey,
-        bell: Arc<Bell>,
+        waker: Arc<TaskWaker>,
         owner: Option<Owner>,
     ) -> Result<Joined, SubscribeError> {
         let mut registry = self.0.registry.lock();
@@ -277,31 +281,35 @@ impl Hub {
         let view = registry.views[slot].clone();
         // In mode `latest` the count and the place it was taken at must belong together.
         let (joined_at, seen) = match &view.tail {
-            Tail::Frames(_) => (registry.matched_through, 0),
-            Tail::Latest(conflated) => {
+            ViewTail::Frames(_) => (registry.matched_through, 0),
+            ViewTail::Latest(conflated) => {
                 let conflated = conflated.lock();
                 (conflated.through().max(self.head().offset), conflated.matched())
             }
         };
-        let seat = Arc::new(Seat::new(bell, joined_at));
-        let seat_key = view.seats.lock().insert(seat.clone());
+        let subscriber = Arc::new(Subscriber::new(waker, joined_at));
+        let subscriber_key = view.subscribers.lock().insert(subscriber.clone());
         self.0.telemetry.subscriptions.inc();
-        let place =
-            Place { hub: self.clone(), slot, seat_key, owner: owner.map(|owner| owner.identity) };
-        Ok(Joined { place, view, seat, joined_at, seen })
+        let guard = SubscriberGuard {
+            hub: self.clone(),
+            slot,
+            subscriber_key,
+            owner: owner.map(|owner| owner.identity),
+        };
+        Ok(Joined { guard, view, subscriber, joined_at, seen })
     }
 
-    /// Gives the seat up, and the view with it when it was the last.
-    fn leave(&self, slot: usize, seat_key: usize, owner: Option<&str>) {
+    /// Takes a subscriber out, and the view with it when it was the last.
+    fn leave(&self, slot: usize, subscriber_key: usize, owner: Option<&str>) {
         let mut registry = self.0.registry.lock();
         if let Some(owner) = owner {
             registry.quotas.leave(owner, slot);
         }
         let view = registry.views[slot].clone();
         let empty = {
-            let mut seats = view.seats.lock();
-            seats.remove(seat_key);
-            seats.is_empty()
+            let mut subscribers = view.subscribers.lock();
+            subscribers.remove(subscriber_key);
+            subscribers.is_empty()
         };
         if empty {
             registry.index.remove(&view.key.filter, slot);
@@ -337,7 +345,7 @@ impl Hub {
     }
 
     fn latest_room(&self) -> Room {
-        let Config { latest_keys, latest_bytes, .. } = &self.0.config;
+        let HubConfig { latest_keys, latest_bytes, .. } = &self.0.config;
         Room { keys: *latest_keys, bytes: latest_bytes.as_usize() }
     }
 
@@ -347,31 +355,31 @@ impl Hub {
     }
 }
 
-/// A seat taken for a cursor that does not exist yet.
+/// A subscriber whose cursor does not exist yet.
 struct Joined {
-    place: Place,
+    guard: SubscriberGuard,
     view: Arc<View>,
-    seat: Arc<Seat>,
+    subscriber: Arc<Subscriber>,
     joined_at: Offset,
     seen: u64,
 }
 
 impl Joined {
     fn sit(self, beginning: Beginning) -> Cursor {
-        Cursor::new(self.place, self.view, self.seat, beginning)
+        Cursor::new(self.guard, self.view, self.subscriber, beginning)
     }
 }
 
-/// A seat in a view, given up when it is dropped.
-struct Place {
+/// Keeps a subscriber in its view; dropping it takes it out.
+struct SubscriberGuard {
     hub: Hub,
     slot: usize,
-    seat_key: usize,
+    subscriber_key: usize,
     owner: Option<Arc<str>>,
 }
 
-impl Drop for Place {
+impl Drop for SubscriberGuard {
     fn drop(&mut self) {
-        self.hub.leave(self.slot, self.seat_key, self.owner.as_deref());
+        self.hub.leave(self.slot, self.subscriber_key, self.owner.as_deref());
     }
 }

@@ -21,7 +21,9 @@ use parking_lot::{Mutex, RwLock};
 use serde::Deserialize;
 
 pub use self::keys::KeyError;
-pub use self::record::{OwnKey, Pulse, Record, Registered, Sign, State, UnwritableRecord};
+pub use self::record::{
+    InstanceRecord, InstanceState, Liveness, OwnKey, Registered, Sign, UnwritableRecord,
+};
 use self::{listening::Listening, registry::Registry};
 use crate::{
     admission::{Admitted, OwnEvent, Speaker},
@@ -33,7 +35,7 @@ use crate::{
     position::Offset,
     store::{Store, StoreError},
     telemetry::{Limit, Telemetry},
-    time::{Clock, Millis, Moment, Span},
+    time::{Clock, Millis, Span, Timestamp},
     topic::{TopicError, TopicFilter, TopicPattern},
 };
 
@@ -45,7 +47,7 @@ const FOLLOW: Duration = Duration::from_secs(1);
 /// The `[instances]` section of the configuration.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct InstancesConfig {
     /// How often an instance is expected to be heard from until its own rhythm is known.
     pub interval: Span,
     /// The most instances in the registry, of all applications together.
@@ -56,10 +58,10 @@ pub struct Config {
 
 /// The registry. Cheap to clone.
 #[derive(Clone)]
-pub struct Instances(Arc<Inner>);
+pub struct Instances(Arc<InstancesInner>);
 
-struct Inner {
-    config: Config,
+struct InstancesInner {
+    config: InstancesConfig,
     filter: TopicFilter,
     feed: Feed,
     store: Store,
@@ -110,14 +112,14 @@ pub enum LoadError {
 impl Instances {
     /// A registry that knows of nothing yet.
     pub fn new(
-        config: Config,
+        config: InstancesConfig,
         feed: Feed,
         store: Store,
         clock: Clock,
         telemetry: Telemetry,
     ) -> Result<Self, TopicError> {
         let filter = TopicFilter::new([TopicPattern::parse(&format!("{}.*", AppName::REGISTRY))?]);
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(InstancesInner {
             config,
             filter,
             progress: Progress::at(feed.broker().head().offset),
@@ -139,7 +141,7 @@ impl Instances {
     }
 
     /// What is known of an instance.
-    pub fn get(&self, app: &AppName, id: &InstanceId) -> Option<Record> {
+    pub fn get(&self, app: &AppName, id: &InstanceId) -> Option<InstanceRecord> {
         self.0.registry.read().get(app, id).cloned()
     }
 
@@ -150,7 +152,7 @@ impl Instances {
     }
 
     /// The instances that `wanted` lets through, in no order.
-    pub fn list(&self, mut wanted: impl FnMut(&Record) -> bool) -> Vec<Record> {
+    pub fn list(&self, mut wanted: impl FnMut(&InstanceRecord) -> bool) -> Vec<InstanceRecord> {
         self.0.registry.read().all().filter(|record| wanted(record)).cloned().collect()
     }
 
@@ -159,17 +161,20 @@ impl Instances {
         &self,
         speaker: &Speaker,
         said: Registration,
-    ) -> Result<(Record, bool), InstanceError> {
+    ) -> Result<(InstanceRecord, bool), InstanceError> {
         let now = self.0.clock.now();
         let (mut record, is_new) = self.known_or_new(speaker, now)?;
         let previous = record.hear(Sign::Registration, now);
-        record.registration = Some(Registered { at: Moment(now), said });
+        record.registration = Some(Registered { at: Timestamp(now), said });
         self.publish(record.event("instance.registered", previous, now)?.into()).await?;
         Ok((record, is_new))
     }
 
     /// A heartbeat of each of these instances: of one name, which several applications may have.
-    pub async fn heartbeat(&self, speakers: &[Speaker]) -> Result<Vec<Record>, InstanceError> {
+    pub async fn heartbeat(
+        &self,
+        speakers: &[Speaker],
+    ) -> Result<Vec<InstanceRecord>, InstanceError> {
         let (mut records, mut events) = (Vec::new(), Vec::new());
         for speaker in speakers {
             let (record, event) = self.heard(speaker, Sign::Heartbeat)?;
@@ -187,7 +192,7 @@ impl Instances {
         let now = self.0.clock.now();
         let is_told = self.get(speaker.app(), speaker.id()).is_some_and(|record| {
             let silence = now.saturating_sub(record.pulse.last_seen.0);
-            record.pulse.state == State::Up
+            record.pulse.state == InstanceState::Up
                 && silence.saturating_mul(WORTH_TELLING)
                     < record.pulse.interval_s.saturating_mul(1000)
         });
@@ -205,7 +210,11 @@ impl Instances {
         let _ = tokio::time::timeout(FOLLOW, self.0.progress.reaches(offset)).await;
     }
 
-    fn heard(&self, speaker: &Speaker, sign: Sign) -> Result<(Record, OwnEvent), InstanceError> {
+    fn heard(
+        &self,
+        speaker: &Speaker,
+        sign: Sign,
+    ) -> Result<(InstanceRecord, OwnEvent), InstanceError> {
         let now = self.0.clock.now();
         let (mut record, _) = self.known_or_new(speaker, now)?;
         let previous = record.hear(sign, now);
@@ -223,7 +232,7 @@ impl Instances {
         &self,
         speaker: &Speaker,
         now: Millis,
-    ) -> Result<(Record, bool), InstanceError> {
+    ) -> Result<(InstanceRecord, bool), InstanceError> {
         let (app, id) = (speaker.app(), speaker.id());
         let registry = self.0.registry.read();
         if let Some(record) = registry.get(app, id) {
@@ -235,7 +244,7 @@ impl Instances {
             return Err(InstanceError::Full { limit });
         }
         let interval_s = self.0.config.interval.millis() / 1000;
-        Ok((Record::new(app.clone(), id.clone(), interval_s, now), true))
+        Ok((InstanceRecord::new(app.clone(), id.clone(), interval_s, now), true))
     }
 
     async fn publish(&self, events: Admitted) -> Result<(), InstanceError> {

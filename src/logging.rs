@@ -8,17 +8,17 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 /// The `[log]` section of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct LoggingConfig {
     /// How much to say.
     pub level: Level,
     /// For whom.
-    pub format: Format,
+    pub format: LogFormat,
 }
 
 /// For whom a line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub enum LogFormat {
     /// People.
     Text,
     /// Machines: one JSON object to a line.
@@ -56,7 +56,7 @@ impl TryFrom<String> for Level {
 pub struct LevelError(String);
 
 /// Starts writing the log. Nothing happens if the process has one already, as under test.
-pub fn start(config: &Config) {
+pub fn start(config: &LoggingConfig) {
     // `Level` is checked where it is made.
     let filter = EnvFilter::try_new(&config.level.0).unwrap_or_default();
     let registry = tracing_subscriber::registry().with(filter);
@@ -65,8 +65,8 @@ pub fn start(config: &Config) {
         lines.set_ansi(false); // in a file colours are noise; at a terminal NO_COLOR has its say
     }
     let _ = match config.format {
-        Format::Text => registry.with(lines).try_init(),
-        Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        LogFormat::Text => registry.with(lines).try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
 }
 

@@ -4,14 +4,14 @@
 //! publishes each on its topic when it changes.
 
 mod buckets;
+mod collect;
+mod collector;
 mod config;
 mod fault;
-mod gathered;
-mod gathering;
-mod moment;
 mod plan;
 mod publisher;
 mod shape;
+mod snapshot;
 mod take;
 #[cfg(test)]
 mod tests;
@@ -25,14 +25,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     buckets::{Hours, HoursError},
-    config::{Config, Freshness, Path, PathError, Settings},
-    fault::Fault,
+    config::{FreshnessConfig, Path, PathError, ProjectionConfig, ProjectionsConfig},
+    fault::ProjectionFault,
     plan::{Plan, Projection},
 };
 use self::{
-    gathered::Gathered,
-    moment::{Drawn, Moment},
+    collector::Collector,
     publisher::Publisher,
+    snapshot::{Drawn, ProjectionSnapshot},
 };
 use crate::{
     broker::Broker,
@@ -45,14 +45,14 @@ use crate::{
 
 /// All projections. Cheap to clone.
 #[derive(Clone)]
-pub struct Projections(Arc<Inner>);
+pub struct Projections(Arc<ProjectionsInner>);
 
-struct Inner {
+struct ProjectionsInner {
     plan: Plan,
     series: Series,
-    gathered: Gathered,
+    collector: Collector,
     broker: Broker,
-    bounds: Bounds,
+    bounds: ProjectionBounds,
     clock: Clock,
     telemetry: Telemetry,
     /// The charts as they are shown, by derived value. Held for a look-up only.
@@ -61,7 +61,7 @@ struct Inner {
 
 /// How much one may be.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct ProjectionBounds {
     /// Keys that are counted as present: `journal.latest_keys`.
     pub keys: usize,
     /// Bytes of a projection that is published: `limits.event`.
@@ -90,14 +90,23 @@ impl Projections {
         plan: Plan,
         series: Series,
         feed: Feed,
-        bounds: Bounds,
+        bounds: ProjectionBounds,
         clock: Clock,
         telemetry: Telemetry,
     ) -> Self {
         let broker = feed.broker().clone();
-        let gathered = Gathered::new(feed, plan.gatherings.clone(), bounds, telemetry.clone());
+        let collector = Collector::new(feed, plan.collect_rules.clone(), bounds, telemetry.clone());
         let drawn = Mutex::default();
-        Self(Arc::new(Inner { plan, series, gathered, broker, bounds, clock, telemetry, drawn }))
+        Self(Arc::new(ProjectionsInner {
+            plan,
+            series,
+            collector,
+            broker,
+            bounds,
+            clock,
+            telemetry,
+            drawn,
+        }))
     }
 
     /// The projections there are, which are numbered from 0.
@@ -113,7 +122,7 @@ impl Projections {
     ) -> Result<Value, ProjectionError> {
         timeout(PATIENCE, self.ready()).await.map_err(|_| ProjectionError::Starting)?;
         let _ = timeout(CATCH_UP, self.caught_up(projection)).await;
-        let mut moment = Moment::new(&self.0);
+        let mut moment = ProjectionSnapshot::new(&self.0);
         moment.learn(projection, hours).await?;
         Ok(moment.render(projection, &moment.clock()))
     }
@@ -129,14 +138,14 @@ impl Projections {
         };
         tokio::select! {
             () = publish => {}
-            _ = self.0.gathered.run() => {}
+            _ = self.0.collector.run() => {}
         }
     }
 
     /// Waits until whoever has published and was answered finds it in what `projection` shows.
     async fn caught_up(&self, projection: &Projection) {
         let head = self.0.broker.head().offset;
-        self.0.gathered.progress().reaches(head).await;
+        self.0.collector.progress().reaches(head).await;
         let (derives, charts) = projection.shows();
         if !derives.is_empty() || !charts.is_empty() {
             self.0.series.progress().reaches(head).await;
@@ -145,10 +154,10 @@ impl Projections {
 
     /// Waits until what projections are made of was read.
     async fn ready(&self) {
-        let mut gathered = self.0.gathered.changes();
+        let mut collected = self.0.collector.changes();
         let mut series = self.0.series.changes();
         // The other side of either lives as long as this one.
-        let _ = gathered.wait_for(|changes| *changes > 0).await;
+        let _ = collected.wait_for(|changes| *changes > 0).await;
         let _ = series.wait_for(|changes| *changes > 0).await;
     }
 }

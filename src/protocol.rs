@@ -13,7 +13,7 @@ pub use client::{
 pub use close::CloseCode;
 pub use error::ErrorCode;
 pub use losses::Losses;
-pub use server::{GapReason, Limits, ServerMessage, SubscribedStart};
+pub use server::{ConnectionLimits, GapReason, ServerMessage, SubscribedStart};
 
 /// The subprotocol this hub speaks.
 pub const SUBPROTOCOL: &str = "hub.v1";

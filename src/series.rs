@@ -57,7 +57,7 @@ use crate::{
 /// The `[series]` section of the configuration.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct SeriesConfig {
     /// The most series.
     pub max_series: usize,
     /// The most series out of one topic.
@@ -91,10 +91,10 @@ pub enum QueryError {
 
 /// All series. Cheap to clone.
 #[derive(Clone)]
-pub struct Series(Arc<Inner>);
+pub struct Series(Arc<SeriesInner>);
 
-struct Inner {
-    config: Config,
+struct SeriesInner {
+    config: SeriesConfig,
     rules: Rules,
     feed: Feed,
     store: Store,
@@ -124,7 +124,7 @@ const NAME: &str = "series";
 impl Series {
     /// The series of this node, none yet: their [duty](crate::duty::Duty) reads them.
     pub fn new(
-        config: Config,
+        config: SeriesConfig,
         rules: Rules,
         feed: Feed,
         store: Store,
@@ -133,7 +133,7 @@ impl Series {
     ) -> Self {
         let table = RwLock::new(Table::new(Bounds::new(&config), rules.clone(), telemetry.clone()));
         let began = feed.broker().head();
-        Self(Arc::new(Inner {
+        Self(Arc::new(SeriesInner {
             began,
             config,
             rules,
@@ -194,7 +194,7 @@ impl Series {
     }
 }
 
-impl Inner {
+impl SeriesInner {
     fn new_table(&self) -> Table {
         Table::new(Bounds::new(&self.config), self.rules.clone(), self.telemetry.clone())
     }

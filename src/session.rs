@@ -18,14 +18,14 @@ pub use self::{
     action::Action,
     command::start,
     opening::GrantError,
-    terms::{Config, Terms},
+    terms::{SocketConfig, Terms},
 };
 use crate::{
     auth::{AuthError, Principal},
     broker::{PublishError, Published},
     connections::{Connection, Order},
     dialect::Dialect,
-    hub::{Bell, Cursor, Gap, Item, SubscribeError, Subscription},
+    hub::{Cursor, CursorItem, Gap, SubscribeError, Subscription, TaskWaker},
     position::Position,
     protocol::{
         ClientMessage, CloseCode, Connect, ErrorCode, Losses, MessageError, MessageId,
@@ -80,17 +80,17 @@ enum SessionState {
 
 impl Session {
     /// A session that begins now and waits for `connect`; `principal` and `token` are what came with the upgrade.
-    /// What follows for it rings `bell`.
+    /// What comes for it notifies `waker`.
     pub fn new(
         terms: Arc<Terms>,
         client: SocketAddr,
-        bell: Arc<Bell>,
+        waker: Arc<TaskWaker>,
         principal: Option<Arc<Principal>>,
         token: Option<SecretString>,
         now: Now,
     ) -> Self {
         let state = SessionState::New(now.instant + terms.config.connect_timeout.0);
-        let mut session = Self::begin(terms, client, bell, Dialect::HubV1, state, now);
+        let mut session = Self::begin(terms, client, waker, Dialect::HubV1, state, now);
         session.token = token;
         if let Some(principal) = principal {
             session.adopt(principal, now);
@@ -103,13 +103,13 @@ impl Session {
     pub fn only(
         terms: Arc<Terms>,
         client: SocketAddr,
-        bell: Arc<Bell>,
+        waker: Arc<TaskWaker>,
         principal: Option<Arc<Principal>>,
         only: Subscription,
         now: Now,
     ) -> Result<(Self, Subscription), GrantError> {
         let dialect = only.form.dialect();
-        let mut session = Self::begin(terms, client, bell, dialect, SessionState::Open, now);
+        let mut session = Self::begin(terms, client, waker, dialect, SessionState::Open, now);
         let principal = principal.ok_or(GrantError::NoCredentials)?;
         permitted(&principal, &only.filter)
             .map_err(|pattern| GrantError::Forbidden(pattern.clone()))?;
@@ -122,13 +122,13 @@ impl Session {
     fn begin(
         terms: Arc<Terms>,
         client: SocketAddr,
-        bell: Arc<Bell>,
+        waker: Arc<TaskWaker>,
         dialect: Dialect,
         state: SessionState,
         now: Now,
     ) -> Self {
         let mut session = Self {
-            connection: terms.connections.enter(dialect, client, bell, now.wall),
+            connection: terms.connections.enter(dialect, client, waker, now.wall),
             dialect,
             state,
             principal: None,
@@ -291,19 +291,19 @@ impl Session {
             && let Some((sub, item)) = self.subscriptions.next(cx, &mut asked)
         {
             match item {
-                Item::Frame(frame) => {
+                CursorItem::Frame(frame) => {
                     bytes += frame.bytes.len();
                     events += frame.events as u64;
                     frames += 1;
                     write(frame.bytes);
                 }
-                Item::Live { position, was_owing } => {
+                CursorItem::Live { position, was_owing } => {
                     dialect
                         .say(&ServerMessage::Live { sub, position, was_owing })
                         .into_iter()
                         .for_each(&mut write);
                 }
-                Item::Gap(Gap { from, to, reason }) => {
+                CursorItem::Gap(Gap { from, to, reason }) => {
                     telemetry.gap(reason.name());
                     match dialect.say(&ServerMessage::Gap { sub, from, to, reason, position: to }) {
                         Some(frame) => write(frame),
@@ -315,7 +315,7 @@ impl Session {
                     }
                     break;
                 }
-                Item::Failed(error) => {
+                CursorItem::Failed(error) => {
                     tracing::error!(%error, "a subscriber's history cannot be read");
                     then = close(CloseCode::Overloaded, error.to_string());
                     // Until it closes, which may wait for other work, nobody asks the log in vain.

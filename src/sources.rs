@@ -4,14 +4,15 @@ mod config;
 mod flext;
 
 pub use config::{
-    Address, AddressError, Config, LEAST_INTERVAL, SourceKind, SourceName, SourceNameError,
+    DaemonAddress, DaemonAddressError, LEAST_INTERVAL, SourceConfig, SourceKind, SourceName,
+    SourceNameError,
 };
 pub use flext::{Flext, proto as flext_proto};
 
 use crate::topic::{Topic, TopicError};
 
 /// Where a source publishes, and nobody else.
-pub fn topics(source: &Config) -> Result<Vec<Topic>, TopicError> {
+pub fn topics(source: &SourceConfig) -> Result<Vec<Topic>, TopicError> {
     match source.kind {
         SourceKind::FlextGrpc => Ok(flext::own_topics(source)?.collect()),
     }

@@ -221,7 +221,7 @@ pub struct DutyLabel {
 
 /// What of a request could not be kept although the rest was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dropped {
+pub enum DroppedPart {
     /// A number that JSON cannot say: null stands in its place.
     Number,
     /// A time that is none: the time of arrival stands in its place.
@@ -236,16 +236,16 @@ pub enum Dropped {
     Instance,
 }
 
-impl Dropped {
+impl DroppedPart {
     /// Its name in metrics and answers.
     pub fn name(self) -> &'static str {
         match self {
-            Dropped::Number => "number",
-            Dropped::Timestamp => "timestamp",
-            Dropped::Field => "field",
-            Dropped::Point => "point",
-            Dropped::Sample => "sample",
-            Dropped::Instance => "instance",
+            DroppedPart::Number => "number",
+            DroppedPart::Timestamp => "timestamp",
+            DroppedPart::Field => "field",
+            DroppedPart::Point => "point",
+            DroppedPart::Sample => "sample",
+            DroppedPart::Instance => "instance",
         }
     }
 }
@@ -343,7 +343,7 @@ impl Telemetry {
     }
 
     /// Counts parts of a request that could not be kept.
-    pub fn dropped(&self, what: Dropped, count: usize) {
+    pub fn dropped(&self, what: DroppedPart, count: usize) {
         self.dropped.get_or_create(&CodeLabel { code: what.name() }).inc_by(count as u64);
     }
 

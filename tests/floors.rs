@@ -2,6 +2,7 @@
 //! folder use each other.
 
 mod code;
+mod types;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::code::{Code, paths};
+use self::{
+    code::{Code, paths},
+    types::type_names,
+};
 
 struct Plan {
     floors: BTreeMap<String, u32>,
@@ -35,6 +39,58 @@ fn every_import_runs_down_the_floors_and_none_of_a_folder_in_a_circle() {
         })
         .collect();
     assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// Names that more than one type still has; they come off this list, and none is added.
+const SHARED_NAMES: [&str; 19] = [
+    "Chunk",
+    "Config",
+    "Group",
+    "IdHash",
+    "Identity",
+    "Inner",
+    "Log",
+    "Losses",
+    "OpenError",
+    "Outcome",
+    "Rule",
+    "Rules",
+    "Sample",
+    "Scripts",
+    "Shared",
+    "State",
+    "Stretch",
+    "Topics",
+    "Writer",
+];
+
+#[test]
+fn no_two_types_have_the_same_name() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in sources(&root) {
+        let file = syn::parse_file(&fs::read_to_string(&path).unwrap()).unwrap();
+        let place = path.strip_prefix(&root).unwrap().display().to_string();
+        for name in type_names(&file) {
+            found.entry(name).or_default().push(place.clone());
+        }
+    }
+    assert!(found.len() > 500, "only {} types were found: the reader is broken", found.len());
+    found.retain(|_, places| places.len() > 1);
+    for name in SHARED_NAMES {
+        assert!(
+            found.remove(name).is_some(),
+            "{name} is the name of one type now: take it off the list"
+        );
+    }
+    assert!(found.is_empty(), "put the noun of its room before one of them: {found:#?}");
+}
+
+#[test]
+fn types_are_found_in_functions_too_and_those_of_tests_and_of_traits_are_left_out() {
+    let text = "struct A; pub(super) enum B {} fn f() { struct C; } type D = A; trait E { type F; }\n\
+        impl E for A { type F = B; }\n#[cfg(test)]\nmod tests { struct G; }\n#[cfg(test)]\nstruct H;";
+    assert_eq!(type_names(&syn::parse_file(text).unwrap()), ["A", "B", "C", "D", "E"]);
 }
 
 #[test]

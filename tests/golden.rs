@@ -7,10 +7,10 @@ use std::{collections::BTreeMap, path::Path};
 use pulsehub::{
     position::Position,
     protocol::{
-        ClientMessage, ErrorCode, GapReason, Limits, Losses, MessageId, Mode, Replay,
+        ClientMessage, ConnectionLimits, ErrorCode, GapReason, Losses, MessageId, Mode, Replay,
         ServerMessage, SubscribedStart,
     },
-    telemetry::Dropped,
+    telemetry::DroppedPart,
 };
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -89,7 +89,7 @@ fn every_message_of_a_client_is_read() {
 fn every_message_of_the_hub_is_made() {
     let id = MessageId::Number;
     let time = || "2026-11-20T12:00:00.123Z".to_owned();
-    let limits = Limits {
+    let limits = ConnectionLimits {
         frame: 65_536,
         subscriptions: 64,
         patterns: 32,
@@ -109,7 +109,7 @@ fn every_message_of_the_hub_is_made() {
     let forbidden = ErrorCode::Forbidden;
     let needs_id = "`subscribe` needs an `id`, which the answer repeats";
     let mut dropped = Losses::default();
-    dropped.note(Dropped::Sample, || "event 0: why".to_owned());
+    dropped.note(DroppedPart::Sample, || "event 0: why".to_owned());
     let no_grant = "no grant to subscribe to private.*";
     let made = [
         (

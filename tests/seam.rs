@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use pulsehub::{
     broker::journal::RetentionRule,
     bytesize::ByteSize,
-    hub::{Bell, Item, Start, Subscription},
+    hub::{CursorItem, Start, Subscription, TaskWaker},
     position::{Offset, Position},
     protocol::{Mode, SubscribedStart},
     time::Span,
@@ -145,7 +145,7 @@ async fn follow(
             Start::Resume(Position { offset: head.offset * part / 100, ..head })
         }
     };
-    let bell = Arc::new(Bell::default());
+    let waker = Arc::new(TaskWaker::default());
     let subscription = Subscription {
         form: form(),
         filter: filter.clone(),
@@ -154,15 +154,15 @@ async fn follow(
         start,
         owner: None,
     };
-    let (cursor, answer) = world.hub.subscribe(subscription, bell.clone()).await.unwrap();
+    let (cursor, answer) = world.hub.subscribe(subscription, waker.clone()).await.unwrap();
     let after = answer.position.offset;
-    let mut reader = world.reader(cursor, bell, dice);
+    let mut reader = world.reader(cursor, waker, dice);
     assert_eq!(reader.position(), after, "{name}");
     let mut seen = Seen { name, filter, after, through: 0, steps: Vec::new() };
     let mut lives = 0;
     while let Some(item) = reader.next().await {
         match item {
-            Item::Frame(frame) => {
+            CursorItem::Frame(frame) => {
                 let message = read_message(&frame);
                 let events = message["events"].as_array().unwrap();
                 assert_eq!(events.len(), frame.events, "{}", seen.name);
@@ -172,13 +172,13 @@ async fn follow(
                 }));
                 assert_eq!(reader.position(), frame.through, "{}", seen.name);
             }
-            Item::Gap(gap) => seen.steps.push(Step::Gap {
+            CursorItem::Gap(gap) => seen.steps.push(Step::Gap {
                 from: gap.from.offset,
                 to: gap.to.offset,
                 reason: gap.reason.name().to_owned(),
             }),
-            Item::Live { .. } => lives += 1,
-            Item::Failed(error) => panic!("{}: {error}", seen.name),
+            CursorItem::Live { .. } => lives += 1,
+            CursorItem::Failed(error) => panic!("{}: {error}", seen.name),
         }
     }
     assert_eq!(lives, 1, "{}: `live` is said once", seen.name);

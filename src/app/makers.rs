@@ -42,7 +42,7 @@ impl Makers {
             plan,
             series.clone(),
             feed.clone(),
-            projections::Bounds {
+            projections::ProjectionBounds {
                 keys: config.journal.latest_keys,
                 event: config.limits.event.as_usize(),
             },

@@ -6,7 +6,7 @@ use crate::{broker::journal::Sync, config::Config};
 
 /// What is worth knowing of the machine; None where it does not tell.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Machine {
+pub(super) struct MachineFacts {
     /// Connections for which there are descriptors; see [`descriptors::raise`](crate::descriptors::raise).
     pub(super) connections: Option<u64>,
     /// Connections that may wait to be accepted.
@@ -18,7 +18,7 @@ pub(super) struct Machine {
 /// What Linux allows by default since 5.4; less is an old kernel or a container's setting.
 const USUAL_SOMAXCONN: u64 = 4096;
 
-impl Machine {
+impl MachineFacts {
     /// This one, as Linux tells it.
     pub(super) fn look(connections: Option<u64>) -> Self {
         let number = |path| fs::read_to_string(path).ok()?.trim().parse().ok();
@@ -102,15 +102,16 @@ mod tests {
     #[test]
     fn nothing_is_said_of_a_hub_that_is_as_it_should_be() {
         let machine =
-            Machine { connections: Some(100_000), somaxconn: Some(4096), overcommit: Some(0) };
+            MachineFacts { connections: Some(100_000), somaxconn: Some(4096), overcommit: Some(0) };
         assert_eq!(machine.warnings(&config(&[]), HERE), Vec::<String>::new());
-        let unknown = Machine::default().warnings(&config(&[]), HERE);
+        let unknown = MachineFacts::default().warnings(&config(&[]), HERE);
         assert_eq!(unknown, Vec::<String>::new(), "what is not known is no weakness");
     }
 
     #[test]
     fn every_weakness_is_named_with_what_to_do() {
-        let machine = Machine { connections: Some(832), somaxconn: Some(128), overcommit: Some(0) };
+        let machine =
+            MachineFacts { connections: Some(832), somaxconn: Some(128), overcommit: Some(0) };
         let far: SocketAddr = "192.0.2.1:8080".parse().unwrap();
         let secret = ("secret", "0123456789abcdef0123456789abcdef");
         let redis = ("redis", "redis://127.0.0.1:6379");

@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    AuthError, Config, CredentialId, Principal, Role, is_name,
+    AuthConfig, AuthError, CredentialId, Principal, Role, is_name,
     set::{ClaimSet, Unreadable},
 };
 use crate::{
@@ -51,7 +51,7 @@ pub(super) struct TokenBounds {
 
 impl TokenBounds {
     /// Those of a key that has none of its own.
-    pub(super) fn of_all(config: &Config) -> Self {
+    pub(super) fn of_all(config: &AuthConfig) -> Self {
         Self { issuer: config.issuer.clone(), audience: config.audience.clone(), roles: None }
     }
 
@@ -91,7 +91,7 @@ impl TokenBounds {
 }
 
 impl Claims {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &AuthConfig) -> Self {
         Self {
             roles_claim: config.roles_claim.clone(),
             subscribe_claim: config.subscribe_claim.clone(),
@@ -203,7 +203,7 @@ impl Claims {
 }
 
 /// The roles there are: viewer, publisher and admin, and the configured ones before them.
-pub(super) fn roles(config: &Config) -> BTreeMap<String, Role> {
+pub(super) fn roles(config: &AuthConfig) -> BTreeMap<String, Role> {
     let all: Vec<_> = TopicPattern::parse("**").into_iter().collect();
     let mut roles = BTreeMap::from([
         ("viewer".to_owned(), Role { subscribe: all.clone(), ..Role::default() }),
@@ -262,9 +262,9 @@ const ROLES: ClaimFault = ClaimFault {
     item: "the token's claim for roles lists something that is no role",
 };
 
-type Claim = Result<Option<Value>, Unreadable>;
+type ClaimValue = Result<Option<Value>, Unreadable>;
 
-fn patterns(claim: Claim, wrong: &ClaimFault) -> Result<Vec<TopicPattern>, AuthError> {
+fn patterns(claim: ClaimValue, wrong: &ClaimFault) -> Result<Vec<TopicPattern>, AuthError> {
     let parse =
         |text: String| TopicPattern::parse(&text).map_err(|_| AuthError::Invalid(wrong.item));
     let mut patterns: Vec<_> =
@@ -273,7 +273,7 @@ fn patterns(claim: Claim, wrong: &ClaimFault) -> Result<Vec<TopicPattern>, AuthE
     Ok(patterns)
 }
 
-fn names(claim: Claim, wrong: &ClaimFault) -> Result<Vec<String>, AuthError> {
+fn names(claim: ClaimValue, wrong: &ClaimFault) -> Result<Vec<String>, AuthError> {
     let text = |value| match value {
         Value::String(text) => Ok(text),
         _ => Err(AuthError::Invalid(wrong.kind)),

@@ -7,7 +7,8 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use super::{
-    AuthError, Config, ConfigError, Principal, Role, claims::Claims, key::Key, set::ClaimSet,
+    AuthConfig, AuthConfigError, AuthError, Principal, Role, claims::Claims, key::VerificationKey,
+    set::ClaimSet,
 };
 use crate::time::Millis;
 
@@ -16,13 +17,13 @@ const MAX_TOKEN: usize = 8 << 10;
 
 /// The keys tokens are verified by, and how their claims are read.
 pub(super) struct Verifier {
-    keys: Vec<Key>,
+    keys: Vec<VerificationKey>,
     claims: Claims,
 }
 
 /// A token in its three parts, nothing of it verified (RFC 7515 section 3.1).
 struct Parts<'a> {
-    header: Header,
+    header: JwtHeader,
     /// What is signed: the header and the claims as they came.
     signed: &'a str,
     claims: &'a str,
@@ -30,23 +31,23 @@ struct Parts<'a> {
 }
 
 /// A token's header, as far as it decides which keys are tried (RFC 7515 section 4.1).
-struct Header {
+struct JwtHeader {
     algorithm: String,
     kid: Option<String>,
 }
 
 impl Verifier {
-    pub(super) fn new(config: &Config, secret: &SecretString) -> Result<Self, ConfigError> {
+    pub(super) fn new(config: &AuthConfig, secret: &SecretString) -> Result<Self, AuthConfigError> {
         install_cryptography();
-        let mut keys = vec![Key::own(config, secret)?];
+        let mut keys = vec![VerificationKey::own(config, secret)?];
         let mut kids = HashSet::new();
         for key in &config.keys {
             if let Some(kid) = key.kid.as_deref().filter(|kid| !kids.insert(*kid)) {
-                return Err(ConfigError(format!(
+                return Err(AuthConfigError(format!(
                     "two keys in [[auth.keys]] have the `kid` {kid:?}: give each its own"
                 )));
             }
-            keys.push(Key::configured(config, key)?);
+            keys.push(VerificationKey::configured(config, key)?);
         }
         Ok(Self { keys, claims: Claims::new(config) })
     }
@@ -96,18 +97,18 @@ impl<'a> Parts<'a> {
         if claims.contains('.') {
             return Err(malformed);
         }
-        Ok(Self { header: Header::read(header)?, signed, claims, signature })
+        Ok(Self { header: JwtHeader::read(header)?, signed, claims, signature })
     }
 
     /// False also for a signature that is no base64url, or of another length than it should be.
-    fn is_signed_by(&self, key: &Key) -> bool {
+    fn is_signed_by(&self, key: &VerificationKey) -> bool {
         let signed = self.signed.as_bytes();
         jsonwebtoken::crypto::verify(self.signature, signed, &key.decoding, key.algorithm.into())
             .unwrap_or(false)
     }
 }
 
-impl Header {
+impl JwtHeader {
     fn read(text: &str) -> Result<Self, AuthError> {
         let mut header = decode(text)
             .and_then(|text| serde_json::from_slice::<Map<String, Value>>(&text).ok())

@@ -4,7 +4,7 @@ use jsonwebtoken::DecodingKey;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::{Config, ConfigError, KeyConfig, claims::TokenBounds, knows_role};
+use super::{AuthConfig, AuthConfigError, KeyConfig, claims::TokenBounds, knows_role};
 use crate::store::MIN_SECRET;
 
 /// What a key is for.
@@ -26,7 +26,7 @@ pub enum Algorithm {
 }
 
 /// A key and the one algorithm it is used with.
-pub(super) struct Key {
+pub(super) struct VerificationKey {
     pub(super) kid: Option<String>,
     pub(super) algorithm: Algorithm,
     pub(super) decoding: DecodingKey,
@@ -34,9 +34,9 @@ pub(super) struct Key {
     pub(super) bounds: TokenBounds,
 }
 
-impl Key {
+impl VerificationKey {
     /// The key for tokens signed with the hub's own `secret`.
-    pub(super) fn own(config: &Config, secret: &SecretString) -> Result<Self, ConfigError> {
+    pub(super) fn own(config: &AuthConfig, secret: &SecretString) -> Result<Self, AuthConfigError> {
         check_secret(secret, "`secret` (PULSEHUB_SECRET)")?;
         Ok(Self {
             kid: None,
@@ -47,7 +47,10 @@ impl Key {
     }
 
     /// A configured key; refused now if no token could ever be verified with it.
-    pub(super) fn configured(all: &Config, config: &KeyConfig) -> Result<Self, ConfigError> {
+    pub(super) fn configured(
+        all: &AuthConfig,
+        config: &KeyConfig,
+    ) -> Result<Self, AuthConfigError> {
         let name = match &config.kid {
             Some(kid) => format!("the key {kid:?} in [[auth.keys]]"),
             None => "the key without `kid` in [[auth.keys]]".to_owned(),
@@ -55,7 +58,7 @@ impl Key {
         let decoding = decoding_key(config, &name)?;
         let unknown = config.roles.iter().flatten().find(|role| !knows_role(all, role));
         if let Some(role) = unknown {
-            return Err(ConfigError(format!(
+            return Err(AuthConfigError(format!(
                 "{name}: there is no role {role:?}: take viewer, publisher or admin, or add it to [auth.roles]"
             )));
         }
@@ -70,19 +73,19 @@ impl Key {
 }
 
 /// Refuses a secret that is shorter than [`MIN_SECRET`].
-pub(super) fn check_secret(secret: &SecretString, name: &str) -> Result<(), ConfigError> {
+pub(super) fn check_secret(secret: &SecretString, name: &str) -> Result<(), AuthConfigError> {
     let length = secret.expose_secret().len();
     if length < MIN_SECRET {
-        return Err(ConfigError(format!(
+        return Err(AuthConfigError(format!(
             "{name} has {length} bytes, it needs at least {MIN_SECRET}: make one with `openssl rand -hex 32`"
         )));
     }
     Ok(())
 }
 
-fn decoding_key(config: &KeyConfig, name: &str) -> Result<DecodingKey, ConfigError> {
+fn decoding_key(config: &KeyConfig, name: &str) -> Result<DecodingKey, AuthConfigError> {
     let algorithm = config.algorithm;
-    let refuse = |reason: &str| Err(ConfigError(format!("{name}: {reason}")));
+    let refuse = |reason: &str| Err(AuthConfigError(format!("{name}: {reason}")));
     match (algorithm.is_shared_secret(), &config.secret, &config.pem, &config.pem_file) {
         (true, Some(secret), None, None) => {
             check_secret(secret, &format!("the `secret` of {name}"))?;

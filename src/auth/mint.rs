@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Config, ConfigError, is_name, jwt::install_cryptography, key::check_secret, knows_role,
+    AuthConfig, AuthConfigError, is_name, jwt::install_cryptography, key::check_secret, knows_role,
 };
 use crate::{
     time::{Millis, Span},
@@ -44,7 +44,7 @@ pub enum MintError {
     Role(String),
     /// The secret is too short.
     #[error(transparent)]
-    Secret(#[from] ConfigError),
+    Secret(#[from] AuthConfigError),
     /// The library refused.
     #[error("the token cannot be signed: {0}")]
     Sign(#[from] jsonwebtoken::errors::Error),
@@ -54,7 +54,7 @@ pub enum MintError {
 ///
 /// Claims stand under the configured names, a dotted one undivided: that is where a hub looks first.
 pub fn mint(
-    config: &Config,
+    config: &AuthConfig,
     secret: &SecretString,
     claims: &MintClaims,
     now: Millis,

@@ -9,11 +9,11 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::{Value, value::RawValue};
 
 /// A JSON object of which nothing but the names was read; of a repeated name the last counts.
-pub(super) struct ClaimSet(BTreeMap<Name, Box<RawValue>>);
+pub(super) struct ClaimSet(BTreeMap<RawName, Box<RawValue>>);
 
 /// The bytes of a name, which may be no UTF-8.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Name(Vec<u8>);
+struct RawName(Vec<u8>);
 
 /// A claim that cannot be read as JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl ClaimSet {
     }
 
     fn raw(&self, name: &str) -> Option<&RawValue> {
-        self.0.get(&Name(name.into())).map(|raw| &**raw)
+        self.0.get(&RawName(name.into())).map(|raw| &**raw)
     }
 }
 
@@ -53,25 +53,25 @@ fn read(raw: &RawValue) -> Result<Value, Unreadable> {
     serde_json::from_str(raw.get()).map_err(|_| Unreadable)
 }
 
-impl<'de> Deserialize<'de> for Name {
+impl<'de> Deserialize<'de> for RawName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bytes;
-        impl de::Visitor<'_> for Bytes {
-            type Value = Name;
+        struct NameVisitor;
+        impl de::Visitor<'_> for NameVisitor {
+            type Value = RawName;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a name")
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Name, E> {
-                Ok(Name(text.into()))
+            fn visit_str<E>(self, text: &str) -> Result<RawName, E> {
+                Ok(RawName(text.into()))
             }
 
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Name, E> {
-                Ok(Name(bytes.into()))
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<RawName, E> {
+                Ok(RawName(bytes.into()))
             }
         }
         // As bytes, which are not checked to be Unicode.
-        deserializer.deserialize_bytes(Bytes)
+        deserializer.deserialize_bytes(NameVisitor)
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Failure, settings::SettingsArgs};
+use super::{CommandFailure, settings::SettingsArgs};
 use crate::broker::{journal, redis};
 
 /// Check settings and the log
@@ -14,7 +14,7 @@ Examples:
   pulsehub check --redis redis://host:6379
 
 Reads the whole log, which takes about a second a GiB; a hub may be running.")]
-pub(super) struct Check {
+pub(super) struct CheckCommand {
     /// Only check the settings
     #[arg(long)]
     settings_only: bool,
@@ -22,8 +22,8 @@ pub(super) struct Check {
     settings: SettingsArgs,
 }
 
-impl Check {
-    pub(super) async fn run(self) -> Result<(), Failure> {
+impl CheckCommand {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let config = self.settings.load(&[])?;
         println!("settings: good");
         if self.settings_only {
@@ -39,7 +39,7 @@ impl Check {
         }
         if !faults.is_empty() {
             let message = format!("the {name} has {} faults", faults.len());
-            return Err(Failure::Failed(anyhow::anyhow!(message)));
+            return Err(CommandFailure::Failed(anyhow::anyhow!(message)));
         }
         println!("{name}: good, {events} events in {blocks} blocks, head at {head}");
         Ok(())

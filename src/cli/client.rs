@@ -12,7 +12,7 @@ use reqwest::{Client, StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
-use super::Failure;
+use super::CommandFailure;
 use crate::logging::cause;
 
 /// How long a hub may take to answer.
@@ -50,16 +50,16 @@ pub(super) struct HubClient {
 
 impl ClientArgs {
     /// The hub that was asked for; refuses secrets that everybody on this machine could read.
-    pub(super) fn hub(&self) -> Result<HubClient, Failure> {
+    pub(super) fn hub(&self) -> Result<HubClient, CommandFailure> {
         if self.token.is_some() {
             let message = "everybody on this machine can read a token in `--token`: set \
                 PULSEHUB_TOKEN, or name a file that holds it with --token-file";
-            return Err(Failure::Usage(message.to_owned()));
+            return Err(CommandFailure::Usage(message.to_owned()));
         }
         if !self.url.username().is_empty() || self.url.password().is_some() {
             let message = "the hub takes no password in its address: set PULSEHUB_TOKEN, or name a \
                 file that holds a token with --token-file";
-            return Err(Failure::Usage(message.to_owned()));
+            return Err(CommandFailure::Usage(message.to_owned()));
         }
         let text = match &self.token_file {
             Some(path) => read(path)?,
@@ -71,8 +71,9 @@ impl ClientArgs {
 }
 
 /// The token in a file.
-fn read(path: &Path) -> Result<String, Failure> {
-    let wrong = |why: &str| Failure::Usage(format!("--token-file {}: {why}", path.display()));
+fn read(path: &Path) -> Result<String, CommandFailure> {
+    let wrong =
+        |why: &str| CommandFailure::Usage(format!("--token-file {}: {why}", path.display()));
     let mut text = String::new();
     let file = File::open(path).map_err(|error| wrong(&error.to_string()))?;
     file.take(LONGEST_FILE).read_to_string(&mut text).map_err(|error| wrong(&error.to_string()))?;
@@ -94,22 +95,22 @@ impl HubClient {
     }
 
     /// The address of `path` on the hub.
-    pub(super) fn at(&self, path: &str) -> Result<Url, Failure> {
-        self.url.join(path).map_err(|error| Failure::Usage(format!("{}: {error}", self.url)))
+    pub(super) fn at(&self, path: &str) -> Result<Url, CommandFailure> {
+        self.url.join(path).map_err(|error| CommandFailure::Usage(format!("{}: {error}", self.url)))
     }
 
     /// Sends a request and returns the body of a good answer.
     pub(super) async fn send(
         &self,
         request: impl FnOnce(&Client) -> reqwest::RequestBuilder,
-    ) -> Result<String, Failure> {
+    ) -> Result<String, CommandFailure> {
         let client = Client::builder().timeout(TIMEOUT).build().map_err(anyhow::Error::from)?;
         let mut request = request(&client);
         if let Some(bearer) = self.bearer() {
             request = request.header("authorization", bearer);
         }
         let answer = request.send().await.map_err(|error| {
-            Failure::Unreachable(format!("{} does not answer: {}", self.url, cause(&error)))
+            CommandFailure::Unreachable(format!("{} does not answer: {}", self.url, cause(&error)))
         })?;
         let status = answer.status();
         let body = answer.text().await.map_err(anyhow::Error::from)?;
@@ -118,9 +119,11 @@ impl HubClient {
         }
         let message = explain(status, &body);
         Err(match status {
-            StatusCode::UNAUTHORIZED if !self.has_token() => Failure::Refused(NO_TOKEN.to_owned()),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Refused(message),
-            _ => Failure::Failed(anyhow::anyhow!(message)),
+            StatusCode::UNAUTHORIZED if !self.has_token() => {
+                CommandFailure::Refused(NO_TOKEN.to_owned())
+            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CommandFailure::Refused(message),
+            _ => CommandFailure::Failed(anyhow::anyhow!(message)),
         })
     }
 }

@@ -10,10 +10,10 @@ use tempfile::TempDir;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Failure,
+    CommandFailure,
     serve::{Signals, announce},
     settings::{SettingsArgs, signing_secret},
-    sign_in_link::SignInLink,
+    sign_in_link::SignInLinkCommand,
 };
 use crate::{
     app::App,
@@ -39,7 +39,7 @@ requests to the hub, over real sockets. Nothing of it is real, and the page says
 the real one: with --speed 60 as much happens in a minute as otherwise in an hour, but the past
 stays empty. For curl, start it with --data ./demo and make a token beside it:
 `pulsehub token --data ./demo --sub me --role admin`.")]
-pub(super) struct Demo {
+pub(super) struct DemoCommand {
     /// The address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
@@ -60,9 +60,9 @@ pub(super) struct Demo {
 /// Tokens for clients that end with the program.
 const TOKEN_LIFE: Span = Span::seconds(366 * 24 * 3600);
 
-impl Demo {
-    pub(super) async fn run(self) -> Result<(), Failure> {
-        let failed = |error: anyhow::Error| Failure::Failed(error);
+impl DemoCommand {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
+        let failed = |error: anyhow::Error| CommandFailure::Failed(error);
         let mut own = None;
         let data = match &self.data {
             Some(data) => data.clone(),
@@ -73,7 +73,7 @@ impl Demo {
             }
         };
         demo::mark(&data)
-            .map_err(|error| Failure::Usage(format!("{}: {error}", data.display())))?;
+            .map_err(|error| CommandFailure::Usage(format!("{}: {error}", data.display())))?;
         // Whatever the environment says: nothing made up goes into a log that others share.
         let redis = Some(String::new());
         let settings = SettingsArgs { data: Some(data), redis, config: None };
@@ -81,9 +81,11 @@ impl Demo {
         logging::start(&config.log);
         let mut signals = Signals::new().context("cannot wait for signals")?;
 
-        let daemon = flext::Daemon::bind().await.context("cannot listen for FLEXT")?;
+        let daemon = flext::DemoDaemon::bind().await.context("cannot listen for FLEXT")?;
         let address = daemon.url().parse().context("no address of FLEXT")?;
-        config.sources.push(sources::Config::flext(flext::NAME, address).context("no source")?);
+        config
+            .sources
+            .push(sources::SourceConfig::flext(flext::NAME, address).context("no source")?);
         let day = Day::new(self.hour.unwrap_or_else(hour_now), self.speed, self.seed);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         tasks.spawn(daemon.run(day.clone(), Clock::system(), stop.clone()));
@@ -93,7 +95,7 @@ impl Demo {
         })?;
         let app = App::start(config.clone(), listener, Clock::system()).await?;
         announce(app.address()).context("cannot say that the hub is ready")?;
-        let link = SignInLink::make(&app, &config.data).await?;
+        let link = SignInLinkCommand::make(&app, &config.data).await?;
         eprintln!("{}", welcome(&link, self.speed));
 
         let started = self.produce(&config, &app, &day, &tasks, &stop).await;
@@ -117,7 +119,7 @@ impl Demo {
         day: &Day,
         tasks: &TaskTracker,
         stop: &CancellationToken,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandFailure> {
         let secret = signing_secret(config).await?;
         let clock = Clock::system();
         let now = clock.now();
@@ -148,7 +150,7 @@ impl Demo {
     }
 }
 
-fn welcome(link: &SignInLink, speed: f64) -> String {
+fn welcome(link: &SignInLinkCommand, speed: f64) -> String {
     format!(
         "
   Synthetic data, {speed} times as fast as a real day.

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    Failure,
+    CommandFailure,
     client::{ClientArgs, HubClient},
     nodes::NodesAnswer,
 };
@@ -24,7 +24,7 @@ Any node may be asked; `pulsehub nodes` lists their names. The node turns not re
 balancers send nobody, and tells its sockets one by one to come back, spread over `http.drain`.
 With --stop it ends after that, as by SIGTERM. Takes an admin's token:
 `pulsehub token --sub me --role admin`.")]
-pub(super) struct Drain {
+pub(super) struct DrainCommand {
     /// The node's name, or `all`
     #[arg(long)]
     node: String,
@@ -44,8 +44,8 @@ pub(super) struct Drain {
 /// How often it is asked whether somebody is left.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
-impl Drain {
-    pub(super) async fn run(self) -> Result<(), Failure> {
+impl DrainCommand {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let Self { node, stop, undo, wait, client } = self;
         let client = client.hub()?;
         let mut url = client.at("/api/v1/drain")?;
@@ -67,7 +67,7 @@ async fn wait_until_empty(
     client: &HubClient,
     node: &str,
     longest: Duration,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     let url = client.at("/api/v1/nodes")?;
     let began = Instant::now();
     loop {

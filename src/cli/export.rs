@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, ErrorKind, Write as _};
 
 use clap::Args;
 
-use super::{Failure, settings::SettingsArgs};
+use super::{CommandFailure, settings::SettingsArgs};
 use crate::{
     broker::{journal, redis},
     event::Block,
@@ -19,7 +19,7 @@ Examples:
   pulsehub export --data ./data > events.ndjson
   pulsehub export --data ./data --topics 'voicehive.**' --after 1842 | jq .data
   pulsehub export --redis redis://host:6379 > events.ndjson")]
-pub(super) struct Export {
+pub(super) struct ExportCommand {
     /// Only events that match; may be repeated
     #[arg(long, value_name = "PATTERN")]
     topics: Vec<TopicPattern>,
@@ -30,8 +30,8 @@ pub(super) struct Export {
     settings: SettingsArgs,
 }
 
-impl Export {
-    pub(super) async fn run(self) -> Result<(), Failure> {
+impl ExportCommand {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let config = self.settings.load(&[])?;
         let filter = (!self.topics.is_empty()).then(|| TopicFilter::new(self.topics));
         let mut out = BufWriter::new(io::stdout().lock());

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Failure, client::ClientArgs};
+use super::{CommandFailure, client::ClientArgs};
 
 /// Ask a hub whether it is ready, for containers
 #[derive(Args)]
@@ -10,7 +10,7 @@ use super::{Failure, client::ClientArgs};
 Examples:
   pulsehub healthcheck
   pulsehub healthcheck --publishing --url http://127.0.0.1:8080")]
-pub(super) struct Healthcheck {
+pub(super) struct HealthcheckCommand {
     /// Also ask whether events can be published
     #[arg(long)]
     publishing: bool,
@@ -18,8 +18,8 @@ pub(super) struct Healthcheck {
     client: ClientArgs,
 }
 
-impl Healthcheck {
-    pub(super) async fn run(self) -> Result<(), Failure> {
+impl HealthcheckCommand {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let path = if self.publishing { "/readyz/publishing" } else { "/readyz" };
         let hub = self.client.hub()?;
         let url = hub.at(path)?;

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use secrecy::ExposeSecret as _;
 
 use super::{
-    Failure,
+    CommandFailure,
     settings::{SettingsArgs, grants_something, look_into_store, open_store},
 };
 use crate::{
@@ -23,13 +23,13 @@ Examples:
   pulsehub key revoke --data ./data 3f9a1c2b4d5e6f70
 
 A running hub notices within a second, and closes the sockets of a revoked key.")]
-pub(super) struct Key {
+pub(super) struct KeyCommand {
     #[command(subcommand)]
-    action: Action,
+    action: KeyAction,
 }
 
 #[derive(Subcommand)]
-enum Action {
+enum KeyAction {
     /// Make a key and print it, this once
     Create {
         /// Whose key it is
@@ -64,10 +64,10 @@ enum Action {
     },
 }
 
-impl Key {
-    pub(super) async fn run(self) -> Result<(), Failure> {
+impl KeyCommand {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         match self.action {
-            Action::Create { name, subscribe, publish, role, ttl, settings } => {
+            KeyAction::Create { name, subscribe, publish, role, ttl, settings } => {
                 let config = settings.load(&[])?;
                 grants_something(&config, "key", &subscribe, &publish, role.as_deref())?;
                 let now = Clock::system().now();
@@ -82,7 +82,7 @@ impl Key {
                 keys.put(stored).await.map_err(anyhow::Error::from)?;
                 println!("{}", key.expose_secret());
             }
-            Action::List { settings } => {
+            KeyAction::List { settings } => {
                 let keys = ApiKeys::new(&look_into_store(&settings.load(&[])?).await?);
                 for key in keys.list().await.map_err(anyhow::Error::from)? {
                     let patterns = |of: &[TopicPattern]| {
@@ -105,11 +105,11 @@ impl Key {
                     );
                 }
             }
-            Action::Revoke { key, settings } => {
+            KeyAction::Revoke { key, settings } => {
                 let id = ApiKey::parse(&key).map_or(key, |key| key.id);
                 let keys = ApiKeys::new(&open_store(&settings.load(&[])?).await?);
                 if !keys.revoke(&id).await.map_err(anyhow::Error::from)? {
-                    return Err(Failure::Usage(format!(
+                    return Err(CommandFailure::Usage(format!(
                         "there is no key {id}: see `pulsehub key list`"
                     )));
                 }

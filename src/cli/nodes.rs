@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Deserialize;
 
-use super::{Failure, client::ClientArgs};
+use super::{CommandFailure, client::ClientArgs};
 
 /// List the nodes of a hub and how each stands
 #[derive(Args)]
@@ -14,13 +14,13 @@ Examples:
 One line a node: its name, serving, draining or stopping, and how many receive events from it.
 Takes an admin's token (`pulsehub token --sub me --role admin`). A node that does not answer within
 a second makes the command fail.")]
-pub(super) struct Nodes {
+pub(super) struct NodesCommand {
     #[command(flatten)]
     client: ClientArgs,
 }
 
-impl Nodes {
-    pub(super) async fn run(self) -> Result<(), Failure> {
+impl NodesCommand {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let hub = self.client.hub()?;
         let url = hub.at("/api/v1/nodes")?;
         NodesAnswer::read(&hub.send(|client| client.get(url)).await?)?.show()
@@ -42,7 +42,7 @@ struct NodeLine {
 }
 
 impl NodesAnswer {
-    pub(super) fn read(text: &str) -> Result<Self, Failure> {
+    pub(super) fn read(text: &str) -> Result<Self, CommandFailure> {
         serde_json::from_str(text)
             .map_err(|error| anyhow::anyhow!("the hub's answer cannot be read: {error}").into())
     }
@@ -59,7 +59,7 @@ impl NodesAnswer {
     }
 
     /// Prints a line for each node; fails if one did not answer.
-    pub(super) fn show(&self) -> Result<(), Failure> {
+    pub(super) fn show(&self) -> Result<(), CommandFailure> {
         let mut silent = Vec::new();
         for NodeLine { node, state, connections } in &self.nodes {
             match (state, connections) {

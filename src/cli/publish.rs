@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
-use super::{Failure, client::ClientArgs};
+use super::{CommandFailure, client::ClientArgs};
 use crate::topic::Topic;
 
 /// Publish events to a hub
@@ -19,7 +19,7 @@ Examples:
 
 DATA is JSON; what is no JSON is sent as a text. `-` reads whole events, one JSON object a line.
 Prints the hub's answer.")]
-pub(super) struct Publish {
+pub(super) struct PublishCommand {
     /// The topic, or - to read events from standard input
     topic: String,
     /// The payload
@@ -41,7 +41,7 @@ pub(super) struct Publish {
 }
 
 #[derive(Serialize)]
-struct Event<'a> {
+struct EventBody<'a> {
     topic: &'a Topic,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<&'a str>,
@@ -54,8 +54,8 @@ struct Event<'a> {
     data: Box<RawValue>,
 }
 
-impl Publish {
-    pub(super) async fn run(self) -> Result<(), Failure> {
+impl PublishCommand {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let hub = self.client.hub()?;
         let url = hub.at("/api/v1/publish")?;
         let (kind, body) = if self.topic == "-" {
@@ -73,18 +73,19 @@ impl Publish {
     }
 
     /// Events from standard input say everything themselves; what a flag says would be lost.
-    fn takes_whole_events(&self) -> Result<(), Failure> {
+    fn takes_whole_events(&self) -> Result<(), CommandFailure> {
         let parts = [&self.data, &self.kind, &self.key, &self.source, &self.id];
         if parts.iter().any(|part| part.is_some()) {
             let message =
                 "`publish -` reads whole events: put DATA, type, key, source and id into each";
-            return Err(Failure::Usage(message.into()));
+            return Err(CommandFailure::Usage(message.into()));
         }
         Ok(())
     }
 
-    fn event(&self) -> Result<String, Failure> {
-        let topic = Topic::parse(&self.topic).map_err(|error| Failure::Usage(error.to_string()))?;
+    fn event(&self) -> Result<String, CommandFailure> {
+        let topic =
+            Topic::parse(&self.topic).map_err(|error| CommandFailure::Usage(error.to_string()))?;
         let text = self.data.as_deref().unwrap_or("null");
         let data = match RawValue::from_string(text.to_owned()) {
             Ok(data) => data,
@@ -96,7 +97,7 @@ impl Publish {
                 serde_json::value::to_raw_value(&Value::from(text)).map_err(anyhow::Error::from)?
             }
         };
-        let event = Event {
+        let event = EventBody {
             topic: &topic,
             kind: self.kind.as_deref(),
             key: self.key.as_deref(),

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Failure, settings::SettingsArgs, sign_in_link::SignInLink};
+use super::{CommandFailure, settings::SettingsArgs, sign_in_link::SignInLinkCommand};
 use crate::{app::App, http::server, logging, time::Clock};
 
 /// Run the hub
@@ -18,7 +18,7 @@ Examples:
 
 Prints `listening on http://ADDR` once it is ready. SIGTERM or Ctrl-C drains and stops, as does
 `pulsehub drain --stop`; another signal ends it at once.")]
-pub(super) struct Serve {
+pub(super) struct ServeCommand {
     /// The address and port to listen on, 127.0.0.1:8080 by default; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
@@ -30,8 +30,8 @@ pub(super) struct Serve {
     settings: SettingsArgs,
 }
 
-impl Serve {
-    pub(super) async fn run(self) -> Result<(), Failure> {
+impl ServeCommand {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let config = self.settings.load(&[("listen", self.listen.clone())])?;
         logging::start(&config.log);
         // Before anything is opened, so that a signal during the start is not missed.
@@ -66,8 +66,8 @@ pub(super) fn announce(address: SocketAddr) -> std::io::Result<()> {
     out.flush()
 }
 
-async fn welcome(app: &App, data: &Path) -> Result<SignInLink, Failure> {
-    let (address, link) = (app.address(), SignInLink::make(app, data).await?);
+async fn welcome(app: &App, data: &Path) -> Result<SignInLinkCommand, CommandFailure> {
+    let (address, link) = (app.address(), SignInLinkCommand::make(app, data).await?);
     let program = std::env::args().next().unwrap_or_else(|| "pulsehub".into());
     let data = data.display();
     eprintln!(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::Failure;
+use super::CommandFailure;
 use crate::{
     auth,
     config::Config,
@@ -31,7 +31,7 @@ pub(super) struct SettingsArgs {
 
 impl SettingsArgs {
     /// The settings, with `flags` (key and value) going before everything else.
-    pub(super) fn load(&self, flags: &[(&str, Option<String>)]) -> Result<Config, Failure> {
+    pub(super) fn load(&self, flags: &[(&str, Option<String>)]) -> Result<Config, CommandFailure> {
         let data = self.data.as_ref().map(|path| path.to_string_lossy().into_owned());
         let flags: Vec<(&str, String)> = flags
             .iter()
@@ -40,13 +40,13 @@ impl SettingsArgs {
             .filter_map(|(key, value)| value.map(|value| (key, value)))
             .collect();
         let config = Config::load(self.config.as_deref(), std::env::vars_os(), &flags)
-            .map_err(|error| Failure::Usage(error.to_string()))?;
+            .map_err(|error| CommandFailure::Usage(error.to_string()))?;
         if self.redis.is_some()
             && config.redis().is_ok_and(|it| it.is_some_and(|it| it.has_password()))
         {
             let message = "everybody on this machine can read a password in `--redis`: set \
                 PULSEHUB_REDIS, or `redis` in a settings file";
-            return Err(Failure::Usage(message.to_owned()));
+            return Err(CommandFailure::Usage(message.to_owned()));
         }
         Ok(config)
     }
@@ -59,25 +59,25 @@ pub(super) fn grants_something(
     subscribe: &[TopicPattern],
     publish: &[TopicPattern],
     role: Option<&str>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     if let Some(role) = role
         && !auth::knows_role(&config.auth, role)
     {
         let message = format!(
             "there is no role {role:?}: take viewer, publisher, admin or one of [auth.roles]"
         );
-        return Err(Failure::Usage(message));
+        return Err(CommandFailure::Usage(message));
     }
     if subscribe.is_empty() && publish.is_empty() && role.is_none() {
         let message =
             format!("the {what} would grant nothing: give --subscribe, --publish or --role");
-        return Err(Failure::Usage(message));
+        return Err(CommandFailure::Usage(message));
     }
     Ok(())
 }
 
 /// The secret tokens are signed with: the configured one, else that of the data folder.
-pub(super) async fn signing_secret(config: &Config) -> Result<SecretString, Failure> {
+pub(super) async fn signing_secret(config: &Config) -> Result<SecretString, CommandFailure> {
     if !config.secret.expose_secret().is_empty() {
         return Ok(config.secret.clone());
     }
@@ -85,11 +85,11 @@ pub(super) async fn signing_secret(config: &Config) -> Result<SecretString, Fail
         Some(store) => store.signing_secret(),
         None => store::secret_in(folder(config)?),
     };
-    secret.map_err(|error| Failure::Failed(error.into()))
+    secret.map_err(|error| CommandFailure::Failed(error.into()))
 }
 
 /// The store of the hub, which may be running on it, to write to it.
-pub(super) async fn open_store(config: &Config) -> Result<Store, Failure> {
+pub(super) async fn open_store(config: &Config) -> Result<Store, CommandFailure> {
     match join_store(config).await? {
         Some(store) => Ok(store),
         None => Store::open(folder(config)?, Clock::system()).map_err(failed),
@@ -97,7 +97,7 @@ pub(super) async fn open_store(config: &Config) -> Result<Store, Failure> {
 }
 
 /// The same, to look at it: what an earlier version wrote stays as it is.
-pub(super) async fn look_into_store(config: &Config) -> Result<Store, Failure> {
+pub(super) async fn look_into_store(config: &Config) -> Result<Store, CommandFailure> {
     match join_store(config).await? {
         Some(store) => Ok(store),
         None => {
@@ -108,21 +108,23 @@ pub(super) async fn look_into_store(config: &Config) -> Result<Store, Failure> {
 }
 
 /// The store that many nodes share, if there is one.
-async fn join_store(config: &Config) -> Result<Option<Store>, Failure> {
+async fn join_store(config: &Config) -> Result<Option<Store>, CommandFailure> {
     let Some(server) = config.redis().map_err(failed)? else { return Ok(None) };
     Store::join(server, Clock::system()).await.map(Some).map_err(failed)
 }
 
 /// Of data folders, only `serve` makes one: made by a slip in its name, it would hold a secret of its own, whose tokens no
 /// hub takes.
-fn folder(config: &Config) -> Result<&Path, Failure> {
+fn folder(config: &Config) -> Result<&Path, CommandFailure> {
     if config.data.is_dir() {
         return Ok(&config.data);
     }
     let folder = config.data.display();
-    Err(Failure::Usage(format!("there is no data folder {folder}: name the hub's with --data")))
+    Err(CommandFailure::Usage(format!(
+        "there is no data folder {folder}: name the hub's with --data"
+    )))
 }
 
-fn failed(error: impl Into<anyhow::Error>) -> Failure {
-    Failure::Failed(error.into())
+fn failed(error: impl Into<anyhow::Error>) -> CommandFailure {
+    CommandFailure::Failed(error.into())
 }

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::Failure;
+use super::CommandFailure;
 use crate::{app::App, sqlite};
 
 /// The file's name in the data folder.
@@ -19,14 +19,14 @@ const FILE: &str = "sign-in-link";
 /// A link that signs a browser in, once. Its text says so to who reads standard error; what is no
 /// terminal may be a log, which others read, so that it learns only which file has the link. The
 /// file goes with the value.
-pub(super) enum SignInLink {
+pub(super) enum SignInLinkCommand {
     Shown(String),
     Kept(PathBuf),
 }
 
-impl SignInLink {
+impl SignInLinkCommand {
     /// Makes one for `app`, whose data folder is `data`.
-    pub(super) async fn make(app: &App, data: &Path) -> Result<Self, Failure> {
+    pub(super) async fn make(app: &App, data: &Path) -> Result<Self, CommandFailure> {
         let code = app.sign_in_code().await.context("cannot make a sign-in link")?;
         let link = format!("http://{}/#code={code}", app.address());
         if io::stderr().is_terminal() {
@@ -51,7 +51,7 @@ fn keep(path: &Path, link: &str) -> io::Result<()> {
     writeln!(file, "{link}")
 }
 
-impl fmt::Display for SignInLink {
+impl fmt::Display for SignInLinkCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Shown(link) => {
@@ -67,7 +67,7 @@ impl fmt::Display for SignInLink {
     }
 }
 
-impl Drop for SignInLink {
+impl Drop for SignInLinkCommand {
     fn drop(&mut self) {
         if let Self::Kept(path) = self {
             let _ = fs::remove_file(path); // it may be gone already, with the folder of a demo

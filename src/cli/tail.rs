@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use super::{
-    Failure,
+    CommandFailure,
     client::{ClientArgs, HubClient, NO_TOKEN},
 };
 use crate::{
@@ -33,7 +33,7 @@ Examples:
 
 Events go to standard output, everything else to standard error. After a break it comes back by
 itself and goes on where it stopped; what is missing is said.")]
-pub(super) struct Tail {
+pub(super) struct TailCommand {
     /// What to follow
     #[arg(required = true)]
     topics: Vec<TopicPattern>,
@@ -60,7 +60,7 @@ pub(super) struct Tail {
 /// for serde reads the whole of a message to find that, also the payloads, in which may stand what it
 /// has no value for: `"\\ud800"`, `1e400`.
 #[derive(Deserialize)]
-struct Heard {
+struct HubMessage {
     #[serde(rename = "type")]
     kind: String,
     #[serde(default)]
@@ -84,7 +84,7 @@ struct Heard {
 }
 
 #[derive(Deserialize)]
-struct Events<'a> {
+struct EventsMessage<'a> {
     #[serde(borrow)]
     events: Vec<&'a RawValue>,
 }
@@ -104,8 +104,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// Beyond the ping interval, how long silence may last.
 const SILENCE: Duration = Duration::from_secs(40);
 
-impl Tail {
-    pub(super) async fn run(mut self) -> Result<(), Failure> {
+impl TailCommand {
+    pub(super) async fn run(mut self) -> Result<(), CommandFailure> {
         let hub = self.client.hub()?;
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE).spread();
         let mut left = self.count;
@@ -132,27 +132,28 @@ impl Tail {
         &mut self,
         hub: &HubClient,
         left: &mut Option<u64>,
-    ) -> Result<Option<Broken>, Failure> {
+    ) -> Result<Option<Broken>, CommandFailure> {
         let mut after = None;
         let broken = |reason: String, after| Ok(Some(Broken { reason, after, is_planned: false }));
         let mut url = hub.at("/ws/real-time")?;
         let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
         if url.set_scheme(scheme).is_err() {
-            return Err(Failure::Usage(format!("{url}: give an http or https address")));
+            return Err(CommandFailure::Usage(format!("{url}: give an http or https address")));
         }
         let mut request = url.as_str().into_client_request().map_err(anyhow::Error::from)?;
         let headers = request.headers_mut();
         headers.insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
         if let Some(bearer) = hub.bearer() {
-            let bearer = HeaderValue::try_from(bearer)
-                .map_err(|_| Failure::Usage("the token has characters no token has".into()))?;
+            let bearer = HeaderValue::try_from(bearer).map_err(|_| {
+                CommandFailure::Usage("the token has characters no token has".into())
+            })?;
             headers.insert("authorization", bearer);
         }
         let mut socket = match tokio_tungstenite::connect_async(request).await {
             Ok((socket, _)) => socket,
             Err(WebSocketError::Http(answer)) => {
                 let message = format!("{} answered {}", hub.url, answer.status());
-                return Err(Failure::Failed(anyhow::anyhow!(message)));
+                return Err(CommandFailure::Failed(anyhow::anyhow!(message)));
             }
             Err(error) => {
                 return broken(format!("{} does not answer: {}", hub.url, cause(&error)), after);
@@ -173,16 +174,16 @@ impl Tail {
                 Message::Close(Some(frame))
                     if u16::from(frame.code) == 4401 && !hub.has_token() =>
                 {
-                    return Err(Failure::Refused(NO_TOKEN.to_owned()));
+                    return Err(CommandFailure::Refused(NO_TOKEN.to_owned()));
                 }
                 Message::Close(frame) => return closed(frame, after),
                 _ => continue,
             };
-            let heard: Heard = serde_json::from_str(&text).map_err(anyhow::Error::from)?;
+            let heard: HubMessage = serde_json::from_str(&text).map_err(anyhow::Error::from)?;
             let position = heard.position;
             match &*heard.kind {
                 "events" => {
-                    let Events { events } =
+                    let EventsMessage { events } =
                         serde_json::from_str(&text).map_err(anyhow::Error::from)?;
                     if !print(&events, left).map_err(anyhow::Error::from)? {
                         return Ok(None);
@@ -195,7 +196,7 @@ impl Tail {
                 }
                 "live" => self.resume = Some(position),
                 "gap" => {
-                    let Heard { from, to, reason, .. } = heard;
+                    let HubMessage { from, to, reason, .. } = heard;
                     eprintln!("pulsehub: gap: {from} to {to} are missing ({reason})");
                     self.resume = Some(position);
                 }
@@ -212,8 +213,8 @@ impl Tail {
                 "error" => {
                     let message = format!("{}: {}", heard.code, heard.message);
                     return Err(match heard.code.as_str() {
-                        "forbidden" | "unauthorized" => Failure::Refused(message),
-                        _ => Failure::Failed(anyhow::anyhow!(message)),
+                        "forbidden" | "unauthorized" => CommandFailure::Refused(message),
+                        _ => CommandFailure::Failed(anyhow::anyhow!(message)),
                     });
                 }
                 _ => {}
@@ -269,7 +270,10 @@ fn print(events: &[&RawValue], left: &mut Option<u64>) -> std::io::Result<bool> 
 }
 
 /// What the close code says: come back, or give up.
-fn closed(frame: Option<CloseFrame>, after: Option<Duration>) -> Result<Option<Broken>, Failure> {
+fn closed(
+    frame: Option<CloseFrame>,
+    after: Option<Duration>,
+) -> Result<Option<Broken>, CommandFailure> {
     let Some(frame) = frame else {
         let reason = "the hub closed the connection".into();
         return Ok(Some(Broken { reason, after, is_planned: false }));
@@ -277,8 +281,8 @@ fn closed(frame: Option<CloseFrame>, after: Option<Duration>) -> Result<Option<B
     let code = u16::from(frame.code);
     let message = format!("the hub closed the connection: {code} {}", frame.reason);
     match code {
-        4401 | 4403 | 4440 => Err(Failure::Refused(message)),
-        4400 | 4406 => Err(Failure::Failed(anyhow::anyhow!(message))),
+        4401 | 4403 | 4440 => Err(CommandFailure::Refused(message)),
+        4400 | 4406 => Err(CommandFailure::Failed(anyhow::anyhow!(message))),
         _ => Ok(Some(Broken { reason: message, after, is_planned: code == 1012 })),
     }
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use secrecy::ExposeSecret as _;
 
 use super::{
-    Failure,
+    CommandFailure,
     settings::{SettingsArgs, grants_something, signing_secret},
 };
 use crate::{
@@ -24,7 +24,7 @@ Examples:
 Roles: viewer (subscribe **), publisher (publish **), admin (both, and the hub itself), or your
 own. `**` is every topic but the hub's own, such as hub.instances.*;
 --subscribe 'hub.**' adds them.")]
-pub(super) struct Token {
+pub(super) struct TokenCommand {
     /// Whose token it is
     #[arg(long, value_name = "NAME")]
     sub: String,
@@ -44,8 +44,8 @@ pub(super) struct Token {
     settings: SettingsArgs,
 }
 
-impl Token {
-    pub(super) async fn run(self) -> Result<(), Failure> {
+impl TokenCommand {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let config = self.settings.load(&[])?;
         let role = self.role.as_deref();
         grants_something(&config, "token", &self.subscribe, &self.publish, role)?;
@@ -58,7 +58,7 @@ impl Token {
             ttl: self.ttl,
         };
         let token = auth::mint(&config.auth, &secret, &claims, Clock::system().now())
-            .map_err(|error| Failure::Usage(error.to_string()))?;
+            .map_err(|error| CommandFailure::Usage(error.to_string()))?;
         if auth::is_long_life(&config.auth, self.ttl) {
             eprintln!(
                 "pulsehub: this token is good for {}, and only a new secret takes it back: give a shorter \

@@ -13,7 +13,7 @@ use crate::{
 /// What a node can be asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Question {
+pub enum NodeQuestion {
     /// Who is connected, in the order of the nodes' names and on each as they came: a [`ConnectionPage`].
     Connections {
         /// Only those behind this one: its node's name and its own.
@@ -75,24 +75,24 @@ impl Node {
     }
 
     /// What this node says, found out beside the threads on which sockets are served.
-    pub(super) async fn answer(&self, question: Question) -> Value {
+    pub(super) async fn answer(&self, question: NodeQuestion) -> Value {
         let node = self.clone();
         // No answer when the hub is shutting down.
         tokio::task::spawn_blocking(move || node.find_out(&question)).await.unwrap_or_default()
     }
 
-    fn find_out(&self, question: &Question) -> Value {
+    fn find_out(&self, question: &NodeQuestion) -> Value {
         match question {
-            Question::Connections { after, limit } => self.connections(after.as_ref(), *limit),
-            Question::Subscribers(topics) => {
+            NodeQuestion::Connections { after, limit } => self.connections(after.as_ref(), *limit),
+            NodeQuestion::Subscribers(topics) => {
                 topics.iter().map(|topic| self.hub.subscribers(topic)).collect()
             }
-            Question::Standing => self.standing(),
-            Question::Drain { stop } => {
+            NodeQuestion::Standing => self.standing(),
+            NodeQuestion::Drain { stop } => {
                 self.drain.begin(*stop);
                 self.standing()
             }
-            Question::Undrain => {
+            NodeQuestion::Undrain => {
                 self.drain.undo();
                 self.standing()
             }

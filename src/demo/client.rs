@@ -30,7 +30,7 @@ pub(super) struct Post {
 
 /// How a producer shows its token.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Header {
+pub(super) enum TokenHeader {
     Bearer,
     ApiKey,
 }
@@ -40,7 +40,7 @@ pub(super) struct Client {
     http: reqwest::Client,
     hub: Url,
     token: SecretString,
-    header: Header,
+    header: TokenHeader,
     day: Day,
 }
 
@@ -59,7 +59,7 @@ impl Client {
     pub(super) fn new(
         hub: Url,
         token: SecretString,
-        header: Header,
+        header: TokenHeader,
         day: Day,
     ) -> Result<Self, reqwest::Error> {
         // Not through a proxy: the hub is in this very program.
@@ -104,8 +104,8 @@ impl Client {
         let url = self.hub.join(&post.path).map_err(|error| error.to_string())?;
         let token = self.token.expose_secret();
         let (name, value) = match self.header {
-            Header::Bearer => (header::AUTHORIZATION, format!("Bearer {token}")),
-            Header::ApiKey => (HeaderName::from_static("x-api-key"), token.to_owned()),
+            TokenHeader::Bearer => (header::AUTHORIZATION, format!("Bearer {token}")),
+            TokenHeader::ApiKey => (HeaderName::from_static("x-api-key"), token.to_owned()),
         };
         let request = self.http.post(url).header(name, value).json(&post.body);
         let answer = request.send().await.map_err(|error| error.without_url().to_string())?;

@@ -29,12 +29,12 @@ use crate::{
 pub const NAME: &str = "demo-flext";
 
 /// A daemon that waits to be served.
-pub struct Daemon {
+pub struct DemoDaemon {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-impl Daemon {
+impl DemoDaemon {
     /// A daemon on a free port that only this machine can reach.
     pub async fn bind() -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;

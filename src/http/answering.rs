@@ -21,7 +21,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{pulse::UnderWay, seats::Visit};
+use super::{connection_slots::Visit, pulse::UnderWay};
 use crate::telemetry::{Limit, Telemetry};
 
 /// Resolves when an answer must end, whether or not it is being read. Among a response's extensions.
@@ -47,9 +47,9 @@ tokio::task_local! {
 
 /// What a task writes at present.
 #[derive(Clone)]
-pub(super) struct Answering(Arc<Inner>);
+pub(super) struct Answering(Arc<AnsweringInner>);
 
-struct Inner {
+struct AnsweringInner {
     /// How long a piece may wait to be taken.
     patience: Duration,
     telemetry: Telemetry,
@@ -70,7 +70,7 @@ struct AnsweringState {
 impl Answering {
     /// Nothing yet.
     pub(super) fn new(patience: Duration, telemetry: Telemetry) -> Self {
-        Self(Arc::new(Inner { patience, telemetry, state: Mutex::default() }))
+        Self(Arc::new(AnsweringInner { patience, telemetry, state: Mutex::default() }))
     }
 
     /// Runs what writes the answers.

@@ -94,7 +94,7 @@ async fn take(
         BodyError::NoRoom(problem) => problem,
     };
     let patience = state.settings.http.body_timeout.0;
-    let bytes = tokio::time::timeout(patience, gather(body, allowed, &mut charge))
+    let bytes = tokio::time::timeout(patience, collect(body, allowed, &mut charge))
         .await
         .map_err(|_| over(Limit::BodyTimeout, millis(patience)))?
         .map_err(refuse)?;
@@ -159,26 +159,26 @@ enum BodyError {
 }
 
 /// Charged as it arrives: what a header promises costs nobody anything.
-async fn gather(mut body: Body, limit: u64, charge: &mut Charge) -> Result<Bytes, BodyError> {
+async fn collect(mut body: Body, limit: u64, charge: &mut Charge) -> Result<Bytes, BodyError> {
     if body.size_hint().lower() > limit {
         return Err(BodyError::TooLarge);
     }
-    let mut gathered = BytesMut::new();
+    let mut collected = BytesMut::new();
     while let Some(frame) = body.frame().await {
         // HTTP/2 hands out frames of one byte, or of none, for as long as there are any.
         consume_budget().await;
         let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
         let Ok(data) = frame.into_data() else { continue }; // trailers say nothing here
-        if (gathered.len() + data.len()) as u64 > limit {
+        if (collected.len() + data.len()) as u64 > limit {
             return Err(BodyError::TooLarge);
         }
         charge.grow(data.len()).map_err(BodyError::NoRoom)?;
-        if gathered.is_empty() && body.is_end_stream() {
+        if collected.is_empty() && body.is_end_stream() {
             return Ok(data);
         }
-        gathered.extend_from_slice(&data);
+        collected.extend_from_slice(&data);
     }
-    Ok(gathered.freeze())
+    Ok(collected.freeze())
 }
 
 fn millis(duration: Duration) -> u64 {

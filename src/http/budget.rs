@@ -42,19 +42,19 @@ const SHARES: u64 = 4;
 
 /// Bytes in memory, counted.
 #[derive(Clone)]
-pub(super) struct Budget(Arc<Inner>);
+pub(super) struct Budget(Arc<BudgetInner>);
 
-struct Inner {
+struct BudgetInner {
     limit: Limit,
     most: u64,
     share: u64,
     /// Locked to add and subtract, never for longer.
-    held: Mutex<Held>,
+    held: Mutex<HeldBytes>,
     telemetry: Telemetry,
 }
 
 #[derive(Default)]
-struct Held {
+struct HeldBytes {
     total: u64,
     by_user: HashMap<Arc<str>, u64>,
 }
@@ -70,7 +70,7 @@ impl Budget {
     /// A share is at least as large as `largest`, the largest single thing that is charged.
     fn new(limit: Limit, most: u64, largest: u64, telemetry: Telemetry) -> Self {
         let share = (most / SHARES).max(largest).min(most);
-        Self(Arc::new(Inner { limit, most, share, held: Mutex::default(), telemetry }))
+        Self(Arc::new(BudgetInner { limit, most, share, held: Mutex::default(), telemetry }))
     }
 
     /// Nothing yet, for `user`.
@@ -87,7 +87,7 @@ impl Charge {
     }
 
     fn try_grow(&mut self, bytes: u64) -> Result<(), Problem> {
-        let Inner { limit, most, share, .. } = *self.budget.0;
+        let BudgetInner { limit, most, share, .. } = *self.budget.0;
         let mut held = self.budget.0.held.lock();
         let own = held.by_user.get(&self.user).copied().unwrap_or_default();
         if own + bytes > share {

@@ -17,7 +17,7 @@ use crate::{
     event::{AppName, new_id},
     ingest::{
         Defaults,
-        locanext::{self, Kind},
+        locanext::{self, LocanextKind},
     },
     position::Position,
     protocol::Losses,
@@ -42,7 +42,7 @@ pub(super) async fn metrics(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Stored>, Problem> {
-    take(&state, &principal, app, Kind::Metrics, &headers, body).await
+    take(&state, &principal, app, LocanextKind::Metrics, &headers, body).await
 }
 
 /// `POST /api/{app}/events`, as LocaNext tells what happens.
@@ -53,14 +53,14 @@ pub(super) async fn events(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Stored>, Problem> {
-    take(&state, &principal, app, Kind::Event, &headers, body).await
+    take(&state, &principal, app, LocanextKind::Event, &headers, body).await
 }
 
 async fn take(
     state: &AppState,
     principal: &Principal,
     app: Result<Path<String>, PathRejection>,
-    kind: Kind,
+    kind: LocanextKind,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Json<Stored>, Problem> {

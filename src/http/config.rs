@@ -9,7 +9,7 @@ use crate::time::Span;
 /// The `[http]` section of the configuration.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct HttpConfig {
     /// Web pages of other origins that may use the hub.
     pub allowed_origins: Vec<Origin>,
     /// Names the hub may be called by, beside the loopback ones.

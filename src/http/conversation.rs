@@ -14,12 +14,12 @@ use secrecy::SecretString;
 use super::{
     AppState,
     outbox::Outbox,
-    work::{self, Done, Work},
+    pending::{self, Done, Pending},
 };
 use crate::{
     auth::Principal,
     connections::{Connection, Order},
-    hub::{Bell, Subscription},
+    hub::{Subscription, TaskWaker},
     protocol::CloseCode,
     session::{Action, GrantError, Session},
     telemetry::Telemetry,
@@ -31,13 +31,13 @@ pub(super) const BURST: usize = 64 << 10;
 pub(super) struct Conversation {
     state: AppState,
     session: Session,
-    /// Rung by what the session follows.
-    bell: Arc<Bell>,
+    /// Woken by what the session follows.
+    task_waker: Arc<TaskWaker>,
     /// About how many bytes of events are taken for one write.
     burst: usize,
     actions: VecDeque<Action>,
     /// What the session waits for.
-    work: Option<Work>,
+    pending: Option<Pending>,
     closing: Option<Box<Closing>>,
     /// What is to be said next.
     pub(super) outbox: Outbox,
@@ -64,9 +64,10 @@ impl Conversation {
         principal: Option<Arc<Principal>>,
         token: Option<SecretString>,
     ) -> Self {
-        let (terms, bell, now) = (state.terms.clone(), Arc::new(Bell::default()), state.now());
-        let session = Session::new(terms, client, bell.clone(), principal, token, now);
-        Self::of(state, session, bell, BURST)
+        let (terms, task_waker, now) =
+            (state.terms.clone(), Arc::new(TaskWaker::default()), state.now());
+        let session = Session::new(terms, client, task_waker.clone(), principal, token, now);
+        Self::of(state, session, task_waker, BURST)
     }
 
     /// One with the subscription that the request asks for: see [`Session::only`]. It takes about `burst` bytes of
@@ -78,15 +79,16 @@ impl Conversation {
         only: Subscription,
         burst: usize,
     ) -> Result<(Self, Subscription), GrantError> {
-        let (terms, bell, now) = (state.terms.clone(), Arc::new(Bell::default()), state.now());
+        let (terms, task_waker, now) =
+            (state.terms.clone(), Arc::new(TaskWaker::default()), state.now());
         let (session, subscription) =
-            Session::only(terms, client, bell.clone(), principal, only, now)?;
-        Ok((Self::of(state, session, bell, burst), subscription))
+            Session::only(terms, client, task_waker.clone(), principal, only, now)?;
+        Ok((Self::of(state, session, task_waker, burst), subscription))
     }
 
-    fn of(state: AppState, session: Session, bell: Arc<Bell>, burst: usize) -> Self {
+    fn of(state: AppState, session: Session, task_waker: Arc<TaskWaker>, burst: usize) -> Self {
         let (actions, outbox) = (VecDeque::new(), Outbox::default());
-        Self { state, session, bell, burst, actions, work: None, closing: None, outbox }
+        Self { state, session, task_waker, burst, actions, pending: None, closing: None, outbox }
     }
 
     /// Does these, after what is still to be done.
@@ -94,23 +96,23 @@ impl Conversation {
         self.actions.extend(actions);
     }
 
-    /// From now on the bell wakes `waker`.
+    /// From now on `waker` is woken.
     pub(super) fn listen(&self, waker: &Waker) {
-        self.bell.listen(waker);
+        self.task_waker.listen(waker);
     }
 
-    /// Whether the bell was used as a waker since it was last asked.
+    /// Whether what carries the bytes woke the task since this was last asked.
     pub(super) fn take_woken(&self) -> bool {
-        self.bell.take_woken()
+        self.task_waker.take_woken()
     }
 
-    /// The bell as a waker.
+    /// For what carries the bytes.
     pub(super) fn waker(&self) -> Waker {
-        self.bell.clone().into()
+        self.task_waker.clone().into()
     }
 
-    pub(super) fn bell(&self) -> &Arc<Bell> {
-        &self.bell
+    pub(super) fn task_waker(&self) -> &Arc<TaskWaker> {
+        &self.task_waker
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -135,7 +137,7 @@ impl Conversation {
         let actions = self.session.order(order);
         if order == Order::Revoked {
             // What is under way and what still waits is no longer theirs to ask for.
-            (self.work, self.actions) = (None, VecDeque::new());
+            (self.pending, self.actions) = (None, VecDeque::new());
         }
         self.actions.extend(actions);
         true
@@ -174,7 +176,7 @@ impl Conversation {
 
     /// Whether the session waits for something, so that nothing more is to come in.
     pub(super) fn is_waiting(&self) -> bool {
-        self.work.is_some()
+        self.pending.is_some()
     }
 
     /// Whether it ends once everything is said.
@@ -188,9 +190,9 @@ impl Conversation {
 
     /// Finishes what was waited for, or does the next thing the session asked for.
     pub(super) fn act(&mut self, cx: &mut Context<'_>) -> Acted {
-        if let Some(work) = &mut self.work {
-            let Poll::Ready(done) = work.as_mut().poll(cx) else { return Acted::Nothing };
-            self.work = None;
+        if let Some(pending) = &mut self.pending {
+            let Poll::Ready(done) = pending.as_mut().poll(cx) else { return Acted::Nothing };
+            self.pending = None;
             self.done(done);
             return Acted::Something;
         }
@@ -206,13 +208,15 @@ impl Conversation {
                 Ok(()) => return Acted::Identified,
                 Err(close) => self.actions = close.into(), // nothing else is theirs to ask for
             },
-            Action::Authenticate(token) => self.work = Some(work::authenticate(&self.state, token)),
+            Action::Authenticate(token) => {
+                self.pending = Some(pending::authenticate(&self.state, token))
+            }
             Action::Subscribe(id, subscription) => {
-                let bell = self.bell.clone();
-                self.work = Some(work::subscribe(&self.state, id, subscription, bell));
+                let task_waker = self.task_waker.clone();
+                self.pending = Some(pending::subscribe(&self.state, id, subscription, task_waker));
             }
             Action::Publish(id, events, dropped) => {
-                self.work = Some(work::publish(&self.state, id, events, dropped));
+                self.pending = Some(pending::publish(&self.state, id, events, dropped));
             }
         }
         Acted::Something
@@ -239,7 +243,7 @@ impl Conversation {
         let actions = self.session.deliver(cx, self.burst, |frame| self.outbox.push(frame));
         self.actions.extend(actions);
         // While something is waited for, what is to be done next waits as well.
-        !self.outbox.is_empty() || (self.work.is_none() && !self.actions.is_empty())
+        !self.outbox.is_empty() || (self.pending.is_none() && !self.actions.is_empty())
     }
 
     /// The head first, then what the subscriptions have, then who has all of it.

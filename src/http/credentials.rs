@@ -24,7 +24,7 @@ pub struct Caller(pub Arc<Principal>);
 
 /// Why no credential can be taken from a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum GatherError {
+pub enum CredentialsError {
     /// Two explicit ones that are not the same.
     #[error("two different credentials were sent")]
     Differ,
@@ -40,11 +40,11 @@ impl FromRequestParts<AppState> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        match gather(parts)? {
+        match collect(parts)? {
             Some(credential) => {
                 let principal = state.access.authenticate(&credential).await?;
-                if let Some(from) = parts.extensions.get::<server::Connection>() {
-                    from.seat.know();
+                if let Some(from) = parts.extensions.get::<server::ClientConnection>() {
+                    from.slot.know();
                 }
                 Ok(Self(principal))
             }
@@ -53,23 +53,23 @@ impl FromRequestParts<AppState> for Caller {
     }
 }
 
-impl From<GatherError> for Problem {
-    fn from(error: GatherError) -> Self {
+impl From<CredentialsError> for Problem {
+    fn from(error: CredentialsError) -> Self {
         match error {
-            GatherError::Differ => Self::credentials_differ(),
-            GatherError::Malformed(reason) => Self::bad_credentials(reason),
-            GatherError::CrossOrigin => Self::cross_origin(error.to_string()),
+            CredentialsError::Differ => Self::credentials_differ(),
+            CredentialsError::Malformed(reason) => Self::bad_credentials(reason),
+            CredentialsError::CrossOrigin => Self::cross_origin(error.to_string()),
         }
     }
 }
 
 /// The credential of an ordinary request: a header's, else the session's.
-pub fn gather(parts: &Parts) -> Result<Option<Credential>, GatherError> {
+pub fn collect(parts: &Parts) -> Result<Option<Credential>, CredentialsError> {
     if let Some(credential) = agree(of_headers(&parts.headers)?)? {
         return Ok(Some(credential));
     }
     match session(&parts.headers) {
-        Some(_) if !is_same_origin(parts) => Err(GatherError::CrossOrigin),
+        Some(_) if !is_same_origin(parts) => Err(CredentialsError::CrossOrigin),
         session => Ok(session.map(Credential::Session)),
     }
 }
@@ -78,7 +78,10 @@ pub fn gather(parts: &Parts) -> Result<Option<Credential>, GatherError> {
 /// `?ticket=`, a subprotocol, and, where `query_token` allows it, `?token=`.
 ///
 /// A session does not count for a page of another origin, which may still show a token in `connect`.
-pub fn gather_upgrade(parts: &Parts, query_token: bool) -> Result<Option<Credential>, GatherError> {
+pub fn collect_upgrade(
+    parts: &Parts,
+    query_token: bool,
+) -> Result<Option<Credential>, CredentialsError> {
     let mut explicit = of_headers(&parts.headers)?;
     explicit.extend(of_subprotocols(&parts.headers)?.map(Credential::Token));
     for (name, value) in query::pairs(parts) {
@@ -87,7 +90,7 @@ pub fn gather_upgrade(parts: &Parts, query_token: bool) -> Result<Option<Credent
             "token" if query_token => explicit.push(Credential::Token(value.into())),
             "token" => {
                 let message = "tokens in the address are not taken here: use a header, a subprotocol or a ticket";
-                return Err(GatherError::Malformed(message));
+                return Err(CredentialsError::Malformed(message));
             }
             _ => {}
         }
@@ -116,9 +119,9 @@ pub(super) fn session(headers: &HeaderMap) -> Option<SecretString> {
 }
 
 /// The one explicit credential, in however many places it stands.
-fn agree(explicit: Vec<Credential>) -> Result<Option<Credential>, GatherError> {
+fn agree(explicit: Vec<Credential>) -> Result<Option<Credential>, CredentialsError> {
     if explicit.windows(2).any(|pair| secret(&pair[0]) != secret(&pair[1])) {
-        return Err(GatherError::Differ);
+        return Err(CredentialsError::Differ);
     }
     Ok(explicit.into_iter().next())
 }
@@ -131,7 +134,7 @@ fn secret(credential: &Credential) -> &str {
     secret.expose_secret()
 }
 
-fn of_headers(headers: &HeaderMap) -> Result<Vec<Credential>, GatherError> {
+fn of_headers(headers: &HeaderMap) -> Result<Vec<Credential>, CredentialsError> {
     let mut found = Vec::new();
     for value in headers.get_all(header::AUTHORIZATION) {
         let text = value.to_str().unwrap_or_default();
@@ -143,20 +146,24 @@ fn of_headers(headers: &HeaderMap) -> Result<Vec<Credential>, GatherError> {
             }
             _ => {
                 let message = "`Authorization` must be `Bearer` and a token or an API key";
-                return Err(GatherError::Malformed(message));
+                return Err(CredentialsError::Malformed(message));
             }
         }
     }
     for value in headers.get_all(API_KEY) {
         match value.to_str().map(str::trim) {
             Ok(key) if !key.is_empty() => found.push(Credential::Token(key.into())),
-            _ => return Err(GatherError::Malformed("`X-API-Key` must be an API key or a token")),
+            _ => {
+                return Err(CredentialsError::Malformed(
+                    "`X-API-Key` must be an API key or a token",
+                ));
+            }
         }
     }
     Ok(found)
 }
 
-fn of_subprotocols(headers: &HeaderMap) -> Result<Option<SecretString>, GatherError> {
+fn of_subprotocols(headers: &HeaderMap) -> Result<Option<SecretString>, CredentialsError> {
     let offered = headers
         .get_all(header::SEC_WEBSOCKET_PROTOCOL)
         .iter()
@@ -170,7 +177,7 @@ fn of_subprotocols(headers: &HeaderMap) -> Result<Option<SecretString>, GatherEr
     let token =
         URL_SAFE_NO_PAD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let message = "the bearer subprotocol must be the token in base64url without padding";
-    token.map(|token| Some(token.into())).ok_or(GatherError::Malformed(message))
+    token.map(|token| Some(token.into())).ok_or(CredentialsError::Malformed(message))
 }
 
 /// Whether a page of this hub sent the request, or no page at all.
@@ -216,7 +223,9 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    fn shown(result: Result<Option<Credential>, GatherError>) -> Result<String, GatherError> {
+    fn shown(
+        result: Result<Option<Credential>, CredentialsError>,
+    ) -> Result<String, CredentialsError> {
         result.map(|credential| match credential {
             None => "none".to_owned(),
             Some(Credential::Token(token)) => format!("token {}", token.expose_secret()),
@@ -226,8 +235,8 @@ mod tests {
         })
     }
 
-    fn request(method: &str, headers: &[(&str, &str)]) -> Result<String, GatherError> {
-        shown(gather(&parts(method, "/x?ticket=t&token=u", headers)))
+    fn request(method: &str, headers: &[(&str, &str)]) -> Result<String, CredentialsError> {
+        shown(collect(&parts(method, "/x?ticket=t&token=u", headers)))
     }
 
     #[test]
@@ -240,9 +249,12 @@ mod tests {
         let both = [("authorization", "Bearer k"), ("x-api-key", "k")];
         assert_eq!(request("GET", &both), Ok("token k".into()));
         let differ = [("authorization", "Bearer k"), ("x-api-key", "l")];
-        assert_eq!(request("GET", &differ), Err(GatherError::Differ));
+        assert_eq!(request("GET", &differ), Err(CredentialsError::Differ));
         for bad in [("authorization", "Basic k"), ("authorization", "Bearer "), ("x-api-key", "")] {
-            assert!(matches!(request("GET", &[bad]), Err(GatherError::Malformed(_))), "{bad:?}");
+            assert!(
+                matches!(request("GET", &[bad]), Err(CredentialsError::Malformed(_))),
+                "{bad:?}"
+            );
         }
     }
 
@@ -272,7 +284,7 @@ mod tests {
             ("POST", &[]),
             ("DELETE", &[]),
         ] {
-            assert_eq!(with(method, headers), Err(GatherError::CrossOrigin), "{headers:?}");
+            assert_eq!(with(method, headers), Err(CredentialsError::CrossOrigin), "{headers:?}");
         }
         let usual_port = [("host", "hub.example:443"), ("origin", "https://hub.example")];
         let headers = [&usual_port[..], &[("cookie", "pulsehub_session=s")]].concat();
@@ -282,21 +294,21 @@ mod tests {
     #[test]
     fn a_socket_may_show_a_ticket_a_subprotocol_or_where_allowed_a_token() {
         let upgrade = |uri: &str, headers: &[(&str, &str)], query_token| {
-            shown(gather_upgrade(&parts("GET", uri, headers), query_token))
+            shown(collect_upgrade(&parts("GET", uri, headers), query_token))
         };
         assert_eq!(upgrade("/ws?ticket=a%2Db", &[], false), Ok("ticket a-b".into()));
         assert_eq!(upgrade("/sse?ticket=phs_a", &[], false), Ok("stream phs_a".into()));
         let refused = upgrade("/ws?token=t", &[], false);
-        assert!(matches!(refused, Err(GatherError::Malformed(_))), "{refused:?}");
+        assert!(matches!(refused, Err(CredentialsError::Malformed(_))), "{refused:?}");
         assert_eq!(upgrade("/ws?token=t", &[], true), Ok("token t".into()));
         let protocols = ("sec-websocket-protocol", "hub.v1, base64url.bearer.dG9r");
         assert_eq!(upgrade("/ws", &[protocols], false), Ok("token tok".into()));
-        assert_eq!(upgrade("/ws?ticket=x", &[protocols], false), Err(GatherError::Differ));
+        assert_eq!(upgrade("/ws?ticket=x", &[protocols], false), Err(CredentialsError::Differ));
         let cookie = [("cookie", "pulsehub_session=s"), ("host", "hub"), ("origin", "http://hub")];
         assert_eq!(upgrade("/ws", &cookie, false), Ok("session s".into()));
         let foreign = [cookie[0], cookie[1], ("origin", "http://hub:5173")];
         assert_eq!(upgrade("/ws", &foreign, false), Ok("none".into()));
         let bad = ("sec-websocket-protocol", "base64url.bearer.@");
-        assert!(matches!(upgrade("/ws", &[bad], false), Err(GatherError::Malformed(_))));
+        assert!(matches!(upgrade("/ws", &[bad], false), Err(CredentialsError::Malformed(_))));
     }
 }

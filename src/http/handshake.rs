@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use super::{
     Origin,
-    credentials::{self, GatherError},
+    credentials::{self, CredentialsError},
     query,
 };
 use crate::{
@@ -32,12 +32,12 @@ pub(super) struct Handshake {
     /// Whether any subprotocol but a bearer was offered.
     pub(super) offers_protocols: bool,
     /// The address's query.
-    pub(super) query: Query,
+    pub(super) query: StreamQuery,
 }
 
 /// The parameters a socket or stream may have in its address.
 #[derive(Debug, Default)]
-pub(super) struct Query {
+pub(super) struct StreamQuery {
     topics: Vec<String>,
     last: Option<String>,
     since: Option<String>,
@@ -58,12 +58,12 @@ pub(super) enum Opening {
 }
 
 /// Why a socket is closed as soon as it is open.
-pub(super) type Refusal = (CloseCode, String);
+pub(super) type SocketRefusal = (CloseCode, String);
 
 impl Handshake {
     /// Reads the request.
-    pub(super) fn read(parts: &Parts, query_token: bool) -> Result<Self, GatherError> {
-        let credential = credentials::gather_upgrade(parts, query_token)?;
+    pub(super) fn read(parts: &Parts, query_token: bool) -> Result<Self, CredentialsError> {
+        let credential = credentials::collect_upgrade(parts, query_token)?;
         let offered: Vec<&str> = protocols(&parts.headers)
             .filter(|offered| !offered.starts_with(BEARER_SUBPROTOCOL))
             .collect();
@@ -71,7 +71,7 @@ impl Handshake {
             credential,
             speaks_messages: offers_messages(&parts.headers),
             offers_protocols: !offered.is_empty(),
-            query: Query::read(parts),
+            query: StreamQuery::read(parts),
         })
     }
 
@@ -84,7 +84,7 @@ impl Handshake {
     }
 }
 
-impl Query {
+impl StreamQuery {
     fn read(parts: &Parts) -> Self {
         let mut read = Self::default();
         for (name, value) in query::pairs(parts) {

@@ -45,15 +45,15 @@ const ATTEMPTS: u32 = 4;
 pub(super) struct HistoryQuery {
     #[serde(default)]
     topics: Several<TopicPattern>,
-    after: Option<Parsed<Place>>,
-    before: Option<Parsed<Place>>,
+    after: Option<Parsed<OffsetText>>,
+    before: Option<Parsed<OffsetText>>,
     since: Option<String>,
     #[serde(default)]
     limit: PageLimit<{ usize::MAX }>,
 }
 
 /// What was asked for, in the log as it is.
-struct Asked {
+struct HistoryRequest {
     filter: TopicFilter,
     /// Only later events.
     after: Option<Offset>,
@@ -76,7 +76,7 @@ pub(super) async fn history(
     charge.grow(limits.body.as_usize().min(PIECE) + limits.event.as_usize())?;
     for _ in 0..ATTEMPTS {
         let epoch = state.broker.epochs().newest();
-        let asked = Asked::read(query.clone(), &principal, &state).await?;
+        let asked = HistoryRequest::read(query.clone(), &principal, &state).await?;
         let begun = Page::begin(asked, &state, principal.identity()).await;
         // Where another epoch began meanwhile, some of this may be lost, and what was asked for as well.
         if state.broker.epochs().newest() != epoch {
@@ -112,7 +112,7 @@ fn body(page: Page, first: Option<Bytes>, charge: Charge) -> Body {
     Body::from_stream(begin.chain(rest))
 }
 
-impl Asked {
+impl HistoryRequest {
     async fn read(
         query: HistoryQuery,
         principal: &Principal,
@@ -156,7 +156,7 @@ impl Asked {
     }
 }
 
-impl Asked {
+impl HistoryRequest {
     /// An event as it is told to who asked.
     fn shown<'a>(&self, record: Record<'a>) -> Cow<'a, [u8]> {
         match record.publisher().filter(|_| self.names_publishers) {
@@ -175,12 +175,12 @@ fn with_publisher(json: &[u8], publisher: &PublisherName) -> Vec<u8> {
 
 /// What a position or a bare offset counts as; the latter in the log as it is.
 #[derive(Clone)]
-enum Place {
+enum OffsetText {
     At(Position),
     Bare(Offset),
 }
 
-impl FromStr for Place {
+impl FromStr for OffsetText {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -194,10 +194,10 @@ impl FromStr for Place {
 
 /// Where a page begins; the position may be of another epoch, or beyond what this node has heard of. A bare offset
 /// that no epoch gave out is of a run that this log never was in.
-async fn after_offset(place: Place, state: &AppState) -> Result<Offset, Problem> {
+async fn after_offset(place: OffsetText, state: &AppState) -> Result<Offset, Problem> {
     let position = match place {
-        Place::At(position) => position,
-        Place::Bare(offset) => {
+        OffsetText::At(position) => position,
+        OffsetText::Bare(offset) => {
             let head = state.broker.head();
             Position { offset: offset.min(head.offset), ..head }
         }
@@ -210,10 +210,10 @@ async fn after_offset(place: Place, state: &AppState) -> Result<Offset, Problem>
 
 /// Where a page ends: before an offset that may not be there yet, or may never have been. What another page
 /// begins with may be the first after an epoch's end, which no later one gave out.
-async fn before_offset(place: Place, state: &AppState) -> Result<Offset, Problem> {
+async fn before_offset(place: OffsetText, state: &AppState) -> Result<Offset, Problem> {
     let position = match place {
-        Place::Bare(offset) => return Ok(offset),
-        Place::At(position) => position,
+        OffsetText::Bare(offset) => return Ok(offset),
+        OffsetText::At(position) => position,
     };
     let head = state.broker.head();
     if position.epoch == head.epoch && position.offset > head.offset {
@@ -231,7 +231,7 @@ async fn before_offset(place: Place, state: &AppState) -> Result<Offset, Problem
 /// A page under way: what was given of it, and what is still to be read.
 struct Page {
     state: AppState,
-    asked: Asked,
+    asked: HistoryRequest,
     is_forward: bool,
     /// The log's when the page was begun, and of the epoch that all its positions are of.
     head: Position,
@@ -252,7 +252,7 @@ struct Page {
 impl Page {
     /// A page with its first events: forward from `after` or `since`; without either, the newest before `before`.
     async fn begin(
-        asked: Asked,
+        asked: HistoryRequest,
         state: &AppState,
         user: &Arc<str>,
     ) -> Result<(Self, Option<Bytes>), ReadError> {

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::{
     protocol::{Role, WebSocketConfig, WebSocketContext},
 };
 
-use self::frames::Frames;
+use self::frames::FrameTracker;
 
 /// How much is read at once.
 const READ_BUFFER: usize = 4096;
@@ -55,14 +55,14 @@ pub(super) struct Inbox {
     /// Bytes that may still be read in this turn.
     left: u16,
     /// Finds the fragments among the bytes that the reader is given.
-    frames: Frames,
+    frames: FrameTracker,
 }
 
 impl Inbox {
     /// An inbox for messages of at most `limit` bytes; `read` is what was read already.
     pub(super) fn new(read: Vec<u8>, limit: usize) -> Self {
         let unread = read.len();
-        let mut frames = Frames::default();
+        let mut frames = FrameTracker::default();
         frames.pass(&read);
         let reader = (unread > 0).then(|| reader(read, limit));
         Self { reader, unread, needs_flush: false, limit, left: TURN, frames }
@@ -184,7 +184,7 @@ struct Direct<'a> {
     /// Counts what is read.
     read: &'a mut usize,
     left: &'a mut u16,
-    frames: &'a mut Frames,
+    frames: &'a mut FrameTracker,
 }
 
 impl Read for Direct<'_> {

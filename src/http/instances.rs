@@ -20,36 +20,36 @@ use super::{
     AppState, Caller, Problem, answers,
     paging::{self, PageStart},
     query::{PageLimit, Parsed, Query, Several},
-    questions,
+    query_limit,
 };
 use crate::{
     auth::Principal,
     event::{AppName, InstanceId},
-    instances::{Instances, Record, State as InstanceState},
+    instances::{InstanceRecord, InstanceState, Instances},
     time::rfc3339,
     topic::TopicPattern,
 };
 
 #[derive(Serialize)]
-struct Answer {
-    instances: Vec<Record>,
+struct InstancesPage {
+    instances: Vec<InstanceRecord>,
     /// How many match, by state, on all pages.
     counts: BTreeMap<InstanceState, usize>,
     /// What to give as `after` for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<PageStart<Place>>,
+    next: Option<PageStart<SortKey>>,
 }
 
 /// What was asked for.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Asked {
+pub(super) struct InstancesQuery {
     app: Option<AppName>,
     state: Several<StateName>,
     /// Stands somewhere in the id, version or host.
     q: String,
-    sort: Parsed<Order>,
-    after: Option<PageStart<Place>>,
+    sort: Parsed<SortOrder>,
+    after: Option<PageStart<SortKey>>,
     limit: PageLimit,
 }
 
@@ -58,7 +58,7 @@ struct StateName(InstanceState);
 
 /// What they are sorted by, and whether backwards.
 #[derive(Clone, Copy)]
-struct Order {
+struct SortOrder {
     by: Sort,
     is_descending: bool,
 }
@@ -84,28 +84,28 @@ const SORTS: [(&str, Sort); 6] = [
 ];
 
 /// Where an instance stands in a sorted list: what it is sorted by, and its names.
-type Place = (String, String, String);
+type SortKey = (String, String, String);
 
 /// The instances of the applications whose `hub.instances.{app}` the caller may read.
 pub(super) async fn list(
     State(state): State<AppState>,
     Caller(principal): Caller,
-    Query(asked): Query<Asked>,
+    Query(asked): Query<InstancesQuery>,
 ) -> Result<Response, Problem> {
     if let Some(app) = asked.app.as_ref().filter(|app| !may_read(&principal, app)) {
         let topic =
             app.registry_topic().map_err(|error| Problem::bad_request(error.to_string()))?;
         return Err(Problem::forbidden(&[format!("subscribe {topic}")]));
     }
-    let asking = state.questions.ask(&principal).await?;
+    let permit = state.query_limit.ask(&principal).await?;
     let (all, who) = (state.instances.clone(), Arc::clone(&principal));
-    let (answer, _asking) = questions::work(asking, move || asked.answer(&all, &who)).await?;
+    let (answer, _permit) = query_limit::work(permit, move || asked.answer(&all, &who)).await?;
     answers::json(&state, &principal, &answer)
 }
 
-impl Asked {
+impl InstancesQuery {
     /// The page asked for, of the instances that `principal` may see.
-    fn answer(&self, instances: &Instances, principal: &Principal) -> Answer {
+    fn answer(&self, instances: &Instances, principal: &Principal) -> InstancesPage {
         let mut visible: HashMap<AppName, bool> = HashMap::new();
         let mut is_visible =
             |app: &AppName| *visible.entry(app.clone()).or_insert_with(|| may_read(principal, app));
@@ -114,21 +114,21 @@ impl Asked {
         for record in &found {
             *counts.entry(record.pulse.state).or_default() += 1;
         }
-        let mut placed: Vec<(Place, Record)> =
+        let mut placed: Vec<(SortKey, InstanceRecord)> =
             found.into_iter().map(|record| (self.place(&record), record)).collect();
         placed.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        let Parsed(Order { is_descending, .. }) = self.sort;
+        let Parsed(SortOrder { is_descending, .. }) = self.sort;
         if is_descending {
             placed.reverse();
         }
         if let Some(PageStart(after)) = &self.after {
             let is_behind =
-                |place: &Place| if is_descending { place < after } else { place > after };
+                |place: &SortKey| if is_descending { place < after } else { place > after };
             placed.retain(|(place, _)| is_behind(place));
         }
         let next = paging::cut(&mut placed, self.limit.get(), |(place, _)| place.clone());
         let instances = placed.into_iter().map(|(_, record)| record).collect();
-        Answer { instances, counts, next }
+        InstancesPage { instances, counts, next }
     }
 }
 
@@ -173,8 +173,8 @@ fn may_read(principal: &Principal, app: &AppName) -> bool {
     app.registry_topic().is_ok_and(|topic| principal.may_subscribe(&TopicPattern::from(&topic)))
 }
 
-impl Asked {
-    fn wants(&self, record: &Record) -> bool {
+impl InstancesQuery {
+    fn wants(&self, record: &InstanceRecord) -> bool {
         self.app.as_ref().is_none_or(|app| *app == record.app)
             && (self.state.0.is_empty()
                 || self.state.0.iter().any(|StateName(state)| *state == record.pulse.state))
@@ -184,7 +184,7 @@ impl Asked {
                     .any(|text| text.to_lowercase().contains(&self.q.to_lowercase())))
     }
 
-    fn place(&self, record: &Record) -> Place {
+    fn place(&self, record: &InstanceRecord) -> SortKey {
         let by = match self.sort.0.by {
             Sort::App => String::new(),
             Sort::State => record.pulse.state.name().to_owned(),
@@ -197,12 +197,12 @@ impl Asked {
     }
 }
 
-fn version(record: &Record) -> &str {
+fn version(record: &InstanceRecord) -> &str {
     let said = record.registration.as_ref().map(|registered| &registered.said);
     said.and_then(|said| said.version.as_deref()).unwrap_or_default()
 }
 
-fn host(record: &Record) -> &str {
+fn host(record: &InstanceRecord) -> &str {
     let said = record.registration.as_ref().map(|registered| &registered.said);
     said.and_then(|said| said.system.get("hostname")?.as_str()).unwrap_or_default()
 }
@@ -216,13 +216,13 @@ impl FromStr for StateName {
     }
 }
 
-impl Default for Parsed<Order> {
+impl Default for Parsed<SortOrder> {
     fn default() -> Self {
-        Self(Order { by: Sort::App, is_descending: false })
+        Self(SortOrder { by: Sort::App, is_descending: false })
     }
 }
 
-impl FromStr for Order {
+impl FromStr for SortOrder {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

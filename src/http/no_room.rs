@@ -1,4 +1,4 @@
-//! What a connection is told that gets no seat, before there is any server to tell it.
+//! What a connection is told that gets no slot, before there is any server to tell it.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use axum::{
 use http_body_util::BodyExt as _;
 use tokio::net::TcpStream;
 
-use super::{Problem, farewell::say_farewell, seats::NoSeat};
+use super::{Problem, connection_slots::NoSlot, linger::linger};
 
 /// Time to hear it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Says why there is no seat, and closes.
-pub(super) async fn say_no_room(stream: TcpStream, reason: NoSeat) {
+/// Says why there is no slot, and closes.
+pub(super) async fn say_no_room(stream: TcpStream, reason: NoSlot) {
     let problem = match reason {
-        NoSeat::All => Problem::no_room(),
-        NoSeat::Address => Problem::too_many_from_address(),
+        NoSlot::All => Problem::no_room(),
+        NoSlot::Address => Problem::too_many_from_address(),
     };
-    say_farewell(stream, &written(problem.into_response()).await, PATIENCE).await;
+    linger(stream, &written(problem.into_response()).await, PATIENCE).await;
 }
 
 /// An answer as HTTP/1.1 has it on the wire (RFC 9112 section 2.1).

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     auth::Principal,
-    cluster::{ConnectionPage, Question, Standing},
+    cluster::{ConnectionPage, NodeQuestion, Standing},
 };
 
 /// What stands for every node where one can be named.
@@ -49,8 +49,8 @@ pub(super) async fn connections(
     only_admins(&principal)?;
     let (after, limit) =
         (after.map(|PageStart(key)| key), limit.map_or(DEFAULT_LIMIT, PageLimit::get));
-    let _counted = state.questions.count(&principal)?;
-    let question = Question::Connections { after, limit };
+    let _counted = state.query_limit.count(&principal)?;
+    let question = NodeQuestion::Connections { after, limit };
     let told = state.cluster.ask::<ConnectionPage>(&question, None).await?;
     let (mut connections, mut is_cut) = (Vec::new(), false);
     for (_, page) in told.given {
@@ -68,7 +68,7 @@ pub(super) async fn connections(
 }
 
 #[derive(Serialize)]
-pub(super) struct Nodes {
+pub(super) struct NodeList {
     nodes: Vec<NodeEntry>,
     missing_nodes: usize,
 }
@@ -86,9 +86,9 @@ struct NodeEntry {
 pub(super) async fn nodes(
     State(state): State<AppState>,
     Caller(principal): Caller,
-) -> Result<Json<Nodes>, Problem> {
+) -> Result<Json<NodeList>, Problem> {
     only_admins(&principal)?;
-    ask(&state, &Question::Standing, ALL).await
+    ask(&state, &NodeQuestion::Standing, ALL).await
 }
 
 #[derive(Deserialize)]
@@ -105,12 +105,12 @@ pub(super) async fn drain(
     Caller(principal): Caller,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Nodes>, Problem> {
+) -> Result<Json<NodeList>, Problem> {
     only_admins(&principal)?;
     let DrainOrder { node, stop } =
         body::json(&headers, body, &state, Payer::Known(&principal)).await?;
     tracing::info!(user = %principal.name, node, stop, "a drain was asked for");
-    ask(&state, &Question::Drain { stop }, &node).await
+    ask(&state, &NodeQuestion::Drain { stop }, &node).await
 }
 
 /// A node, or `all`.
@@ -125,15 +125,19 @@ pub(super) async fn undrain(
     State(state): State<AppState>,
     Caller(principal): Caller,
     Query(UndrainOrder { node }): Query<UndrainOrder>,
-) -> Result<Json<Nodes>, Problem> {
+) -> Result<Json<NodeList>, Problem> {
     only_admins(&principal)?;
     let node =
         node.ok_or_else(|| Problem::bad_request("`node` is the name of a node, or `all`"))?;
     tracing::info!(user = %principal.name, node, "the end of a drain was asked for");
-    ask(&state, &Question::Undrain, &node).await
+    ask(&state, &NodeQuestion::Undrain, &node).await
 }
 
-async fn ask(state: &AppState, question: &Question, node: &str) -> Result<Json<Nodes>, Problem> {
+async fn ask(
+    state: &AppState,
+    question: &NodeQuestion,
+    node: &str,
+) -> Result<Json<NodeList>, Problem> {
     let name = (node != ALL).then_some(node);
     let answers = state.cluster.ask::<Standing>(question, name).await?;
     let missing_nodes = answers.missing.len();
@@ -148,7 +152,7 @@ async fn ask(state: &AppState, question: &Question, node: &str) -> Result<Json<N
     if nodes.is_empty() {
         return Err(Problem::no_node(node));
     }
-    Ok(Json(Nodes { nodes, missing_nodes }))
+    Ok(Json(NodeList { nodes, missing_nodes }))
 }
 
 fn only_admins(principal: &Principal) -> Result<(), Problem> {

@@ -15,7 +15,7 @@ use crate::{
     event::{Event, new_id},
     ingest::{
         Defaults,
-        native::{self, Format},
+        native::{self, BodyFormat},
     },
     position::{Offset, Position},
     protocol::Losses,
@@ -25,7 +25,7 @@ use crate::{
 /// What is asked for.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Asked {
+pub(super) struct PublishQuery {
     ack: Ack,
 }
 
@@ -42,7 +42,7 @@ enum Ack {
 
 /// The answer once all is stored.
 #[derive(Serialize)]
-struct Stored {
+struct PublishAnswer {
     accepted: usize,
     duplicates: usize,
     position: Position,
@@ -63,7 +63,7 @@ struct Taken {
 pub(super) async fn publish(
     State(state): State<AppState>,
     Caller(principal): Caller,
-    Query(Asked { ack }): Query<Asked>,
+    Query(PublishQuery { ack }): Query<PublishQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -80,7 +80,7 @@ pub(super) async fn publish(
     }
     let published = state.broker.publish(events.into()).await?;
     dropped.count(&state.telemetry);
-    let stored = Stored {
+    let stored = PublishAnswer {
         accepted: published.accepted,
         duplicates: count - published.accepted,
         position: published.position,
@@ -90,17 +90,17 @@ pub(super) async fn publish(
     Ok(Json(stored).into_response())
 }
 
-fn format(headers: &HeaderMap) -> Result<Format, Problem> {
+fn format(headers: &HeaderMap) -> Result<BodyFormat, Problem> {
     match body::content_type(headers).as_deref() {
-        Some("application/x-ndjson") => Ok(Format::Lines),
-        _ if body::may_be_json(headers) => Ok(Format::Json),
+        Some("application/x-ndjson") => Ok(BodyFormat::Lines),
+        _ if body::may_be_json(headers) => Ok(BodyFormat::Json),
         _ => Err(Problem::content_type("application/json or application/x-ndjson")),
     }
 }
 
 async fn read(
     body: Bytes,
-    format: Format,
+    format: BodyFormat,
     principal: &Principal,
     state: &AppState,
 ) -> Result<(Vec<Event>, Losses), Problem> {

@@ -9,7 +9,7 @@ use super::{
     AppState, Caller, Problem, answers,
     paging::{self, PageStart},
     query::{PageLimit, Parsed, Query},
-    questions,
+    query_limit,
 };
 use crate::{
     auth::Principal,
@@ -84,7 +84,7 @@ pub(super) async fn list(
     Caller(principal): Caller,
     Query(ListAsked { prefix, topic, after, limit }): Query<ListAsked>,
 ) -> Result<Response, Problem> {
-    let asking = state.questions.ask(&principal).await?;
+    let permit = state.query_limit.ask(&principal).await?;
     let (all, who) = (state.series.clone(), principal.clone());
     let wanted = move |identity: &Identity| {
         identity.name.as_str().starts_with(&prefix)
@@ -94,7 +94,7 @@ pub(super) async fn list(
             })
             && may_read(&who, &identity.topic)
     };
-    let (mut found, _asking) = questions::work(asking, move || all.names(wanted)).await?;
+    let (mut found, _permit) = query_limit::work(permit, move || all.names(wanted)).await?;
     let next = paging::cut(&mut found, limit.get(), |last| {
         let Identity { name, topic, labels, .. } = &last.identity;
         (name.clone(), topic.to_string(), labels.clone())
@@ -137,7 +137,7 @@ pub(super) async fn query(
     }
     let spec = QuerySpec { name, labels, from, to, step, agg };
     let may = |series: &Identity| may_read(&principal, &series.topic);
-    let _asking = state.questions.ask(&principal).await?;
+    let _permit = state.query_limit.ask(&principal).await?;
     let columns: Columns = state.series.query(&spec, now, &may).await?;
     answers::json(&state, &principal, &columns)
 }

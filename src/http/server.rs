@@ -27,13 +27,13 @@ use tower::{ServiceExt as _, util::BoxCloneSyncService};
 use super::{
     Network, Problem,
     answering::{self, Answering, Streams},
+    connection_slots::{ConnectionSlot, ConnectionSlots, NoSlot, Visit},
     forwarded,
     no_room::say_no_room,
     proxy_protocol,
     pulse::{Lapse, Pulse, Tapped},
-    seats::{NoSeat, Seat, Seats, Visit},
     stall::Impatient,
-    unread_body::Rest,
+    unread_body::UnreadBody,
 };
 use crate::{
     backoff::Backoff,
@@ -74,12 +74,12 @@ impl Options {
 
 /// What a request knows of its connection; among the request's extensions.
 #[derive(Clone)]
-pub struct Connection {
+pub struct ClientConnection {
     /// Where the request comes from: the other end, or what a trusted proxy says of it; see
-    /// [`trusted_proxies`](super::Config::trusted_proxies). The port is 0 where it is not known.
+    /// [`trusted_proxies`](super::HttpConfig::trusted_proxies). The port is 0 where it is not known.
     pub client: SocketAddr,
     /// One of [`Options::max_connections`].
-    pub(super) seat: Arc<Seat>,
+    pub(super) slot: Arc<ConnectionSlot>,
     /// A trusted proxy's request, counted by the client's address.
     pub(super) visit: Option<Arc<Visit>>,
 }
@@ -105,7 +105,11 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let door = Door {
-        seats: Seats::new(options.max_connections, options.max_per_address, telemetry.clone()),
+        slots: ConnectionSlots::new(
+            options.max_connections,
+            options.max_per_address,
+            telemetry.clone(),
+        ),
         refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
         protocol: Arc::new(protocol(&options, &telemetry)),
         answers,
@@ -124,7 +128,7 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 backoff.worked();
-                door.seats.calm().await; // whoever leaves waits for nobody
+                door.slots.calm().await; // whoever leaves waits for nobody
                 door.admit(stream, peer);
             }
             // The other side gave up before it was its turn.
@@ -195,7 +199,7 @@ fn protocol(options: &Options, telemetry: &Telemetry) -> auto::Builder<Streams> 
 }
 
 struct Door {
-    seats: Seats,
+    slots: ConnectionSlots,
     refusals: Arc<Semaphore>,
     protocol: Arc<auto::Builder<Streams>>,
     answers: Answers,
@@ -212,9 +216,10 @@ impl Door {
             return;
         }
         let is_proxy = self.options.trusts(peer.ip());
-        match self.seats.take((!is_proxy).then_some(peer.ip())) {
-            Ok(seat) => {
-                let connection = Connection { client: peer, seat: Arc::new(seat), visit: None };
+        match self.slots.take((!is_proxy).then_some(peer.ip())) {
+            Ok(slot) => {
+                let connection =
+                    ClientConnection { client: peer, slot: Arc::new(slot), visit: None };
                 self.tasks.spawn(converse(
                     stream,
                     connection,
@@ -240,7 +245,7 @@ impl Door {
 
 async fn converse(
     mut stream: TcpStream,
-    mut connection: Connection,
+    mut connection: ClientConnection,
     answers: Answers,
     protocol: Arc<auto::Builder<Streams>>,
     options: Options,
@@ -250,14 +255,14 @@ async fn converse(
     if options.proxy_protocol && options.trusts(connection.client.ip()) {
         let header = tokio::select! {
             header = timeout(options.header_timeout, proxy_protocol::read(&mut stream)) => header,
-            () = connection.seat.evicted() => return,
+            () = connection.slot.evicted() => return,
         };
         match header.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(client) => {
                 connection.client = client.unwrap_or(connection.client);
                 let is_proxy = options.trusts(connection.client.ip());
-                if !is_proxy && connection.seat.belongs_to(connection.client.ip()).is_err() {
-                    return say_no_room(stream, NoSeat::Address).await;
+                if !is_proxy && connection.slot.belongs_to(connection.client.ip()).is_err() {
+                    return say_no_room(stream, NoSlot::Address).await;
                 }
             }
             Err(error) => {
@@ -267,7 +272,7 @@ async fn converse(
             }
         }
     }
-    let (peer, seat) = (connection.client, Arc::clone(&connection.seat));
+    let (peer, slot) = (connection.client, Arc::clone(&connection.slot));
     let pulse = Pulse::new(options.header_timeout, options.idle_timeout);
     let is_proxy = options.trusts(peer.ip());
     let service = service_fn({
@@ -275,7 +280,7 @@ async fn converse(
         let telemetry = telemetry.clone();
         move |request: http::Request<Incoming>| {
             let client = forwarded::client(connection.client, request.headers(), &trusted);
-            let connection = Connection { client, ..connection.clone() };
+            let connection = ClientConnection { client, ..connection.clone() };
             let (answers, pulse, telemetry) = (answers.clone(), pulse.clone(), telemetry.clone());
             answer(answers, request, pulse, connection, is_proxy, telemetry)
         }
@@ -293,7 +298,7 @@ async fn converse(
             biased; // what has come shows whether anything is late
             ended = answering.during(talk.as_mut()) => break ended,
             () = answering.cut_off() => return,
-            () = seat.evicted() => return,
+            () = slot.evicted() => return,
             lapse = pulse.lapse() => {
                 if lapse == Lapse::Headers || is_ending {
                     return;
@@ -334,7 +339,7 @@ async fn answer(
     answers: Answers,
     request: http::Request<Incoming>,
     pulse: Pulse,
-    mut connection: Connection,
+    mut connection: ClientConnection,
     is_proxy: bool,
     telemetry: Telemetry,
 ) -> Result<Response<Body>, Infallible> {
@@ -344,12 +349,12 @@ async fn answer(
     // An HTTP/2 stream that is not read to its end takes nothing from the others.
     let (body, rest) = match version {
         Version::HTTP_2 => (Body::new(body), None),
-        _ => Rest::of(body, parts.headers.contains_key(header::EXPECT), &pulse),
+        _ => UnreadBody::of(body, parts.headers.contains_key(header::EXPECT), &pulse),
     };
     let mut request = Request::from_parts(parts, body);
-    connection.seat.touch();
+    connection.slot.touch();
     let visit = match is_proxy {
-        true => connection.seat.visit(connection.client.ip()).map(|visit| Some(Arc::new(visit))),
+        true => connection.slot.visit(connection.client.ip()).map(|visit| Some(Arc::new(visit))),
         false => Ok(None),
     };
     let (mut response, visit) = match visit {

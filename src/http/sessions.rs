@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AppState, Caller, GatherError, Problem,
+    AppState, Caller, CredentialsError, Problem,
     body::{self, Payer},
     credentials::{self, SECURE_SESSION_COOKIE, SESSION_COOKIE},
     server,
@@ -43,7 +43,7 @@ pub(super) enum SignIn {
 
 /// Whose a session is, and what it may do.
 #[derive(Serialize)]
-struct Session<'a> {
+struct SessionInfo<'a> {
     user: &'a str,
     admin: bool,
     expires_in: Option<u64>,
@@ -54,7 +54,7 @@ struct Session<'a> {
     demo: bool,
 }
 
-impl<'a> Session<'a> {
+impl<'a> SessionInfo<'a> {
     fn of(principal: &'a Principal, state: &AppState) -> Self {
         let left = |expires: Millis| expires.saturating_sub(state.clock.now()) / 1000;
         Self {
@@ -75,9 +75,9 @@ pub(super) async fn begin(
     body: Body,
 ) -> Result<Response, Problem> {
     if parts.headers.contains_key(header::ORIGIN) && !credentials::is_same_origin(&parts) {
-        return Err(GatherError::CrossOrigin.into());
+        return Err(CredentialsError::CrossOrigin.into());
     }
-    let from = parts.extensions.get::<server::Connection>().map(|from| from.client.ip());
+    let from = parts.extensions.get::<server::ClientConnection>().map(|from| from.client.ip());
     let said = body::json(&parts.headers, body, &state, Payer::Stranger(from)).await?;
     let way = match &said {
         SignIn::Code(_) => "link",
@@ -102,7 +102,7 @@ pub(super) async fn begin(
         }
     }
     let (session, principal) = counted(&state, signed_in)?;
-    let answer = Session::of(&principal, &state);
+    let answer = SessionInfo::of(&principal, &state);
     // Shorter than a session's full life where the credentials behind it end sooner.
     let seconds = answer.expires_in.unwrap_or_default();
     let cookie = cookie(&state, session.expose_secret(), seconds)?;
@@ -111,13 +111,13 @@ pub(super) async fn begin(
 
 /// Who the session is, for a page that has just been opened.
 pub(super) async fn whoami(State(state): State<AppState>, Caller(principal): Caller) -> Response {
-    Json(Session::of(&principal, &state)).into_response()
+    Json(SessionInfo::of(&principal, &state)).into_response()
 }
 
 /// Ends the session of the cookie, and with it the sockets it opened. Once more does no harm.
 pub(super) async fn end(State(state): State<AppState>, parts: Parts) -> Result<Response, Problem> {
     // Refuses what a page of another site sent.
-    credentials::gather(&parts)?;
+    credentials::collect(&parts)?;
     if let Some(session) = credentials::session(&parts.headers) {
         state.access.end_session(&session).await?;
     }

@@ -14,11 +14,11 @@ use tokio::{net::TcpStream, task::unconstrained, time::Sleep};
 
 use super::{
     AppState,
+    connection_slots::{ConnectionSlot, Visit},
     conversation::{Acted, BURST, Conversation},
-    farewell::{Words, say_farewell},
-    handshake::{Opening, Refusal},
+    handshake::{Opening, SocketRefusal},
     inbox::{Arrival, Inbox},
-    seats::{Seat, Visit},
+    linger::{CloseMessage, linger},
     server,
 };
 use crate::{dialect::Dialect, protocol::CloseCode, session::Action, telemetry::Limit};
@@ -30,11 +30,11 @@ pub(super) struct Socket {
     stream: TcpStream,
     inbox: Inbox,
     conversation: Conversation,
-    seat: Arc<Seat>,
+    slot: Arc<ConnectionSlot>,
     visit: Option<Arc<Visit>>,
-    /// Resolves when the seat was taken away, while it may be.
+    /// Resolves when the slot was taken away, while it may be.
     eviction: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    /// Whether the conversation's bell was used as a waker, so that stream and timer are to be polled.
+    /// Whether the stream or the timer woke the task, so that they are to be polled.
     woken: bool,
     timer: Pin<Box<Sleep>>,
 }
@@ -43,7 +43,7 @@ enum End {
     /// The other side is gone.
     Gone,
     Close(CloseCode, String),
-    /// Somebody else has its seat.
+    /// Somebody else has its slot.
     Evicted,
 }
 
@@ -53,8 +53,8 @@ impl Socket {
     pub(super) fn start(
         state: AppState,
         (stream, read): (TcpStream, Vec<u8>),
-        from: server::Connection,
-        opening: Result<Opening, Refusal>,
+        from: server::ClientConnection,
+        opening: Result<Opening, SocketRefusal>,
         dialect: Dialect,
     ) {
         let (tasks, telemetry) = (state.tasks.clone(), state.terms.telemetry.clone());
@@ -64,15 +64,15 @@ impl Socket {
                 tasks.spawn(async move {
                     let end = poll_fn(|cx| socket.poll(cx)).await;
                     // On the heap, where it takes room only once it is needed.
-                    if let Some(farewell) = socket.farewell(end).map(Box::pin) {
-                        farewell.await;
+                    if let Some(close) = socket.close(end).map(Box::pin) {
+                        close.await;
                     }
                 });
             }
             Err((code, reason)) => {
                 telemetry.closed(code.name());
-                let words = Words::of(code, &reason, dialect);
-                tasks.spawn(leave(stream, words, from.seat, from.visit));
+                let message = CloseMessage::of(code, &reason, dialect);
+                tasks.spawn(leave(stream, message, from.slot, from.visit));
             }
         }
     }
@@ -81,7 +81,7 @@ impl Socket {
         conversation: Conversation,
         stream: TcpStream,
         read: Vec<u8>,
-        from: server::Connection,
+        from: server::ClientConnection,
     ) -> Self {
         // What strangers begin and never end is held for each of them: little, until they say who they are.
         let principal = conversation.session().principal();
@@ -94,8 +94,8 @@ impl Socket {
             stream,
             inbox,
             conversation,
-            eviction: eviction(&from.seat),
-            seat: from.seat,
+            eviction: eviction(&from.slot),
+            slot: from.slot,
             visit: from.visit,
             woken: true,
             timer,
@@ -103,15 +103,15 @@ impl Socket {
     }
 
     /// What is said to who is still there; cursors end before, and so does the entry among the connections.
-    fn farewell(self, end: End) -> Option<impl Future<Output = ()> + Send> {
+    fn close(self, end: End) -> Option<impl Future<Output = ()> + Send> {
         let dialect = self.conversation.session().dialect();
-        let words = match end {
+        let message = match end {
             End::Gone => return None,
-            End::Close(code, reason) => Words::of(code, &reason, dialect),
-            End::Evicted => Words::of_evicted(dialect),
+            End::Close(code, reason) => CloseMessage::of(code, &reason, dialect),
+            End::Evicted => CloseMessage::of_evicted(dialect),
         };
-        self.conversation.telemetry().closed(words.code.name());
-        Some(leave(self.stream, words, self.seat, self.visit))
+        self.conversation.telemetry().closed(message.code.name());
+        Some(leave(self.stream, message, self.slot, self.visit))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -201,7 +201,7 @@ impl Socket {
         }
     }
 
-    /// The bell as the waker of the stream and the timer.
+    /// The waker of the stream and the timer.
     fn waker(&self) -> Waker {
         self.conversation.waker()
     }
@@ -212,8 +212,8 @@ impl Socket {
         if act == Acted::Identified {
             let principal = self.conversation.session().principal();
             if principal.is_some_and(|principal| principal.is_known()) {
-                self.seat.know();
-                self.eviction = eviction(&self.seat);
+                self.slot.know();
+                self.eviction = eviction(&self.slot);
             }
             self.inbox.allow(self.conversation.state().terms.limits.frame.as_usize());
         }
@@ -271,9 +271,9 @@ impl Socket {
 
 fn converse(
     state: AppState,
-    from: &server::Connection,
+    from: &server::ClientConnection,
     opening: Opening,
-) -> Result<Conversation, Refusal> {
+) -> Result<Conversation, SocketRefusal> {
     let (principal, only) = match opening {
         Opening::Messages(principal, token) => {
             return Ok(Conversation::new(state, from.client, principal, token));
@@ -287,17 +287,22 @@ fn converse(
     Ok(conversation)
 }
 
-/// Resolves when the seat was taken away; none if nobody can any more.
-fn eviction(seat: &Arc<Seat>) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
-    let seat = seat.is_at_risk().then(|| Arc::clone(seat))?;
-    Some(Box::pin(async move { seat.evicted().await }))
+/// Resolves when the slot was taken away; none if nobody can any more.
+fn eviction(slot: &Arc<ConnectionSlot>) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+    let slot = slot.is_at_risk().then(|| Arc::clone(slot))?;
+    Some(Box::pin(async move { slot.evicted().await }))
 }
 
 /// Counted among the connections to the very end.
-async fn leave(stream: TcpStream, words: Words, seat: Arc<Seat>, visit: Option<Arc<Visit>>) {
+async fn leave(
+    stream: TcpStream,
+    message: CloseMessage,
+    slot: Arc<ConnectionSlot>,
+    visit: Option<Arc<Visit>>,
+) {
     tokio::select! {
-        () = say_farewell(stream, &words.bytes, words.patience) => {}
-        () = seat.evicted() => {}
+        () = linger(stream, &message.bytes, message.patience) => {}
+        () = slot.evicted() => {}
     }
     drop(visit);
 }

@@ -26,8 +26,8 @@ use super::{
     answering::EndWhen,
     conversation::{Acted, Conversation},
     handshake::{self, Handshake},
+    pending::Done,
     server, websocket,
-    work::Done,
 };
 use crate::dialect::Dialect;
 
@@ -60,7 +60,7 @@ pub(super) async fn stream(State(state): State<AppState>, request: Request) -> R
     }
 }
 
-pub(super) async fn open(state: &AppState, request: Request) -> Result<Events, Problem> {
+pub(super) async fn open(state: &AppState, request: Request) -> Result<EventStream, Problem> {
     let (parts, _) = request.into_parts();
     let handshake = Handshake::read(&parts, state.settings.query_token)?;
     if !handshake::is_allowed_origin(&parts, &state.settings.http.allowed_origins) {
@@ -74,40 +74,40 @@ pub(super) async fn open(state: &AppState, request: Request) -> Result<Events, P
         .map_err(Problem::bad_request)?;
     let principal = websocket::identify(state, &handshake).await.map_err(Problem::from)?;
     let principal = Some(principal.ok_or_else(Problem::unauthorized)?);
-    let from = parts.extensions.get::<server::Connection>();
+    let from = parts.extensions.get::<server::ClientConnection>();
     let from = from.ok_or_else(|| Problem::bad_request("no connection"))?;
     let (mut conversation, subscription) =
         Conversation::only(state.clone(), from.client, principal, only, BURST)?;
     // What can be refused is refused before the answer begins.
     conversation.session().identify(None).map_err(|_| Problem::too_many_connections())?;
     if conversation.session().principal().is_some_and(|principal| principal.is_known()) {
-        from.seat.know();
+        from.slot.know();
     }
     let form = subscription.form.clone();
-    let begun = state.hub.subscribe(subscription, conversation.bell().clone()).await?;
+    let begun = state.hub.subscribe(subscription, conversation.task_waker().clone()).await?;
     conversation.done(Done::Subscribed(None, form, Ok(begun)));
     let timer = Box::pin(tokio::time::sleep_until(conversation.next_time().into()));
-    Ok(Events { conversation, ending: Arc::default(), timer })
+    Ok(EventStream { conversation, ending: Arc::default(), timer })
 }
 
 /// The body of the stream.
-pub(super) struct Events {
+pub(super) struct EventStream {
     conversation: Conversation,
     /// Whether it was told to end: its last words are being said.
     ending: Arc<AtomicBool>,
     timer: Pin<Box<Sleep>>,
 }
 
-impl Events {
+impl EventStream {
     /// Resolves when the stream has to end, which it does by itself while it is read.
     pub(super) fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
-        let (is_told, bell) =
-            (self.conversation.connection().told(), Arc::clone(self.conversation.bell()));
+        let (is_told, task_waker) =
+            (self.conversation.connection().told(), Arc::clone(self.conversation.task_waker()));
         let (expires, ending) = (self.conversation.session().expires(), Arc::clone(&self.ending));
         async move {
             let told = poll_fn(|cx| {
-                // Whoever reads nothing is not asked by the bell any more: it would ring once and then wake nobody.
-                bell.listen(cx.waker());
+                // Nobody asks the stream of one who reads nothing: its waker would be notified once and then wake nobody.
+                task_waker.listen(cx.waker());
                 let is_ending = is_told() || ending.load(Ordering::Relaxed);
                 if is_ending { Poll::Ready(()) } else { Poll::Pending }
             });
@@ -125,7 +125,7 @@ impl Events {
     }
 }
 
-impl Stream for Events {
+impl Stream for EventStream {
     type Item = Result<Bytes, std::convert::Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

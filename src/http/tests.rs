@@ -98,7 +98,7 @@ impl Server {
             config::Config::load(None, [], &[]).unwrap().plan().unwrap(),
             series.clone(),
             feed.clone(),
-            crate::projections::Bounds { keys: 10, event: 1000 },
+            crate::projections::ProjectionBounds { keys: 10, event: 1000 },
             clock.clone(),
             telemetry.clone(),
         );
@@ -124,12 +124,12 @@ impl Server {
             cluster: Cluster::alone(node),
             access: Access::new(authenticator, &store, clock.clone()),
             attempts: Attempts::default(),
-            questions: Questions::new(config.limits.questions, telemetry.clone()),
+            query_limit: QueryLimit::new(config.limits.questions, telemetry.clone()),
             budgets: Budgets::new(&config.limits, &telemetry),
             telemetry,
             clock,
             readiness,
-            settings: Settings {
+            settings: HttpSettings {
                 is_loopback: config.listen.ip().is_loopback(),
                 is_demo: false,
                 http: config.http,

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     AppState, Caller, Problem, answers,
     query::{PageLimit, Query},
-    questions,
+    query_limit,
 };
 use crate::{
     auth::Principal,
     broker::{TopicIndex, TopicInfo},
-    cluster::Question,
+    cluster::NodeQuestion,
     position::Position,
     time::rfc3339,
     topic::{Topic, TopicPattern},
@@ -29,15 +29,15 @@ const PIECE: usize = 500;
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[derive(Default)]
-pub(super) struct Asked {
+pub(super) struct TopicsQuery {
     prefix: String,
     after: String,
     limit: PageLimit,
 }
 
 #[derive(Serialize)]
-struct Answer {
-    topics: Vec<Entry>,
+struct TopicsPage {
+    topics: Vec<TopicEntry>,
     /// What to give as `after` for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
@@ -46,7 +46,7 @@ struct Answer {
 }
 
 #[derive(Serialize)]
-struct Entry {
+struct TopicEntry {
     topic: String,
     events: u64,
     bytes: u64,
@@ -61,21 +61,21 @@ struct Entry {
 pub(super) async fn topics(
     State(state): State<AppState>,
     Caller(principal): Caller,
-    Query(Asked { prefix, after, limit }): Query<Asked>,
+    Query(TopicsQuery { prefix, after, limit }): Query<TopicsQuery>,
 ) -> Result<Response, Problem> {
-    let asking = state.questions.ask(&principal).await?;
+    let permit = state.query_limit.ask(&principal).await?;
     let index = state.broker.topics().index().await?;
     let looked = Search { index, principal: principal.clone(), limit: limit.get() };
-    let ((found, next), asking) =
-        questions::work(asking, move || looked.run(&prefix, after)).await?;
+    let ((found, next), permit) =
+        query_limit::work(permit, move || looked.run(&prefix, after)).await?;
     let found = state.broker.topics().infos(found).await?;
     // The other nodes are waited for without keeping anybody from asking.
-    drop(asking);
+    drop(permit);
     let epoch = state.broker.epochs().newest();
-    let asked = Question::Subscribers(found.iter().map(|info| info.topic.clone()).collect());
+    let asked = NodeQuestion::Subscribers(found.iter().map(|info| info.topic.clone()).collect());
     let told = state.cluster.ask::<Vec<usize>>(&asked, None).await?;
     let subscribers = |at| told.given.iter().filter_map(|(_, counts)| counts.get(at)).sum();
-    let entry = |(at, info): (usize, &TopicInfo)| Entry {
+    let entry = |(at, info): (usize, &TopicInfo)| TopicEntry {
         topic: info.topic.to_string(),
         events: info.events,
         bytes: info.bytes,
@@ -85,7 +85,11 @@ pub(super) async fn topics(
         kept_for: info.max_age / 1000,
     };
     let topics = found.iter().enumerate().map(entry).collect();
-    answers::json(&state, &principal, &Answer { topics, next, missing_nodes: told.missing.len() })
+    answers::json(
+        &state,
+        &principal,
+        &TopicsPage { topics, next, missing_nodes: told.missing.len() },
+    )
 }
 
 /// A look for topics that somebody may read.

@@ -17,9 +17,9 @@ use tokio::task::yield_now;
 use super::pulse::Pulse;
 
 /// What a handler has left of a body, to be looked after once it has answered.
-pub(super) struct Rest(Arc<Mutex<Slot>>);
+pub(super) struct UnreadBody(Arc<Mutex<BodySlot>>);
 
-enum Slot {
+enum BodySlot {
     /// The handler has it.
     Away,
     Left(Incoming),
@@ -35,14 +35,14 @@ const LITTLE: usize = 64 * 1024;
 /// Times that the connection is given a turn to read on.
 const TURNS: usize = 8;
 
-impl Rest {
+impl UnreadBody {
     /// The body for the handler, and what it leaves of it; `waits` if the client sends it only when invited (RFC 9110
     /// section 10.1.1), which the first look at the body does.
     pub(super) fn of(body: Incoming, waits: bool, pulse: &Pulse) -> (Body, Option<Self>) {
         if body.is_end_stream() {
             return (Body::new(body), None);
         }
-        let slot = Arc::new(Mutex::new(Slot::Away));
+        let slot = Arc::new(Mutex::new(BodySlot::Away));
         let (slot_of_body, pulse) = (Arc::clone(&slot), pulse.clone());
         let sent = SentBody { body: Some(body), is_unasked: waits, slot: slot_of_body, pulse };
         (Body::new(sent), Some(Self(slot)))
@@ -50,10 +50,10 @@ impl Rest {
 
     /// Reads what is there already; tells whether that was all, so that the connection can go on.
     pub(super) async fn read_on(self) -> bool {
-        let mut body = match std::mem::replace(&mut *self.0.lock(), Slot::Over) {
-            Slot::Left(body) => body,
-            Slot::Unasked => return false,
-            Slot::Away | Slot::Over => return true,
+        let mut body = match std::mem::replace(&mut *self.0.lock(), BodySlot::Over) {
+            BodySlot::Left(body) => body,
+            BodySlot::Unasked => return false,
+            BodySlot::Away | BodySlot::Over => return true,
         };
         let (mut length, mut turns) = (0, 0);
         while length <= LITTLE && turns < TURNS {
@@ -78,7 +78,7 @@ struct SentBody {
     body: Option<Incoming>,
     /// Whether nobody has looked at it and the client waits for that.
     is_unasked: bool,
-    slot: Arc<Mutex<Slot>>,
+    slot: Arc<Mutex<BodySlot>>,
     pulse: Pulse,
 }
 
@@ -100,7 +100,7 @@ impl http_body::Body for SentBody {
             }
             Poll::Ready(None) => {
                 self.body = None;
-                *self.slot.lock() = Slot::Over;
+                *self.slot.lock() = BodySlot::Over;
                 Poll::Ready(None)
             }
             other => other.map_err(axum::Error::new),
@@ -119,11 +119,11 @@ impl http_body::Body for SentBody {
 impl Drop for SentBody {
     fn drop(&mut self) {
         let mut slot = self.slot.lock();
-        if let (Slot::Away, Some(body)) = (&*slot, self.body.take()) {
+        if let (BodySlot::Away, Some(body)) = (&*slot, self.body.take()) {
             *slot = match body.is_end_stream() {
-                true => Slot::Over,
-                false if self.is_unasked => Slot::Unasked,
-                false => Slot::Left(body),
+                true => BodySlot::Over,
+                false if self.is_unasked => BodySlot::Unasked,
+                false => BodySlot::Left(body),
             };
         }
     }

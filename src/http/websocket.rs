@@ -16,8 +16,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{
     AppState, Problem,
-    credentials::GatherError,
-    handshake::{self, Handshake, Opening, Refusal},
+    credentials::CredentialsError,
+    handshake::{self, Handshake, Opening, SocketRefusal},
     pulse::Tapped,
     server,
     socket::Socket,
@@ -60,7 +60,7 @@ pub(super) async fn upgrade_to(
     };
     let (Some(on_upgrade), Some(connection)) = (
         parts.extensions.remove::<OnUpgrade>(),
-        parts.extensions.get::<server::Connection>().cloned(),
+        parts.extensions.get::<server::ClientConnection>().cloned(),
     ) else {
         return Problem::upgrade_required().into_response();
     };
@@ -94,13 +94,13 @@ fn take_over(upgraded: Upgraded) -> Option<(TcpStream, Vec<u8>)> {
 async fn open(
     state: &AppState,
     parts: &Parts,
-    handshake: Result<Handshake, GatherError>,
+    handshake: Result<Handshake, CredentialsError>,
     fixed: Option<Subscription>,
-) -> Result<Opening, Refusal> {
+) -> Result<Opening, SocketRefusal> {
     let handshake = handshake.map_err(|error| {
         let code = match error {
-            GatherError::CrossOrigin => CloseCode::Forbidden,
-            GatherError::Differ | GatherError::Malformed(_) => CloseCode::BadMessage,
+            CredentialsError::CrossOrigin => CloseCode::Forbidden,
+            CredentialsError::Differ | CredentialsError::Malformed(_) => CloseCode::BadMessage,
         };
         (code, error.to_string())
     })?;

@@ -10,11 +10,11 @@ use std::{
 };
 
 use super::{
-    Hub, Place,
-    bell::Seat,
-    latest::{Conflated, Value},
+    Hub, SubscriberGuard,
+    latest::{Conflated, LatestValue},
     snapshot::Snapshot,
-    view::{Next, Tail, View},
+    task_waker::Subscriber,
+    view::{Next, View, ViewTail},
 };
 use crate::{
     broker::{Chunk, ReadError},
@@ -30,9 +30,9 @@ const STEPS: usize = 2;
 
 /// One subscription. Dropping it ends the subscription.
 pub struct Cursor {
-    place: Place,
+    guard: SubscriberGuard,
     view: Arc<View>,
-    seat: Arc<Seat>,
+    subscriber: Arc<Subscriber>,
     position: Offset,
     /// In mode `latest`: how many records had matched up to the position.
     seen: u64,
@@ -59,7 +59,7 @@ enum Phase {
 /// What is read of history, up to `until`.
 struct History {
     until: Offset,
-    reading: Option<Reading>,
+    reading: Option<HistoryRead>,
     /// In mode `latest`: the newest values of what was read.
     fold: Option<Conflated>,
 }
@@ -70,11 +70,11 @@ impl Phase {
     }
 }
 
-type Reading = Pin<Box<dyn Future<Output = Result<Chunk, ReadError>> + Send>>;
+type HistoryRead = Pin<Box<dyn Future<Output = Result<Chunk, ReadError>> + Send>>;
 
 /// What comes next for a subscription.
 #[derive(Debug)]
-pub enum Item {
+pub enum CursorItem {
     /// Events.
     Frame(Frame),
     /// Events are missing.
@@ -114,9 +114,9 @@ pub(super) struct Beginning {
 
 impl Cursor {
     pub(super) fn new(
-        place: Place,
+        guard: SubscriberGuard,
         view: Arc<View>,
-        seat: Arc<Seat>,
+        subscriber: Arc<Subscriber>,
         beginning: Beginning,
     ) -> Self {
         let phase = match (beginning.snapshot, beginning.fold_until) {
@@ -126,11 +126,11 @@ impl Cursor {
         };
         let position = beginning.position;
         let was_owing = beginning.gap.is_some() || matches!(phase, Phase::Snapshot(_));
-        seat.position.store(position, Ordering::Relaxed);
+        subscriber.position.store(position, Ordering::Relaxed);
         Self {
-            place,
+            guard,
             view,
-            seat,
+            subscriber,
             position,
             seen: beginning.seen,
             phase,
@@ -143,7 +143,7 @@ impl Cursor {
 
     /// Where the subscription stands: all that matches up to here was given out.
     pub fn position(&self) -> Position {
-        self.place.hub.position(self.position)
+        self.guard.hub.position(self.position)
     }
 
     /// Whether a gap or newest values that lie at or before the position were not given out yet.
@@ -163,17 +163,21 @@ impl Cursor {
 
     /// For those who ask how far behind the subscription is, from outside its task.
     pub fn lag(&self) -> Lag {
-        Lag { view: self.view.clone(), seat: self.seat.clone(), hub: self.place.hub.clone() }
+        Lag {
+            view: self.view.clone(),
+            subscriber: self.subscriber.clone(),
+            hub: self.guard.hub.clone(),
+        }
     }
 
-    /// The next item. Pending until there is one: the task is woken by the bell given at
+    /// The next item. Pending until there is one: the task is woken by the [`TaskWaker`](super::TaskWaker) given at
     /// [`Hub::subscribe`](super::Hub::subscribe), or by the broker when history was being read.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<CursorItem> {
         if let Some(gap) = self.gap.take() {
-            return Poll::Ready(Item::Gap(*gap));
+            return Poll::Ready(CursorItem::Gap(*gap));
         }
         if matches!(self.phase, Phase::Tail) {
-            self.more |= self.seat.ready.swap(false, Ordering::AcqRel);
+            self.more |= self.subscriber.ready.swap(false, Ordering::AcqRel);
             if !self.more {
                 return Poll::Pending;
             }
@@ -185,9 +189,9 @@ impl Cursor {
                 Phase::Tail => self.step_tail(),
             };
             match step {
-                Step::Again => {}
-                Step::Item(item) => return Poll::Ready(item),
-                Step::Nothing => {
+                CursorStep::Again => {}
+                CursorStep::Item(item) => return Poll::Ready(item),
+                CursorStep::Nothing => {
                     self.more = false;
                     return Poll::Pending;
                 }
@@ -207,10 +211,10 @@ impl Cursor {
             && self.said_live
             && self.position <= head
             && match &self.view.tail {
-                Tail::Frames(frames) => {
+                ViewTail::Frames(frames) => {
                     matches!(frames.lock().next(self.position), Next::Nothing)
                 }
-                Tail::Latest(conflated) => conflated.lock().through() <= self.position,
+                ViewTail::Latest(conflated) => conflated.lock().through() <= self.position,
             };
         if settled {
             self.move_to(head);
@@ -218,56 +222,60 @@ impl Cursor {
         settled
     }
 
-    fn poll_snapshot(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        let Phase::Snapshot(snapshot) = &mut self.phase else { return Poll::Ready(Step::Again) };
+    fn poll_snapshot(&mut self, cx: &mut Context<'_>) -> Poll<CursorStep> {
+        let Phase::Snapshot(snapshot) = &mut self.phase else {
+            return Poll::Ready(CursorStep::Again);
+        };
         let values = match ready!(snapshot.poll_next(cx)) {
             Ok(Some(values)) => values,
             Ok(None) => {
                 let until = snapshot.until;
                 self.phase = Phase::Tail;
                 self.move_to(until);
-                return Poll::Ready(Step::Again);
+                return Poll::Ready(CursorStep::Again);
             }
-            Err(error) => return Poll::Ready(Step::Item(Item::Failed(error))),
+            Err(error) => return Poll::Ready(CursorStep::Item(CursorItem::Failed(error))),
         };
         let offset = if snapshot.is_over() { snapshot.until } else { values.last() };
-        let position = Position { epoch: self.place.hub.epoch(), offset };
+        let position = Position { epoch: self.guard.hub.epoch(), offset };
         let skipped = self.skipped_if_latest(0);
         let frame = self.view.key.form.frame(position, values.records(), skipped);
-        Poll::Ready(Step::Item(Item::Frame(frame)))
+        Poll::Ready(CursorStep::Item(CursorItem::Frame(frame)))
     }
 
-    fn poll_history(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        let Phase::History(history) = &mut self.phase else { return Poll::Ready(Step::Again) };
+    fn poll_history(&mut self, cx: &mut Context<'_>) -> Poll<CursorStep> {
+        let Phase::History(history) = &mut self.phase else {
+            return Poll::Ready(CursorStep::Again);
+        };
         let until = history.until;
         if self.position >= until {
             return Poll::Ready(self.end_history());
         }
         let future = history.reading.get_or_insert_with(|| {
-            let (broker, filter) = (self.place.hub.broker().clone(), self.view.key.filter.clone());
-            let (position, budget) = (self.position, self.place.hub.chunk_bytes());
+            let (broker, filter) = (self.guard.hub.broker().clone(), self.view.key.filter.clone());
+            let (position, budget) = (self.position, self.guard.hub.chunk_bytes());
             Box::pin(async move { broker.read(position, until, &filter, budget).await })
         });
         let read = ready!(future.as_mut().poll(cx));
         history.reading = None;
         Poll::Ready(match read {
             Ok(chunk) => self.take_chunk(&chunk, until),
-            Err(error) => Step::Item(Item::Failed(error)),
+            Err(error) => CursorStep::Item(CursorItem::Failed(error)),
         })
     }
 
-    fn take_chunk(&mut self, chunk: &Chunk, until: Offset) -> Step {
+    fn take_chunk(&mut self, chunk: &Chunk, until: Offset) -> CursorStep {
         if chunk.trimmed_through > self.position {
             if let Some(folded) = self.unfold() {
                 return folded; // what came before the gap; the next read finds the gap again
             }
-            let first = self.place.hub.broker().epochs().position(self.position + 1);
+            let first = self.guard.hub.broker().epochs().position(self.position + 1);
             let (from, reason) = match chunk.lost_from {
                 Some(lost) => (lost, GapReason::Epoch),
                 None => (first, GapReason::Retention),
             };
             self.move_to(chunk.trimmed_through);
-            return Step::Item(Item::Gap(Gap { from, to: self.position(), reason }));
+            return CursorStep::Item(CursorItem::Gap(Gap { from, to: self.position(), reason }));
         }
         let view = self.view.clone();
         let position = self.position;
@@ -278,21 +286,25 @@ impl Cursor {
             .flat_map(|block| block.records_after(position))
             .take_while(|record| record.offset() <= reached)
             .filter(|record| view.key.filter.matches(record.topic()));
-        if let Tail::Latest(_) = &view.tail {
+        if let ViewTail::Latest(_) = &view.tail {
             if let Phase::History(history) = &mut self.phase {
-                let fold = history.fold.get_or_insert_with(|| self.place.hub.fold(position));
-                matching.for_each(|record| fold.take_in(record.offset(), &Value::of(record)));
-                let full = fold.bytes() >= self.place.hub.chunk_bytes();
+                let fold = history.fold.get_or_insert_with(|| self.guard.hub.fold(position));
+                matching.for_each(|record| fold.take_in(record.offset(), &LatestValue::of(record)));
+                let full = fold.bytes() >= self.guard.hub.chunk_bytes();
                 self.move_to(reached);
-                return if full { self.unfold().unwrap_or(Step::Again) } else { Step::Again };
+                return if full {
+                    self.unfold().unwrap_or(CursorStep::Again)
+                } else {
+                    CursorStep::Again
+                };
             }
-            return Step::Again;
+            return CursorStep::Again;
         }
         let mut bytes = 0;
         let mut whole = true;
         let batch: Vec<Record<'_>> = matching
             .take_while(|record| {
-                whole = bytes < self.place.hub.chunk_bytes();
+                whole = bytes < self.guard.hub.chunk_bytes();
                 bytes += record.json().len();
                 whole
             })
@@ -303,40 +315,44 @@ impl Cursor {
         };
         self.move_to(offset);
         if batch.is_empty() {
-            return Step::Again;
+            return CursorStep::Again;
         }
-        Step::Item(Item::Frame(view.key.form.frame(self.position(), batch.into_iter(), None)))
+        CursorStep::Item(CursorItem::Frame(view.key.form.frame(
+            self.position(),
+            batch.into_iter(),
+            None,
+        )))
     }
 
-    fn end_history(&mut self) -> Step {
+    fn end_history(&mut self) -> CursorStep {
         let folded = self.unfold();
         self.phase = Phase::Tail;
-        // In mode `latest`, what came meanwhile has its time, at which the bell rings.
-        self.more = !self.said_live || matches!(self.view.tail, Tail::Frames(_));
-        folded.unwrap_or(Step::Again)
+        // In mode `latest`, what came meanwhile has its time, at which the task is woken.
+        self.more = !self.said_live || matches!(self.view.tail, ViewTail::Frames(_));
+        folded.unwrap_or(CursorStep::Again)
     }
 
     /// The values gathered from history as one frame.
-    fn unfold(&mut self) -> Option<Step> {
+    fn unfold(&mut self) -> Option<CursorStep> {
         let Phase::History(history) = &mut self.phase else { return None };
         let mut fold = history.fold.take()?;
-        let frame = fold.changed(&self.view.key.form, self.place.hub.epoch(), 0, 0)?;
-        Some(Step::Item(Item::Frame(Frame { through: self.position, ..frame })))
+        let frame = fold.changed(&self.view.key.form, self.guard.hub.epoch(), 0, 0)?;
+        Some(CursorStep::Item(CursorItem::Frame(Frame { through: self.position, ..frame })))
     }
 
-    fn step_tail(&mut self) -> Step {
+    fn step_tail(&mut self) -> CursorStep {
         // The head before the tail: what was dispatched up to it is in the tail by now.
-        let head = self.place.hub.head().offset;
+        let head = self.guard.hub.head().offset;
         let view = self.view.clone();
         let next = match &view.tail {
-            Tail::Frames(frames) => frames.lock().next(self.position),
-            Tail::Latest(conflated) => {
+            ViewTail::Frames(frames) => frames.lock().next(self.position),
+            ViewTail::Latest(conflated) => {
                 let mut conflated = conflated.lock();
                 let through = conflated.through();
                 let next = if self.position < conflated.evicted_through() {
                     Next::Behind(through)
                 } else {
-                    let (form, epoch) = (&view.key.form, self.place.hub.epoch());
+                    let (form, epoch) = (&view.key.form, self.guard.hub.epoch());
                     match conflated.changed(form, epoch, self.position, self.seen) {
                         Some(frame) => Next::Frame(frame, true), // what changes next waits for its time
                         None => Next::Nothing,
@@ -352,31 +368,34 @@ impl Cursor {
             Next::Frame(frame, last) => {
                 self.move_to(frame.through);
                 self.more = !self.said_live || !last;
-                Step::Item(Item::Frame(frame))
+                CursorStep::Item(CursorItem::Frame(frame))
             }
             Next::Behind(until) => {
                 self.phase = Phase::history(until);
-                Step::Again
+                CursorStep::Again
             }
             Next::Nothing => {
                 self.move_to(self.position.max(head));
                 if self.said_live {
-                    return Step::Nothing;
+                    return CursorStep::Nothing;
                 }
                 self.said_live = true;
-                Step::Item(Item::Live { position: self.position(), was_owing: self.was_owing })
+                CursorStep::Item(CursorItem::Live {
+                    position: self.position(),
+                    was_owing: self.was_owing,
+                })
             }
         }
     }
 
     fn skipped_if_latest(&self, skipped: u64) -> Option<u64> {
-        matches!(self.view.tail, Tail::Latest(_)).then_some(skipped)
+        matches!(self.view.tail, ViewTail::Latest(_)).then_some(skipped)
     }
 
     fn move_to(&mut self, position: Offset) {
         if position != self.position {
             self.position = position;
-            self.seat.position.store(position, Ordering::Relaxed);
+            self.subscriber.position.store(position, Ordering::Relaxed);
         }
     }
 }
@@ -385,7 +404,7 @@ impl Cursor {
 #[derive(Clone)]
 pub struct Lag {
     view: Arc<View>,
-    seat: Arc<Seat>,
+    subscriber: Arc<Subscriber>,
     hub: Hub,
 }
 
@@ -402,7 +421,7 @@ impl Lag {
 
     /// Offsets between the cursor and `head`; 0 when it has all that matches.
     pub fn offsets(&self, head: Offset) -> u64 {
-        let position = self.seat.position.load(Ordering::Relaxed);
+        let position = self.subscriber.position.load(Ordering::Relaxed);
         if self.view.is_lagging(position) {
             self.hub.0.broker.epochs().offsets_between(position, head)
         } else {
@@ -417,9 +436,9 @@ impl std::fmt::Debug for Lag {
     }
 }
 
-enum Step {
+enum CursorStep {
     Again,
-    Item(Item),
+    Item(CursorItem),
     Nothing,
 }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Hub,
     latest::Values,
-    pace::Due,
+    pace::WakeTime,
     view::{Appended, View},
 };
 use crate::{
@@ -135,9 +135,9 @@ impl Dispatcher {
         // the views have room for, those come first that most listen to.
         match matches.len().saturating_mul(block.bytes()) > room {
             false => matches.sort_by_key(|(view, _)| view.is_latest()),
-            true => {
-                matches.sort_by_cached_key(|(view, _)| (view.is_latest(), Reverse(view.seated())))
-            }
+            true => matches.sort_by_cached_key(|(view, _)| {
+                (view.is_latest(), Reverse(view.subscriber_count()))
+            }),
         }
         for (view, matching) in matches {
             if made > room && !view.is_latest() {
@@ -148,14 +148,16 @@ impl Dispatcher {
             match view.append(epoch, block, &mut values, &matching) {
                 Appended::Frame { number, size } => {
                     made += size + FRAME_OVERHEAD;
-                    view.call();
+                    view.notify();
                     self.backlog.push_back((Arc::downgrade(&view), number, size + FRAME_OVERHEAD));
                     self.backlog_bytes += size + FRAME_OVERHEAD;
                 }
                 Appended::Latest => match view.schedule(now) {
-                    Due::Now => view.call(),
-                    Due::At(due) => self.due.push(Reverse(Waiting(due, Arc::downgrade(&view)))),
-                    Due::Scheduled => {}
+                    WakeTime::Now => view.notify(),
+                    WakeTime::At(due) => {
+                        self.due.push(Reverse(Waiting(due, Arc::downgrade(&view))))
+                    }
+                    WakeTime::Scheduled => {}
                 },
             }
         }

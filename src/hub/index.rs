@@ -11,13 +11,13 @@ use crate::topic::{PatternToken, TopicFilter};
 /// The slots registered under each pattern.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    root: Node,
+    root: TrieNode,
 }
 
 #[derive(Debug, Default)]
-struct Node {
-    literal: HashMap<Box<str>, Node>,
-    one: Option<Box<Node>>,
+struct TrieNode {
+    literal: HashMap<Box<str>, TrieNode>,
+    one: Option<Box<TrieNode>>,
     /// Slots of patterns that end here.
     here: Vec<usize>,
     /// Slots of patterns that go on with `**`.
@@ -70,7 +70,7 @@ impl Index {
     }
 }
 
-impl Node {
+impl TrieNode {
     /// `wild` is false for the first token of the hub's own topics, which no wildcard reaches.
     fn lookup(&self, tokens: &[&str], wild: bool, found: &mut Vec<usize>) -> usize {
         let Some((first, others)) = tokens.split_first() else {

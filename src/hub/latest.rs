@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use super::pace::{Due, Pace};
+use super::pace::{Pace, WakeTime};
 use crate::{
     dialect::{Form, Frame},
     event::{Block, Record},
@@ -19,12 +19,12 @@ use crate::{
 /// The newest record of each (topic, key) above where it began, and how many went by.
 #[derive(Debug)]
 pub(super) struct Conflated {
-    newest: BTreeMap<Offset, Value>,
+    newest: BTreeMap<Offset, LatestValue>,
     by_key: HashMap<Arc<[u8]>, Offset>,
     room: Room,
     bytes: usize,
     /// What it holds, among what all views hold.
-    charge: Charge,
+    charge: LatestCharge,
     /// How many matching records were ever taken in.
     matched: u64,
     /// The last record taken in, or where it began.
@@ -46,7 +46,7 @@ pub(super) struct Room {
 
 /// A record of its own, so that it does not keep its whole block in memory. Clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Value {
+pub(super) struct LatestValue {
     /// What it is the newest of: topic and key.
     slot: Arc<[u8]>,
     block: Arc<Block>,
@@ -55,7 +55,7 @@ pub(super) struct Value {
 /// What a value costs beside its bytes, in each view that holds it.
 const VALUE_OVERHEAD: usize = 256;
 
-impl Value {
+impl LatestValue {
     pub(super) fn of(record: Record<'_>) -> Self {
         let mut slot = record.topic().as_bytes().to_vec();
         slot.push(0); // in no topic
@@ -71,7 +71,7 @@ impl Value {
 /// The records of one block as values: each is made once, however many views take it in.
 pub(super) struct Values<'a> {
     block: &'a Block,
-    made: HashMap<u32, Value>,
+    made: HashMap<u32, LatestValue>,
 }
 
 impl<'a> Values<'a> {
@@ -79,9 +79,9 @@ impl<'a> Values<'a> {
         Self { block, made: HashMap::new() }
     }
 
-    pub(super) fn get(&mut self, index: u32) -> Option<(Offset, &Value)> {
+    pub(super) fn get(&mut self, index: u32) -> Option<(Offset, &LatestValue)> {
         let record = self.block.record(index as usize)?;
-        let value = self.made.entry(index).or_insert_with(|| Value::of(record));
+        let value = self.made.entry(index).or_insert_with(|| LatestValue::of(record));
         Some((record.offset(), value))
     }
 }
@@ -96,13 +96,13 @@ pub(super) struct LatestBytes {
 
 /// Bytes of one conflation among those of all, given back when it ends.
 #[derive(Debug)]
-struct Charge {
+struct LatestCharge {
     all: Arc<LatestBytes>,
     values: usize,
     frame: usize,
 }
 
-impl Charge {
+impl LatestCharge {
     fn set(&mut self, values: usize, frame: usize) {
         change(&self.all.values, &mut self.values, values);
         change(&self.all.frames, &mut self.frame, frame);
@@ -118,7 +118,7 @@ fn change(all: &AtomicUsize, ours: &mut usize, bytes: usize) {
     *ours = bytes;
 }
 
-impl Drop for Charge {
+impl Drop for LatestCharge {
     fn drop(&mut self) {
         self.set(0, 0);
     }
@@ -132,7 +132,7 @@ impl Conflated {
             by_key: HashMap::new(),
             room,
             bytes: 0,
-            charge: Charge { all, values: 0, frame: 0 },
+            charge: LatestCharge { all, values: 0, frame: 0 },
             matched: 0,
             through: began,
             evicted_through: began,
@@ -143,7 +143,7 @@ impl Conflated {
     }
 
     /// Takes in the next matching record.
-    pub(super) fn take_in(&mut self, offset: Offset, value: &Value) {
+    pub(super) fn take_in(&mut self, offset: Offset, value: &LatestValue) {
         self.matched += 1;
         self.through = offset;
         self.cached = None;
@@ -228,18 +228,18 @@ impl Conflated {
     }
 
     /// When the values taken in since the last tick are due.
-    pub(super) fn schedule(&mut self, now: Instant, pace: Pace) -> Due {
+    pub(super) fn schedule(&mut self, now: Instant, pace: Pace) -> WakeTime {
         if self.scheduled {
-            return Due::Scheduled;
+            return WakeTime::Scheduled;
         }
         match self.last_tick.map(|last| last + pace.interval()) {
             Some(due) if due > now => {
                 self.scheduled = true;
-                Due::At(due)
+                WakeTime::At(due)
             }
             _ => {
                 self.last_tick = Some(now);
-                Due::Now
+                WakeTime::Now
             }
         }
     }

@@ -12,7 +12,7 @@ pub(super) struct Pace(usize);
 
 /// When those who listen are to be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum WakeTime {
     /// At once.
     Now,
     /// At this time, and the caller sees to it.

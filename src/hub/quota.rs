@@ -23,14 +23,14 @@ pub(super) struct Quotas(HashMap<Arc<str>, Holding>);
 #[derive(Debug, Default)]
 struct Holding {
     /// Most have one.
-    views: Vec<Held>,
+    views: Vec<HeldView>,
     /// What all count as.
     sum: usize,
 }
 
 /// One view.
 #[derive(Debug)]
-struct Held {
+struct HeldView {
     slot: usize,
     /// How many of their subscriptions share it.
     subscriptions: usize,
@@ -71,7 +71,7 @@ impl Quotas {
                 let weight = weight(filter);
                 held.sum += weight;
                 held.views.reserve_exact(1);
-                held.views.push(Held { slot, subscriptions: 1, weight });
+                held.views.push(HeldView { slot, subscriptions: 1, weight });
             }
         }
     }

@@ -27,14 +27,14 @@ pub(super) struct Snapshot {
 
 enum Remaining {
     Unread(LatestReader),
-    Reading(Reading),
+    Reading(SnapshotRead),
     /// The reader is gone, and nobody can tell what it had left: every question fails.
     Lost(ReadError),
     Nothing,
 }
 
 /// A read gives the reader back also when it fails: asked again, it goes on where it was.
-type Reading = Pin<Box<dyn Future<Output = Result<Read, ReadError>> + Send>>;
+type SnapshotRead = Pin<Box<dyn Future<Output = Result<Read, ReadError>> + Send>>;
 type Read = (LatestReader, Result<Option<Arc<Block>>, ReadError>);
 
 impl Snapshot {

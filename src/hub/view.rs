@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 use slab::Slab;
 
 use super::{
-    bell::Seat,
     latest::{Conflated, LatestBytes, Room, Values},
-    pace::{Due, Pace},
+    pace::{Pace, WakeTime},
+    task_waker::Subscriber,
 };
 use crate::{
     dialect::{Form, Frame},
@@ -34,14 +34,14 @@ pub(super) struct ViewKey {
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) key: ViewKey,
-    pub(super) tail: Tail,
-    /// Rung on every append; apart from the tail's lock, so that those woken do not wait for it.
-    pub(super) seats: Mutex<Slab<Arc<Seat>>>,
+    pub(super) tail: ViewTail,
+    /// Notified on every append; apart from the tail's lock, so that those woken do not wait for it.
+    pub(super) subscribers: Mutex<Slab<Arc<Subscriber>>>,
 }
 
 /// What a view keeps of the newest events.
 #[derive(Debug)]
-pub(super) enum Tail {
+pub(super) enum ViewTail {
     /// Mode `all`: ready-made frames.
     Frames(Mutex<Frames>),
     /// Mode `latest`: the newest record of each key.
@@ -77,15 +77,17 @@ impl View {
         latest_bytes: &Arc<LatestBytes>,
     ) -> Self {
         let tail = match key.pace {
-            None => {
-                Tail::Frames(Mutex::new(Frames { covered_from, first: 0, frames: VecDeque::new() }))
-            }
+            None => ViewTail::Frames(Mutex::new(Frames {
+                covered_from,
+                first: 0,
+                frames: VecDeque::new(),
+            })),
             Some(_) => {
                 let conflated = Conflated::new(covered_from, room, latest_bytes.clone());
-                Tail::Latest(Mutex::new(conflated))
+                ViewTail::Latest(Mutex::new(conflated))
             }
         };
-        Self { key, tail, seats: Mutex::default() }
+        Self { key, tail, subscribers: Mutex::default() }
     }
 
     /// Takes in the records of `block` at `matching` (indices, ascending, at least one); `values` are
@@ -98,7 +100,7 @@ impl View {
         matching: &[u32],
     ) -> Appended {
         match &self.tail {
-            Tail::Frames(frames) => {
+            ViewTail::Frames(frames) => {
                 let records = matching.iter().filter_map(|index| block.record(*index as usize));
                 let offset = records.clone().next_back().map_or(0, |record| record.offset());
                 let frame = self.key.form.frame(Position { epoch, offset }, records, None);
@@ -107,7 +109,7 @@ impl View {
                 frames.frames.push_back(frame);
                 Appended::Frame { number: frames.first + frames.frames.len() as u64 - 1, size }
             }
-            Tail::Latest(conflated) => {
+            ViewTail::Latest(conflated) => {
                 let mut conflated = conflated.lock();
                 for index in matching {
                     if let Some((offset, value)) = values.get(*index) {
@@ -121,44 +123,44 @@ impl View {
 
     /// In mode `latest`: gives up the values that changed longest ago; history still has them.
     pub(super) fn shrink_to(&self, bytes: usize) {
-        if let Tail::Latest(conflated) = &self.tail {
+        if let ViewTail::Latest(conflated) = &self.tail {
             conflated.lock().shrink_to(bytes);
         }
     }
 
     pub(super) fn is_latest(&self) -> bool {
-        matches!(self.tail, Tail::Latest(_))
+        matches!(self.tail, ViewTail::Latest(_))
     }
 
     /// How many listen.
-    pub(super) fn seated(&self) -> usize {
-        self.seats.lock().len()
+    pub(super) fn subscriber_count(&self) -> usize {
+        self.subscribers.lock().len()
     }
 
     /// Tells everybody who listens that there is something new.
-    pub(super) fn call(&self) {
-        self.seats.lock().iter().for_each(|(_, seat)| seat.call());
+    pub(super) fn notify(&self) {
+        self.subscribers.lock().iter().for_each(|(_, subscriber)| subscriber.notify());
     }
 
     /// In mode `latest`: when the next frame is due, and that it is now being waited for.
-    pub(super) fn schedule(&self, now: Instant) -> Due {
+    pub(super) fn schedule(&self, now: Instant) -> WakeTime {
         match (&self.tail, self.key.pace) {
-            (Tail::Latest(conflated), Some(pace)) => conflated.lock().schedule(now, pace),
-            _ => Due::Now,
+            (ViewTail::Latest(conflated), Some(pace)) => conflated.lock().schedule(now, pace),
+            _ => WakeTime::Now,
         }
     }
 
     /// In mode `latest`: the time that was waited for has come.
     pub(super) fn tick(&self, now: Instant) {
-        if let Tail::Latest(conflated) = &self.tail {
+        if let ViewTail::Latest(conflated) = &self.tail {
             conflated.lock().ticked(now);
         }
-        self.call();
+        self.notify();
     }
 
     /// Forgets frame `number` if it is still the oldest held.
     pub(super) fn forget(&self, number: u64) {
-        if let Tail::Frames(frames) = &self.tail {
+        if let ViewTail::Frames(frames) = &self.tail {
             let mut frames = frames.lock();
             if frames.first == number
                 && let Some(frame) = frames.frames.pop_front()
@@ -172,33 +174,33 @@ impl View {
     /// Forgets everything: dispatch has passed over what lies before `offset`.
     pub(super) fn restart(&self, offset: Offset) {
         match &self.tail {
-            Tail::Frames(frames) => {
+            ViewTail::Frames(frames) => {
                 let mut frames = frames.lock();
                 frames.first += frames.frames.len() as u64;
                 frames.frames.clear();
                 frames.covered_from = offset;
             }
-            Tail::Latest(conflated) => conflated.lock().evict_through(offset),
+            ViewTail::Latest(conflated) => conflated.lock().evict_through(offset),
         }
-        self.call();
+        self.notify();
     }
 
     /// Whether a cursor at `position` has to read history before it can follow the tail.
     pub(super) fn is_behind(&self, position: Offset) -> bool {
         match &self.tail {
-            Tail::Frames(frames) => matches!(frames.lock().next(position), Next::Behind(_)),
-            Tail::Latest(_) => true, // it folds history
+            ViewTail::Frames(frames) => matches!(frames.lock().next(position), Next::Behind(_)),
+            ViewTail::Latest(_) => true, // it folds history
         }
     }
 
     /// Whether something may match that a cursor at `position` has not had.
     pub(super) fn is_lagging(&self, position: Offset) -> bool {
         let newest = match &self.tail {
-            Tail::Frames(frames) => {
+            ViewTail::Frames(frames) => {
                 let frames = frames.lock();
                 frames.frames.back().map_or(frames.covered_from, |frame| frame.through)
             }
-            Tail::Latest(conflated) => conflated.lock().through(),
+            ViewTail::Latest(conflated) => conflated.lock().through(),
         };
         position < newest
     }
@@ -206,8 +208,11 @@ impl View {
     /// The position of the cursor that is furthest behind, if one is.
     pub(super) fn slowest(&self) -> Option<Offset> {
         let slowest = {
-            let seats = self.seats.lock();
-            seats.iter().map(|(_, seat)| seat.position.load(Ordering::Relaxed)).min()
+            let subscribers = self.subscribers.lock();
+            subscribers
+                .iter()
+                .map(|(_, subscriber)| subscriber.position.load(Ordering::Relaxed))
+                .min()
         };
         slowest.filter(|position| self.is_lagging(*position))
     }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::{Refusal, parts};
-use crate::{protocol::Losses, telemetry::Dropped};
+use crate::{protocol::Losses, telemetry::DroppedPart};
 
 /// A body that JSON readers can read.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ impl Lenient<'_> {
     /// What was lost by it.
     pub fn losses(&self) -> Losses {
         let mut losses = Losses::default();
-        losses.add(Dropped::Number, self.nulled, || {
+        losses.add(DroppedPart::Number, self.nulled, || {
             "a number that JSON cannot say (NaN, Infinity, 1e999) is now null".to_owned()
         });
         losses

@@ -13,13 +13,13 @@ use crate::{
     event::{AppName, Event, compact},
     json::Object,
     protocol::Losses,
-    telemetry::Dropped,
+    telemetry::DroppedPart,
     time::rfc3339,
 };
 
 /// Which of the two a body is; the path tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum LocanextKind {
     /// `{"source","timestamp","metrics":{group:{name:number}}}` → `{app}.metrics`.
     Metrics,
     /// `{"source","timestamp","event_type","data"}` → `{app}.events.{event_type}`.
@@ -27,7 +27,7 @@ pub enum Kind {
 }
 
 #[derive(Deserialize)]
-struct Body<'a> {
+struct LocanextBody<'a> {
     #[serde(borrow, default)]
     source: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -46,7 +46,7 @@ struct Body<'a> {
 /// an event it is the body's `data`. A time without a zone is UTC; one that cannot be read is now.
 pub fn read(
     app: &AppName,
-    kind: Kind,
+    kind: LocanextKind,
     body: &[u8],
     defaults: &Defaults<'_>,
     limits: &BatchLimits,
@@ -56,12 +56,12 @@ pub fn read(
         serde_json::from_str(&lenient.text).map_err(|error| parts::malformed(0, &error))?;
     let refuse = |field, fault| Refusal::Items(vec![BadItem { index: 0, field, fault }]);
     parts::object(whole).map_err(|fault| refuse(None, fault))?;
-    let Object(body): Object<Body<'_>> =
+    let Object(body): Object<LocanextBody<'_>> =
         serde_json::from_str(whole.get()).map_err(|_| refuse(None, Fault::Repeated))?;
     let mut losses = lenient.losses();
     let source = body.source.map(|raw| text_of(raw).and_then(attribute_of)).transpose();
     let source = source.unwrap_or_else(|fault| {
-        losses.note(Dropped::Field, || format!("`source` {fault}"));
+        losses.note(DroppedPart::Field, || format!("`source` {fault}"));
         None
     });
     let time = match body.timestamp.map(text_of).transpose() {
@@ -69,27 +69,27 @@ pub fn read(
         Ok(Some(text)) => {
             let time = timestamps::read_as_utc(&text);
             if time.is_none() {
-                losses.note(Dropped::Timestamp, || {
+                losses.note(DroppedPart::Timestamp, || {
                     format!("`timestamp` {text:?} is no time: the time of arrival stands for it")
                 });
             }
             time
         }
         Err(fault) => {
-            losses.note(Dropped::Timestamp, || {
+            losses.note(DroppedPart::Timestamp, || {
                 format!("`timestamp` {fault}: the time of arrival stands for it")
             });
             None
         }
     };
     let (topic, kind, data) = match kind {
-        Kind::Metrics => {
+        LocanextKind::Metrics => {
             let field = Some("metrics");
             let metrics = body.metrics.ok_or_else(|| refuse(field, Fault::Missing))?;
             parts::object(metrics).map_err(|fault| refuse(field, fault))?;
             (app.topic("metrics"), "metrics".into(), whole)
         }
-        Kind::Event => {
+        LocanextKind::Event => {
             let field = Some("event_type");
             let kind = body.event_type.ok_or(Fault::Missing).and_then(text_of);
             let kind = kind.and_then(attribute_of).map_err(|fault| refuse(field, fault))?;
@@ -117,7 +117,7 @@ mod tests {
 
     const LIMITS: BatchLimits = BatchLimits { event: 4096, batch: 10 };
 
-    fn read(kind: Kind, body: &str) -> Result<(Event, Losses), Refusal> {
+    fn read(kind: LocanextKind, body: &str) -> Result<(Event, Losses), Refusal> {
         let publisher = &crate::event::PublisherName::key("key");
         let defaults = Defaults { source: "key", publisher, now: 1_000, new_id: || "new".into() };
         super::read(&AppName::parse("loca").unwrap(), kind, body.as_bytes(), &defaults, &LIMITS)
@@ -127,7 +127,7 @@ mod tests {
     fn metrics_are_one_event_with_the_whole_body_in_it() {
         let body = r#"{"source": "locanext", "timestamp": "2025-12-16T12:00:00.5",
             "metrics": {"user_metrics": {"active_users": 15, "idle": NaN, "odd": [1, "x"]}}}"#;
-        let (event, losses) = read(Kind::Metrics, body).unwrap();
+        let (event, losses) = read(LocanextKind::Metrics, body).unwrap();
         assert_eq!(
             (event.topic.as_str(), event.kind.as_deref()),
             ("loca.metrics", Some("metrics"))
@@ -137,13 +137,13 @@ mod tests {
             event.data.get(),
             r#"{"source":"locanext","timestamp":"2025-12-16T12:00:00.5","metrics":{"user_metrics":{"active_users":15,"idle":null,"odd":[1,"x"]}}}"#
         );
-        assert_eq!(losses.counts().collect::<Vec<_>>(), [(Dropped::Number, 1)]);
+        assert_eq!(losses.counts().collect::<Vec<_>>(), [(DroppedPart::Number, 1)]);
     }
 
     #[test]
     fn an_event_goes_by_its_type() {
         let body = r#"{"event_type":"file upload","data":{"user":"j"},"timestamp":"2025-12-16T12:00:00+01:00"}"#;
-        let (event, losses) = read(Kind::Event, body).unwrap();
+        let (event, losses) = read(LocanextKind::Event, body).unwrap();
         assert_eq!(event.topic.as_str(), "loca.events.file_upload");
         assert_eq!((event.kind.as_deref(), &*event.source), (Some("file upload"), "key"));
         assert_eq!(
@@ -151,7 +151,7 @@ mod tests {
             ("2025-12-16T12:00:00+01:00", r#"{"user":"j"}"#)
         );
         assert!(losses.is_empty());
-        let (event, _) = read(Kind::Event, r#"{"event_type":"x"}"#).unwrap();
+        let (event, _) = read(LocanextKind::Event, r#"{"event_type":"x"}"#).unwrap();
         assert_eq!((event.data.get(), &*event.time), ("null", "1970-01-01T00:00:01.000Z"));
     }
 
@@ -165,7 +165,7 @@ mod tests {
             (long.as_str(), "xxx"),
         ] {
             let body = format!(r#"{{"source":[1],"timestamp":{timestamp},"metrics":{{}}}}"#);
-            let (event, losses) = read(Kind::Metrics, &body).unwrap();
+            let (event, losses) = read(LocanextKind::Metrics, &body).unwrap();
             assert_eq!((&*event.source, &*event.time), ("key", "1970-01-01T00:00:01.000Z"));
             let told_all = serde_json::to_value(&losses).unwrap();
             assert_eq!((&told_all["field"], &told_all["timestamp"]), (&1.into(), &1.into()));
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_lone_surrogate_in_a_members_name_cost_the_whole_body() {
         let (event, losses) =
-            read(Kind::Metrics, r#"{"\ud800":1,"metrics":{"\ud800":2}}"#).unwrap();
+            read(LocanextKind::Metrics, r#"{"\ud800":1,"metrics":{"\ud800":2}}"#).unwrap();
         assert_eq!(event.data.get(), r#"{"\ud800":1,"metrics":{"\ud800":2}}"#);
         assert!(losses.is_empty());
     }
@@ -188,15 +188,19 @@ mod tests {
         let big = format!(r#"{{"metrics":{{"a":"{}"}}}}"#, "x".repeat(5000));
         let deep = format!(r#"{{"event_type":"x","data":{}{}}}"#, "[".repeat(200), "]".repeat(200));
         for (kind, body, reason) in [
-            (Kind::Metrics, "", "the JSON ends where a value should stand"),
-            (Kind::Metrics, "[1]", "not an array"),
-            (Kind::Metrics, r#"{"metrics":{},"metrics":{}}"#, "twice"),
-            (Kind::Metrics, "{}", "`metrics`: is needed"),
-            (Kind::Metrics, r#"{"metrics":[1]}"#, "`metrics`: must be an object, not an array"),
-            (Kind::Metrics, big.as_str(), "at most 4096 bytes"),
-            (Kind::Event, r#"{"event_type":""}"#, "must not be empty"),
-            (Kind::Event, r#"{"event_type":null}"#, "is needed"),
-            (Kind::Event, deep.as_str(), "deeper than 100"),
+            (LocanextKind::Metrics, "", "the JSON ends where a value should stand"),
+            (LocanextKind::Metrics, "[1]", "not an array"),
+            (LocanextKind::Metrics, r#"{"metrics":{},"metrics":{}}"#, "twice"),
+            (LocanextKind::Metrics, "{}", "`metrics`: is needed"),
+            (
+                LocanextKind::Metrics,
+                r#"{"metrics":[1]}"#,
+                "`metrics`: must be an object, not an array",
+            ),
+            (LocanextKind::Metrics, big.as_str(), "at most 4096 bytes"),
+            (LocanextKind::Event, r#"{"event_type":""}"#, "must not be empty"),
+            (LocanextKind::Event, r#"{"event_type":null}"#, "is needed"),
+            (LocanextKind::Event, deep.as_str(), "deeper than 100"),
         ] {
             let said = match read(kind, body).unwrap_err() {
                 Refusal::Items(items) => {

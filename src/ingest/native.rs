@@ -25,7 +25,7 @@ use crate::{
 
 /// How the events stand in the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum BodyFormat {
     /// One object, or an array of objects; the first byte tells.
     Json,
     /// One object to a line; blank lines are passed over.
@@ -37,7 +37,7 @@ pub enum Format {
 /// Topics of the hub itself are read like others; whether the caller may publish there is asked later.
 pub fn read(
     body: &[u8],
-    format: Format,
+    format: BodyFormat,
     defaults: &Defaults<'_>,
     limits: &BatchLimits,
 ) -> Result<Vec<Event>, Refusal> {
@@ -59,21 +59,21 @@ pub fn read(
 /// The batch's items; `Malformed` also if one of them is no `T`.
 fn split<'a, T: Deserialize<'a>>(
     text: &'a str,
-    format: Format,
+    format: BodyFormat,
     limits: &BatchLimits,
 ) -> Result<Vec<T>, Refusal> {
     let content = text.trim_start_matches(is_space);
     let items = match format {
-        Format::Lines => lines(text, limits.batch)?,
-        Format::Json if content.starts_with('[') => {
+        BodyFormat::Lines => lines(text, limits.batch)?,
+        BodyFormat::Json if content.starts_with('[') => {
             let mut reader = serde_json::Deserializer::from_str(text);
             let items = AtMost::new(limits.batch).deserialize(&mut reader);
             let items = items.and_then(|items| reader.end().map(|()| items));
             let items = items.map_err(|error| malformed(0, &error))?;
             items.ok_or(BatchTooLong { limit: limits.batch })?
         }
-        Format::Json if content.is_empty() => Vec::new(),
-        Format::Json => vec![serde_json::from_str(text).map_err(|error| malformed(0, &error))?],
+        BodyFormat::Json if content.is_empty() => Vec::new(),
+        BodyFormat::Json => vec![serde_json::from_str(text).map_err(|error| malformed(0, &error))?],
     };
     if items.is_empty() { Err(Refusal::Empty) } else { Ok(items) }
 }
@@ -100,24 +100,24 @@ fn is_space(c: char) -> bool {
 #[derive(Deserialize)]
 struct EventText<'a> {
     #[serde(borrow, default)]
-    topic: Text<'a>,
+    topic: OptionalText<'a>,
     #[serde(borrow, default)]
-    id: Text<'a>,
+    id: OptionalText<'a>,
     #[serde(borrow, default)]
-    source: Text<'a>,
+    source: OptionalText<'a>,
     #[serde(borrow, default, rename = "type")]
-    kind: Text<'a>,
+    kind: OptionalText<'a>,
     #[serde(borrow, default)]
-    time: Text<'a>,
+    time: OptionalText<'a>,
     #[serde(borrow, default)]
-    key: Text<'a>,
+    key: OptionalText<'a>,
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
 }
 
 /// The same with nothing looked at at all.
 #[derive(Deserialize)]
-struct Fields<'a> {
+struct RawFields<'a> {
     #[serde(borrow)]
     topic: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -137,28 +137,31 @@ struct Fields<'a> {
 /// A string that is absent or null, borrowed where it has no escapes. (`Option<Cow<str>>` would
 /// always copy.)
 #[derive(Default)]
-struct Text<'a>(Option<Cow<'a, str>>);
+struct OptionalText<'a>(Option<Cow<'a, str>>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for OptionalText<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct TextVisitor;
         impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
+            type Value = OptionalText<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string")
             }
 
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Some(Cow::Borrowed(text))))
+            fn visit_borrowed_str<E: de::Error>(
+                self,
+                text: &'de str,
+            ) -> Result<OptionalText<'de>, E> {
+                Ok(OptionalText(Some(Cow::Borrowed(text))))
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Some(Cow::Owned(text.to_owned()))))
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<OptionalText<'de>, E> {
+                Ok(OptionalText(Some(Cow::Owned(text.to_owned()))))
             }
 
-            fn visit_unit<E: de::Error>(self) -> Result<Text<'de>, E> {
-                Ok(Text(None))
+            fn visit_unit<E: de::Error>(self) -> Result<OptionalText<'de>, E> {
+                Ok(OptionalText(None))
             }
         }
         deserializer.deserialize_any(TextVisitor)
@@ -232,11 +235,11 @@ fn kept<T>(result: Result<T, FieldFault>, faults: &mut Faults) -> Option<T> {
     result.map_err(|fault| faults.push(fault)).ok()
 }
 
-fn attribute(field: &'static str, text: Text<'_>) -> Result<Option<Box<str>>, FieldFault> {
+fn attribute(field: &'static str, text: OptionalText<'_>) -> Result<Option<Box<str>>, FieldFault> {
     text.0.map(attribute_of).transpose().map_err(|fault| (Some(field), fault))
 }
 
-fn time(text: Text<'_>) -> Result<Option<Box<str>>, FieldFault> {
+fn time(text: OptionalText<'_>) -> Result<Option<Box<str>>, FieldFault> {
     match text.0 {
         None => Ok(None),
         Some(text) if has_rfc3339_shape(&text) && parse_rfc3339(&text).is_ok() => {
@@ -253,12 +256,14 @@ fn incoming<'a>(item: &'a RawValue) -> Result<(EventText<'a>, Faults), Faults> {
         return Err(vec![(None, Fault::NotAnObject(kind))]);
     }
     // The item is valid JSON and an object: all that is left is a field that appears twice.
-    let Object(fields): Object<Fields<'_>> =
+    let Object(fields): Object<RawFields<'_>> =
         serde_json::from_str(item.get()).map_err(|_| vec![(None, Fault::Repeated)])?;
     let mut faults = Vec::new();
     let mut text = |field: &'static str, raw: Option<&'a RawValue>| match raw {
-        None => Text(None),
-        Some(raw) => Text(text_of(raw).map_err(|fault| faults.push((Some(field), fault))).ok()),
+        None => OptionalText(None),
+        Some(raw) => {
+            OptionalText(text_of(raw).map_err(|fault| faults.push((Some(field), fault))).ok())
+        }
     };
     let incoming = EventText {
         topic: text("topic", fields.topic),

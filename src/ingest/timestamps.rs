@@ -6,7 +6,7 @@ use crate::time::{Millis, has_rfc3339_shape, parse_rfc3339};
 
 /// A time as its producer wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Written {
+pub(super) enum WrittenTime {
     /// With a zone, in RFC 3339.
     Zoned(Box<str>),
     /// Without one, as Python's `datetime.now().isoformat()` writes it.
@@ -14,13 +14,13 @@ pub(super) enum Written {
 }
 
 /// Reads RFC 3339 and its relatives (a space for the `T`, `+0100`); None for what is no time.
-pub(super) fn read(text: &str) -> Option<Written> {
+pub(super) fn read(text: &str) -> Option<WrittenTime> {
     if has_rfc3339_shape(text) {
-        return parse_rfc3339(text).is_ok().then(|| Written::Zoned(text.into()));
+        return parse_rfc3339(text).is_ok().then(|| WrittenTime::Zoned(text.into()));
     }
     match text.parse::<Timestamp>() {
-        Ok(time) => rfc3339(time).map(Written::Zoned),
-        Err(_) => text.parse().ok().map(Written::Naive),
+        Ok(time) => rfc3339(time).map(WrittenTime::Zoned),
+        Err(_) => text.parse().ok().map(WrittenTime::Naive),
     }
 }
 
@@ -32,8 +32,8 @@ pub(super) fn read_as_utc(text: &str) -> Option<Box<str>> {
         return parse_rfc3339(&with_zone).is_ok().then(|| with_zone.into());
     }
     match read(text)? {
-        Written::Zoned(text) => Some(text),
-        Written::Naive(time) => rfc3339(Offset::UTC.to_timestamp(time).ok()?),
+        WrittenTime::Zoned(text) => Some(text),
+        WrittenTime::Naive(time) => rfc3339(Offset::UTC.to_timestamp(time).ok()?),
     }
 }
 

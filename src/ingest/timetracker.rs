@@ -10,26 +10,26 @@ use serde::{
 };
 use serde_json::{Map, Value, value::RawValue};
 
-use self::point::Point;
+use self::point::UsagePoint;
 use super::{
     BadItem, Fault, Refusal,
     parts::{self, AtMost, attribute_of, text_of},
-    timestamps::{self, Written},
+    timestamps::{self, WrittenTime},
 };
 use crate::{
     admission::{BatchLimits, BatchTooLong},
     event::{AppName, Event, InstanceId, MAX_ATTRIBUTE_BYTES, PublisherName},
     json::{MemberName, Object},
     protocol::Losses,
-    telemetry::Dropped,
+    telemetry::DroppedPart,
     time::{Millis, rfc3339},
 };
 
 /// A body of any of its endpoints; each has some of the fields.
-pub struct Message<'a>(Fields<'a>);
+pub struct Message<'a>(MessageFields<'a>);
 
 #[derive(Deserialize)]
-struct Fields<'a> {
+struct MessageFields<'a> {
     #[serde(borrow, default)]
     app_identifier: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -117,7 +117,7 @@ impl<'a> Message<'a> {
         let mut attribute = |name: &str, raw: Option<&RawValue>| {
             let read = raw.map(|raw| text_of(raw).and_then(attribute_of)).transpose();
             read.unwrap_or_else(|fault| {
-                losses.note(Dropped::Field, || format!("`{name}` {fault}"));
+                losses.note(DroppedPart::Field, || format!("`{name}` {fault}"));
                 None
             })
         };
@@ -151,10 +151,10 @@ impl<'a> Message<'a> {
             })?;
         let raw = raw.ok_or(BatchTooLong { limit: limits.batch })?;
         let mut dropped = |index: usize, fault: Fault| {
-            losses.note(Dropped::Point, || format!("`data[{index}]`: {fault}"));
+            losses.note(DroppedPart::Point, || format!("`data[{index}]`: {fault}"));
         };
-        let points: Vec<(usize, Point<'_>)> = (raw.iter().enumerate())
-            .filter_map(|(index, raw)| match Point::read(raw) {
+        let points: Vec<(usize, UsagePoint<'_>)> = (raw.iter().enumerate())
+            .filter_map(|(index, raw)| match UsagePoint::read(raw) {
                 Ok(point) => Some((index, point)),
                 Err(fault) => {
                     dropped(index, fault);
@@ -168,11 +168,11 @@ impl<'a> Message<'a> {
         let mut events = Vec::with_capacity(points.len());
         for (index, point) in points {
             let time = point.time.clone().and_then(|written| match written {
-                Written::Zoned(text) => Some(text),
-                Written::Naive(time) => zone.and_then(|zone| timestamps::in_zone(time, zone)),
+                WrittenTime::Zoned(text) => Some(text),
+                WrittenTime::Naive(time) => zone.and_then(|zone| timestamps::in_zone(time, zone)),
             });
             if point.timestamp.is_some() && time.is_none() {
-                losses.note(Dropped::Timestamp, || {
+                losses.note(DroppedPart::Timestamp, || {
                     format!("`data[{index}].timestamp` is no time of a clock that goes right: the time of arrival stands for it")
                 });
             }
@@ -182,7 +182,7 @@ impl<'a> Message<'a> {
             {
                 Ok(event) => events.push(event),
                 Err(fault) => {
-                    losses.note(Dropped::Point, || format!("`data[{index}]`: {fault}"));
+                    losses.note(DroppedPart::Point, || format!("`data[{index}]`: {fault}"));
                 }
             }
         }
@@ -206,12 +206,12 @@ fn named<T>(
 /// The scalars of `system_metadata`, so many and so long that a record stays small.
 fn system(raw: &RawValue, losses: &mut Losses) -> Map<String, Value> {
     if let Err(fault) = parts::object(raw) {
-        losses.note(Dropped::Field, || format!("`system_metadata` {fault}"));
+        losses.note(DroppedPart::Field, || format!("`system_metadata` {fault}"));
         return Map::new();
     }
     let mut reader = serde_json::Deserializer::from_str(raw.get());
     reader.deserialize_map(System(losses)).unwrap_or_else(|error| {
-        losses.note(Dropped::Field, || format!("`system_metadata` cannot be read: {error}"));
+        losses.note(DroppedPart::Field, || format!("`system_metadata` cannot be read: {error}"));
         Map::new()
     })
 }
@@ -233,7 +233,7 @@ impl<'de> Visitor<'de> for System<'_> {
             if let Some(value) = scalar(raw).filter(|_| fits) {
                 kept.insert(name.into_owned(), value);
             } else {
-                self.0.note(Dropped::Field, || {
+                self.0.note(DroppedPart::Field, || {
                     let name: String = name.chars().take(LONGEST_NAME).collect();
                     format!("`system_metadata.{name}` is too long, too nested, or one too many")
                 });

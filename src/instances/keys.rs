@@ -4,14 +4,14 @@ use std::cmp::Ordering;
 
 use secrecy::SecretString;
 
-use super::{InstanceError, Instances, OwnKey, Record, record};
+use super::{InstanceError, InstanceRecord, Instances, OwnKey, record};
 use crate::{
     admission::{Claim, key_grants, key_name},
     auth::{ApiKey, MakeError, NewApiKey, StoredKey},
     broker::PublishError,
     event::{AppName, InstanceId},
     store::StoreError,
-    time::{Millis, Moment},
+    time::{Millis, Timestamp},
 };
 
 /// Why an instance got no key, or was not forgotten.
@@ -52,7 +52,7 @@ impl Instances {
         let newest = self.keys_of(app, id).await?.iter().map(|key| key.created + 1).max();
         let made = newest.unwrap_or(0).max(self.0.clock.now());
         let (key, stored) = ApiKey::make(new, made)?;
-        let own = OwnKey { at: Moment(made), id: stored.id.clone() };
+        let own = OwnKey { at: Timestamp(made), id: stored.id.clone() };
         self.0.keys.put(stored).await?;
         match self.tell_key(known, &own).await {
             Ok(()) => {
@@ -80,7 +80,7 @@ impl Instances {
     }
 
     /// Tells of a key that is in the store, unless a newer one is there or the instance is gone.
-    async fn tell_key(&self, mut record: Record, own: &OwnKey) -> Result<(), KeyError> {
+    async fn tell_key(&self, mut record: InstanceRecord, own: &OwnKey) -> Result<(), KeyError> {
         let (app, id) = (record.app.clone(), record.instance_id.clone());
         let keys = self.keys_of(&app, &id).await?;
         if keys.iter().any(|key| !key.revoked && age(key) > (own.at.0, &own.id)) {

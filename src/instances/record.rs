@@ -7,7 +7,7 @@ use crate::{
     admission::OwnEvent,
     event::{AppName, InstanceId},
     ingest::timetracker::Registration,
-    time::{Millis, Moment},
+    time::{Millis, Timestamp},
 };
 
 /// All that is known of an instance: the `data` of each event about it.
@@ -15,16 +15,16 @@ use crate::{
 /// Nodes write records from what they know at the moment. Two that do so at once differ in one of
 /// the parts, and [`merge`](Self::merge) makes one of both.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub struct InstanceRecord {
     /// The application it is an instance of.
     pub app: AppName,
     /// Its own name.
     pub instance_id: InstanceId,
     /// When it was first heard of.
-    pub first_seen: Moment,
+    pub first_seen: Timestamp,
     /// Whether it lives.
     #[serde(flatten)]
-    pub pulse: Pulse,
+    pub pulse: Liveness,
     /// What it said of itself; none of one that only sends.
     pub registration: Option<Registered>,
     /// The API key that is its own, if one was made.
@@ -33,15 +33,15 @@ pub struct Record {
 
 /// Whether an instance lives, and in what rhythm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pulse {
+pub struct Liveness {
     /// As of the last event.
-    pub state: State,
+    pub state: InstanceState,
     /// When it came into that state.
-    pub since: Moment,
+    pub since: Timestamp,
     /// When it last sent anything.
-    pub last_seen: Moment,
+    pub last_seen: Timestamp,
     /// When it last sent a heartbeat.
-    pub last_heartbeat: Option<Moment>,
+    pub last_heartbeat: Option<Timestamp>,
     /// How many it has sent.
     pub heartbeats: u64,
     /// How often it is expected to be heard from, in seconds.
@@ -53,7 +53,7 @@ pub struct Pulse {
 /// Whether an instance is heard from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum InstanceState {
     /// It has registered, and not yet sent anything else.
     Pending,
     /// It is heard from.
@@ -68,7 +68,7 @@ pub enum State {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Registered {
     /// When it last registered.
-    pub at: Moment,
+    pub at: Timestamp,
     /// What it said.
     #[serde(flatten)]
     pub said: Registration,
@@ -78,7 +78,7 @@ pub struct Registered {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OwnKey {
     /// When it was made.
-    pub at: Moment,
+    pub at: Timestamp,
     /// Its public part.
     pub id: String,
 }
@@ -107,27 +107,27 @@ const MOST_AHEAD: Millis = 10_000;
 /// between two of them is always a little behind.
 const SLACK: u64 = 20;
 
-impl State {
+impl InstanceState {
     /// All there are.
     pub const ALL: [Self; 4] = [Self::Pending, Self::Up, Self::Late, Self::Down];
 
     /// Its name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
-            State::Pending => "pending",
-            State::Up => "up",
-            State::Late => "late",
-            State::Down => "down",
+            InstanceState::Pending => "pending",
+            InstanceState::Up => "up",
+            InstanceState::Late => "late",
+            InstanceState::Down => "down",
         }
     }
 }
 
-impl Record {
+impl InstanceRecord {
     /// The record of an instance that was never heard of before `now`.
     pub fn new(app: AppName, instance_id: InstanceId, interval_s: u64, now: Millis) -> Self {
-        let now = Moment(now);
-        let pulse = Pulse {
-            state: State::Pending,
+        let now = Timestamp(now);
+        let pulse = Liveness {
+            state: InstanceState::Pending,
             since: now,
             last_seen: now,
             last_heartbeat: None,
@@ -140,22 +140,22 @@ impl Record {
 
     /// Whether this is the first that is told of it: whoever wrote it knew of nothing before.
     pub fn is_first(&self) -> bool {
-        let Pulse { since, last_seen, .. } = self.pulse;
+        let Liveness { since, last_seen, .. } = self.pulse;
         self.first_seen == since && since == last_seen && self.key.is_none()
     }
 
     /// It was heard of; gives the state it was in, if that has changed.
-    pub fn hear(&mut self, sign: Sign, now: Millis) -> Option<State> {
+    pub fn hear(&mut self, sign: Sign, now: Millis) -> Option<InstanceState> {
         let state = match sign {
-            Sign::Registration if self.pulse.last_heartbeat.is_none() => State::Pending,
-            _ => State::Up,
+            Sign::Registration if self.pulse.last_heartbeat.is_none() => InstanceState::Pending,
+            _ => InstanceState::Up,
         };
         if sign == Sign::Heartbeat {
             self.learn(now);
         }
         let last_seen = self.pulse.last_seen;
         self.pulse.last_seen =
-            if self.is_ahead(now) { Moment(now) } else { last_seen.max(Moment(now)) };
+            if self.is_ahead(now) { Timestamp(now) } else { last_seen.max(Timestamp(now)) };
         self.enter(state, now)
     }
 
@@ -166,27 +166,27 @@ impl Record {
 
     /// The state that its silence has brought it to by `now`, if that is another; nobody has listened
     /// before `heard_from`.
-    pub fn overdue(&self, now: Millis, heard_from: Millis) -> Option<State> {
+    pub fn overdue(&self, now: Millis, heard_from: Millis) -> Option<InstanceState> {
         self.silent(now, heard_from).filter(|state| *state > self.pulse.state)
     }
 
     /// How it is missed by `now`, if it is.
-    pub fn silent(&self, now: Millis, heard_from: Millis) -> Option<State> {
+    pub fn silent(&self, now: Millis, heard_from: Millis) -> Option<InstanceState> {
         let heard = if self.is_ahead(now) { 0 } else { self.pulse.last_seen.0 };
         let silence = now.saturating_sub(heard.max(heard_from));
         let patience = self.pulse.interval_s.saturating_mul(1000 + 1000 / SLACK);
         match silence {
-            silence if silence > patience.saturating_mul(2) => Some(State::Down),
-            silence if silence > patience => Some(State::Late),
+            silence if silence > patience.saturating_mul(2) => Some(InstanceState::Down),
+            silence if silence > patience => Some(InstanceState::Late),
             _ => None,
         }
     }
 
     /// Changes the state; gives the one before, if it was another.
-    pub fn enter(&mut self, state: State, now: Millis) -> Option<State> {
+    pub fn enter(&mut self, state: InstanceState, now: Millis) -> Option<InstanceState> {
         let before = std::mem::replace(&mut self.pulse.state, state);
         (before != state).then(|| {
-            self.pulse.since = Moment(now);
+            self.pulse.since = Timestamp(now);
             before
         })
     }
@@ -194,7 +194,7 @@ impl Record {
     fn learn(&mut self, now: Millis) {
         let pulse = &mut self.pulse;
         pulse.heartbeats = pulse.heartbeats.saturating_add(1);
-        let Some(last) = pulse.last_heartbeat.replace(Moment(now)) else { return };
+        let Some(last) = pulse.last_heartbeat.replace(Timestamp(now)) else { return };
         if last.0 > now {
             return; // the clock was put back
         }
@@ -214,7 +214,7 @@ impl Record {
 
     /// The newest parts of two records of the same instance; `other` came later in the log.
     pub fn merge(self, other: Self) -> Self {
-        let age = |pulse: &Pulse| (pulse.last_seen, pulse.since, pulse.heartbeats);
+        let age = |pulse: &Liveness| (pulse.last_seen, pulse.since, pulse.heartbeats);
         let registered = |of: &Option<Registered>| of.as_ref().map(|registered| registered.at);
         let newer_pulse = age(&other.pulse) >= age(&self.pulse);
         let newer_registration = registered(&other.registration) >= registered(&self.registration);
@@ -232,17 +232,17 @@ impl Record {
     pub fn event(
         &self,
         kind: &str,
-        previous: Option<State>,
+        previous: Option<InstanceState>,
         now: Millis,
     ) -> Result<OwnEvent, UnwritableRecord> {
         #[derive(Serialize)]
-        struct Told<'a> {
+        struct RecordEvent<'a> {
             #[serde(flatten)]
-            record: &'a Record,
+            record: &'a InstanceRecord,
             #[serde(skip_serializing_if = "Option::is_none")]
-            previous: Option<State>,
+            previous: Option<InstanceState>,
         }
-        let text = serde_json::to_string(&Told { record: self, previous });
+        let text = serde_json::to_string(&RecordEvent { record: self, previous });
         let data = text.and_then(RawValue::from_string).map_err(|_| UnwritableRecord)?;
         event(&self.app, &self.instance_id, kind, data, now)
     }
@@ -280,13 +280,14 @@ mod tests {
 
     const HOUR: Millis = 3_600_000;
 
-    fn record() -> Record {
+    fn record() -> InstanceRecord {
         let (app, id) = (AppName::parse("tt").unwrap(), InstanceId::parse("i").unwrap());
-        Record::new(app, id, 3600, 0)
+        InstanceRecord::new(app, id, 3600, 0)
     }
 
-    fn registered(record: &mut Record, now: Millis) {
-        record.registration = Some(Registered { at: Moment(now), said: Registration::default() });
+    fn registered(record: &mut InstanceRecord, now: Millis) {
+        record.registration =
+            Some(Registered { at: Timestamp(now), said: Registration::default() });
         record.hear(Sign::Registration, now);
     }
 
@@ -294,20 +295,20 @@ mod tests {
     fn it_is_pending_then_up_then_late_then_down_and_up_again() {
         let mut record = record();
         registered(&mut record, 0);
-        assert_eq!(record.pulse.state, State::Pending);
-        assert_eq!(record.hear(Sign::Heartbeat, 1000), Some(State::Pending));
-        assert_eq!((record.pulse.state, record.pulse.since), (State::Up, Moment(1000)));
+        assert_eq!(record.pulse.state, InstanceState::Pending);
+        assert_eq!(record.hear(Sign::Heartbeat, 1000), Some(InstanceState::Pending));
+        assert_eq!((record.pulse.state, record.pulse.since), (InstanceState::Up, Timestamp(1000)));
         assert_eq!(record.overdue(1000 + HOUR + HOUR / 20, 0), None);
-        assert_eq!(record.overdue(1001 + HOUR + HOUR / 20, 0), Some(State::Late));
-        assert_eq!(record.enter(State::Late, 2 * HOUR), Some(State::Up));
+        assert_eq!(record.overdue(1001 + HOUR + HOUR / 20, 0), Some(InstanceState::Late));
+        assert_eq!(record.enter(InstanceState::Late, 2 * HOUR), Some(InstanceState::Up));
         assert_eq!(record.overdue(2 * HOUR, 0), None, "it is known to be late");
-        assert_eq!(record.overdue(1001 + 2 * (HOUR + HOUR / 20), 0), Some(State::Down));
-        record.enter(State::Down, 3 * HOUR);
+        assert_eq!(record.overdue(1001 + 2 * (HOUR + HOUR / 20), 0), Some(InstanceState::Down));
+        record.enter(InstanceState::Down, 3 * HOUR);
         assert_eq!(record.overdue(100 * HOUR, 0), None);
-        assert_eq!(record.hear(Sign::Data, 4 * HOUR), Some(State::Down));
-        assert_eq!(record.pulse.state, State::Up);
+        assert_eq!(record.hear(Sign::Data, 4 * HOUR), Some(InstanceState::Down));
+        assert_eq!(record.pulse.state, InstanceState::Up);
         registered(&mut record, 5 * HOUR);
-        assert_eq!(record.pulse.state, State::Up, "it has sent heartbeats before");
+        assert_eq!(record.pulse.state, InstanceState::Up, "it has sent heartbeats before");
         assert_eq!(record.overdue(0, 0), None, "a clock that goes back makes nobody late");
     }
 
@@ -317,16 +318,16 @@ mod tests {
         let mut record = record();
         record.hear(Sign::Heartbeat, ahead);
         // Nobody has listened by this clock before it was put right.
-        assert_eq!(record.silent(right + 4 * HOUR, right), Some(State::Down));
+        assert_eq!(record.silent(right + 4 * HOUR, right), Some(InstanceState::Down));
         record.hear(Sign::Heartbeat, right);
-        assert_eq!((record.pulse.last_seen, record.pulse.gaps_s.len()), (Moment(right), 0));
+        assert_eq!((record.pulse.last_seen, record.pulse.gaps_s.len()), (Timestamp(right), 0));
     }
 
     #[test]
     fn the_rhythm_is_learnt_and_survives_an_outage_and_a_restart() {
         let mut record = record();
         let mut now = 0;
-        let mut beat = |record: &mut Record, after: u64| {
+        let mut beat = |record: &mut InstanceRecord, after: u64| {
             now += after * 1000;
             record.hear(Sign::Heartbeat, now);
             record.pulse.interval_s
@@ -354,13 +355,13 @@ mod tests {
         let mut record = record();
         registered(&mut record, 5000);
         record.hear(Sign::Heartbeat, 9000);
-        record.key = Some(OwnKey { at: Moment(9500), id: "k".into() });
-        let event = record.event("instance.up", Some(State::Pending), 9000).unwrap();
+        record.key = Some(OwnKey { at: Timestamp(9500), id: "k".into() });
+        let event = record.event("instance.up", Some(InstanceState::Pending), 9000).unwrap();
         assert_eq!((event.topic.as_str(), event.key.as_deref()), ("hub.instances.tt", Some("i")));
         let data: serde_json::Value = serde_json::from_str(event.data.get()).unwrap();
         assert_eq!((&data["state"], &data["previous"]), (&"up".into(), &"pending".into()));
         assert_eq!(data["last_seen"], "1970-01-01T00:00:09.000Z");
-        assert_eq!(serde_json::from_str::<Record>(event.data.get()).unwrap(), record);
+        assert_eq!(serde_json::from_str::<InstanceRecord>(event.data.get()).unwrap(), record);
     }
 
     #[test]
@@ -370,15 +371,15 @@ mod tests {
         let (mut one, mut two) = (base.clone(), base);
         registered(&mut one, 20);
         two.hear(Sign::Heartbeat, 21);
-        two.key = Some(OwnKey { at: Moment(15), id: "k".into() });
+        two.key = Some(OwnKey { at: Timestamp(15), id: "k".into() });
         for merged in [one.clone().merge(two.clone()), two.clone().merge(one.clone())] {
             assert_eq!((&merged.registration, &merged.key), (&one.registration, &two.key));
             assert_eq!(merged.pulse, two.pulse);
         }
         let mut late = two.clone();
-        late.enter(State::Late, 30);
+        late.enter(InstanceState::Late, 30);
         two.hear(Sign::Heartbeat, 31);
-        assert_eq!(two.clone().merge(late).pulse.state, State::Up, "it was heard of since");
+        assert_eq!(two.clone().merge(late).pulse.state, InstanceState::Up, "it was heard of since");
     }
 
     proptest! {
@@ -390,7 +391,7 @@ mod tests {
                 match which {
                     0 => registered(on, at),
                     1 => { on.hear(Sign::Heartbeat, at); }
-                    _ => { on.enter(State::Late, at); }
+                    _ => { on.enter(InstanceState::Late, at); }
                 }
             }
             let merged = one.clone().merge(two.clone());

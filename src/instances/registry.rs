@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::record::{Record, State};
+use super::record::{InstanceRecord, InstanceState};
 use crate::{
     event::{self, AppName, InstanceId},
     telemetry::Telemetry,
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Registry {
     /// By name; the same name may be used by instances of different applications.
-    records: HashMap<InstanceId, Vec<Record>>,
+    records: HashMap<InstanceId, Vec<InstanceRecord>>,
     len: usize,
     /// Those of which the log's newest event does not say all that is known.
     partial: HashSet<(AppName, InstanceId)>,
@@ -21,18 +21,18 @@ pub(super) struct Registry {
     astray: HashSet<(AppName, InstanceId)>,
     /// Those heard from again by who had not heard that they were missed, and how they were missed. A start finds them
     /// again if the cursor had not passed the telling.
-    returned: HashMap<(AppName, InstanceId), State>,
+    returned: HashMap<(AppName, InstanceId), InstanceState>,
 }
 
 /// What is to be told of an instance.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Due {
+pub(super) enum Announcement {
     /// Its silence has brought it to another state.
-    Silent(Record, State),
+    Silent(InstanceRecord, InstanceState),
     /// It is up again from that state, which nobody told.
-    Returned(Record, State),
+    Returned(InstanceRecord, InstanceState),
     /// All that is known of it.
-    Whole(Record),
+    Whole(InstanceRecord),
     /// It has been silent for so long that it is forgotten, or it was forgotten before.
     Forgotten(AppName, InstanceId),
 }
@@ -43,8 +43,8 @@ impl Registry {
         let mut registry = Self::default();
         for told in newest {
             match read(told) {
-                Some(Told::Record(record)) => registry.insert(record),
-                Some(Told::Removal(..)) => {} // which the newest values leave out
+                Some(InstanceEvent::Record(record)) => registry.insert(record),
+                Some(InstanceEvent::Removal(..)) => {} // which the newest values leave out
                 None => complain(told),
             }
         }
@@ -55,29 +55,29 @@ impl Registry {
         self.len
     }
 
-    pub(super) fn get(&self, app: &AppName, id: &InstanceId) -> Option<&Record> {
+    pub(super) fn get(&self, app: &AppName, id: &InstanceId) -> Option<&InstanceRecord> {
         self.records.get(id)?.iter().find(|record| record.app == *app)
     }
 
     /// The instances of this name, of whatever application.
-    pub(super) fn named(&self, id: &InstanceId) -> &[Record] {
+    pub(super) fn named(&self, id: &InstanceId) -> &[InstanceRecord] {
         self.records.get(id).map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = &Record> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &InstanceRecord> {
         self.records.values().flatten()
     }
 
     /// Takes in one event of the log, which comes behind all before it.
     pub(super) fn apply(&mut self, told: event::Record<'_>) {
         match read(told) {
-            Some(Told::Record(record)) => self.put(record, told),
-            Some(Told::Removal(app, id)) => self.remove(app, id),
+            Some(InstanceEvent::Record(record)) => self.put(record, told),
+            Some(InstanceEvent::Removal(app, id)) => self.remove(app, id),
             None => complain(told),
         }
     }
 
-    fn put(&mut self, told: Record, event: event::Record<'_>) {
+    fn put(&mut self, told: InstanceRecord, event: event::Record<'_>) {
         let place = (told.app.clone(), told.instance_id.clone());
         let same_name = self.records.get_mut(&place.1);
         let Some(known) = same_name.and_then(|all| all.iter_mut().find(|one| one.app == place.0))
@@ -104,17 +104,18 @@ impl Registry {
         let (before, after, said) = (known.pulse.state, merged.pulse.state, told.pulse.state);
         *known = merged;
         let tells_change = says_previous(event);
-        let is_missed = |state: &State| matches!(state, State::Late | State::Down);
+        let is_missed =
+            |state: &InstanceState| matches!(state, InstanceState::Late | InstanceState::Down);
         // What was told last, whichever of the two records is the newer.
         let last = if tells_change { said } else { before };
-        if after != State::Up || tells_change && said == State::Up {
+        if after != InstanceState::Up || tells_change && said == InstanceState::Up {
             self.returned.remove(&place);
         } else if let Some(missed) = Some(last).filter(is_missed) {
             self.returned.insert(place, missed);
         }
     }
 
-    fn insert(&mut self, record: Record) {
+    fn insert(&mut self, record: InstanceRecord) {
         self.records.entry(record.instance_id.clone()).or_default().push(record);
         self.len += 1;
     }
@@ -142,28 +143,31 @@ impl Registry {
         heard_from: Millis,
         forget_after: Millis,
         most: usize,
-    ) -> Vec<Due> {
+    ) -> Vec<Announcement> {
         let partial = self.partial.iter().filter_map(|(app, id)| self.get(app, id));
-        let partial = partial.map(|record| Due::Whole(record.clone()));
-        let astray = self.astray.iter().cloned().map(|(app, id)| Due::Forgotten(app, id));
+        let partial = partial.map(|record| Announcement::Whole(record.clone()));
+        let astray = self.astray.iter().cloned().map(|(app, id)| Announcement::Forgotten(app, id));
         let returned = self.returned.iter().filter_map(|((app, id), before)| {
-            Some(Due::Returned(self.get(app, id)?.clone(), *before))
+            Some(Announcement::Returned(self.get(app, id)?.clone(), *before))
         });
         let silent = self.all().filter_map(|record| {
             let silence = now.saturating_sub(record.pulse.last_seen.0);
-            let is_missed = record.silent(now, heard_from) == Some(State::Down);
+            let is_missed = record.silent(now, heard_from) == Some(InstanceState::Down);
             if silence > forget_after && is_missed && record.key.is_none() {
-                return Some(Due::Forgotten(record.app.clone(), record.instance_id.clone()));
+                return Some(Announcement::Forgotten(
+                    record.app.clone(),
+                    record.instance_id.clone(),
+                ));
             }
             let state = record.overdue(now, heard_from)?;
-            Some(Due::Silent(record.clone(), state))
+            Some(Announcement::Silent(record.clone(), state))
         });
         astray.chain(returned).chain(partial).chain(silent).take(most).collect()
     }
 
     /// Shows how many there are in each state.
     pub(super) fn count(&self, telemetry: &Telemetry) {
-        for state in State::ALL {
+        for state in InstanceState::ALL {
             let count = self.all().filter(|record| record.pulse.state == state).count();
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             telemetry.instances(state.name()).set(count);
@@ -173,27 +177,27 @@ impl Registry {
 
 /// What an event says.
 #[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
-enum Told {
-    Record(Record),
+enum InstanceEvent {
+    Record(InstanceRecord),
     Removal(AppName, InstanceId),
 }
 
-fn read(told: event::Record<'_>) -> Option<Told> {
+fn read(told: event::Record<'_>) -> Option<InstanceEvent> {
     if !told.is_removal() {
-        return serde_json::from_slice(told.data()).ok().map(Told::Record);
+        return serde_json::from_slice(told.data()).ok().map(InstanceEvent::Record);
     }
     let app = told.topic().strip_prefix(AppName::REGISTRY)?.strip_prefix('.')?;
     let id = serde_json::from_slice(told.key()?).ok()?;
-    Some(Told::Removal(AppName::parse(app).ok()?, id))
+    Some(InstanceEvent::Removal(AppName::parse(app).ok()?, id))
 }
 
 /// Whether an event tells that the state was another before.
 fn says_previous(told: event::Record<'_>) -> bool {
     #[derive(serde::Deserialize)]
-    struct Said {
-        previous: Option<State>,
+    struct PreviousState {
+        previous: Option<InstanceState>,
     }
-    serde_json::from_slice(told.data()).is_ok_and(|said: Said| said.previous.is_some())
+    serde_json::from_slice(told.data()).is_ok_and(|said: PreviousState| said.previous.is_some())
 }
 
 fn complain(told: event::Record<'_>) {
@@ -208,7 +212,7 @@ mod tests {
         admission::OwnEvent,
         event::BlockBuilder,
         instances::record::{OwnKey, Sign, removal},
-        time::Moment,
+        time::Timestamp,
     };
 
     fn app() -> AppName {
@@ -230,8 +234,8 @@ mod tests {
         block.records().for_each(|record| registry.apply(record));
     }
 
-    fn heard(name: &str, now: Millis) -> Record {
-        let mut record = Record::new(app(), id(name), 3600, now);
+    fn heard(name: &str, now: Millis) -> InstanceRecord {
+        let mut record = InstanceRecord::new(app(), id(name), 3600, now);
         record.hear(Sign::Heartbeat, now);
         record
     }
@@ -247,7 +251,7 @@ mod tests {
         right.hear(Sign::Heartbeat, hour);
         apply_at(&mut registry, right.event("instance.heartbeat", None, hour).unwrap(), hour);
         let known = registry.get(&app(), &id("a")).unwrap();
-        assert_eq!(known.pulse.last_seen, Moment(hour));
+        assert_eq!(known.pulse.last_seen, Timestamp(hour));
     }
 
     #[test]
@@ -257,7 +261,7 @@ mod tests {
             apply(&mut registry, heard(name, 5).event("x", None, 5).unwrap());
         }
         let other = AppName::parse("other").unwrap();
-        let same_name = Record::new(other.clone(), id("a"), 60, 7);
+        let same_name = InstanceRecord::new(other.clone(), id("a"), 60, 7);
         apply(&mut registry, same_name.event("x", None, 7).unwrap());
         assert_eq!((registry.len(), registry.named(&id("a")).len()), (3, 2));
         assert_eq!(registry.get(&other, &id("a")).unwrap().pulse.interval_s, 60);
@@ -276,21 +280,24 @@ mod tests {
     fn who_was_missed_by_mistake_is_told_to_be_up_again() {
         let mut registry = Registry::default();
         let mut one = heard("a", 0);
-        apply(&mut registry, one.event("instance.up", Some(State::Pending), 0).unwrap());
+        apply(&mut registry, one.event("instance.up", Some(InstanceState::Pending), 0).unwrap());
         let hour = 3_600_000;
         // Its heartbeat and its silence are told at once, and the first knows nothing of the second.
         let mut late = one.clone();
-        late.enter(State::Late, 2 * hour);
-        apply(&mut registry, late.event("instance.late", Some(State::Up), 2 * hour).unwrap());
+        late.enter(InstanceState::Late, 2 * hour);
+        apply(
+            &mut registry,
+            late.event("instance.late", Some(InstanceState::Up), 2 * hour).unwrap(),
+        );
         assert_eq!(one.hear(Sign::Heartbeat, 2 * hour), None);
         apply(&mut registry, one.event("instance.heartbeat", None, 2 * hour).unwrap());
         let due = registry.due(2 * hour, 0, 48 * hour, 10);
         let told = due.iter().find_map(|due| match due {
-            Due::Returned(record, before) => Some((record.clone(), *before)),
+            Announcement::Returned(record, before) => Some((record.clone(), *before)),
             _ => None,
         });
-        let Some((up, State::Late)) = told else { panic!("{due:?}") };
-        apply(&mut registry, up.event("instance.up", Some(State::Late), 2 * hour).unwrap());
+        let Some((up, InstanceState::Late)) = told else { panic!("{due:?}") };
+        apply(&mut registry, up.event("instance.up", Some(InstanceState::Late), 2 * hour).unwrap());
         assert_eq!(registry.due(2 * hour, 0, 48 * hour, 10), []);
     }
 
@@ -299,16 +306,17 @@ mod tests {
         let hour = 3_600_000;
         let up = heard("a", 0);
         let (mut late, mut beat) = (up.clone(), up.clone());
-        late.enter(State::Late, 2 * hour);
+        late.enter(InstanceState::Late, 2 * hour);
         beat.hear(Sign::Heartbeat, 2 * hour);
-        let late = late.event("instance.late", Some(State::Up), 2 * hour).unwrap();
+        let late = late.event("instance.late", Some(InstanceState::Up), 2 * hour).unwrap();
         let beat = beat.event("instance.heartbeat", None, 2 * hour).unwrap();
         let due = |registry: &Registry| registry.due(2 * hour, 0, 48 * hour, 10);
-        let is_told =
-            |due: &[Due]| due.iter().any(|due| matches!(due, Due::Returned(_, State::Late)));
+        let is_told = |due: &[Announcement]| {
+            due.iter().any(|due| matches!(due, Announcement::Returned(_, InstanceState::Late)))
+        };
         for told in [[&beat, &late], [&late, &beat]] {
             let mut registry = Registry::default();
-            apply(&mut registry, up.event("instance.up", Some(State::Pending), 0).unwrap());
+            apply(&mut registry, up.event("instance.up", Some(InstanceState::Pending), 0).unwrap());
             told.into_iter().for_each(|event| apply_at(&mut registry, event.clone(), 2 * hour));
             assert!(is_told(&due(&registry)), "{:?}", due(&registry));
             // A start reads the newest values, and then again what came since the cursor.
@@ -317,7 +325,7 @@ mod tests {
             told.into_iter().for_each(|event| apply_at(&mut registry, event.clone(), 2 * hour));
             assert!(is_told(&due(&registry)), "after a start: {:?}", due(&registry));
             let known = registry.get(&app(), &id("a")).unwrap().clone();
-            let again = known.event("instance.up", Some(State::Late), 2 * hour).unwrap();
+            let again = known.event("instance.up", Some(InstanceState::Late), 2 * hour).unwrap();
             apply_at(&mut registry, again, 2 * hour);
             assert_eq!(due(&registry), []);
         }
@@ -330,8 +338,11 @@ mod tests {
         let (hour, day) = (3_600_000, 86_400_000);
         assert_eq!(registry.due(3 * day, 3 * day - hour, day, 10), []);
         let due = registry.due(3 * day, 3 * day - hour - hour / 10, day, 10);
-        assert!(matches!(&due[..], [Due::Silent(_, State::Late)]), "{due:?}");
-        assert_eq!(registry.due(3 * day, 2 * day, day, 10), [Due::Forgotten(app(), id("a"))]);
+        assert!(matches!(&due[..], [Announcement::Silent(_, InstanceState::Late)]), "{due:?}");
+        assert_eq!(
+            registry.due(3 * day, 2 * day, day, 10),
+            [Announcement::Forgotten(app(), id("a"))]
+        );
     }
 
     #[test]
@@ -341,13 +352,15 @@ mod tests {
         let (hour, day) = (3_600_000, 86_400_000);
         assert_eq!(registry.due(hour, 0, day, 10), []);
         let due = registry.due(3 * hour, 0, day, 10);
-        let [Due::Silent(record, State::Down)] = &due[..] else { panic!("{due:?}") };
+        let [Announcement::Silent(record, InstanceState::Down)] = &due[..] else {
+            panic!("{due:?}")
+        };
         let mut record = record.clone();
-        record.enter(State::Down, 3 * hour);
+        record.enter(InstanceState::Down, 3 * hour);
         apply(&mut registry, record.event("instance.down", None, 3 * hour).unwrap());
         assert_eq!(registry.due(4 * hour, 0, day, 10), []);
-        assert_eq!(registry.due(2 * day, 0, day, 10), [Due::Forgotten(app(), id("a"))]);
-        record.key = Some(OwnKey { at: Moment(1), id: "k".into() });
+        assert_eq!(registry.due(2 * day, 0, day, 10), [Announcement::Forgotten(app(), id("a"))]);
+        record.key = Some(OwnKey { at: Timestamp(1), id: "k".into() });
         apply(&mut registry, record.event("x", None, 1).unwrap());
         assert_eq!(registry.due(2 * day, 0, day, 10), [], "somebody made it a key of its own");
     }
@@ -361,20 +374,20 @@ mod tests {
         };
         apply(&mut registry, first.event("instance.up", None, 5).unwrap());
         let (mut late, mut keyed, mut beat) = (first.clone(), first.clone(), first);
-        late.enter(State::Late, 90);
-        keyed.key = Some(OwnKey { at: Moment(91), id: "k".into() });
+        late.enter(InstanceState::Late, 90);
+        keyed.key = Some(OwnKey { at: Timestamp(91), id: "k".into() });
         beat.hear(Sign::Heartbeat, 92);
         for stale in [late, keyed, beat] {
             forget(&mut registry, 89);
             assert_eq!(registry.due(93, 0, 1000, 10), []);
             apply(&mut registry, stale.event("x", None, 93).unwrap());
             assert_eq!(registry.len(), 0, "{stale:?}");
-            assert_eq!(registry.due(93, 0, 1000, 10), [Due::Forgotten(app(), id("a"))]);
+            assert_eq!(registry.due(93, 0, 1000, 10), [Announcement::Forgotten(app(), id("a"))]);
         }
         forget(&mut registry, 94);
         assert_eq!(registry.due(94, 0, 1000, 10), []);
         apply(&mut registry, heard("a", 95).event("instance.up", None, 95).unwrap());
-        assert_eq!(registry.get(&app(), &id("a")).unwrap().first_seen, Moment(95));
+        assert_eq!(registry.get(&app(), &id("a")).unwrap().first_seen, Timestamp(95));
         assert_eq!(registry.due(95, 0, 1000, 10), []);
     }
 
@@ -385,13 +398,13 @@ mod tests {
         let mut registered = stale.clone();
         let said = crate::ingest::timetracker::Registration::default();
         registered.registration =
-            Some(crate::instances::record::Registered { at: Moment(11), said });
+            Some(crate::instances::record::Registered { at: Timestamp(11), said });
         apply(&mut registry, registered.event("x", None, 11).unwrap());
         let mut beat = stale;
         beat.hear(Sign::Heartbeat, 12);
         apply(&mut registry, beat.event("x", None, 12).unwrap());
         let due = registry.due(12, 0, 1000, 10);
-        let [Due::Whole(whole)] = &due[..] else { panic!("{due:?}") };
+        let [Announcement::Whole(whole)] = &due[..] else { panic!("{due:?}") };
         assert_eq!((&whole.registration, whole.pulse.heartbeats), (&registered.registration, 2));
         apply(&mut registry, whole.event("instance.merged", None, 13).unwrap());
         assert_eq!(registry.due(13, 0, 1000, 10), []);

@@ -18,9 +18,9 @@ use crate::{
 
 const START: Millis = 1_795_176_000_000;
 
-fn record(id: &str, now: Millis) -> Record {
+fn record(id: &str, now: Millis) -> InstanceRecord {
     let (app, id) = (AppName::parse("tt").unwrap(), InstanceId::parse(id).unwrap());
-    let mut record = Record::new(app, id, 3600, now);
+    let mut record = InstanceRecord::new(app, id, 3600, now);
     record.hear(Sign::Heartbeat, now);
     record
 }
@@ -34,7 +34,7 @@ fn registry(config: Config, folder: &Path, clock: &Clock) -> Instances {
 }
 
 fn duties(instances: &Instances) -> Duties {
-    let Inner { feed, store, .. } = &*instances.0;
+    let InstancesInner { feed, store, .. } = &*instances.0;
     let broker = feed.broker();
     Duties::new(store.clone(), broker.clone(), "here", Telemetry::new())
 }
@@ -79,7 +79,7 @@ async fn a_start_does_not_read_again_what_says_nothing_of_instances() {
     let folder = tempfile::tempdir().unwrap();
     let instances =
         registry(Config::load(None, [], &[]).unwrap(), folder.path(), &Clock::manual(START));
-    let Inner { feed, store, .. } = &*instances.0;
+    let InstancesInner { feed, store, .. } = &*instances.0;
     let broker = feed.broker();
     let topic = Topic::parse("t.a").unwrap();
     let other = |_| OwnEvent::new(&topic, "other", START, RawValue::NULL.to_owned());
@@ -107,7 +107,7 @@ async fn no_older_key_stays_good_when_the_log_may_name_one_that_was_taken_back()
     let folder = tempfile::tempdir().unwrap();
     let instances =
         registry(Config::load(None, [], &[]).unwrap(), folder.path(), &Clock::manual(START));
-    let Record { app, instance_id: id, .. } = &record("one", START);
+    let InstanceRecord { app, instance_id: id, .. } = &record("one", START);
     let stop = CancellationToken::new();
     let running = tokio::spawn(instances.clone().run(duties(&instances), stop.clone()));
     let admin = Role::admin();
@@ -149,7 +149,7 @@ async fn late_is_told_and_up_never() {
     let running = tokio::spawn(instances.clone().run(duties(&instances), stop.clone()));
     // Both were written by who knew nothing of the other.
     let (mut late, mut heard) = (up.clone(), up);
-    let previous = late.enter(State::Late, START + 1);
+    let previous = late.enter(InstanceState::Late, START + 1);
     assert_eq!(heard.hear(Sign::Heartbeat, START + 2), None);
     let told = [
         late.event("instance.late", previous, START + 1).unwrap(),

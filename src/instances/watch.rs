@@ -10,9 +10,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Inner, Instances, LoadError, NAME,
+    Instances, InstancesInner, LoadError, NAME,
     record::{self, UnwritableRecord},
-    registry::{Due, Registry},
+    registry::{Announcement, Registry},
 };
 use crate::{
     admission::{Admitted, OwnEvent},
@@ -88,7 +88,7 @@ impl Follow for Instances {
     /// The newest events, and then again what came since the cursor: from there on a record may have been written from
     /// old knowledge, and not been mended yet.
     async fn rebuild(&self) -> Result<Offset, LoadError> {
-        let Inner { feed, store, filter, telemetry, .. } = &*self.0;
+        let InstancesInner { feed, store, filter, telemetry, .. } = &*self.0;
         let (mut registry, mut head) = self.newest().await?;
         let start = match store.load_cursor(NAME).await? {
             None => Resumption::From(0),
@@ -138,7 +138,7 @@ impl Instances {
     /// there is whole: whoever takes over, or starts, begins with what may not be. It moves on where
     /// nothing is told of instances too, or a start would read all of that before anybody is served.
     async fn keep(&self, term: &Term) -> Result<Infallible, TermError> {
-        let Inner { feed, store, progress, told, .. } = &*self.0;
+        let InstancesInner { feed, store, progress, told, .. } = &*self.0;
         let fence = term.fence();
         // What was told before is to be known before anything is told again.
         let mut known_from = term.began();
@@ -192,20 +192,20 @@ impl Instances {
 }
 
 /// The event that tells it. A silence has one id, so that it is told once however often it is tried.
-fn event(due: Due, now: u64) -> Result<OwnEvent, UnwritableRecord> {
+fn event(due: Announcement, now: u64) -> Result<OwnEvent, UnwritableRecord> {
     match due {
-        Due::Silent(mut record, state) => {
+        Announcement::Silent(mut record, state) => {
             let previous = record.enter(state, now);
             let event = record.event(&format!("instance.{}", state.name()), previous, now)?;
             let (id, last_seen) = (&record.instance_id, record.pulse.last_seen.0);
             Ok(event.with_id(format!("{}:{last_seen}:{id}", state.name())))
         }
-        Due::Returned(record, before) => {
+        Announcement::Returned(record, before) => {
             let event = record.event("instance.up", Some(before), now)?;
             let (id, last_seen) = (&record.instance_id, record.pulse.last_seen.0);
             Ok(event.with_id(format!("up:{last_seen}:{id}")))
         }
-        Due::Whole(record) => record.event("instance.merged", None, now),
-        Due::Forgotten(app, id) => record::removal(&app, &id, now),
+        Announcement::Whole(record) => record.event("instance.merged", None, now),
+        Announcement::Forgotten(app, id) => record::removal(&app, &id, now),
     }
 }

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Deserializer, de};
 
-use super::gathering::Topics;
+use super::collect::ConfiguredTopics;
 use crate::{series::derive, time::Span, topic::Topic};
 
 /// The `[projections]` section of the configuration.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct ProjectionsConfig {
     /// Which of the files that come with the hub are in force.
     pub shipped: Vec<String>,
     /// How often a projection is published at most, each second.
@@ -18,7 +18,7 @@ pub struct Settings {
 /// One `[[projection]]` of the configuration.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct ProjectionConfig {
     /// Where it is published; who may subscribe there may read it everywhere.
     pub topic: Topic,
     /// Where it is answered to GET.
@@ -26,7 +26,7 @@ pub struct Config {
     /// Where a WebSocket gets it, the newest at once and then each change.
     pub socket: Option<Path>,
     /// What tells whether its values are still good.
-    pub freshness: Option<Freshness>,
+    pub freshness: Option<FreshnessConfig>,
     /// Its JSON.
     pub shape: toml::Value,
 }
@@ -34,11 +34,11 @@ pub struct Config {
 /// What tells whether values are still good.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Freshness {
+pub struct FreshnessConfig {
     /// Where the values come from.
-    pub(super) of: Topics,
+    pub(super) of: ConfiguredTopics,
     /// Where whoever fetches them tells whether that works: `{"ok":false,"error":"…"}`.
-    pub(super) source: Option<Topics>,
+    pub(super) source: Option<ConfiguredTopics>,
     /// How long what was said counts, the values and the words about them.
     pub(super) silent_after: Span,
 }
@@ -64,9 +64,9 @@ pub(super) const SHIPPED: [Shipped; 2] = [
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     #[serde(default)]
-    pub(super) derive: Vec<derive::Config>,
+    pub(super) derive: Vec<derive::DeriveConfig>,
     #[serde(default)]
-    pub(super) projection: Vec<Config>,
+    pub(super) projection: Vec<ProjectionConfig>,
 }
 
 const LONGEST_PATH: usize = 200;

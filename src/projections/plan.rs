@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     buckets::Buckets,
-    config::{Config, File, Freshness, Path, SHIPPED, Settings},
-    fault::Fault,
-    gathering::{Gathering, Keep},
-    shape::{Reading, Shape},
+    collect::{CollectRule, KeepPolicy},
+    config::{File, FreshnessConfig, Path, ProjectionConfig, ProjectionsConfig, SHIPPED},
+    fault::ProjectionFault,
+    shape::{Shape, ShapeReader},
     take::Take,
 };
 use crate::{
@@ -25,7 +25,7 @@ pub struct Plan {
     pub(super) derives: Vec<Derive>,
     pub(super) projections: Vec<Projection>,
     /// What is kept of newest events for all of them.
-    pub(super) gatherings: Vec<Gathering>,
+    pub(super) collect_rules: Vec<CollectRule>,
     pub(super) max_hz: f64,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Derive {
     pub(super) op: Op,
     pub(super) window: Option<Span>,
     /// For [`Op::Present`]: what counts it.
-    pub(super) gathering: Option<usize>,
+    pub(super) collect_rule: Option<usize>,
     rule: Option<Rule>,
 }
 
@@ -83,12 +83,12 @@ const SOURCES: usize = 16;
 impl Plan {
     /// What `settings`, the files that come with the hub, and the configuration's own say together.
     pub fn new(
-        settings: &Settings,
-        derives: &[derive::Config],
-        projections: &[Config],
-    ) -> Result<Self, Fault> {
+        settings: &ProjectionsConfig,
+        derives: &[derive::DeriveConfig],
+        projections: &[ProjectionConfig],
+    ) -> Result<Self, ProjectionFault> {
         if !(0.01..=60.0).contains(&settings.max_hz) {
-            return Err(Fault::new("projections.max_hz", "must be from 0.01 to 60"));
+            return Err(ProjectionFault::new("projections.max_hz", "must be from 0.01 to 60"));
         }
         let mut making = Making::default();
         for name in &settings.shipped {
@@ -98,8 +98,8 @@ impl Plan {
         }
         making.add("this configuration", "", derives, projections)?;
         making.check_circles()?;
-        let Making { derives, projections, gatherings, .. } = making;
-        Ok(Self { derives, projections, gatherings, max_hz: settings.max_hz })
+        let Making { derives, projections, collect_rules, .. } = making;
+        Ok(Self { derives, projections, collect_rules, max_hz: settings.max_hz })
     }
 
     /// What the series are fed with.
@@ -127,14 +127,18 @@ impl Projection {
     }
 }
 
-fn shipped(name: &str) -> Result<File, Fault> {
+fn shipped(name: &str) -> Result<File, ProjectionFault> {
     let key = "projections.shipped";
     let found = SHIPPED.iter().find(|file| file.name == name).ok_or_else(|| {
         let names: Vec<_> = SHIPPED.iter().map(|file| file.name).collect();
-        Fault::new(key, format!("{name:?} does not come with the hub; {} do", names.join(", ")))
+        ProjectionFault::new(
+            key,
+            format!("{name:?} does not come with the hub; {} do", names.join(", ")),
+        )
     })?;
-    toml::from_str(found.text)
-        .map_err(|error| Fault::new(key, format!("config/{name}.toml: {}", error.message())))
+    toml::from_str(found.text).map_err(|error| {
+        ProjectionFault::new(key, format!("config/{name}.toml: {}", error.message()))
+    })
 }
 
 /// A plan in the making: whose everything is, for messages.
@@ -142,7 +146,7 @@ fn shipped(name: &str) -> Result<File, Fault> {
 struct Making {
     derives: Vec<Derive>,
     projections: Vec<Projection>,
-    gatherings: Vec<Gathering>,
+    collect_rules: Vec<CollectRule>,
     derive_numbers: HashMap<String, (usize, String)>,
     paths: BTreeMap<Path, String>,
     /// With the key each stands at.
@@ -156,9 +160,9 @@ impl Making {
         &mut self,
         file: &str,
         above: &str,
-        derives: &[derive::Config],
-        projections: &[Config],
-    ) -> Result<(), Fault> {
+        derives: &[derive::DeriveConfig],
+        projections: &[ProjectionConfig],
+    ) -> Result<(), ProjectionFault> {
         for (index, config) in derives.iter().enumerate() {
             self.add_derive(file, &format!("{above}derive[{index}]"), config)?;
         }
@@ -168,69 +172,79 @@ impl Making {
         Ok(())
     }
 
-    fn add_derive(&mut self, file: &str, key: &str, config: &derive::Config) -> Result<(), Fault> {
+    fn add_derive(
+        &mut self,
+        file: &str,
+        key: &str,
+        config: &derive::DeriveConfig,
+    ) -> Result<(), ProjectionFault> {
         if let Some((name, message)) = config.nonsense() {
-            return Err(Fault::new(&format!("{key}.{name}"), message));
+            return Err(ProjectionFault::new(&format!("{key}.{name}"), message));
         }
         let name_key = format!("{key}.name");
         let name = Name::new(&config.name).ok().filter(|name| name.as_str() == config.name);
         let name = name.ok_or_else(|| {
             let message = "a name has 1 to 255 bytes of A-Z a-z 0-9 _ : - and .";
-            Fault::new(&name_key, message)
+            ProjectionFault::new(&name_key, message)
         })?;
         let entry = (self.derives.len(), file.to_owned());
         if let Some((_, owner)) = self.derive_numbers.insert(config.name.clone(), entry) {
             let message = format!("{:?} is already a derived value of {owner}", config.name);
-            return Err(Fault::new(&name_key, message));
+            return Err(ProjectionFault::new(&name_key, message));
         }
         let filter = TopicFilter::new([config.topic.clone()]);
         self.readers.push((format!("{key}.topic"), filter.clone()));
-        let gathering = (config.op == Op::Present).then(|| {
+        let collect_rule = (config.op == Op::Present).then(|| {
             let condition = config.condition.clone();
-            let keep = Keep::Present;
-            self.gather(Gathering { filter, condition, keep, take: Take::default() })
+            let keep = KeepPolicy::Present;
+            self.collect(CollectRule { filter, condition, keep, take: Take::default() })
         });
         self.derives.push(Derive {
             name,
             topic: config.topic.clone(),
             op: config.op,
             window: config.window,
-            gathering,
+            collect_rule,
             rule: config.rule(),
         });
         Ok(())
     }
 
-    fn add_projection(&mut self, file: &str, key: &str, config: &Config) -> Result<(), Fault> {
-        let Config { topic, path, socket, freshness, shape } = config;
+    fn add_projection(
+        &mut self,
+        file: &str,
+        key: &str,
+        config: &ProjectionConfig,
+    ) -> Result<(), ProjectionFault> {
+        let ProjectionConfig { topic, path, socket, freshness, shape } = config;
         if topic.is_reserved() {
             let message = "topics that begin with hub belong to the hub: take another";
-            return Err(Fault::new(&format!("{key}.topic"), message));
+            return Err(ProjectionFault::new(&format!("{key}.topic"), message));
         }
         let owner = format!("the projection {topic} of {file}");
         let topic_key = format!("{key}.topic");
         let entry = (topic_key.clone(), owner.clone());
         if let Some((_, owner)) = self.topics.insert(topic.clone(), entry) {
             let message = format!("{owner} is published there already: {ADVICE}");
-            return Err(Fault::new(&topic_key, message));
+            return Err(ProjectionFault::new(&topic_key, message));
         }
         for (name, path) in [("path", path), ("socket", socket)] {
             let Some(path) = path else { continue };
             if let Some(owner) = self.paths.insert(path.clone(), owner.clone()) {
                 let message = format!("{} is a path of {owner}: {ADVICE}", path.as_str());
-                return Err(Fault::new(&format!("{key}.{name}"), message));
+                return Err(ProjectionFault::new(&format!("{key}.{name}"), message));
             }
         }
-        let before = self.gatherings.len();
+        let before = self.collect_rules.len();
         let numbers = &self.derive_numbers;
-        let mut reading = Reading {
+        let mut reading = ShapeReader {
             derive: &|name| numbers.get(name).map(|(number, _)| *number),
             has_freshness: freshness.is_some(),
-            gatherings: &mut self.gatherings,
+            collect_rules: &mut self.collect_rules,
         };
         let shape = reading.shape(&format!("{key}.shape"), shape)?;
-        for gathering in &self.gatherings[before..] {
-            self.readers.push((format!("{key}.shape"), gathering.filter.clone()));
+        for rule in &self.collect_rules[before..] {
+            self.readers.push((format!("{key}.shape"), rule.filter.clone()));
         }
         let freshness = freshness.as_ref().map(|freshness| self.watch(key, freshness));
         let (path, socket) = (path.clone(), socket.clone());
@@ -239,44 +253,47 @@ impl Making {
         Ok(())
     }
 
-    fn watch(&mut self, key: &str, freshness: &Freshness) -> Watch {
-        let Freshness { of, source, silent_after } = freshness;
+    fn watch(&mut self, key: &str, freshness: &FreshnessConfig) -> Watch {
+        let FreshnessConfig { of, source, silent_after } = freshness;
         for topics in [Some(of), source.as_ref()].into_iter().flatten() {
             self.readers.push((format!("{key}.freshness"), topics.0.clone()));
         }
-        let mut gather = |filter: &TopicFilter, keep| {
+        let mut collect = |filter: &TopicFilter, keep| {
             let (condition, take) = (Condition::default(), Take::default());
-            self.gather(Gathering { filter: filter.clone(), condition, keep, take })
+            self.collect(CollectRule { filter: filter.clone(), condition, keep, take })
         };
-        let values = gather(&of.0, Keep::Newest);
+        let values = collect(&of.0, KeepPolicy::Newest);
         let source = source.as_ref().map(|topics| Source {
-            words: gather(&topics.0, Keep::PerKey(SOURCES)),
+            words: collect(&topics.0, KeepPolicy::PerKey(SOURCES)),
             name: names(&topics.0),
         });
         Watch { values, source, silent_after: *silent_after, name: names(&of.0) }
     }
 
-    /// The number of what is gathered, with which others may have to do as well.
-    fn gather(&mut self, gathering: Gathering) -> usize {
-        self.gatherings.push(gathering);
-        self.gatherings.len() - 1
+    /// The number of what is collected, with which others may have to do as well.
+    fn collect(&mut self, rule: CollectRule) -> usize {
+        self.collect_rules.push(rule);
+        self.collect_rules.len() - 1
     }
 
     /// Refuses what would be fed by what it makes, which would never come to rest.
-    fn check_circles(&self) -> Result<(), Fault> {
+    fn check_circles(&self) -> Result<(), ProjectionFault> {
         for (key, filter) in &self.readers {
             let mut topics = self.topics.iter();
             let made = topics.find(|(topic, _)| filter.matches(topic.as_str()));
             let Some((topic, (topic_key, owner))) = made else { continue };
             // At the key that can be changed: not at one of a file that comes with the hub.
             return Err(if key.starts_with("config/") {
-                Fault::new(topic_key, format!("{topic} is read by `{key}`: take another topic"))
+                ProjectionFault::new(
+                    topic_key,
+                    format!("{topic} is read by `{key}`: take another topic"),
+                )
             } else {
                 let message = format!(
                     "reads {topic}, where {owner} is published, and would feed on what is made of \
                      it: name the topics of its events more closely"
                 );
-                Fault::new(key, message)
+                ProjectionFault::new(key, message)
             });
         }
         Ok(())

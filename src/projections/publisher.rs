@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, value::RawValue};
 
-use super::{Inner, moment::Moment, plan::Projection};
+use super::{ProjectionsInner, plan::Projection, snapshot::ProjectionSnapshot};
 use crate::{
     admission::OwnEvent,
     broker::{Batch, ReadError},
@@ -27,16 +27,16 @@ const KIND: &str = "projection";
 
 /// Publishes what changes.
 pub(super) struct Publisher<'a> {
-    inner: &'a Inner,
+    inner: &'a ProjectionsInner,
     /// The numbers of the projections that alone could not be published the last time.
     left_out: BTreeSet<usize>,
 }
 
 /// What the topics hold, by the number of the projection; without the time of the clock.
-type Published = HashMap<usize, Value>;
+type PublishedValues = HashMap<usize, Value>;
 
 impl<'a> Publisher<'a> {
-    pub(super) fn new(inner: &'a Inner) -> Self {
+    pub(super) fn new(inner: &'a ProjectionsInner) -> Self {
         Self { inner, left_out: BTreeSet::new() }
     }
 }
@@ -58,21 +58,21 @@ impl Publisher<'_> {
     async fn follow(&mut self, term: &Term) -> Result<Infallible, TermError> {
         let fence = term.fence();
         // What an earlier term published was made of what lay before it: of less, it would be taken back.
-        self.inner.gathered.progress().gets_to(term.began()).await?;
+        self.inner.collector.progress().gets_to(term.began()).await?;
         self.inner.series.progress().gets_to(term.began()).await?;
         let mut published = self.published().await?;
         let pace = Duration::from_secs_f64(1.0 / self.inner.plan.max_hz);
-        let (mut gathered, mut series) =
-            (self.inner.gathered.changes(), self.inner.series.changes());
+        let (mut collected, mut series) =
+            (self.inner.collector.changes(), self.inner.series.changes());
         loop {
-            gathered.mark_unchanged();
+            collected.mark_unchanged();
             series.mark_unchanged();
             self.left_out = self.publish(fence, &mut published).await?;
             // What changes meanwhile is published together.
             tokio::time::sleep(pace).await;
             let changed = async {
                 tokio::select! {
-                    _ = gathered.changed() => {}
+                    _ = collected.changed() => {}
                     _ = series.changed() => {}
                 }
             };
@@ -82,11 +82,11 @@ impl Publisher<'_> {
     }
 
     /// What the topics hold, so that a node which takes over repeats nothing.
-    async fn published(&self) -> Result<Published, ReadError> {
+    async fn published(&self) -> Result<PublishedValues, ReadError> {
         let projections = &self.inner.plan.projections;
         let topics = projections.iter().map(|projection| TopicPattern::from(&projection.topic));
         let newest = self.inner.broker.latest(TopicFilter::new(topics)).all().await?;
-        let mut published = Published::new();
+        let mut published = PublishedValues::new();
         // In the order of their offsets, so that the last of a topic is the newest.
         for record in newest.records() {
             let on = |projection: &Projection| projection.topic.as_str() == record.topic();
@@ -104,10 +104,10 @@ impl Publisher<'_> {
     async fn publish(
         &self,
         fence: &Fence,
-        published: &mut Published,
+        published: &mut PublishedValues,
     ) -> Result<BTreeSet<usize>, TermError> {
         let projections = &self.inner.plan.projections;
-        let mut moment = Moment::new(self.inner);
+        let mut moment = ProjectionSnapshot::new(self.inner);
         let clock = moment.clock();
         let (mut events, mut changed) = (Vec::new(), Vec::new());
         let mut left_out = BTreeSet::new();

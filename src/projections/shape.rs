@@ -8,10 +8,10 @@ mod words;
 
 use serde_json::{Map, Value};
 
-use self::{number::Number, words::Words};
+use self::{number::ShownNumber, words::Words};
 use super::buckets::Buckets;
 
-pub(super) use self::{number::plain, read::Reading};
+pub(super) use self::{number::plain, read::ShapeReader};
 
 /// One node of a projection's JSON.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,11 +23,11 @@ pub(super) enum Shape {
     /// A list of further nodes.
     Array(Vec<Shape>),
     /// A derived value.
-    Number(Number),
+    Number(ShownNumber),
     /// What derived values amount to, in a word.
     Words(Words),
-    /// What is gathered of newest events under this number.
-    Gathered(usize),
+    /// What is collected of newest events under this number.
+    Collected(usize),
     /// A derived value over the last hours, step by step.
     Buckets(Buckets),
     /// Why the values are not to be trusted; null while they are.
@@ -42,8 +42,8 @@ pub(super) enum Shape {
 pub(super) struct Inputs<'a> {
     /// The derived value of this number; None when it is not known.
     pub(super) value: &'a dyn Fn(usize) -> Option<f64>,
-    /// What is gathered of newest events under this number.
-    pub(super) gathered: &'a dyn Fn(usize) -> Value,
+    /// What is collected of newest events under this number.
+    pub(super) collected: &'a dyn Fn(usize) -> Value,
     /// The rows of a chart.
     pub(super) rows: &'a dyn Fn(&Buckets) -> Value,
     /// Why the values are not to be trusted.
@@ -64,7 +64,7 @@ impl Shape {
             Shape::Array(nodes) => nodes.iter().map(|node| node.render(inputs)).collect(),
             Shape::Number(number) => number.render((inputs.value)(number.derive())),
             Shape::Words(words) => words.choose(inputs.value).into(),
-            Shape::Gathered(number) => (inputs.gathered)(*number),
+            Shape::Collected(number) => (inputs.collected)(*number),
             Shape::Buckets(buckets) => (inputs.rows)(buckets),
             Shape::Error => inputs.error.into(),
             Shape::IsStale => inputs.error.is_some().into(),

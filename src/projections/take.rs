@@ -14,14 +14,14 @@ pub(super) enum Take {
     #[default]
     Data,
     /// One field of it.
-    One(Fields),
+    One(FieldPaths),
     /// An object of fields.
-    Object(Vec<(String, Fields)>),
+    Object(Vec<(String, FieldPaths)>),
 }
 
 /// Places something may stand at; the first that has anything counts.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Fields(Vec<Field>);
+pub(super) struct FieldPaths(Vec<Field>);
 
 impl Take {
     /// What is taken of this event; `data` is its payload. What is not there is null.
@@ -34,7 +34,7 @@ impl Take {
         self.with(|_| Value::Null, || Value::Null)
     }
 
-    fn with(&self, read: impl Fn(&Fields) -> Value, data: impl Fn() -> Value) -> Value {
+    fn with(&self, read: impl Fn(&FieldPaths) -> Value, data: impl Fn() -> Value) -> Value {
         match self {
             Take::Data => data(),
             Take::One(fields) => read(fields),
@@ -45,7 +45,7 @@ impl Take {
     }
 }
 
-impl Fields {
+impl FieldPaths {
     fn read(&self, record: Record<'_>, data: &Value) -> Value {
         let found = self.0.iter().find_map(|field| field.read(record, data));
         found.map_or(Value::Null, std::borrow::Cow::into_owned)
@@ -58,7 +58,7 @@ impl<'de> Deserialize<'de> for Take {
     }
 }
 
-impl<'de> Deserialize<'de> for Fields {
+impl<'de> Deserialize<'de> for FieldPaths {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(FieldsVisitor)
     }
@@ -92,21 +92,21 @@ impl<'de> de::Visitor<'de> for TakeVisitor {
 struct FieldsVisitor;
 
 impl<'de> de::Visitor<'de> for FieldsVisitor {
-    type Value = Fields;
+    type Value = FieldPaths;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a field, or a list of fields of which the first there is counts")
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Fields, E> {
-        text.parse().map(|field| Fields(vec![field])).map_err(E::custom)
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<FieldPaths, E> {
+        text.parse().map(|field| FieldPaths(vec![field])).map_err(E::custom)
     }
 
-    fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Fields, A::Error> {
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<FieldPaths, A::Error> {
         let mut fields = Vec::new();
         while let Some(field) = items.next_element()? {
             fields.push(field);
         }
-        Ok(Fields(fields))
+        Ok(FieldPaths(fields))
     }
 }

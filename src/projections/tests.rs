@@ -22,7 +22,7 @@ async fn series_and_projections_share_the_payloads_that_one_of_them_has_parsed()
     let (log, rules) = (feed.clone(), plan.rules());
     let series =
         Series::new(config.series, rules, log, store.clone(), clock.clone(), telemetry.clone());
-    let bounds = Bounds { keys: 10, event: 100_000 };
+    let bounds = ProjectionBounds { keys: 10, event: 100_000 };
     let projections =
         Projections::new(plan, series.clone(), feed.clone(), bounds, clock, telemetry.clone());
     let stop = CancellationToken::new();
@@ -38,7 +38,7 @@ async fn series_and_projections_share_the_payloads_that_one_of_them_has_parsed()
         let event = OwnEvent::new(&topic, "test", START, to_raw_value(&data).unwrap());
         let offset = broker.publish(event.into()).await.unwrap().position.offset;
         let both = async {
-            projections.0.gathered.progress().reaches(offset).await;
+            projections.0.collector.progress().reaches(offset).await;
             series.progress().reaches(offset).await;
         };
         timeout(Duration::from_secs(60), both).await.expect("it is followed");

@@ -120,7 +120,7 @@ pub enum MessageError {
 }
 
 #[derive(Deserialize)]
-struct Head<'a> {
+struct MessageHead<'a> {
     #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
     #[serde(borrow)]
@@ -147,7 +147,7 @@ impl<'a> ClientMessage<'a> {
             let error = error.message;
             MessageError::Broken(format!("a message is a JSON object with a `type`: {error}"))
         })?;
-        let Object(head): Object<Head<'_>> = head;
+        let Object(head): Object<MessageHead<'_>> = head;
         if head.kind == "pong" {
             return Ok(Self::Pong);
         }
@@ -250,21 +250,21 @@ impl<'de> Deserialize<'de> for Replay {
 
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
-        struct Fields {
+        struct ReplayFields {
             last: Option<Whole>,
             since: Option<String>,
             latest: Option<bool>,
         }
-        let Object(fields) = Object::<Fields>::deserialize(deserializer)?;
+        let Object(fields) = Object::<ReplayFields>::deserialize(deserializer)?;
         match fields {
-            Fields { last: Some(n), since: None, latest: None } => {
+            ReplayFields { last: Some(n), since: None, latest: None } => {
                 let n = usize::try_from(n.0);
                 n.map(Self::Last).map_err(|_| D::Error::custom("`last` is not below 0"))
             }
-            Fields { last: None, since: Some(since), latest: None } => {
+            ReplayFields { last: None, since: Some(since), latest: None } => {
                 Self::since(&since).map_err(D::Error::custom)
             }
-            Fields { last: None, since: None, latest: Some(true) } => Ok(Self::Latest),
+            ReplayFields { last: None, since: None, latest: Some(true) } => Ok(Self::Latest),
             _ => Err(D::Error::custom(
                 "`replay` is one of {\"last\":n}, {\"since\":\"5m\"} and {\"latest\":true}",
             )),

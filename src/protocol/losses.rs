@@ -2,12 +2,12 @@
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
-use crate::telemetry::{Dropped, Telemetry};
+use crate::telemetry::{DroppedPart, Telemetry};
 
 /// Everything that was dropped of one request: counted, and the first of it named.
 #[derive(Debug, Default)]
 pub struct Losses {
-    counts: Vec<(Dropped, usize)>,
+    counts: Vec<(DroppedPart, usize)>,
     named: Vec<String>,
 }
 
@@ -18,12 +18,12 @@ const LONGEST: usize = 200;
 
 impl Losses {
     /// Counts one, and says where it stood and why it could not be kept.
-    pub fn note(&mut self, what: Dropped, reason: impl FnOnce() -> String) {
+    pub fn note(&mut self, what: DroppedPart, reason: impl FnOnce() -> String) {
         self.add(what, 1, reason);
     }
 
     /// Counts several of one kind.
-    pub fn add(&mut self, what: Dropped, count: usize, reason: impl FnOnce() -> String) {
+    pub fn add(&mut self, what: DroppedPart, count: usize, reason: impl FnOnce() -> String) {
         if count == 0 {
             return;
         }
@@ -47,7 +47,7 @@ impl Losses {
     }
 
     /// How much of each kind was lost.
-    pub fn counts(&self) -> impl Iterator<Item = (Dropped, usize)> {
+    pub fn counts(&self) -> impl Iterator<Item = (DroppedPart, usize)> {
         self.counts.iter().copied()
     }
 }

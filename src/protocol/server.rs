@@ -28,7 +28,7 @@ pub enum ServerMessage<'a> {
         /// The hub's clock, RFC 3339.
         time: String,
         /// What this connection may ask for.
-        limits: Limits,
+        limits: ConnectionLimits,
     },
     /// A subscription stands.
     Subscribed {
@@ -157,7 +157,7 @@ pub struct SubscribedStart {
 
 /// What one connection may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// Bytes of one message.
     pub frame: u64,
     /// Subscriptions at a time.

@@ -19,7 +19,7 @@ use crate::{event::Record, time::Span, topic::TopicPattern};
 /// One `[[derive]]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct DeriveConfig {
     /// What shapes call it, and the name of its series.
     pub name: String,
     /// Whose events it is made of.
@@ -79,7 +79,7 @@ enum Sample {
 /// The longest window: how long the coarsest rollups are kept.
 const LONGEST: Span = Span::seconds(30 * 86_400);
 
-impl Config {
+impl DeriveConfig {
     /// The key that makes no sense, and what to do about it.
     pub fn nonsense(&self) -> Option<(&'static str, String)> {
         let Self { op, condition, field, window, .. } = self;
@@ -203,7 +203,7 @@ mod tests {
         builder.finish()
     }
 
-    fn config(text: &str) -> Config {
+    fn config(text: &str) -> DeriveConfig {
         toml::from_str(&format!("name = \"a.n\"\ntopic = \"a.*\"\n{text}")).unwrap()
     }
 

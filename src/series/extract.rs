@@ -103,7 +103,7 @@ pub fn left_out(events: &[Event]) -> Losses {
         let block = block.finish();
         let found = block.records().filter_map(|record| extract(record, &[], || &NOTHING));
         for reason in found.flat_map(|(_, found)| found.dropped) {
-            losses.note(telemetry::Dropped::Sample, || format!("event {index}: {reason}"));
+            losses.note(telemetry::DroppedPart::Sample, || format!("event {index}: {reason}"));
         }
     }
     losses

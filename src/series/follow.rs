@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use tokio::time::MissedTickBehavior;
 
 use super::{
-    Inner, NAME, Series,
+    NAME, Series, SeriesInner,
     intake::{READERS, fetch},
     pack::{PackError, Packer},
     table::Table,
@@ -113,7 +113,7 @@ impl Duty for Series {
 impl Series {
     /// Reads the store. `fence` is the lease, if it is ours.
     pub(super) async fn begin(&self, fence: Option<Fence>) -> Result<Upkeep, FollowError> {
-        let Inner { store, feed, clock, .. } = &*self.0;
+        let SeriesInner { store, feed, clock, .. } = &*self.0;
         let broker = feed.broker();
         // The position first: what is read after it is at least as new, and says how new.
         let cursor = store.load_cursor(NAME).await?;
@@ -282,7 +282,7 @@ impl Upkeep {
 
     /// Begins a round through all series, by what the store has now.
     pub(super) async fn begin_round(&mut self) -> Result<(), FollowError> {
-        let Inner { store, config, .. } = &*self.series.0;
+        let SeriesInner { store, config, .. } = &*self.series.0;
         if self.fence.is_none()
             && let Some(position) = store.load_cursor(NAME).await?
         {

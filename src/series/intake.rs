@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    Inner, Series,
+    Series, SeriesInner,
     extract::extract,
     sample::Sample,
     tally::Count,
@@ -55,7 +55,7 @@ impl Arrived<'_> {
     }
 }
 
-impl Inner {
+impl SeriesInner {
     /// The samples in a delivery, in order; counts those that are left out.
     pub(super) fn take_apart<'a>(
         &self,

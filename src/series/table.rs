@@ -9,7 +9,7 @@ use bytes::Bytes;
 use slab::Slab;
 
 use super::{
-    Config,
+    SeriesConfig,
     extract::Rules,
     intake::{Arrived, Lacking},
     pack::{PackError, Packer},
@@ -54,7 +54,7 @@ pub(super) struct Table {
 }
 
 impl Bounds {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &SeriesConfig) -> Self {
         let long = config.keep.millis();
         Self {
             max_series: config.max_series,

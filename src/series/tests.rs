@@ -21,7 +21,7 @@ struct Bench {
     broker: Broker,
     store: Store,
     clock: Clock,
-    config: Config,
+    config: SeriesConfig,
     _folder: tempfile::TempDir,
 }
 
@@ -310,7 +310,7 @@ async fn what_comes_before_the_loss_of_a_log_is_noticed_is_not_lost_too() {
 #[tokio::test]
 async fn a_derived_value_is_not_forgotten_for_those_who_want_room() {
     let rule = "name = \"shop.orders\"\ntopic = \"shop.*\"\nop = \"count\"";
-    let rule = toml::from_str::<derive::Config>(rule).unwrap().rule().unwrap();
+    let rule = toml::from_str::<derive::DeriveConfig>(rule).unwrap().rule().unwrap();
     let bounds = Bounds { max_series: 1, max_per_topic: 1, keep: [1000, 2000, 3000], growth: 1000 };
     let mut table = Table::new(bounds, Arc::new([rule.clone()]), Telemetry::new());
     let sample = Sample {

@@ -104,13 +104,19 @@ impl Session {
         };
         let admission = &self.terms.admission;
         let body = publish.events.get().as_bytes();
-        let events = match native::read(body, native::Format::Json, &defaults, admission.limits()) {
-            Ok(events) => events,
-            Err(refusal) => {
-                let message = refusal.to_string();
-                return self.refuse_events(&id, ErrorCode::InvalidEvent, refusal.limit(), &message);
-            }
-        };
+        let events =
+            match native::read(body, native::BodyFormat::Json, &defaults, admission.limits()) {
+                Ok(events) => events,
+                Err(refusal) => {
+                    let message = refusal.to_string();
+                    return self.refuse_events(
+                        &id,
+                        ErrorCode::InvalidEvent,
+                        refusal.limit(),
+                        &message,
+                    );
+                }
+            };
         match admission.admit(&principal, None, events) {
             Ok(admitted) => {
                 let dropped = series::extract::left_out(&admitted);

@@ -99,7 +99,7 @@ impl Session {
             ping: self.terms.config.ping.0.as_secs().max(1),
             head: now.head,
             time: time::rfc3339(now.wall),
-            limits: protocol::Limits {
+            limits: protocol::ConnectionLimits {
                 frame: limits.frame.get(),
                 subscriptions: limits.subscriptions,
                 patterns: limits.patterns,

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use crate::{
     dialect::Form,
-    hub::{Cursor, Item, Lag, Subscription},
+    hub::{Cursor, CursorItem, Lag, Subscription},
     position::Offset,
     topic::TopicFilter,
 };
@@ -62,7 +62,11 @@ impl Subscriptions {
     }
 
     /// What comes next, of which subscription. In one turn of the task, `asked` counts from 0 those that had no more.
-    pub(super) fn next(&mut self, cx: &mut Context<'_>, asked: &mut usize) -> Option<(&str, Item)> {
+    pub(super) fn next(
+        &mut self,
+        cx: &mut Context<'_>,
+        asked: &mut usize,
+    ) -> Option<(&str, CursorItem)> {
         while *asked < self.all.len() {
             let at = self.turn % self.all.len();
             if let SubscriptionState::Following(cursor) = &mut self.all[at]

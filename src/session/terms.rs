@@ -10,7 +10,7 @@ use crate::{
 /// The `[socket]` section of the configuration.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct SocketConfig {
     /// Time for the first message.
     pub connect_timeout: Span,
     /// Time between pings.
@@ -25,7 +25,7 @@ pub struct Config {
 #[derive(Clone)]
 pub struct Terms {
     /// Times.
-    pub config: Config,
+    pub config: SocketConfig,
     /// Limits.
     pub limits: Limits,
     /// Where limits and refusals are counted.

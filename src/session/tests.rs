@@ -41,8 +41,8 @@ fn may_send(sent: &[(u64, usize)]) -> bool {
     let terms = terms(&[("limits.messages_per_second", "5"), ("limits.subscriptions", "1")]);
     let begun = Instant::now();
     let at = |millis| at(begun, millis);
-    let (client, bell) = (([127, 0, 0, 1], 9).into(), Arc::default());
-    let mut session = Session::new(terms, client, bell, None, None, at(0));
+    let (client, waker) = (([127, 0, 0, 1], 9).into(), Arc::default());
+    let mut session = Session::new(terms, client, waker, None, None, at(0));
     let mut frames =
         sent.iter().flat_map(|(millis, count)| std::iter::repeat_n(at(*millis), *count));
     frames.all(|now| session.other(false, now).is_empty())
@@ -78,10 +78,10 @@ fn only_who_can_answer_a_ping_is_gone_when_it_is_not_answered() {
             start: Start::Live,
             owner: None,
         };
-        let (client, bell) = (([127, 0, 0, 1], 9).into(), Arc::default());
+        let (client, waker) = (([127, 0, 0, 1], 9).into(), Arc::default());
         let principal = Some(Arc::new(principal));
         let (mut session, _) =
-            Session::only(terms, client, bell, principal, only, at(begun, 0)).unwrap();
+            Session::only(terms, client, waker, principal, only, at(begun, 0)).unwrap();
         assert!(matches!(session.tick(at(begun, 20_000))[..], [Action::Ping]));
         session.tick(at(begun, 25_000))
     };

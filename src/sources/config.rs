@@ -14,20 +14,20 @@ use crate::{
 /// One `[[source]]`: something the hub asks, once for the whole cluster, and publishes.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct SourceConfig {
     /// What it is called: the `source` of its events, and the key of those that tell how it is.
     pub name: SourceName,
     /// What it speaks.
     pub kind: SourceKind,
     /// Where it is.
-    pub address: Address,
+    pub address: DaemonAddress,
     /// What its topics begin with, if not with `flext`.
     topic: Option<Topic>,
     /// Time between two questions.
-    #[serde(default = "Config::interval")]
+    #[serde(default = "SourceConfig::interval")]
     pub interval: Span,
     /// Time for an answer.
-    #[serde(default = "Config::timeout")]
+    #[serde(default = "SourceConfig::timeout")]
     pub timeout: Span,
     /// Sent as `authorization: Bearer …`; empty: nothing is sent.
     #[serde(default)]
@@ -50,14 +50,14 @@ pub struct SourceName(Box<str>);
 
 /// An address such as `http://127.0.0.1:50051`, or https:// for TLS.
 #[derive(Clone)]
-pub struct Address(Uri);
+pub struct DaemonAddress(Uri);
 
 /// A shorter time would leave a daemon no rest.
 pub const LEAST_INTERVAL: Span = Span(Duration::from_millis(100));
 
-impl Config {
+impl SourceConfig {
     /// The FLEXT daemon at `address`, under that name, with everything else as it is by default.
-    pub fn flext(name: &str, address: Address) -> Result<Self, SourceNameError> {
+    pub fn flext(name: &str, address: DaemonAddress) -> Result<Self, SourceNameError> {
         Ok(Self {
             name: name.parse()?,
             kind: SourceKind::FlextGrpc,
@@ -180,7 +180,7 @@ impl<'de> Deserialize<'de> for SourceName {
     }
 }
 
-impl Address {
+impl DaemonAddress {
     /// As tonic wants it.
     pub(super) fn uri(&self) -> &Uri {
         &self.0
@@ -192,23 +192,23 @@ impl Address {
     }
 }
 
-impl fmt::Debug for Address {
+impl fmt::Debug for DaemonAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
     }
 }
 
-impl std::str::FromStr for Address {
-    type Err = AddressError;
+impl std::str::FromStr for DaemonAddress {
+    type Err = DaemonAddressError;
 
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        let uri: Uri = text.parse().map_err(|_| AddressError)?;
+    fn from_str(text: &str) -> Result<Self, DaemonAddressError> {
+        let uri: Uri = text.parse().map_err(|_| DaemonAddressError)?;
         let has_scheme = matches!(uri.scheme_str(), Some("http" | "https"));
         let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
         let has_host = uri.authority().is_some_and(|authority| {
             !authority.host().is_empty() && !authority.as_str().contains('@')
         });
-        if has_scheme && is_bare && has_host { Ok(Self(uri)) } else { Err(AddressError) }
+        if has_scheme && is_bare && has_host { Ok(Self(uri)) } else { Err(DaemonAddressError) }
     }
 }
 
@@ -217,9 +217,9 @@ impl std::str::FromStr for Address {
 #[error(
     "is no address: write http://host:port, or https://host:port for TLS; a password goes into `token`"
 )]
-pub struct AddressError;
+pub struct DaemonAddressError;
 
-impl<'de> Deserialize<'de> for Address {
+impl<'de> Deserialize<'de> for DaemonAddress {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
@@ -229,16 +229,16 @@ impl<'de> Deserialize<'de> for Address {
 mod tests {
     use super::*;
 
-    fn sources(text: &str) -> Result<Vec<Config>, String> {
+    fn sources(text: &str) -> Result<Vec<SourceConfig>, String> {
         #[derive(Deserialize)]
         struct File {
-            source: Vec<Config>,
+            source: Vec<SourceConfig>,
         }
         toml::from_str::<File>(text).map(|file| file.source).map_err(|error| error.to_string())
     }
 
     fn nonsense(text: &str) -> String {
-        Config::nonsense(&sources(text).unwrap()).unwrap()
+        SourceConfig::nonsense(&sources(text).unwrap()).unwrap()
     }
 
     const PLAIN: &str =
@@ -249,7 +249,7 @@ mod tests {
         let source = sources(PLAIN).unwrap().remove(0);
         assert_eq!((source.topic(), source.interval), ("flext", Span::seconds(5)));
         assert!(source.bearer().unwrap().is_none() && !source.address.is_secure());
-        assert_eq!(Config::nonsense(&[source]), None);
+        assert_eq!(SourceConfig::nonsense(&[source]), None);
     }
 
     #[test]
@@ -269,10 +269,10 @@ mod tests {
     #[test]
     fn an_address_is_a_scheme_a_host_and_a_port() {
         for good in ["http://flext:50051", "https://flext.example", "http://[::1]:50051/"] {
-            assert!(good.parse::<Address>().is_ok(), "{good}");
+            assert!(good.parse::<DaemonAddress>().is_ok(), "{good}");
         }
         for bad in ["", "flext:50051", "grpc://a:1", "http://u:p@a:1", "http://a/b", "http://a?b"] {
-            assert_eq!(bad.parse::<Address>().unwrap_err(), AddressError, "{bad}");
+            assert_eq!(bad.parse::<DaemonAddress>().unwrap_err(), DaemonAddressError, "{bad}");
         }
     }
 

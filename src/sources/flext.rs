@@ -1,8 +1,8 @@
 //! A FLEXT daemon, asked over gRPC once for the whole cluster. Published is only what changed; while
 //! the daemon is away the last values stay, and `flext.source` says since when and why.
 
-mod board;
 mod daemon;
+mod diff;
 mod follow;
 mod record;
 
@@ -10,9 +10,9 @@ use std::{collections::HashSet, convert::Infallible, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
-pub(super) use self::board::own_topics;
-use self::{board::Board, daemon::Daemon, follow::Followed};
-use super::Config;
+pub(super) use self::diff::own_topics;
+use self::{daemon::FlextDaemon, diff::Diff, follow::Followed};
+use super::SourceConfig;
 use crate::{
     backoff::Backoff,
     broker::{Batch, Broker, PublishError},
@@ -31,7 +31,7 @@ pub mod proto {
 
 /// A daemon that is asked, by the node that holds its lease.
 pub struct Flext {
-    config: Config,
+    config: SourceConfig,
     broker: Broker,
     telemetry: Telemetry,
     clock: Clock,
@@ -49,7 +49,7 @@ const LOOK: Duration = Duration::from_secs(5);
 impl Flext {
     /// The daemon of `config`; no event has more than `event_bytes`.
     pub fn new(
-        config: Config,
+        config: SourceConfig,
         event_bytes: usize,
         broker: Broker,
         telemetry: Telemetry,
@@ -75,8 +75,8 @@ impl Duty for Flext {
 impl Flext {
     /// Asks again and again.
     async fn ask(&self, fence: &Fence) -> Result<Infallible, TermError> {
-        let mut board = Board::read(&self.config, self.event_bytes, &self.broker).await?;
-        let mut daemon: Option<Daemon> = None;
+        let mut diff = Diff::read(&self.config, self.event_bytes, &self.broker).await?;
+        let mut daemon: Option<FlextDaemon> = None;
         let mut followed = Followed::default();
         let mut backoff = backoff(self.config.interval.0);
         let mut next = Instant::now();
@@ -85,8 +85,8 @@ impl Flext {
             tokio::select! {
                 () = sleep_until(next) => {
                     let started = Instant::now();
-                    let has_answered = self.ask_once(&mut daemon, &mut followed, &mut board).await;
-                    self.publish(&mut board, fence).await?;
+                    let has_answered = self.ask_once(&mut daemon, &mut followed, &mut diff).await;
+                    self.publish(&mut diff, fence).await?;
                     flush = Instant::now() + LOOK;
                     next = if has_answered {
                         backoff.worked();
@@ -98,13 +98,13 @@ impl Flext {
                 }
                 update = followed.next() => match update {
                     Some((id, update)) => {
-                        board.update(&id, update);
+                        diff.update(&id, update);
                         flush = flush.min(Instant::now() + GATHER);
                     }
                     None => self.telemetry.source_left_out(self.config.name.as_str(), 1),
                 },
                 () = sleep_until(flush) => {
-                    self.publish(&mut board, fence).await?;
+                    self.publish(&mut diff, fence).await?;
                     flush = Instant::now() + LOOK;
                 }
             }
@@ -114,26 +114,26 @@ impl Flext {
     /// Asks everything once; false if nothing was answered, and then the connection is made anew.
     async fn ask_once(
         &self,
-        daemon: &mut Option<Daemon>,
+        daemon: &mut Option<FlextDaemon>,
         followed: &mut Followed,
-        board: &mut Board,
+        diff: &mut Diff,
     ) -> bool {
         let connected = match daemon {
             Some(daemon) => Ok(daemon),
-            None => Daemon::connect(&self.config).await.map(|new| daemon.insert(new)),
+            None => FlextDaemon::connect(&self.config).await.map(|new| daemon.insert(new)),
         };
         let answers = match connected {
             Ok(daemon) => daemon.ask().await,
             Err(trouble) => {
-                self.tell(board, Some(trouble));
+                self.tell(diff, Some(trouble));
                 return false;
             }
         };
         let has_answered = answers.any();
-        let trouble = board.take(answers, &self.telemetry);
-        self.tell(board, trouble);
+        let trouble = diff.take(answers, &self.telemetry);
+        self.tell(diff, trouble);
         if let Some(daemon) = daemon.as_ref().filter(|_| has_answered) {
-            followed.follow(daemon, &board.running());
+            followed.follow(daemon, &diff.running());
         } else {
             // What was open on a connection that is dead, would never end.
             (*daemon, *followed) = (None, Followed::default());
@@ -142,12 +142,12 @@ impl Flext {
     }
 
     /// Notes how the source is.
-    fn tell(&self, board: &mut Board, trouble: Option<String>) {
+    fn tell(&self, diff: &mut Diff, trouble: Option<String>) {
         let source = self.config.name.as_str();
         if trouble.is_some() {
             self.telemetry.source_failed(source);
         }
-        let is_news = board.tell(trouble.clone(), self.clock.now());
+        let is_news = diff.tell(trouble.clone(), self.clock.now());
         match trouble {
             _ if !is_news => {}
             Some(error) => tracing::warn!(source, error, "a source does not answer as it should"),
@@ -156,17 +156,17 @@ impl Flext {
     }
 
     /// Publishes what changed. What was not stored is still different next time.
-    async fn publish(&self, board: &mut Board, fence: &Fence) -> Result<(), TermError> {
+    async fn publish(&self, diff: &mut Diff, fence: &Fence) -> Result<(), TermError> {
         let now = self.clock.now();
-        let drafts = board.changed(now, &self.telemetry);
+        let drafts = diff.changed(now, &self.telemetry);
         if drafts.is_empty() {
             return Ok(());
         }
-        let events: Batch<'_> = drafts.iter().filter_map(|draft| board.event(draft, now)).collect();
+        let events: Batch<'_> = drafts.iter().filter_map(|draft| diff.event(draft, now)).collect();
         match self.broker.publish(events.fenced(fence).what_fits(0)).await {
             Ok(published) => {
                 let without_room = published.left_out.map_or_else(HashSet::new, |left| left.topics);
-                for topic in board.stored(drafts, now, without_room) {
+                for topic in diff.stored(drafts, now, without_room) {
                     let source = self.config.name.as_str();
                     tracing::warn!(source, %topic, "the log has no room for the topic of a source");
                 }

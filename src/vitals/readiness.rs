@@ -16,7 +16,7 @@ use crate::{
     backoff::Backoff,
     broker::ReadError,
     dialect::Form,
-    hub::{Bell, Cursor, Hub, Item, Start, SubscribeError, Subscription},
+    hub::{Cursor, CursorItem, Hub, Start, SubscribeError, Subscription, TaskWaker},
     position::Offset,
     protocol::Mode,
     tasks::TaskFailures,
@@ -32,10 +32,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is known of the hub's own events on their way. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<Inner>);
+pub struct Readiness(Arc<ReadinessInner>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct ReadinessInner {
     accepting: AtomicBool,
     published: AtomicU64,
     published_at: AtomicU64,
@@ -115,9 +115,9 @@ pub async fn listen(hub: Hub, readiness: Readiness, clock: Clock, stop: Cancella
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             match subscribe(&hub).await {
-                Ok((mut cursor, bell)) => {
+                Ok((mut cursor, waker)) => {
                     backoff.worked();
-                    let Err(error) = follow(&mut cursor, &bell, &readiness, &clock).await;
+                    let Err(error) = follow(&mut cursor, &waker, &readiness, &clock).await;
                     tracing::warn!(%error, "the hub cannot follow its own events; trying again");
                 }
                 Err(error) => tracing::warn!(%error, "the hub cannot subscribe; trying again"),
@@ -141,8 +141,8 @@ enum ListenError {
     Subscribe(#[from] SubscribeError),
 }
 
-async fn subscribe(hub: &Hub) -> Result<(Cursor, Arc<Bell>), ListenError> {
-    let bell = Arc::new(Bell::default());
+async fn subscribe(hub: &Hub) -> Result<(Cursor, Arc<TaskWaker>), ListenError> {
+    let waker = Arc::new(TaskWaker::default());
     let subscription = Subscription {
         form: Form::Data,
         filter: TopicFilter::new([TopicPattern::parse(TOPIC)?]),
@@ -151,26 +151,26 @@ async fn subscribe(hub: &Hub) -> Result<(Cursor, Arc<Bell>), ListenError> {
         start: Start::Live,
         owner: None,
     };
-    let (cursor, _) = hub.subscribe(subscription, Arc::clone(&bell)).await?;
-    Ok((cursor, bell))
+    let (cursor, _) = hub.subscribe(subscription, Arc::clone(&waker)).await?;
+    Ok((cursor, waker))
 }
 
 async fn follow(
     cursor: &mut Cursor,
-    bell: &Bell,
+    waker: &TaskWaker,
     readiness: &Readiness,
     clock: &Clock,
 ) -> Result<std::convert::Infallible, ListenError> {
     loop {
         let item = poll_fn(|cx| {
-            bell.listen(cx.waker());
+            waker.listen(cx.waker());
             cursor.poll_next(cx)
         });
         match item.await {
-            Item::Frame(frame) => readiness.seen(frame.through, clock.elapsed()),
-            Item::Failed(error) => return Err(error.into()),
+            CursorItem::Frame(frame) => readiness.seen(frame.through, clock.elapsed()),
+            CursorItem::Failed(error) => return Err(error.into()),
             // Neither is an event that came through.
-            Item::Gap(_) | Item::Live { .. } => {}
+            CursorItem::Gap(_) | CursorItem::Live { .. } => {}
         }
     }
 }

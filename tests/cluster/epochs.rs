@@ -11,7 +11,7 @@ use pulsehub::{
     broker::{Broker, Resumption, redis as redis_log},
     bytesize::ByteSize,
     dialect::Form,
-    hub::{self, Bell, Hub, Start, Subscription},
+    hub::{self, Hub, Start, Subscription, TaskWaker},
     position::Position,
     protocol::Mode,
     redis::{Config, Server},
@@ -143,7 +143,7 @@ async fn who_resumes_from_an_epoch_that_the_node_then_hears_of_is_told_a_positio
     change_identity(&redis, "restarted").await;
     let position = publish(&other, "two").await;
     assert_ne!(position.epoch, late.epochs().newest(), "then this test shows nothing");
-    let config = hub::Config {
+    let config = hub::HubConfig {
         tail_bytes: ByteSize(1 << 20),
         chunk_bytes: ByteSize(1 << 20),
         replay_bytes: ByteSize(1 << 20),
@@ -160,7 +160,7 @@ async fn who_resumes_from_an_epoch_that_the_node_then_hears_of_is_told_a_positio
         start: Start::Resume(position),
         owner: None,
     };
-    let mut subscribing = pin!(hub.subscribe(subscription, Arc::new(Bell::default())));
+    let mut subscribing = pin!(hub.subscribe(subscription, Arc::new(TaskWaker::default())));
     let first = subscribing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(first, Poll::Pending), "it asks Redis what epoch that is");
     way.release();

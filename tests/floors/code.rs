@@ -188,11 +188,13 @@ fn is_for_tests(item: &Item) -> bool {
         Item::Fn(item) => &item.attrs,
         _ => return false,
     };
-    let is_test = |attribute: &Attribute| {
-        attribute.path().is_ident("cfg")
-            && attribute.parse_args::<syn::Ident>().is_ok_and(|name| name == "test")
-    };
-    attributes.iter().any(is_test)
+    attributes.iter().any(is_cfg_test)
+}
+
+/// Whether an item with this attribute is there for tests alone.
+pub(super) fn is_cfg_test(attribute: &Attribute) -> bool {
+    attribute.path().is_ident("cfg")
+        && attribute.parse_args::<syn::Ident>().is_ok_and(|name| name == "test")
 }
 
 fn expand(tree: &UseTree, prefix: &mut Vec<String>, found: &mut Vec<Vec<String>>) {

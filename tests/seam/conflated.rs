@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, future::poll_fn, sync::Arc, task::Poll};
 
 use pulsehub::{
     dialect::Form,
-    hub::{Bell, Item, Start, Subscription},
+    hub::{CursorItem, Start, Subscription, TaskWaker},
     position::{Offset, Position},
     protocol::Mode,
     topic::TopicFilter,
@@ -40,7 +40,7 @@ async fn mode_latest_ends_with_the_newest_values_and_counts_what_it_passed_over(
 #[tokio::test]
 async fn a_value_that_changes_again_waits_for_its_time() {
     let world = World::new(&mut Dice::new(1), Vec::new());
-    let bell = Arc::new(Bell::default());
+    let waker = Arc::new(TaskWaker::default());
     let subscription = Subscription {
         form: Form::Data,
         filter: filter(&["**"]),
@@ -49,17 +49,17 @@ async fn a_value_that_changes_again_waits_for_its_time() {
         start: Start::Live,
         owner: None,
     };
-    let (mut cursor, _) = world.hub.subscribe(subscription, bell.clone()).await.unwrap();
+    let (mut cursor, _) = world.hub.subscribe(subscription, waker.clone()).await.unwrap();
     let mut next = async || {
         let next = poll_fn(|cx| {
-            bell.listen(cx.waker());
+            waker.listen(cx.waker());
             cursor.poll_next(cx)
         });
         timeout(DEADLINE, next).await.unwrap()
     };
-    assert!(matches!(next().await, Item::Live { .. }));
+    assert!(matches!(next().await, CursorItem::Live { .. }));
     world.broker.publish(admitted(vec![event("a", "s", "1", None, "1")])).await.unwrap();
-    assert!(matches!(next().await, Item::Frame(_)));
+    assert!(matches!(next().await, CursorItem::Frame(_)));
     let second =
         world.broker.publish(admitted(vec![event("a", "s", "2", None, "2")])).await.unwrap();
     eventually("the second value is dispatched", async || {
@@ -78,7 +78,7 @@ async fn a_read_that_failed_amid_the_newest_values_was_followed_by_live() {
     let data = "1".repeat(100_000);
     let value = |n: u32| event("a", "s", &n.to_string(), Some(&n.to_string()), &data);
     world.broker.publish(admitted((0..4).map(value).collect())).await.unwrap();
-    let bell = Arc::new(Bell::default());
+    let waker = Arc::new(TaskWaker::default());
     let subscription = Subscription {
         form: Form::Data,
         filter: filter(&["**"]),
@@ -87,17 +87,17 @@ async fn a_read_that_failed_amid_the_newest_values_was_followed_by_live() {
         start: Start::Latest,
         owner: None,
     };
-    let (mut cursor, _) = world.hub.subscribe(subscription, bell.clone()).await.unwrap();
+    let (mut cursor, _) = world.hub.subscribe(subscription, waker.clone()).await.unwrap();
     let mut next = async || {
         let next = poll_fn(|cx| {
-            bell.listen(cx.waker());
+            waker.listen(cx.waker());
             cursor.poll_next(cx)
         });
         timeout(DEADLINE, next).await.unwrap()
     };
     let mut count = 0;
-    let mut take = |item: Item| match item {
-        Item::Frame(frame) => {
+    let mut take = |item: CursorItem| match item {
+        CursorItem::Frame(frame) => {
             count += frame.events;
             true
         }
@@ -108,11 +108,11 @@ async fn a_read_that_failed_amid_the_newest_values_was_followed_by_live() {
     file.execute_batch("ALTER TABLE latest RENAME TO away").unwrap();
     for _ in 0..2 {
         let item = next().await;
-        assert!(matches!(item, Item::Failed(_)), "{item:?}");
+        assert!(matches!(item, CursorItem::Failed(_)), "{item:?}");
     }
     file.execute_batch("ALTER TABLE away RENAME TO latest").unwrap();
     let mut item = next().await;
-    while !matches!(item, Item::Live { .. }) {
+    while !matches!(item, CursorItem::Live { .. }) {
         assert!(take(item));
         item = next().await;
     }
@@ -157,7 +157,7 @@ async fn follow(world: &World, name: String, mut dice: Dice, expected: Offset) -
         2 => Start::Latest,
         _ => Start::Resume(Position { offset: dice.within(0..head.offset + 1), ..head }),
     };
-    let bell = Arc::new(Bell::default());
+    let waker = Arc::new(TaskWaker::default());
     let subscription = Subscription {
         form: form(),
         filter: filter.clone(),
@@ -166,14 +166,14 @@ async fn follow(world: &World, name: String, mut dice: Dice, expected: Offset) -
         start,
         owner: None,
     };
-    let (cursor, answer) = world.hub.subscribe(subscription, bell.clone()).await.unwrap();
+    let (cursor, answer) = world.hub.subscribe(subscription, waker.clone()).await.unwrap();
     let after = answer.position.offset;
-    let mut reader = world.reader(cursor, bell, dice);
+    let mut reader = world.reader(cursor, waker, dice);
     let mut ended = Ended { name, filter, start, after, screen: Screen::new(), counted: 0 };
     let mut position = 0;
     while let Some(item) = reader.next().await {
         match item {
-            Item::Frame(frame) => {
+            CursorItem::Frame(frame) => {
                 let message = read_message(&frame);
                 ended.counted += message["skipped"].as_u64().unwrap();
                 for event in message["events"].as_array().unwrap() {
@@ -186,9 +186,9 @@ async fn follow(world: &World, name: String, mut dice: Dice, expected: Offset) -
                 assert!(frame.through >= position, "{}: the position went back", ended.name);
                 position = frame.through;
             }
-            Item::Live { .. } => {}
-            Item::Gap(gap) => panic!("{}: {gap:?}", ended.name),
-            Item::Failed(error) => panic!("{}: {error}", ended.name),
+            CursorItem::Live { .. } => {}
+            CursorItem::Gap(gap) => panic!("{}: {gap:?}", ended.name),
+            CursorItem::Failed(error) => panic!("{}: {error}", ended.name),
         }
     }
     ended

@@ -9,7 +9,7 @@ use pulsehub::{
     },
     bytesize::ByteSize,
     dialect::{Form, Frame},
-    hub::{self, Bell, Cursor, Hub, Item},
+    hub::{self, Cursor, CursorItem, Hub, TaskWaker},
     position::Offset,
     telemetry::Telemetry,
     time::{Clock, Span},
@@ -70,7 +70,7 @@ impl World {
             queue_timeout: Span::seconds(30),
         };
         let broker = Broker::open(config, folder.path(), clock.clone(), Telemetry::new()).unwrap();
-        let config = hub::Config {
+        let config = hub::HubConfig {
             tail_bytes: ByteSize(dice.one_of(&[0, 700, 3000, 1 << 20])),
             chunk_bytes: ByteSize(dice.one_of(&[1, 300, 2000, 1 << 16])),
             replay_bytes: ByteSize(dice.one_of(&[1 << 20])),
@@ -132,9 +132,9 @@ impl World {
         }
     }
 
-    pub(super) fn reader(&self, cursor: Cursor, bell: Arc<Bell>, dice: Dice) -> Reader {
+    pub(super) fn reader(&self, cursor: Cursor, waker: Arc<TaskWaker>, dice: Dice) -> Reader {
         let (tail, finished) = (self.broker.tail(), self.finished.subscribe());
-        Reader { hub: self.hub.clone(), cursor, bell, dice, tail, finished }
+        Reader { hub: self.hub.clone(), cursor, waker, dice, tail, finished }
     }
 
     /// Tells readers that nothing follows what is published by now; gives the last offset.
@@ -179,7 +179,7 @@ pub(super) async fn dawdle(dice: &mut Dice) {
 pub(super) struct Reader {
     hub: Hub,
     cursor: Cursor,
-    bell: Arc<Bell>,
+    waker: Arc<TaskWaker>,
     dice: Dice,
     tail: watch::Receiver<Offset>,
     finished: watch::Receiver<bool>,
@@ -187,7 +187,7 @@ pub(super) struct Reader {
 
 impl Reader {
     /// The next item; None once everything published has come.
-    pub(super) async fn next(&mut self) -> Option<Item> {
+    pub(super) async fn next(&mut self) -> Option<CursorItem> {
         if self.dice.once_in(12) {
             let awake = *self.tail.borrow() + self.dice.within(1..60);
             tokio::select! {
@@ -199,7 +199,7 @@ impl Reader {
         loop {
             let finished = *self.finished.borrow();
             let item = poll_fn(|cx| {
-                self.bell.listen(cx.waker());
+                self.waker.listen(cx.waker());
                 let head = self.hub.head().offset;
                 match self.cursor.poll_next(cx) {
                     Poll::Ready(item) => Poll::Ready(Some(item)),

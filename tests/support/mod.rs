@@ -98,7 +98,7 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
 }
 
 /// `[auth]` with the keys in `text` in place of the defaults.
-pub(crate) fn auth_config(text: &str) -> auth::Config {
+pub(crate) fn auth_config(text: &str) -> auth::AuthConfig {
     let defaults = r#"
         issuer = ""
         audience = []

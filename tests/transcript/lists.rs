@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, process::Command};
 
 use pulsehub::{
     cli::Cli,
-    instances::State as InstanceState,
+    instances::InstanceState,
     protocol::{CloseCode, ErrorCode, GapReason},
     series::Dropped as Reason,
-    telemetry::{Dropped, Limit, Telemetry},
+    telemetry::{DroppedPart, Limit, Telemetry},
 };
 
 use super::record::Record;
@@ -18,7 +18,7 @@ fn metrics_and_their_labels() {
     // A family shows its labels once it has a value.
     telemetry.hit(Limit::Body);
     telemetry.refused("refused");
-    telemetry.dropped(Dropped::Number, 1);
+    telemetry.dropped(DroppedPart::Number, 1);
     telemetry.instances("up");
     telemetry.gap("reason");
     telemetry.series_dropped("reason");
@@ -261,4 +261,4 @@ every!(
 
 every!(REASONS, Reason { Name, Labels, Value, Depth, Kind, Cap, Derived, Time, Shape });
 
-every!(DROPPED, Dropped { Number, Timestamp, Field, Point, Sample, Instance });
+every!(DROPPED, DroppedPart { Number, Timestamp, Field, Point, Sample, Instance });

@@ -28,7 +28,7 @@ use crate::{
     instances::InstanceError,
     position::Position,
     protocol::Losses,
-    telemetry::Dropped,
+    telemetry::DroppedPart,
     topic::PatternToken,
 };
 
@@ -143,11 +143,11 @@ pub(in crate::http) async fn data(
         // With the points in one batch: what proves that an instance lives is what was stored.
         let sign = match claim.speaker(&principal) {
             Ok(speaker) => state.instances.sent_data(&speaker).unwrap_or_else(|error| {
-                dropped.note(Dropped::Instance, || error.to_string());
+                dropped.note(DroppedPart::Instance, || error.to_string());
                 None
             }),
             Err(_) => {
-                dropped.note(Dropped::Instance, || {
+                dropped.note(DroppedPart::Instance, || {
                     format!("without the grant to publish {app}.instances data are no sign of life")
                 });
                 None
@@ -161,7 +161,7 @@ pub(in crate::http) async fn data(
         if let Some(left_out) = published.left_out {
             let limit = left_out.limit;
             for topic in topics.iter().filter(|topic| left_out.topics.contains(*topic)) {
-                dropped.note(Dropped::Point, || {
+                dropped.note(DroppedPart::Point, || {
                     format!("{topic}: the log already holds {limit} topics, its limit")
                 });
             }

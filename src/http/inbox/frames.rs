@@ -3,7 +3,7 @@
 
 /// Where in which frame the stream is, and the fragments passed so far.
 #[derive(Debug, Default)]
-pub(super) struct Frames {
+pub(super) struct FrameTracker {
     /// Frames that do not end their message.
     pub(super) fragments: u32,
     header: [u8; HEADER as usize],
@@ -17,7 +17,7 @@ pub(super) struct Frames {
 const HEADER: u8 = 10;
 const MASK: u64 = 4;
 
-impl Frames {
+impl FrameTracker {
     /// Follows `bytes`, which come next. What is no frame is tungstenite's to refuse.
     pub(super) fn pass(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
@@ -76,7 +76,7 @@ mod tests {
             bytes.extend(std::iter::repeat_n(0, length));
         }
         for size in [1, 2, 7, 4096, bytes.len()] {
-            let mut frames = Frames::default();
+            let mut frames = FrameTracker::default();
             bytes.chunks(size).for_each(|chunk| frames.pass(chunk));
             assert_eq!((frames.fragments, frames.rest, frames.filled), (3, 0, 0), "by {size}");
         }

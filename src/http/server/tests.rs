@@ -54,10 +54,10 @@ async fn start_with(options: Options, answers: Answers) -> Running {
 
 fn hello() -> Router {
     async fn peer(request: Request) -> String {
-        request.extensions().get::<Connection>().unwrap().client.ip().to_string()
+        request.extensions().get::<ClientConnection>().unwrap().client.ip().to_string()
     }
     let known = async |request: Request| {
-        request.extensions().get::<Connection>().unwrap().seat.know();
+        request.extensions().get::<ClientConnection>().unwrap().slot.know();
     };
     Router::new()
         .route("/", get(peer))
@@ -169,12 +169,12 @@ async fn who_finds_no_room_is_told_when_to_come_back() {
 
 #[tokio::test]
 async fn a_seat_outlives_its_connection_with_who_took_it() {
-    let taken: Arc<parking_lot::Mutex<Option<Connection>>> = Arc::default();
+    let taken: Arc<parking_lot::Mutex<Option<ClientConnection>>> = Arc::default();
     let take = {
         let taken = taken.clone();
         async move |request: Request| {
-            let connection = request.extensions().get::<Connection>().cloned().unwrap();
-            connection.seat.know();
+            let connection = request.extensions().get::<ClientConnection>().cloned().unwrap();
+            connection.slot.know();
             *taken.lock() = Some(connection);
         }
     };

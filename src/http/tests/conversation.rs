@@ -16,22 +16,22 @@ use crate::{
     event::PublisherName,
     grants::Grants,
     http::{
+        connection_slots::ConnectionSlots,
         conversation::{Acted, Conversation},
-        seats::Seats,
         sse,
     },
 };
 
-async fn stream(server: &Server, seats: &Seats) -> Pin<Box<sse::Events>> {
-    let seat = Arc::new(seats.take(None).unwrap());
-    let from = server::Connection { client: ([127, 0, 0, 1], 9).into(), seat, visit: None };
+async fn stream(server: &Server, slots: &ConnectionSlots) -> Pin<Box<sse::EventStream>> {
+    let slot = Arc::new(slots.take(None).unwrap());
+    let from = server::ClientConnection { client: ([127, 0, 0, 1], 9).into(), slot, visit: None };
     let mut request = request("GET", "/sse/real-time?topics=a.*").body(Body::empty()).unwrap();
     request.extensions_mut().insert(from);
     Box::pin(sse::open(&server.state, request).await.ok().unwrap())
 }
 
 /// What comes next, if there is something now.
-fn next(stream: &mut Pin<Box<sse::Events>>) -> Option<Option<String>> {
+fn next(stream: &mut Pin<Box<sse::EventStream>>) -> Option<Option<String>> {
     match stream.as_mut().poll_next(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(next) => {
             Some(next.map(|bytes| String::from_utf8(bytes.unwrap().to_vec()).unwrap()))
@@ -42,9 +42,9 @@ fn next(stream: &mut Pin<Box<sse::Events>>) -> Option<Option<String>> {
 
 async fn told(order: Order) -> Vec<Option<String>> {
     let server = Server::new();
-    let (seats, stop) = (Seats::new(80, 80, Telemetry::new()), CancellationToken::new());
+    let (slots, stop) = (ConnectionSlots::new(80, 80, Telemetry::new()), CancellationToken::new());
     tokio::spawn(server.state.hub.clone().run(stop.clone()));
-    let (mut reader, mut witness) = (stream(&server, &seats).await, stream(&server, &seats).await);
+    let (mut reader, mut witness) = (stream(&server, &slots).await, stream(&server, &slots).await);
     for n in 0..10 {
         assert_eq!(server.publish(format!(r#"{{"topic":"a.b","data":{n}}}"#)).await.status, 200);
     }

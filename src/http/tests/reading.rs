@@ -7,8 +7,8 @@ use crate::{
     auth::Principal,
     dialect::Form,
     event::PublisherName,
-    http::questions,
-    hub::{Bell, Item, Start, Subscription},
+    http::query_limit,
+    hub::{CursorItem, Start, Subscription, TaskWaker},
     protocol::Mode,
     topic::TopicFilter,
 };
@@ -62,7 +62,7 @@ async fn one_user_cannot_keep_all_others_from_asking() {
     let server = Server::with(&[("limits.questions", "4")]);
     let ask = async |name: &str| {
         let principal = Principal { publisher: PublisherName::token("", name), ..Principal::hub() };
-        server.state.questions.ask(&principal).await
+        server.state.query_limit.ask(&principal).await
     };
     // Two are worked on, and two wait.
     let mut asking = vec![ask("ada").await.unwrap(), ask("ada").await.unwrap()];
@@ -227,7 +227,7 @@ async fn history_of_more_patterns_than_a_subscription_may_have_is_refused() {
 async fn every_list_is_a_question_of_which_one_user_has_only_so_many() {
     let server = Server::with(&[("limits.questions", "1")]);
     let ada = Principal { publisher: PublisherName::token("", "ada"), ..Principal::hub() };
-    let _asking = server.state.questions.ask(&ada).await.unwrap();
+    let _asking = server.state.query_limit.ask(&ada).await.unwrap();
     for path in ["/api/v1/topics", "/api/v1/instances", "/api/v1/series"] {
         server.get(path).await.assert_problem(429, "too_many_questions");
     }
@@ -244,7 +244,7 @@ async fn who_asks_for_connections_kept_a_place_that_others_wait_for() {
     for name in ["bob", "bob", "eve", "eve"] {
         let publisher = PublisherName::token("", name);
         let principal = Principal { publisher, ..Principal::hub() };
-        asking.push(server.state.questions.ask(&principal).await.unwrap());
+        asking.push(server.state.query_limit.ask(&principal).await.unwrap());
     }
     // All places are taken: it would wait for one.
     let admin = Request::get("/api/v1/connections");
@@ -258,14 +258,14 @@ async fn who_asks_for_connections_kept_a_place_that_others_wait_for() {
 async fn who_asked_and_left_left_work_behind_that_nobody_counted() {
     let server = Server::with(&[("limits.questions", "1")]);
     let ada = Principal { publisher: PublisherName::token("", "ada"), ..Principal::hub() };
-    let asking = server.state.questions.ask(&ada).await.unwrap();
+    let asking = server.state.query_limit.ask(&ada).await.unwrap();
     let (end, ended) = std::sync::mpsc::channel::<()>();
-    let work = questions::work(asking, move || ended.recv());
+    let work = query_limit::work(asking, move || ended.recv());
     assert!(futures_util::FutureExt::now_or_never(work).is_none());
-    assert!(server.state.questions.ask(&ada).await.is_err(), "it goes on");
+    assert!(server.state.query_limit.ask(&ada).await.is_err(), "it goes on");
     end.send(()).unwrap();
     let free = async {
-        while server.state.questions.ask(&ada).await.is_err() {
+        while server.state.query_limit.ask(&ada).await.is_err() {
             tokio::task::yield_now().await;
         }
     };
@@ -291,12 +291,13 @@ async fn a_rare_match_was_looked_for_in_all_of_memory_before_others_had_a_turn()
         start: Start::Since(0),
         owner: None,
     };
-    let (mut cursor, _) = hub.subscribe(subscription, Arc::new(Bell::default())).await.unwrap();
+    let (mut cursor, _) =
+        hub.subscribe(subscription, Arc::new(TaskWaker::default())).await.unwrap();
     let mut turns = 0;
     let item = poll_fn(|cx| {
         turns += 1; // it wakes itself: nobody else does
         cursor.poll_next(cx)
     });
-    assert!(matches!(item.await, Item::Live { .. }));
+    assert!(matches!(item.await, CursorItem::Live { .. }));
     assert!(turns >= 6, "4 MB in {turns} turns");
 }

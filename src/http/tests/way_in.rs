@@ -32,7 +32,7 @@ async fn a_ticket_lets_in_once() {
     assert_eq!((answer.status, &answer.json()["expires_in"]), (StatusCode::CREATED, &json!(30)));
     let ticket = answer.json()["ticket"].as_str().unwrap().to_owned();
     let upgrade = Request::get(format!("/ws/real-time?ticket={ticket}")).body(()).unwrap();
-    let credential = credentials::gather_upgrade(&upgrade.into_parts().0, false).unwrap().unwrap();
+    let credential = credentials::collect_upgrade(&upgrade.into_parts().0, false).unwrap().unwrap();
     let principal = server.state.access.authenticate(&credential).await.unwrap();
     assert_eq!(&*principal.name, "ada");
     assert!(server.state.access.authenticate(&credential).await.is_err());

@@ -20,7 +20,7 @@ fn defaults() -> Defaults<'static> {
 const LIMITS: BatchLimits = BatchLimits { event: 200, batch: 5 };
 
 fn json(body: &str) -> Result<Vec<Event>, Refusal> {
-    read(body.as_bytes(), Format::Json, &defaults(), &LIMITS)
+    read(body.as_bytes(), BodyFormat::Json, &defaults(), &LIMITS)
 }
 
 fn faults(body: &str) -> Vec<(usize, Option<&'static str>, Fault)> {
@@ -55,9 +55,10 @@ fn what_is_said_stays_as_it_was_said() {
 #[test]
 fn lines_are_events_and_blank_lines_nothing() {
     let body = b"{\"topic\":\"a\"}\r\n\n  {\"topic\":\"b\"}\n";
-    let events = read(body, Format::Lines, &defaults(), &LIMITS).unwrap();
+    let events = read(body, BodyFormat::Lines, &defaults(), &LIMITS).unwrap();
     assert_eq!(events.iter().map(|event| event.topic.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-    let refusal = read(b"{\"topic\":\"a\"}\n\n{\"topic\"\n", Format::Lines, &defaults(), &LIMITS);
+    let refusal =
+        read(b"{\"topic\":\"a\"}\n\n{\"topic\"\n", BodyFormat::Lines, &defaults(), &LIMITS);
     assert!(matches!(refusal, Err(Refusal::Malformed { line: 3, .. })), "{refusal:?}");
 }
 
@@ -90,7 +91,7 @@ fn an_array_in_the_place_of_an_event_is_refused() {
         let found = faults(&body);
         assert_eq!((&found[0].1, &found[0].2), (&None, &no_object), "{body}");
     }
-    let lines = read(array.as_bytes(), Format::Lines, &defaults(), &LIMITS);
+    let lines = read(array.as_bytes(), BodyFormat::Lines, &defaults(), &LIMITS);
     assert!(matches!(lines, Err(Refusal::Items(_))), "{lines:?}");
 }
 
@@ -111,7 +112,7 @@ fn the_bounds_hold() {
     let many = format!("[{}]", [r#"{"topic":"a"}"#; 6].join(","));
     assert_eq!(json(&many).unwrap_err(), Refusal::TooLong(BatchTooLong { limit: 5 }));
     let many = many.replace("},{", "}\n{").replace(['[', ']'], "");
-    let refusal = read(many.as_bytes(), Format::Lines, &defaults(), &LIMITS).unwrap_err();
+    let refusal = read(many.as_bytes(), BodyFormat::Lines, &defaults(), &LIMITS).unwrap_err();
     assert_eq!(refusal, Refusal::TooLong(BatchTooLong { limit: 5 }));
     for empty in ["", " \n", "[]", " [ ] "] {
         assert_eq!(json(empty).unwrap_err(), Refusal::Empty, "{empty:?}");
@@ -133,7 +134,8 @@ fn what_is_no_json_is_refused_with_its_place() {
             other => panic!("{body}: {other:?}"),
         }
     }
-    let refusal = read(b"{\"topic\":\n\"a\xff\"}", Format::Json, &defaults(), &LIMITS).unwrap_err();
+    let refusal =
+        read(b"{\"topic\":\n\"a\xff\"}", BodyFormat::Json, &defaults(), &LIMITS).unwrap_err();
     assert!(matches!(refusal, Refusal::Malformed { line: 2, column: 3, .. }), "{refusal:?}");
 }
 
@@ -179,8 +181,8 @@ fn attribute_text() -> impl Strategy<Value = Option<String>> {
 proptest! {
     #[test]
     fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = read(&bytes, Format::Json, &defaults(), &LIMITS);
-        let _ = read(&bytes, Format::Lines, &defaults(), &LIMITS);
+        let _ = read(&bytes, BodyFormat::Json, &defaults(), &LIMITS);
+        let _ = read(&bytes, BodyFormat::Lines, &defaults(), &LIMITS);
     }
 
     #[test]
@@ -188,7 +190,7 @@ proptest! {
         text in "([\\[\\]{},:]|\"(topic|id|type|time|data|a)\"|null|-|[0-9]|\\\\u[0-9a-f]{4}|\n| ){0,60}",
     ) {
         let _ = json(&text);
-        let _ = read(text.as_bytes(), Format::Lines, &defaults(), &LIMITS);
+        let _ = read(text.as_bytes(), BodyFormat::Lines, &defaults(), &LIMITS);
     }
 
     #[test]
@@ -204,8 +206,8 @@ proptest! {
         let array = serde_json::to_string_pretty(&objects).unwrap();
         let lines: Vec<_> = objects.iter().map(ToString::to_string).collect();
         let limits = BatchLimits { event: 1000, batch: 5 };
-        let from_array = read(array.as_bytes(), Format::Json, &defaults(), &limits).unwrap();
-        let from_lines = read(lines.join("\n").as_bytes(), Format::Lines, &defaults(), &limits).unwrap();
+        let from_array = read(array.as_bytes(), BodyFormat::Json, &defaults(), &limits).unwrap();
+        let from_lines = read(lines.join("\n").as_bytes(), BodyFormat::Lines, &defaults(), &limits).unwrap();
         for events in [from_array, from_lines] {
             for (event, (object, (id, kind, key, _))) in events.iter().zip(objects.iter().zip(&batch)) {
                 prop_assert_eq!(&*event.id, id.as_deref().unwrap_or("made"));

@@ -15,19 +15,19 @@ use crate::{
     ingest::{
         Fault,
         parts::{self, text_of},
-        timestamps::{self, Written},
+        timestamps::{self, WrittenTime},
     },
     json::Object,
 };
 
 /// One point of usage data.
-pub(super) struct Point<'a> {
+pub(super) struct UsagePoint<'a> {
     raw: &'a RawValue,
     key: Cow<'a, str>,
     /// What makes it the same point when it comes again.
     same: Option<String>,
     pub(super) timestamp: Option<&'a RawValue>,
-    pub(super) time: Option<Written>,
+    pub(super) time: Option<WrittenTime>,
 }
 
 #[derive(Deserialize)]
@@ -44,7 +44,7 @@ struct PointFields<'a> {
     timestamp: Option<&'a RawValue>,
 }
 
-impl<'a> Point<'a> {
+impl<'a> UsagePoint<'a> {
     /// Reads a point; a fault is that of this point alone.
     pub(super) fn read(raw: &'a RawValue) -> Result<Self, Fault> {
         parts::object(raw)?;
@@ -70,7 +70,7 @@ impl<'a> Point<'a> {
     /// Its time, if it names no zone.
     pub(super) fn naive(&self) -> Option<DateTime> {
         match &self.time {
-            Some(Written::Naive(time)) => Some(*time),
+            Some(WrittenTime::Naive(time)) => Some(*time),
             _ => None,
         }
     }
@@ -112,12 +112,12 @@ fn told_by(
     received: &str,
 ) -> Result<Box<RawValue>, serde_json::Error> {
     #[derive(Serialize)]
-    struct Told<'a> {
+    struct PointOrigin<'a> {
         instance_id: &'a str,
         received_at: &'a str,
     }
-    struct Members;
-    impl<'de> Visitor<'de> for Members {
+    struct PointVisitor;
+    impl<'de> Visitor<'de> for PointVisitor {
         type Value = String;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -137,8 +137,8 @@ fn told_by(
         }
     }
     let mut reader = serde_json::Deserializer::from_str(point.get());
-    let mut text = reader.deserialize_map(Members)?;
-    let told = Told { instance_id: instance.as_str(), received_at: received };
+    let mut text = reader.deserialize_map(PointVisitor)?;
+    let told = PointOrigin { instance_id: instance.as_str(), received_at: received };
     text.insert(0, '{');
     text.push_str(&serde_json::to_string(&told)?[1..]);
     RawValue::from_string(text)

@@ -129,7 +129,7 @@ fn a_registration_is_kept_as_far_as_it_is_small() {
     assert_eq!(registration.version.as_deref(), Some("4.5.0"));
     assert_eq!((registration.city, registration.license_id), (None, None));
     assert_eq!(registration.system.len(), MOST_ENTRIES);
-    assert_eq!(losses.counts().collect::<Vec<_>>(), [(Dropped::Field, 1 + 44 - MOST_ENTRIES)]);
+    assert_eq!(losses.counts().collect::<Vec<_>>(), [(DroppedPart::Field, 1 + 44 - MOST_ENTRIES)]);
     let deep = format!(
         r#"{{"system_metadata":{{"deep":{}{},"os":"Linux"}}}}"#,
         "[".repeat(200),

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// How a derived value is written.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::projections) struct Number {
+pub(in crate::projections) struct ShownNumber {
     derive: usize,
     scale: f64,
     style: Style,
@@ -24,26 +24,29 @@ enum Style {
 /// `{ value = "…" }` of the configuration.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Config {
+pub(super) struct ValueOperator {
     pub(super) value: String,
     /// What it is multiplied by.
     scale: Option<f64>,
     /// Digits behind the point.
     round: Option<u8>,
-    text: Option<Text>,
+    text: Option<NumberText>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Text {
+enum NumberText {
     Uptime,
 }
 
-impl Config {
-    pub(super) fn number(&self, derive: usize) -> Result<Number, (&'static str, &'static str)> {
+impl ValueOperator {
+    pub(super) fn number(
+        &self,
+        derive: usize,
+    ) -> Result<ShownNumber, (&'static str, &'static str)> {
         let style = match (&self.text, self.round) {
             (None, None) => Style::Plain,
-            (Some(Text::Uptime), None) => Style::Uptime,
+            (Some(NumberText::Uptime), None) => Style::Uptime,
             (None, Some(digits @ 0..=9)) => Style::Rounded(digits.into()),
             (None, Some(_)) => return Err(("round", "is from 0 to 9 digits")),
             (Some(_), Some(_)) => return Err(("round", "is for numbers, not for a text")),
@@ -52,11 +55,11 @@ impl Config {
         if !scale.is_finite() {
             return Err(("scale", "must be a number"));
         }
-        Ok(Number { derive, scale, style })
+        Ok(ShownNumber { derive, scale, style })
     }
 }
 
-impl Number {
+impl ShownNumber {
     /// Which derived value.
     pub(in crate::projections) fn derive(&self) -> usize {
         self.derive
@@ -106,7 +109,7 @@ mod tests {
     use super::*;
 
     fn render(style: Style, scale: f64, value: f64) -> String {
-        Number { derive: 0, scale, style }.render(Some(value)).to_string()
+        ShownNumber { derive: 0, scale, style }.render(Some(value)).to_string()
     }
 
     #[test]
@@ -119,7 +122,7 @@ mod tests {
         assert_eq!(render(Style::Rounded(0), 1.0, 44.5), "45");
         assert_eq!(render(Style::Rounded(9), 1.0, 1e300), "1e+300");
         assert_eq!(render(Style::Rounded(1), 1.0, -0.04), "0.0");
-        let unknown = Number { derive: 0, scale: 1.0, style: Style::Plain }.render(None);
+        let unknown = ShownNumber { derive: 0, scale: 1.0, style: Style::Plain }.render(None);
         assert_eq!(unknown, Value::Null);
     }
 

@@ -7,8 +7,8 @@ use super::{Shape, number, words};
 use crate::{
     projections::{
         buckets::{Buckets, Hours},
-        fault::Fault,
-        gathering::{Gathering, Keep, Topics},
+        collect::{CollectRule, ConfiguredTopics, KeepPolicy},
+        fault::ProjectionFault,
         take::Take,
     },
     series::derive::Condition,
@@ -25,20 +25,20 @@ const USUAL: usize = 20;
 const MOST: usize = 1000;
 
 /// What reading a shape needs, and what comes out beside it.
-pub(in crate::projections) struct Reading<'a> {
+pub(in crate::projections) struct ShapeReader<'a> {
     /// The number of the derived value of a name.
     pub(in crate::projections) derive: &'a dyn Fn(&str) -> Option<usize>,
     /// Whether the projection says what its freshness goes by.
     pub(in crate::projections) has_freshness: bool,
-    /// Gets what is to be gathered of newest events.
-    pub(in crate::projections) gatherings: &'a mut Vec<Gathering>,
+    /// Gets what is to be collected of newest events.
+    pub(in crate::projections) collect_rules: &'a mut Vec<CollectRule>,
 }
 
 /// `{ newest = "…" }`
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Newest {
-    newest: Topics,
+struct NewestOperator {
+    newest: ConfiguredTopics,
     #[serde(default)]
     take: Take,
 }
@@ -46,8 +46,8 @@ struct Newest {
 /// `{ list = "…" }`
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct List {
-    list: Topics,
+struct ListOperator {
+    list: ConfiguredTopics,
     limit: Option<usize>,
     #[serde(default)]
     by_key: bool,
@@ -60,7 +60,7 @@ struct List {
 /// `{ buckets = "…" }`
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct BucketsOf {
+struct BucketsOperator {
     buckets: String,
     #[serde(rename = "as")]
     name: String,
@@ -69,7 +69,7 @@ struct BucketsOf {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Freshness {
+struct FreshnessOperator {
     freshness: FreshnessOf,
 }
 
@@ -82,23 +82,23 @@ enum FreshnessOf {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Clock {
+struct ClockOperator {
     clock: bool,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Object {
+struct ObjectOperator {
     object: Table,
 }
 
-impl Reading<'_> {
+impl ShapeReader<'_> {
     /// The shape that `value` describes; `key` is where it stands.
     pub(in crate::projections) fn shape(
         &mut self,
         key: &str,
         value: &toml::Value,
-    ) -> Result<Shape, Fault> {
+    ) -> Result<Shape, ProjectionFault> {
         match value {
             toml::Value::Table(table) => {
                 // What an operator works on is no table, so that a table there is a member.
@@ -114,7 +114,7 @@ impl Reading<'_> {
                             "`{one}` and `{other}` both say what stands here: keep one, or put an \
                              object's members under `object`"
                         );
-                        Err(Fault::new(key, message))
+                        Err(ProjectionFault::new(key, message))
                     }
                 }
             }
@@ -128,53 +128,59 @@ impl Reading<'_> {
             toml::Value::Float(number) if number.is_finite() => {
                 Ok(Shape::Constant((*number).into()))
             }
-            toml::Value::Float(_) => Err(Fault::new(key, "JSON has no such number")),
-            toml::Value::Datetime(_) => Err(Fault::new(key, "JSON has no times: write a text")),
+            toml::Value::Float(_) => Err(ProjectionFault::new(key, "JSON has no such number")),
+            toml::Value::Datetime(_) => {
+                Err(ProjectionFault::new(key, "JSON has no times: write a text"))
+            }
         }
     }
 
-    fn object(&mut self, key: &str, table: &Table) -> Result<Shape, Fault> {
+    fn object(&mut self, key: &str, table: &Table) -> Result<Shape, ProjectionFault> {
         let member = |(name, value): (&String, &toml::Value)| {
             Ok((name.clone(), self.shape(&format!("{key}.{name}"), value)?))
         };
         table.iter().map(member).collect::<Result<_, _>>().map(Shape::Object)
     }
 
-    fn operator(&mut self, key: &str, name: &str, value: &toml::Value) -> Result<Shape, Fault> {
+    fn operator(
+        &mut self,
+        key: &str,
+        name: &str,
+        value: &toml::Value,
+    ) -> Result<Shape, ProjectionFault> {
         match name {
             "value" => {
-                let config: number::Config = parse(key, value)?;
+                let config: number::ValueOperator = parse(key, value)?;
                 let derive = self.derive(&format!("{key}.value"), &config.value)?;
-                config
-                    .number(derive)
-                    .map(Shape::Number)
-                    .map_err(|(name, message)| Fault::new(&format!("{key}.{name}"), message))
+                config.number(derive).map(Shape::Number).map_err(|(name, message)| {
+                    ProjectionFault::new(&format!("{key}.{name}"), message)
+                })
             }
             "words" => self.words(key, parse(key, value)?),
             "newest" => {
-                let Newest { newest, take } = parse(key, value)?;
-                Ok(self.gather(newest, Condition::default(), Keep::Newest, take))
+                let NewestOperator { newest, take } = parse(key, value)?;
+                Ok(self.collect(newest, Condition::default(), KeepPolicy::Newest, take))
             }
             "list" => {
-                let List { list, limit, by_key, condition, take } = parse(key, value)?;
+                let ListOperator { list, limit, by_key, condition, take } = parse(key, value)?;
                 let limit = limit.unwrap_or(USUAL);
                 if limit == 0 || limit > MOST {
                     let message = format!("must be from 1 to {MOST}");
-                    return Err(Fault::new(&format!("{key}.limit"), message));
+                    return Err(ProjectionFault::new(&format!("{key}.limit"), message));
                 }
-                let keep = if by_key { Keep::PerKey(limit) } else { Keep::List(limit) };
-                Ok(self.gather(list, condition, keep, take))
+                let keep = if by_key { KeepPolicy::PerKey(limit) } else { KeepPolicy::List(limit) };
+                Ok(self.collect(list, condition, keep, take))
             }
             "buckets" => {
-                let BucketsOf { buckets, name, hours } = parse(key, value)?;
+                let BucketsOperator { buckets, name, hours } = parse(key, value)?;
                 let derive = self.derive(&format!("{key}.buckets"), &buckets)?;
                 Ok(Shape::Buckets(Buckets { derive, name, hours }))
             }
             "freshness" => {
-                let Freshness { freshness } = parse(key, value)?;
+                let FreshnessOperator { freshness } = parse(key, value)?;
                 if !self.has_freshness {
                     let message = "say what it goes by in the projection's own `freshness`";
-                    return Err(Fault::new(key, message));
+                    return Err(ProjectionFault::new(key, message));
                 }
                 Ok(match freshness {
                     FreshnessOf::Error => Shape::Error,
@@ -182,45 +188,51 @@ impl Reading<'_> {
                 })
             }
             "clock" => match parse(key, value)? {
-                Clock { clock: true } => Ok(Shape::Clock),
-                Clock { clock: false } => {
-                    Err(Fault::new(key, "write `clock = true` or leave it out"))
+                ClockOperator { clock: true } => Ok(Shape::Clock),
+                ClockOperator { clock: false } => {
+                    Err(ProjectionFault::new(key, "write `clock = true` or leave it out"))
                 }
             },
             _ => {
-                let Object { object } = parse(key, value)?;
+                let ObjectOperator { object } = parse(key, value)?;
                 self.object(&format!("{key}.object"), &object)
             }
         }
     }
 
-    fn words(&mut self, key: &str, config: words::Config) -> Result<Shape, Fault> {
+    fn words(&mut self, key: &str, config: words::WordsOperator) -> Result<Shape, ProjectionFault> {
         let mut derives = Vec::new();
         for (index, case) in config.words.iter().enumerate() {
             let key = format!("{key}.words[{index}]");
             if let Some(message) = case.nonsense() {
-                return Err(Fault::new(&key, message));
+                return Err(ProjectionFault::new(&key, message));
             }
             derives.push(self.derive(&format!("{key}.value"), &case.value)?);
         }
         Ok(Shape::Words(config.words(derives)))
     }
 
-    fn derive(&self, key: &str, name: &str) -> Result<usize, Fault> {
+    fn derive(&self, key: &str, name: &str) -> Result<usize, ProjectionFault> {
         (self.derive)(name).ok_or_else(|| {
             let message = format!("there is no derived value {name:?}: add a [[derive]] with it");
-            Fault::new(key, message)
+            ProjectionFault::new(key, message)
         })
     }
 
-    fn gather(&mut self, topics: Topics, condition: Condition, keep: Keep, take: Take) -> Shape {
-        self.gatherings.push(Gathering { filter: topics.0, condition, keep, take });
-        Shape::Gathered(self.gatherings.len() - 1)
+    fn collect(
+        &mut self,
+        topics: ConfiguredTopics,
+        condition: Condition,
+        keep: KeepPolicy,
+        take: Take,
+    ) -> Shape {
+        self.collect_rules.push(CollectRule { filter: topics.0, condition, keep, take });
+        Shape::Collected(self.collect_rules.len() - 1)
     }
 }
 
 /// A table as what it is for; a fault is told with its own key.
-fn parse<T: DeserializeOwned>(key: &str, value: &toml::Value) -> Result<T, Fault> {
+fn parse<T: DeserializeOwned>(key: &str, value: &toml::Value) -> Result<T, ProjectionFault> {
     serde_path_to_error::deserialize(value.clone()).map_err(|error| {
         let at = match error.path().to_string() {
             path if path == "." => key.to_owned(),
@@ -230,9 +242,9 @@ fn parse<T: DeserializeOwned>(key: &str, value: &toml::Value) -> Result<T, Fault
         match wording::unknown_field(message) {
             Some((_, known)) => {
                 let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
-                Fault::new(&at, format!("is no key here: there is {}", known.join(", ")))
+                ProjectionFault::new(&at, format!("is no key here: there is {}", known.join(", ")))
             }
-            None => Fault::new(&at, wording::plain(message)),
+            None => ProjectionFault::new(&at, wording::plain(message)),
         }
     })
 }
@@ -242,20 +254,20 @@ mod tests {
     use super::{super::Inputs, *};
     use serde_json::{Value, json};
 
-    fn read(text: &str) -> Result<(Shape, usize), Fault> {
+    fn read(text: &str) -> Result<(Shape, usize), ProjectionFault> {
         let table: Table = text.parse().unwrap();
-        let mut gatherings = Vec::new();
+        let mut collect_rules = Vec::new();
         let derive = |name: &str| ["a.n", "a.m"].iter().position(|known| *known == name);
         let mut reading =
-            Reading { derive: &derive, has_freshness: true, gatherings: &mut gatherings };
+            ShapeReader { derive: &derive, has_freshness: true, collect_rules: &mut collect_rules };
         let shape = reading.shape("shape", &table["shape"])?;
-        Ok((shape, gatherings.len()))
+        Ok((shape, collect_rules.len()))
     }
 
     fn render(shape: &Shape, error: Option<&str>, clock: &str) -> Value {
         shape.render(&Inputs {
             value: &|derive| (derive == 0).then_some(94.25),
-            gathered: &|number| json!([number]),
+            collected: &|number| json!([number]),
             rows: &|buckets| json!([{ &buckets.name: 3 }]),
             error,
             clock,
@@ -279,8 +291,8 @@ mod tests {
 
     #[test]
     fn a_shape_is_rendered_as_it_is_written() {
-        let (shape, gatherings) = read(EVERYTHING).unwrap();
-        assert_eq!(gatherings, 2);
+        let (shape, collect_rules) = read(EVERYTHING).unwrap();
+        assert_eq!(collect_rules, 2);
         let wanted = json!({
             "constant": "x", "plain": {"value": "as it is", "list": 1}, "list": [0], "nested": {"deep": [1, 2.5, true, 94.3], "unknown": null},
             "status": "bad", "newest": [1], "chart": [{"calls": 3}],

@@ -12,7 +12,7 @@ pub(in crate::projections) struct Words {
 /// `{ words = […] }` of the configuration.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Config {
+pub(super) struct WordsOperator {
     pub(super) words: Vec<Case>,
     otherwise: String,
 }
@@ -33,7 +33,7 @@ pub(super) struct Case {
     missing: bool,
 }
 
-impl Config {
+impl WordsOperator {
     /// `derives` has a number for each case.
     pub(super) fn words(self, derives: Vec<usize>) -> Words {
         Words { cases: derives.into_iter().zip(self.words).collect(), otherwise: self.otherwise }
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_first_case_that_is_so_gives_the_word() {
-        let config: Config = toml::from_str(
+        let config: WordsOperator = toml::from_str(
             r#"
             words = [
                 { word = "critical", value = "m", above = 90 },

@@ -13,11 +13,11 @@ use super::proto::{
     Execution, ExecutionUpdate, HealthStatus, ListExecutionsRequest, StreamExecutionRequest,
     SystemStats, flext_service_client::FlextServiceClient,
 };
-use crate::{logging::cause, sources::Config};
+use crate::{logging::cause, sources::SourceConfig};
 
 /// A daemon and how it is spoken to. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Daemon {
+pub(super) struct FlextDaemon {
     client: FlextServiceClient<InterceptedService<Channel, Credentials>>,
     timeout: Duration,
 }
@@ -40,9 +40,9 @@ const MAX_UPDATE: usize = 256 << 10;
 const MAX_TROUBLE: usize = 300;
 const UNREACHABLE: &str = "the daemon cannot be reached";
 
-impl Daemon {
+impl FlextDaemon {
     /// Connects. When the connection breaks later, the channel makes it anew with the next question.
-    pub(super) async fn connect(config: &Config) -> Result<Self, String> {
+    pub(super) async fn connect(config: &SourceConfig) -> Result<Self, String> {
         let timeout = config.timeout.0;
         let mut endpoint = Endpoint::from(config.address.uri().clone()).tcp_nodelay(true);
         if config.address.is_secure() {

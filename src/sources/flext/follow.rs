@@ -8,7 +8,7 @@ use tokio::{
 };
 use tonic::{Code, Status};
 
-use super::{daemon::Daemon, proto::ExecutionUpdate};
+use super::{daemon::FlextDaemon, proto::ExecutionUpdate};
 
 /// The streams that are open. Dropping it ends them.
 pub(super) struct Followed {
@@ -37,7 +37,7 @@ impl Default for Followed {
 
 impl Followed {
     /// Follows those that are `running`, and no others: a daemon may keep a stream open for ever.
-    pub(super) fn follow(&mut self, daemon: &Daemon, running: &[&str]) {
+    pub(super) fn follow(&mut self, daemon: &FlextDaemon, running: &[&str]) {
         for (id, task) in self.ids.values() {
             if !running.contains(&&**id) {
                 task.abort();
@@ -91,7 +91,7 @@ impl Followed {
 
 /// The id is the one that was asked for, whatever the updates say.
 async fn follow_one(
-    daemon: Daemon,
+    daemon: FlextDaemon,
     id: String,
     sender: mpsc::Sender<(String, ExecutionUpdate)>,
 ) -> Result<(), Status> {

@@ -5,9 +5,9 @@ use std::{collections::HashMap, time::Duration};
 use serde_json::Value;
 
 use super::{
-    Inner,
+    ProjectionsInner,
     buckets::{Buckets, Hours, Steps},
-    gathering::Kept,
+    collect::Kept,
     plan::{Derive, Projection, Watch},
     shape::{Inputs, plain},
 };
@@ -17,8 +17,8 @@ use crate::{
 };
 
 /// What projections are made of, at one moment.
-pub(super) struct Moment<'a> {
-    inner: &'a Inner,
+pub(super) struct ProjectionSnapshot<'a> {
+    inner: &'a ProjectionsInner,
     now: Millis,
     /// The derived values that are known, by number.
     values: HashMap<usize, f64>,
@@ -39,20 +39,20 @@ pub(super) struct Drawn {
     /// How many samples there had been.
     samples: Option<f64>,
     steps: Steps,
-    column: Column,
+    column: DrawnColumn,
 }
 
 /// What the series answered for each step.
 #[derive(Clone)]
-struct Column {
+struct DrawnColumn {
     values: Vec<Option<f64>>,
     /// From when on samples are kept: what was before that nobody knows any more.
     since: Millis,
 }
 
-impl<'a> Moment<'a> {
+impl<'a> ProjectionSnapshot<'a> {
     /// Now, of which nothing is known yet.
-    pub(super) fn new(inner: &'a Inner) -> Self {
+    pub(super) fn new(inner: &'a ProjectionsInner) -> Self {
         let now = inner.clock.now();
         Self { inner, now, values: HashMap::new(), charts: Vec::new() }
     }
@@ -85,7 +85,7 @@ impl<'a> Moment<'a> {
         let error = projection.freshness.as_ref().and_then(|watch| self.trouble(watch));
         projection.shape.render(&Inputs {
             value: &|number| self.values.get(&number).copied(),
-            gathered: &|number| self.inner.gathered.value(number),
+            collected: &|number| self.inner.collector.value(number),
             rows: &|buckets| self.drawn(buckets).map_or(Value::Null, |chart| chart.rows.clone()),
             error: error.as_deref(),
             clock,
@@ -102,14 +102,14 @@ impl<'a> Moment<'a> {
         let error = projection.freshness.as_ref().map(Watch::nothing);
         let mut blank = projection.shape.render(&Inputs {
             value: &figure,
-            gathered: &|number| {
-                let gathering = plan.gatherings.get(number);
-                gathering.map_or(Value::Null, |gathering| gathering.value(&Kept::default()))
+            collected: &|number| {
+                let rule = plan.collect_rules.get(number);
+                rule.map_or(Value::Null, |rule| rule.value(&Kept::default()))
             },
             rows: &|buckets| {
                 let steps = buckets.hours.steps(self.now);
                 let since = self.drawn(buckets).map_or(0, |chart| chart.since);
-                let nothing = Column { values: vec![None; steps.count], since };
+                let nothing = DrawnColumn { values: vec![None; steps.count], since };
                 let derive = plan.derives.get(buckets.derive);
                 derive.map_or(Value::Null, |derive| {
                     derive.draw(buckets, buckets.hours, steps, &nothing)
@@ -129,8 +129,8 @@ impl<'a> Moment<'a> {
     }
 
     async fn value(&self, derive: &Derive) -> Result<Option<f64>, QueryError> {
-        if let Some(number) = derive.gathering {
-            return Ok(self.inner.gathered.present(number).map(|count| count as f64));
+        if let Some(number) = derive.collect_rule {
+            return Ok(self.inner.collector.present(number).map(|count| count as f64));
         }
         let found = self.ask(derive, derive.agg(), derive.window).await?;
         Ok(derive.figure(found, derive.window))
@@ -176,7 +176,7 @@ impl<'a> Moment<'a> {
     }
 
     /// One figure for each step.
-    async fn column(&self, derive: &Derive, steps: Steps) -> Result<Column, QueryError> {
+    async fn column(&self, derive: &Derive, steps: Steps) -> Result<DrawnColumn, QueryError> {
         let spec = QuerySpec {
             name: derive.name.clone(),
             labels: Labels::default(),
@@ -197,18 +197,18 @@ impl<'a> Moment<'a> {
                 *figure = value;
             }
         }
-        Ok(Column { values: figures, since })
+        Ok(DrawnColumn { values: figures, since })
     }
 
     /// Why the values are not to be trusted; None while they are. Whatever was said counts for a
     /// while: whoever has ended, or was taken out of the settings, does not take it back.
     fn trouble(&self, watch: &Watch) -> Option<String> {
-        let gathered = &self.inner.gathered;
+        let collected = &self.inner.collector;
         let is_past = |at: Millis| self.now.saturating_sub(at) > watch.silent_after.millis();
         let newest = |kept: &Kept| kept.received().next().map(|(at, _)| at);
-        let values = gathered.with(watch.values, |_, kept| newest(kept)).flatten();
+        let values = collected.with(watch.values, |_, kept| newest(kept)).flatten();
         let (told, error) = match &watch.source {
-            Some(source) => gathered.with(source.words, |_, kept| told(kept, is_past)),
+            Some(source) => collected.with(source.words, |_, kept| told(kept, is_past)),
             None => None,
         }
         .unwrap_or_default();
@@ -263,7 +263,7 @@ impl Derive {
     }
 
     /// The rows of a chart, out of what its series answered for each step.
-    fn draw(&self, chart: &Buckets, hours: Hours, steps: Steps, column: &Column) -> Value {
+    fn draw(&self, chart: &Buckets, hours: Hours, steps: Steps, column: &DrawnColumn) -> Value {
         let step = Span(Duration::from_millis(steps.step));
         let row = |(index, value): (usize, &Option<f64>)| {
             let is_kept = steps.start(index) >= column.since;

@@ -15,14 +15,14 @@ use crate::{
     broker::{Broker, ReadError},
     duty::TermError,
     event::{MAX_ATTRIBUTE_BYTES, METRICS, Record},
-    sources::Config,
+    sources::SourceConfig,
     telemetry::Telemetry,
     time::{Millis, parse_rfc3339, rfc3339},
     topic::{Topic, TopicError, TopicFilter, TopicPattern},
 };
 
-/// What a source shows.
-pub(super) struct Board {
+/// What a source should show, and what the log has.
+pub(super) struct Diff {
     name: Box<str>,
     topics: BTreeMap<What, Topic>,
     event_bytes: usize,
@@ -87,43 +87,43 @@ impl What {
 }
 
 /// Where each of them is published.
-fn topics(config: &Config) -> Result<BTreeMap<What, Topic>, TopicError> {
+fn topics(config: &SourceConfig) -> Result<BTreeMap<What, Topic>, TopicError> {
     ALL.into_iter().map(|what| Ok((what, config.topic_of(what.name())?))).collect()
 }
 
 /// Where the source of `config` publishes.
 pub(in crate::sources) fn own_topics(
-    config: &Config,
+    config: &SourceConfig,
 ) -> Result<impl Iterator<Item = Topic> + use<>, TopicError> {
     Ok(topics(config)?.into_values())
 }
 
-/// Why there is no board.
+/// Why what the log has cannot be told.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BoardError {
+pub(super) enum DiffError {
     #[error(transparent)]
     Topic(#[from] TopicError),
     #[error(transparent)]
     Read(#[from] ReadError),
 }
 
-impl From<BoardError> for TermError {
-    fn from(error: BoardError) -> Self {
+impl From<DiffError> for TermError {
+    fn from(error: DiffError) -> Self {
         Self::failed(error)
     }
 }
 
-impl Board {
-    /// A board that knows what the log has, so that a node which takes over repeats nothing.
+impl Diff {
+    /// Begins with what the log has, so that a node which takes over repeats nothing.
     pub(super) async fn read(
-        config: &Config,
+        config: &SourceConfig,
         event_bytes: usize,
         broker: &Broker,
-    ) -> Result<Self, BoardError> {
+    ) -> Result<Self, DiffError> {
         let topics = topics(config)?;
         let patterns = topics.values().map(|topic| TopicPattern::parse(topic.as_str()));
         let filter = TopicFilter::new(patterns.collect::<Result<Vec<_>, _>>()?);
-        let mut board = Self {
+        let mut diff = Self {
             name: config.name.as_str().into(),
             topics,
             event_bytes,
@@ -138,11 +138,11 @@ impl Board {
         let latest = broker.latest(filter).all().await?;
         // The newest are those that the daemon may still list.
         let mut room = ROOM;
-        latest.records().rev().for_each(|record| board.remember(record, &mut room));
-        let state = board.stored.get(&(What::Source, Some(board.name.to_string())));
+        latest.records().rev().for_each(|record| diff.remember(record, &mut room));
+        let state = diff.stored.get(&(What::Source, Some(diff.name.to_string())));
         // Anybody who may publish on the topic can have written there.
-        board.state = state.filter(|state| state["since"].as_str().is_some_and(is_time)).cloned();
-        Ok(board)
+        diff.state = state.filter(|state| state["since"].as_str().is_some_and(is_time)).cloned();
+        Ok(diff)
     }
 
     /// What somebody else published on these topics is passed over if it is of another shape.
@@ -333,8 +333,8 @@ mod tests {
     use super::*;
     use crate::sources::flext::proto;
 
-    fn board() -> Board {
-        Board {
+    fn diff() -> Diff {
+        Diff {
             name: "flext".into(),
             topics: ALL
                 .map(|what| (what, Topic::parse(&format!("flext.{}", what.name())).unwrap()))
@@ -364,99 +364,99 @@ mod tests {
     }
 
     /// The topics' last words and keys of what changed, which is then in the log.
-    fn published(board: &mut Board) -> Vec<String> {
-        published_at(board, 0)
+    fn published(diff: &mut Diff) -> Vec<String> {
+        published_at(diff, 0)
     }
 
-    fn published_at(board: &mut Board, now: Millis) -> Vec<String> {
-        let drafts = board.changed(now, &Telemetry::new());
+    fn published_at(diff: &mut Diff, now: Millis) -> Vec<String> {
+        let drafts = diff.changed(now, &Telemetry::new());
         let names = drafts.iter().map(|draft| match &draft.key {
             Some(key) => format!("{} {key}", draft.what.name()),
             None => draft.what.name().to_owned(),
         });
         let names = names.collect();
-        board.stored(drafts, now, HashSet::new());
+        diff.stored(drafts, now, HashSet::new());
         names
     }
 
     #[test]
     fn only_what_changed_is_published() {
-        let (mut board, telemetry) = (board(), Telemetry::new());
-        assert_eq!(board.take(answers(vec![execution("e1", "")]), &telemetry), None);
-        assert_eq!(published(&mut board), ["stats", "health", "executions e1"]);
+        let (mut diff, telemetry) = (diff(), Telemetry::new());
+        assert_eq!(diff.take(answers(vec![execution("e1", "")]), &telemetry), None);
+        assert_eq!(published(&mut diff), ["stats", "health", "executions e1"]);
         let mut again = answers(vec![execution("e1", ""), execution("e2", "")]);
         let looked = prost_types::Timestamp { seconds: 7, nanos: 0 };
         again.health.as_mut().unwrap().timestamp = Some(looked);
-        board.take(again, &telemetry);
-        assert_eq!(published(&mut board), ["executions e2"]);
-        board.update("e2", proto::ExecutionUpdate::default());
-        board.update("nobody", proto::ExecutionUpdate::default());
-        assert_eq!(published(&mut board), ["executions e2"]);
-        assert_eq!(published(&mut board), [""; 0]);
+        diff.take(again, &telemetry);
+        assert_eq!(published(&mut diff), ["executions e2"]);
+        diff.update("e2", proto::ExecutionUpdate::default());
+        diff.update("nobody", proto::ExecutionUpdate::default());
+        assert_eq!(published(&mut diff), ["executions e2"]);
+        assert_eq!(published(&mut diff), [""; 0]);
     }
 
     #[test]
     fn what_is_not_answered_keeps_its_last_value() {
-        let (mut board, telemetry) = (board(), Telemetry::new());
-        board.take(answers(vec![execution("e1", "")]), &telemetry);
-        published(&mut board);
+        let (mut diff, telemetry) = (diff(), Telemetry::new());
+        diff.take(answers(vec![execution("e1", "")]), &telemetry);
+        published(&mut diff);
         let away = || "away".to_owned();
         let trouble =
             DaemonAnswers { stats: Err(away()), health: Err(away()), executions: Err(away()) };
-        assert_eq!(board.take(trouble, &telemetry).as_deref(), Some("away"));
-        assert!(board.tell(Some("away".into()), 1000));
-        assert_eq!(published(&mut board), ["source flext"]);
-        assert!(!board.tell(Some("away".into()), 2000), "it is said once");
-        assert!(board.tell(Some("far away".into()), 3000));
-        assert_eq!(board.state.as_ref().unwrap()["since"], rfc3339(1000));
-        assert!(board.tell(None, 4000));
-        assert_eq!(board.state.as_ref().unwrap()["since"], rfc3339(4000));
-        assert_eq!(published(&mut board), ["source flext"]);
+        assert_eq!(diff.take(trouble, &telemetry).as_deref(), Some("away"));
+        assert!(diff.tell(Some("away".into()), 1000));
+        assert_eq!(published(&mut diff), ["source flext"]);
+        assert!(!diff.tell(Some("away".into()), 2000), "it is said once");
+        assert!(diff.tell(Some("far away".into()), 3000));
+        assert_eq!(diff.state.as_ref().unwrap()["since"], rfc3339(1000));
+        assert!(diff.tell(None, 4000));
+        assert_eq!(diff.state.as_ref().unwrap()["since"], rfc3339(4000));
+        assert_eq!(published(&mut diff), ["source flext"]);
     }
 
     #[test]
     fn executions_that_are_too_much_together_are_left_out() {
-        let (mut board, telemetry) = (board(), Telemetry::new());
-        board.event_bytes = 256 << 10;
+        let (mut diff, telemetry) = (diff(), Telemetry::new());
+        diff.event_bytes = 256 << 10;
         let long = "x".repeat(200 << 10);
         let listed = (0..LISTED).map(|n| execution(&format!("e{n:02}"), &long)).collect();
-        let trouble = board.take(answers(listed), &telemetry).unwrap();
+        let trouble = diff.take(answers(listed), &telemetry).unwrap();
         assert!(trouble.starts_with("80 of the daemon's answers"), "{trouble}");
-        assert_eq!(board.executions.keys().next_back().unwrap(), "e19", "the newest are shown");
+        assert_eq!(diff.executions.keys().next_back().unwrap(), "e19", "the newest are shown");
         // They have ended when the next are listed, which have as much room.
         let listed = (20..30).map(|n| execution(&format!("e{n}"), &long)).collect();
-        assert_eq!(board.take(answers(listed), &telemetry), None);
-        assert_eq!(board.executions.len(), 10);
+        assert_eq!(diff.take(answers(listed), &telemetry), None);
+        assert_eq!(diff.executions.len(), 10);
     }
 
     #[test]
     fn how_the_source_is_is_told_again_though_nothing_has_changed() {
-        let mut board = board();
+        let mut diff = diff();
         let at = 1_795_176_000_000;
-        board.tell(None, at);
-        assert_eq!(published_at(&mut board, at), ["source flext"]);
-        let since = board.state.clone();
+        diff.tell(None, at);
+        assert_eq!(published_at(&mut diff, at), ["source flext"]);
+        let since = diff.state.clone();
         for (after, told) in
             [(1, 0), (REPEAT - 1, 0), (REPEAT, 1), (REPEAT + 1, 0), (2 * REPEAT, 1)]
         {
-            assert!(!board.tell(None, at + after), "it is no news");
-            assert_eq!(published_at(&mut board, at + after).len(), told, "{after}");
+            assert!(!diff.tell(None, at + after), "it is no news");
+            assert_eq!(published_at(&mut diff, at + after).len(), told, "{after}");
         }
-        assert_eq!(board.state, since);
-        assert_eq!(published_at(&mut board, at).len(), 1, "the clock was put back");
+        assert_eq!(diff.state, since);
+        assert_eq!(published_at(&mut diff, at).len(), 1, "the clock was put back");
     }
 
     #[test]
     fn what_is_too_large_is_left_out_counted_and_told() {
-        let (mut board, telemetry) = (board(), Telemetry::new());
+        let (mut diff, telemetry) = (diff(), Telemetry::new());
         let long = "x".repeat(5000);
         let listed = vec![execution("e1", &long), execution("", ""), execution("e2", "")];
-        let trouble = board.take(answers(listed), &telemetry).unwrap();
+        let trouble = diff.take(answers(listed), &telemetry).unwrap();
         assert!(trouble.starts_with("2 of the daemon's answers"), "{trouble}");
-        assert_eq!(published(&mut board), ["stats", "health", "executions e2"]);
-        board.update("e2", proto::ExecutionUpdate { message: long, ..Default::default() });
-        published(&mut board);
-        assert_eq!(board.executions["e2"].update, None);
+        assert_eq!(published(&mut diff), ["stats", "health", "executions e2"]);
+        diff.update("e2", proto::ExecutionUpdate { message: long, ..Default::default() });
+        published(&mut diff);
+        assert_eq!(diff.executions["e2"].update, None);
         let counted = telemetry.openmetrics().unwrap();
         assert!(
             counted.contains("pulsehub_source_left_out_total{source=\"flext\"} 2"),

@@ -11,7 +11,7 @@ use tokio::{
 use crate::{dialect::Dialect, id, protocol::CloseCode};
 
 /// What the other side of a socket is told at its end.
-pub(super) struct Words {
+pub(super) struct CloseMessage {
     pub(super) code: CloseCode,
     pub(super) bytes: Vec<u8>,
     /// How long the other side has to take them.
@@ -21,7 +21,7 @@ pub(super) struct Words {
 const PATIENCE: Duration = Duration::from_secs(2);
 const EVICTED: &str = "somebody else needs the place of a connection without credentials";
 
-impl Words {
+impl CloseMessage {
     /// When to come back, if that is to be a while and `dialect` has words for it, and why it closes.
     pub(super) fn of(code: CloseCode, reason: &str, dialect: Dialect) -> Self {
         // Not everybody at the same moment, where all are closed at once.
@@ -39,11 +39,11 @@ impl Words {
 /// What is read of who goes on sending.
 const MOST_UNREAD: u64 = 256 << 10;
 
-/// Writes `words` and waits until the other side has heard them, but no longer than `patience`, and reads no more than
-/// [`MOST_UNREAD`] meanwhile: closing with bytes unread would make the words disappear.
-pub(super) async fn say_farewell(mut stream: TcpStream, words: &[u8], patience: Duration) {
+/// Writes `message` and waits until the other side has heard it, but no longer than `patience`, and reads no more than
+/// [`MOST_UNREAD`] meanwhile: closing with bytes unread would make it disappear.
+pub(super) async fn linger(mut stream: TcpStream, message: &[u8], patience: Duration) {
     let talk = async {
-        stream.write_all(words).await?;
+        stream.write_all(message).await?;
         stream.shutdown().await?;
         let (mut rest, mut stream) = ([0; 1024], stream.take(MOST_UNREAD));
         // Each read of a socket is a part of tokio's budget for a turn.
@@ -65,11 +65,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let farewell = tokio::spawn(async move {
-            say_farewell(stream, b"no", Duration::from_secs(3600)).await;
+        let lingering = tokio::spawn(async move {
+            linger(stream, b"no", Duration::from_secs(3600)).await;
         });
         let sending = async { while sender.write_all(&[0; 4096]).await.is_ok() {} };
         timeout(Duration::from_secs(10), sending).await.expect("it reads without end");
-        farewell.await.unwrap();
+        lingering.await.unwrap();
     }
 }

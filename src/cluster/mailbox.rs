@@ -10,16 +10,16 @@ use serde_json::Value;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Node, Question};
+use super::{Node, NodeQuestion};
 use crate::{
     backoff::Backoff,
     id,
     redis::{Failure, Keys, Server, backoff},
 };
 
-/// A node's place among others. Cheap to clone.
+/// How a node asks others and answers them. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Desk {
+pub(super) struct Mailbox {
     server: Server,
     keys: Keys,
     /// What Redis calls this node, and what people do.
@@ -39,7 +39,7 @@ struct Other {
 
 /// What others answered.
 #[derive(Default)]
-pub(super) struct Heard {
+pub(super) struct Replies {
     pub(super) answers: Vec<(String, Value)>,
     pub(super) missing: Vec<String>,
 }
@@ -47,13 +47,13 @@ pub(super) struct Heard {
 #[derive(Serialize)]
 struct Letter<'a> {
     reply: &'a str,
-    question: &'a Question,
+    question: &'a NodeQuestion,
 }
 
 #[derive(Deserialize)]
 struct Received {
     reply: String,
-    question: Question,
+    question: NodeQuestion,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,12 +71,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const KEPT: u64 = 10;
 /// How many seconds a name is kept: longer than a node counts after its last hello.
 const NAMED: u64 = 60;
-/// Questions that wait at one desk; the oldest go first.
+/// Questions that wait at one mailbox; the oldest go first.
 const LETTERS: isize = 32;
 /// Questions of this node that are under way at a time, each with a connection of its own.
 const ASKING: usize = 8;
 
-impl Desk {
+impl Mailbox {
     pub(super) fn new(server: Server, id: String, name: String) -> Self {
         let keys = Keys::new(&server.config().prefix);
         Self { server, keys, id, name, room: Arc::new(Semaphore::new(ASKING)) }
@@ -85,9 +85,9 @@ impl Desk {
     /// Asks all others, or the one called `name`.
     pub(super) async fn ask(
         &self,
-        question: &Question,
+        question: &NodeQuestion,
         name: Option<&str>,
-    ) -> Result<Heard, Failure> {
+    ) -> Result<Replies, Failure> {
         let _room = timeout(PATIENCE, self.room.acquire())
             .await
             .map_err(|_| unreachable("too many questions are under way"))?
@@ -96,16 +96,16 @@ impl Desk {
         let mut waiting = self.others(&mut connection).await?;
         waiting.retain(|_, other| name.is_none_or(|name| name == other.name));
         if waiting.is_empty() {
-            return Ok(Heard::default());
+            return Ok(Replies::default());
         }
         let reply = self.keys.of(&format!("reply:{}", id::short().map_err(unreachable)?));
         let letter = json(&Letter { reply: &reply, question })?;
         let mut letters = pipe();
         for node in waiting.keys() {
-            let desk = self.desk(node);
-            letters.cmd("RPUSH").arg(&desk).arg(&letter).ignore();
-            letters.cmd("LTRIM").arg(&desk).arg(-LETTERS).arg(-1).ignore();
-            letters.cmd("EXPIRE").arg(&desk).arg(KEPT).ignore();
+            let mailbox = self.mailbox(node);
+            letters.cmd("RPUSH").arg(&mailbox).arg(&letter).ignore();
+            letters.cmd("LTRIM").arg(&mailbox).arg(-LETTERS).arg(-1).ignore();
+            letters.cmd("EXPIRE").arg(&mailbox).arg(KEPT).ignore();
         }
         send_all(&mut connection, &letters).await?;
         let mut answers = Vec::new();
@@ -128,7 +128,7 @@ impl Desk {
             Err(_) => tracing::debug!(missing = waiting.len(), "some nodes did not answer"),
         }
         let missing = waiting.into_values().map(|other| other.name).collect();
-        Ok(Heard { answers, missing })
+        Ok(Replies { answers, missing })
     }
 
     /// All other nodes that said hello lately, by what Redis calls them.
@@ -151,7 +151,7 @@ impl Desk {
         });
         let names: Vec<Option<String>> = send(connection, &get).await?;
         let named = nodes.into_iter().zip(names).map(|((id, hello), name)| {
-            // One that never came to its desk has no name yet.
+            // One that never came to its mailbox has no name yet.
             let name = name.unwrap_or_else(|| id.clone());
             (id, Other { name, is_prompt: newest - hello < LATE })
         });
@@ -200,7 +200,7 @@ impl Desk {
         let mut name = cmd("SET");
         name.arg(self.name_key(&self.id)).arg(&self.name).arg("EX").arg(NAMED);
         send::<()>(connection, &name).await?;
-        let Some(letter) = take(connection, &self.desk(&self.id)).await? else { return Ok(()) };
+        let Some(letter) = take(connection, &self.mailbox(&self.id)).await? else { return Ok(()) };
         let Received { reply, question } = match serde_json::from_str(&letter) {
             Ok(received) => received,
             Err(error) => {
@@ -222,11 +222,11 @@ impl Desk {
         let mut connection = self.server.connect(Duration::ZERO).await.map_err(unreachable)?;
         let mut leave = pipe();
         leave.cmd("ZREM").arg(self.keys.of("nodes")).arg(&self.id).ignore();
-        leave.cmd("DEL").arg(self.desk(&self.id)).arg(self.name_key(&self.id)).ignore();
+        leave.cmd("DEL").arg(self.mailbox(&self.id)).arg(self.name_key(&self.id)).ignore();
         send_all(&mut connection, &leave).await
     }
 
-    fn desk(&self, node: &str) -> String {
+    fn mailbox(&self, node: &str) -> String {
         self.keys.of(&format!("ask:{node}"))
     }
 

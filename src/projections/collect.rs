@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
-use super::{Bounds, take::Take};
+use super::{ProjectionBounds, take::Take};
 use crate::{
     event::Record,
     position::Offset,
@@ -22,17 +22,17 @@ use crate::{
 
 /// What is to be kept of which events.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Gathering {
+pub(super) struct CollectRule {
     pub(super) filter: TopicFilter,
     /// Only events that are so.
     pub(super) condition: Condition,
-    pub(super) keep: Keep,
+    pub(super) keep: KeepPolicy,
     pub(super) take: Take,
 }
 
 /// How much is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keep {
+pub(super) enum KeepPolicy {
     /// The newest event.
     Newest,
     /// So many of the newest, the newest first.
@@ -47,8 +47,8 @@ pub(super) enum Keep {
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     /// The newest first.
-    items: VecDeque<Item>,
-    /// For [`Keep::Present`]: those whose newest event is so, and when that came.
+    items: VecDeque<KeptItem>,
+    /// For [`KeepPolicy::Present`]: those whose newest event is so, and when that came.
     present: HashMap<Arc<[u8]>, Offset>,
     /// The same by when it came, for the oldest.
     present_order: BTreeMap<Offset, Arc<[u8]>>,
@@ -57,8 +57,8 @@ pub(super) struct Kept {
 }
 
 #[derive(Debug)]
-struct Item {
-    /// For [`Keep::PerKey`].
+struct KeptItem {
+    /// For [`KeepPolicy::PerKey`].
     id: Box<[u8]>,
     received: Millis,
     value: Value,
@@ -68,7 +68,7 @@ struct Item {
 
 /// Names of topics as the configuration has them: one pattern or several.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Topics(pub(super) TopicFilter);
+pub(super) struct ConfiguredTopics(pub(super) TopicFilter);
 
 /// What the newest event of a topic and key is found by.
 fn id(record: Record<'_>) -> Box<[u8]> {
@@ -76,7 +76,7 @@ fn id(record: Record<'_>) -> Box<[u8]> {
     [record.topic().as_bytes(), b" ", record.key().unwrap_or_default()].concat().into()
 }
 
-impl Gathering {
+impl CollectRule {
     /// Takes in an event that came after all before it; `data` is its payload. Gives the limit for
     /// which something was forgotten.
     pub(super) fn take_in(
@@ -84,7 +84,7 @@ impl Gathering {
         kept: &mut Kept,
         record: Record<'_>,
         data: &Value,
-        bounds: Bounds,
+        bounds: ProjectionBounds,
     ) -> Option<Limit> {
         if record.offset() <= kept.through || !self.filter.matches(record.topic()) {
             return None;
@@ -92,22 +92,23 @@ impl Gathering {
         kept.through = record.offset();
         let is_so = !record.is_removal() && self.condition.holds(record, data) == Some(true);
         match self.keep {
-            Keep::Present => {
+            KeepPolicy::Present => {
                 return kept.set_present(id(record), record.offset(), is_so, bounds.keys);
             }
-            Keep::PerKey(_) => {
+            KeepPolicy::PerKey(_) => {
                 let id = id(record);
                 kept.items.retain(|item| item.id != id);
             }
-            Keep::Newest | Keep::List(_) => {}
+            KeepPolicy::Newest | KeepPolicy::List(_) => {}
         }
         if !is_so {
             return None;
         }
         let value = self.take.take(record, data);
-        let id = if matches!(self.keep, Keep::PerKey(_)) { id(record) } else { Box::default() };
+        let id =
+            if matches!(self.keep, KeepPolicy::PerKey(_)) { id(record) } else { Box::default() };
         let bytes = value.to_string().len();
-        kept.items.push_front(Item { id, received: record.received(), value, bytes });
+        kept.items.push_front(KeptItem { id, received: record.received(), value, bytes });
         kept.items.truncate(self.keep.limit());
         kept.fit(bounds.event)
     }
@@ -115,24 +116,24 @@ impl Gathering {
     /// What is kept as JSON.
     pub(super) fn value(&self, kept: &Kept) -> Value {
         match self.keep {
-            Keep::Newest => {
+            KeepPolicy::Newest => {
                 let newest = kept.items.front().map(|item| item.value.clone());
                 newest.unwrap_or_else(|| self.take.nothing())
             }
-            Keep::List(_) | Keep::PerKey(_) => {
+            KeepPolicy::List(_) | KeepPolicy::PerKey(_) => {
                 kept.items.iter().map(|item| item.value.clone()).collect()
             }
-            Keep::Present => kept.present.len().into(),
+            KeepPolicy::Present => kept.present.len().into(),
         }
     }
 }
 
-impl Keep {
+impl KeepPolicy {
     fn limit(self) -> usize {
         match self {
-            Keep::Newest => 1,
-            Keep::List(limit) | Keep::PerKey(limit) => limit,
-            Keep::Present => 0,
+            KeepPolicy::Newest => 1,
+            KeepPolicy::List(limit) | KeepPolicy::PerKey(limit) => limit,
+            KeepPolicy::Present => 0,
         }
     }
 }
@@ -188,7 +189,7 @@ impl Kept {
     }
 }
 
-impl<'de> Deserialize<'de> for Topics {
+impl<'de> Deserialize<'de> for ConfiguredTopics {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(TopicsVisitor)
     }
@@ -197,18 +198,18 @@ impl<'de> Deserialize<'de> for Topics {
 struct TopicsVisitor;
 
 impl<'de> de::Visitor<'de> for TopicsVisitor {
-    type Value = Topics;
+    type Value = ConfiguredTopics;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a topic pattern, or a list of at least one")
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Topics, E> {
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<ConfiguredTopics, E> {
         let pattern = TopicPattern::parse(text).map_err(E::custom)?;
-        Ok(Topics(TopicFilter::new([pattern])))
+        Ok(ConfiguredTopics(TopicFilter::new([pattern])))
     }
 
-    fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Topics, A::Error> {
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<ConfiguredTopics, A::Error> {
         let mut patterns: Vec<TopicPattern> = Vec::new();
         while let Some(pattern) = items.next_element()? {
             patterns.push(pattern);
@@ -216,7 +217,7 @@ impl<'de> de::Visitor<'de> for TopicsVisitor {
         if patterns.is_empty() {
             return Err(de::Error::invalid_length(0, &self));
         }
-        Ok(Topics(TopicFilter::new(patterns)))
+        Ok(ConfiguredTopics(TopicFilter::new(patterns)))
     }
 }
 
@@ -246,9 +247,9 @@ mod tests {
         builder.finish()
     }
 
-    fn gathering(keep: Keep, condition: &str, take: &str) -> Gathering {
+    fn rule(keep: KeepPolicy, condition: &str, take: &str) -> CollectRule {
         let take = toml::from_str::<toml::Table>(&format!("take = {take}")).unwrap();
-        Gathering {
+        CollectRule {
             filter: TopicFilter::new([TopicPattern::parse("a.*").unwrap()]),
             condition: toml::from_str(condition).unwrap(),
             keep,
@@ -257,19 +258,24 @@ mod tests {
     }
 
     /// The events of (topic, key, data), with offsets from 1.
-    fn after(gathering: &Gathering, events: &[(&str, Option<&str>, &str)], keys: usize) -> Kept {
+    fn after(rule: &CollectRule, events: &[(&str, Option<&str>, &str)], keys: usize) -> Kept {
         let mut kept = Kept::default();
         for (at, (topic, key, data)) in events.iter().enumerate() {
             let block = block(at as Offset + 1, topic, *key, data);
             let record = block.record(0).unwrap();
-            gathering.take_in(&mut kept, record, &payload(record), Bounds { keys, event: 100 });
+            rule.take_in(
+                &mut kept,
+                record,
+                &payload(record),
+                ProjectionBounds { keys, event: 100 },
+            );
         }
         kept
     }
 
     #[test]
     fn lists_hold_the_newest_first_and_no_more_than_asked_for() {
-        let list = gathering(Keep::List(2), "n = { above = 1 }", "{ id = \"@id\", n = \"n\" }");
+        let list = rule(KeepPolicy::List(2), "n = { above = 1 }", "{ id = \"@id\", n = \"n\" }");
         let events = [
             ("a.x", None, "{\"n\":2}"),
             ("a.y", None, "{\"n\":3}"),
@@ -285,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_list_has_no_more_bytes_than_an_event_may_have() {
-        let list = gathering(Keep::List(9), "", "\"n\"");
+        let list = rule(KeepPolicy::List(9), "", "\"n\"");
         let (long, longer) = ("x".repeat(58), "y".repeat(200));
         let data = [&long, "b", &longer, &long, "d"].map(|text| json!({"n": text}).to_string());
         let events: Vec<_> = data.iter().map(|data| ("a.x", None, data.as_str())).collect();
@@ -296,7 +302,7 @@ mod tests {
 
     #[test]
     fn one_of_each_key_is_the_newest_and_moves_to_the_front() {
-        let list = gathering(Keep::PerKey(2), "", "\"n\"");
+        let list = rule(KeepPolicy::PerKey(2), "", "\"n\"");
         let mut events = vec![
             ("a.x", Some("1"), "{\"n\":1}"),
             ("a.x", Some("2"), "{\"n\":2}"),
@@ -311,9 +317,9 @@ mod tests {
 
     #[test]
     fn the_newest_is_null_or_an_object_of_nulls_while_there_is_none() {
-        let whole = gathering(Keep::Newest, "", "\"n.m\"");
+        let whole = rule(KeepPolicy::Newest, "", "\"n.m\"");
         assert_eq!(whole.value(&Kept::default()), json!(null));
-        let object = gathering(Keep::Newest, "", "{ n = [\"n\", \"m\"], o = \"o\" }");
+        let object = rule(KeepPolicy::Newest, "", "{ n = [\"n\", \"m\"], o = \"o\" }");
         assert_eq!(object.value(&Kept::default()), json!({"n": null, "o": null}));
         let kept = after(&object, &[("a.x", None, "{\"m\":1}")], 0);
         assert_eq!(object.value(&kept), json!({"n": 1, "o": null}));
@@ -321,7 +327,7 @@ mod tests {
 
     #[test]
     fn present_are_the_keys_whose_newest_event_is_so() {
-        let open = gathering(Keep::Present, "open = true", "\"n\"");
+        let open = rule(KeepPolicy::Present, "open = true", "\"n\"");
         let mut events = vec![
             ("a.x", Some("1"), "{\"open\":true}"),
             ("a.x", Some("2"), "{\"open\":true}"),
@@ -338,12 +344,17 @@ mod tests {
 
     #[test]
     fn what_comes_twice_counts_once() {
-        let list = gathering(Keep::List(5), "", "\"n\"");
+        let list = rule(KeepPolicy::List(5), "", "\"n\"");
         let mut kept = Kept::default();
         let block = block(3, "a.x", None, "{\"n\":1}");
         let record = block.record(0).unwrap();
         for _ in 0..2 {
-            list.take_in(&mut kept, record, &payload(record), Bounds { keys: 0, event: 100 });
+            list.take_in(
+                &mut kept,
+                record,
+                &payload(record),
+                ProjectionBounds { keys: 0, event: 100 },
+            );
         }
         assert_eq!(list.value(&kept), json!([1]));
         kept.pass(9);

@@ -13,8 +13,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
-    Bounds,
-    gathering::{Gathering, Keep, Kept},
+    ProjectionBounds,
+    collect::{CollectRule, KeepPolicy, Kept},
 };
 use crate::{
     broker::ReadError,
@@ -27,12 +27,12 @@ use crate::{
 
 /// What is kept of newest events at present. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Gathered(Arc<Inner>);
+pub(super) struct Collector(Arc<CollectorInner>);
 
-struct Inner {
+struct CollectorInner {
     feed: Feed,
-    gatherings: Vec<Gathering>,
-    bounds: Bounds,
+    collect_rules: Vec<CollectRule>,
+    bounds: ProjectionBounds,
     telemetry: Telemetry,
     /// Whether it was said that there are more.
     said_full: AtomicBool,
@@ -50,17 +50,17 @@ const LOOK_BACK_BYTES: usize = 64 << 20;
 /// Read at a time, in bytes.
 const CHUNK: usize = 256 << 10;
 
-impl Gathered {
-    /// What `gatherings` ask for.
+impl Collector {
+    /// Collects what the rules ask for.
     pub(super) fn new(
         feed: Feed,
-        gatherings: Vec<Gathering>,
-        bounds: Bounds,
+        collect_rules: Vec<CollectRule>,
+        bounds: ProjectionBounds,
         telemetry: Telemetry,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(CollectorInner {
             feed,
-            gatherings,
+            collect_rules,
             bounds,
             telemetry,
             said_full: AtomicBool::new(false),
@@ -80,24 +80,24 @@ impl Gathered {
         &self.0.progress
     }
 
-    /// What is gathered under this number, as JSON.
+    /// What is collected under this number, as JSON.
     pub(super) fn value(&self, number: usize) -> Value {
-        self.with(number, |gathering, kept| gathering.value(kept)).unwrap_or_default()
+        self.with(number, |rule, kept| rule.value(kept)).unwrap_or_default()
     }
 
-    /// How many keys are present in what is gathered under this number; None until the log was read.
+    /// How many keys are present in what is collected under this number; None until the log was read.
     pub(super) fn present(&self, number: usize) -> Option<usize> {
         self.with(number, |_, kept| kept.present())
     }
 
-    /// Calls `read` with what is gathered under this number; None until the log was read.
+    /// Calls `read` with what is collected under this number; None until the log was read.
     pub(super) fn with<T>(
         &self,
         number: usize,
-        read: impl FnOnce(&Gathering, &Kept) -> T,
+        read: impl FnOnce(&CollectRule, &Kept) -> T,
     ) -> Option<T> {
         let kept = self.0.kept.lock();
-        Some(read(self.0.gatherings.get(number)?, kept.get(number)?))
+        Some(read(self.0.collect_rules.get(number)?, kept.get(number)?))
     }
 
     /// Follows the log for ever.
@@ -106,17 +106,17 @@ impl Gathered {
     }
 
     /// What the log holds up to `head` for one of them.
-    async fn begin(&self, gathering: &Gathering, head: Offset) -> Result<Kept, ReadError> {
-        let (feed, filter) = (&self.0.feed, &gathering.filter);
+    async fn begin(&self, rule: &CollectRule, head: Offset) -> Result<Kept, ReadError> {
+        let (feed, filter) = (&self.0.feed, &rule.filter);
         let mut kept = Kept::default();
-        if let Keep::List(_) = gathering.keep {
+        if let KeepPolicy::List(_) = rule.keep {
             let stretch =
                 feed.broker().newest(filter, LOOK_BACK, head).within(LOOK_BACK_BYTES).await?;
             let mut follower = feed.follow(self.name(), filter.clone(), stretch.after);
             // What is left beside what retention took counts.
             while let Some(delivery) = follower.next_up_to(head).await? {
                 for event in delivery.events() {
-                    self.look_at(gathering, &mut kept, event.record(), event.payload());
+                    self.look_at(rule, &mut kept, event.record(), event.payload());
                 }
             }
         } else {
@@ -124,7 +124,7 @@ impl Gathered {
             let mut reader = feed.broker().latest(filter.clone()).up_to(head);
             while let Some(newest) = reader.next(CHUNK).await? {
                 for record in newest.records() {
-                    self.look_at(gathering, &mut kept, record, &payload(record));
+                    self.look_at(rule, &mut kept, record, &payload(record));
                 }
             }
         }
@@ -132,8 +132,8 @@ impl Gathered {
         Ok(kept)
     }
 
-    fn look_at(&self, gathering: &Gathering, kept: &mut Kept, record: Record<'_>, data: &Value) {
-        let Some(limit) = gathering.take_in(kept, record, data, self.0.bounds) else { return };
+    fn look_at(&self, rule: &CollectRule, kept: &mut Kept, record: Record<'_>, data: &Value) {
+        let Some(limit) = rule.take_in(kept, record, data, self.0.bounds) else { return };
         self.0.telemetry.hit(limit);
         if limit == Limit::LatestKeys && !self.0.said_full.swap(true, Ordering::Relaxed) {
             let (topic, most) = (record.topic(), self.0.bounds.keys);
@@ -146,7 +146,7 @@ impl Gathered {
     }
 }
 
-impl Follow for Gathered {
+impl Follow for Collector {
     type Error = ReadError;
 
     fn name(&self) -> &'static str {
@@ -154,16 +154,16 @@ impl Follow for Gathered {
     }
 
     fn filter(&self) -> TopicFilter {
-        let patterns = self.0.gatherings.iter().flat_map(|gathering| gathering.filter.patterns());
+        let patterns = self.0.collect_rules.iter().flat_map(|rule| rule.filter.patterns());
         TopicFilter::new(patterns.cloned())
     }
 
     async fn rebuild(&self) -> Result<Offset, ReadError> {
         // What comes behind the head is followed; what is there now is read once.
         let head = self.0.feed.broker().head().offset;
-        let mut all = Vec::with_capacity(self.0.gatherings.len());
-        for gathering in &self.0.gatherings {
-            all.push(self.begin(gathering, head).await?);
+        let mut all = Vec::with_capacity(self.0.collect_rules.len());
+        for rule in &self.0.collect_rules {
+            all.push(self.begin(rule, head).await?);
         }
         *self.0.kept.lock() = all;
         self.0.changes.send_modify(|changes| *changes += 1);
@@ -174,9 +174,9 @@ impl Follow for Gathered {
         let mut kept = self.0.kept.lock();
         for event in delivery.events() {
             let record = event.record();
-            for (gathering, kept) in self.0.gatherings.iter().zip(kept.iter_mut()) {
-                if gathering.filter.matches(record.topic()) {
-                    self.look_at(gathering, kept, record, event.payload());
+            for (rule, kept) in self.0.collect_rules.iter().zip(kept.iter_mut()) {
+                if rule.filter.matches(record.topic()) {
+                    self.look_at(rule, kept, record, event.payload());
                 }
             }
         }

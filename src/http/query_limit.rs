@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Lets in whoever asks, each user's questions in the order in which they came.
-pub struct Questions {
+pub struct QueryLimit {
     turns: Turns,
     by_user: ByUser,
     most_by_user: usize,
@@ -23,32 +23,32 @@ pub struct Questions {
 type ByUser = Arc<Mutex<HashMap<Arc<str>, usize>>>;
 
 /// A question that is being worked on.
-pub(super) struct Asking {
+pub(super) struct QueryPermit {
     _turn: Turn,
-    _counted: Counted,
+    _counted: CountedQuery,
 }
 
 /// Counts a question of a user for as long as it lives.
-pub(super) struct Counted {
+pub(super) struct CountedQuery {
     by_user: ByUser,
     user: Arc<str>,
 }
 
-impl Questions {
+impl QueryLimit {
     /// One user may have `most_by_user` under way, those that wait among them.
     pub fn new(most_by_user: usize, telemetry: Telemetry) -> Self {
         Self { turns: Turns::default(), by_user: Arc::default(), most_by_user, telemetry }
     }
 
     /// Waits for a turn; to be kept until the question is answered.
-    pub(super) async fn ask(&self, principal: &Principal) -> Result<Asking, Problem> {
+    pub(super) async fn ask(&self, principal: &Principal) -> Result<QueryPermit, Problem> {
         let counted = self.count(principal)?;
         let turn = self.turns.begin(Some(principal.identity())).await;
-        Ok(Asking { _turn: turn, _counted: counted })
+        Ok(QueryPermit { _turn: turn, _counted: counted })
     }
 
     /// Of a question that only waits for other nodes: it takes no turn.
-    pub(super) fn count(&self, principal: &Principal) -> Result<Counted, Problem> {
+    pub(super) fn count(&self, principal: &Principal) -> Result<CountedQuery, Problem> {
         let user = principal.identity();
         let mut by_user = self.by_user.lock();
         let count = by_user.entry(user.clone()).or_default();
@@ -57,21 +57,21 @@ impl Questions {
             return Err(Problem::too_many_questions(self.most_by_user));
         }
         *count += 1;
-        Ok(Counted { by_user: self.by_user.clone(), user: user.clone() })
+        Ok(CountedQuery { by_user: self.by_user.clone(), user: user.clone() })
     }
 }
 
 /// Works on a question beside the threads on which sockets are served. It is under way until the work is done, also when
 /// whoever asked is gone.
 pub(super) async fn work<T: Send + 'static>(
-    asking: Asking,
+    permit: QueryPermit,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<(T, Asking), Problem> {
-    let worked = tokio::task::spawn_blocking(move || (work(), asking)).await;
+) -> Result<(T, QueryPermit), Problem> {
+    let worked = tokio::task::spawn_blocking(move || (work(), permit)).await;
     worked.map_err(|_| Problem::unavailable("the hub is shutting down"))
 }
 
-impl Drop for Counted {
+impl Drop for CountedQuery {
     fn drop(&mut self) {
         let mut by_user = self.by_user.lock();
         if let Some(count) = by_user.get_mut(&self.user) {

@@ -11,12 +11,12 @@ use crate::{
     auth::{AuthError, Principal},
     broker::{PublishError, Published},
     dialect::Form,
-    hub::{Bell, Cursor, SubscribeError, Subscription},
+    hub::{Cursor, SubscribeError, Subscription, TaskWaker},
     protocol::{Losses, MessageId, SubscribedStart},
 };
 
 /// Something under way.
-pub(super) type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
+pub(super) type Pending = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// What has become of it.
 pub(super) enum Done {
@@ -25,7 +25,7 @@ pub(super) enum Done {
     Published(MessageId, Losses, Result<Published, PublishError>),
 }
 
-pub(super) fn authenticate(state: &AppState, token: SecretString) -> Work {
+pub(super) fn authenticate(state: &AppState, token: SecretString) -> Pending {
     let access = state.access.clone();
     Box::pin(
         async move { Done::Authenticated(access.authenticate(&Credential::Token(token)).await) },
@@ -36,13 +36,18 @@ pub(super) fn subscribe(
     state: &AppState,
     id: Option<MessageId>,
     subscription: Subscription,
-    bell: Arc<Bell>,
-) -> Work {
+    waker: Arc<TaskWaker>,
+) -> Pending {
     let (hub, form) = (state.hub.clone(), subscription.form.clone());
-    Box::pin(async move { Done::Subscribed(id, form, hub.subscribe(subscription, bell).await) })
+    Box::pin(async move { Done::Subscribed(id, form, hub.subscribe(subscription, waker).await) })
 }
 
-pub(super) fn publish(state: &AppState, id: MessageId, events: Admitted, dropped: Losses) -> Work {
+pub(super) fn publish(
+    state: &AppState,
+    id: MessageId,
+    events: Admitted,
+    dropped: Losses,
+) -> Pending {
     let broker = state.broker.clone();
     Box::pin(async move { Done::Published(id, dropped, broker.publish(events.into()).await) })
 }

@@ -1,7 +1,7 @@
 //! Who has a connection: so many in all, so many from one address, and a few that nobody but admins and probes of health
 //! may have.
 //!
-//! A stranger is whoever has shown no credentials that are good. When all seats are taken, the stranger that has been quiet
+//! A stranger is whoever has shown no credentials that are good. When all slots are taken, the stranger that has been quiet
 //! for the longest time loses theirs to whoever comes: so strangers alone can never fill the hub.
 
 use std::{
@@ -19,11 +19,11 @@ use tokio::sync::Notify;
 use super::attempts::network;
 use crate::telemetry::{Limit, Telemetry};
 
-/// All seats.
+/// All slots.
 #[derive(Clone)]
-pub(super) struct Seats(Arc<Inner>);
+pub(super) struct ConnectionSlots(Arc<SlotsInner>);
 
-struct Inner {
+struct SlotsInner {
     most: usize,
     /// How many of them are reserved.
     reserve: usize,
@@ -31,7 +31,7 @@ struct Inner {
     telemetry: Telemetry,
     /// Locked to come, to go, and for each request of a stranger; never for longer than a look into the maps.
     state: Mutex<SeatsState>,
-    /// Told whenever somebody who lost a seat is gone.
+    /// Told whenever somebody who lost a slot is gone.
     left: Notify,
 }
 
@@ -42,26 +42,26 @@ struct SeatsState {
     leaving: usize,
     /// Numbers strangers by when they were last heard of.
     next: u64,
-    strangers: BTreeMap<u64, Arc<Card>>,
-    by_address: HashMap<IpAddr, Address>,
+    strangers: BTreeMap<u64, Arc<SlotCard>>,
+    by_address: HashMap<IpAddr, AddressSlots>,
 }
 
 #[derive(Default)]
-struct Address {
+struct AddressSlots {
     taken: usize,
     strangers: BTreeSet<u64>,
 }
 
 /// What there is to know of one connection.
-struct Card {
+struct SlotCard {
     evicted: Notify,
     is_known: AtomicBool,
     /// Changed under the lock of all.
-    place: Mutex<SeatHolder>,
+    place: Mutex<SlotHolder>,
 }
 
 #[derive(Clone, Copy)]
-struct SeatHolder {
+struct SlotHolder {
     address: Option<IpAddr>,
     /// Its number among the strangers.
     number: Option<u64>,
@@ -69,9 +69,9 @@ struct SeatHolder {
     is_reserved: bool,
 }
 
-/// Why there is no seat.
+/// Why there is no slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoSeat {
+pub(super) enum NoSlot {
     /// One address has as many as it may.
     Address,
     /// All are taken.
@@ -79,42 +79,42 @@ pub(super) enum NoSeat {
 }
 
 /// One connection's; dropping it leaves it to others. Whoever takes over the connection, as a WebSocket does, keeps it.
-pub(super) struct Seat {
-    all: Arc<Inner>,
-    card: Arc<Card>,
+pub(super) struct ConnectionSlot {
+    all: Arc<SlotsInner>,
+    card: Arc<SlotCard>,
 }
 
 /// A proxy's request counted by the client's address, for as long as this is kept.
 pub(super) struct Visit {
-    all: Arc<Inner>,
+    all: Arc<SlotsInner>,
     address: IpAddr,
 }
 
 /// Seats that are reserved, at most.
 const RESERVE: usize = 16;
 
-/// Lost seats whose connections may be open still.
+/// Lost slots whose connections may be open still.
 const MAX_LEAVING: usize = 64;
 
-impl Seats {
+impl ConnectionSlots {
     pub(super) fn new(most: usize, most_per_address: usize, telemetry: Telemetry) -> Self {
         // One address leaves something to others, however little there is.
         let most_per_address = most_per_address.min(most - most / 4).max(1);
         let reserve = RESERVE.min(most / 8);
         let state = Mutex::default();
         let left = Notify::new();
-        Self(Arc::new(Inner { most, reserve, most_per_address, telemetry, state, left }))
+        Self(Arc::new(SlotsInner { most, reserve, most_per_address, telemetry, state, left }))
     }
 
-    /// Resolves when few are leaving, so that the next may get the seat of another.
+    /// Resolves when few are leaving, so that the next may get the slot of another.
     pub(super) async fn calm(&self) {
         while self.0.state.lock().leaving >= MAX_LEAVING {
             self.0.left.notified().await;
         }
     }
 
-    /// A seat for whoever has just connected from `address`; without one it is a proxy's, which nobody counts by address.
-    pub(super) fn take(&self, address: Option<IpAddr>) -> Result<Seat, NoSeat> {
+    /// A slot for whoever has just connected from `address`; without one it is a proxy's, which nobody counts by address.
+    pub(super) fn take(&self, address: Option<IpAddr>) -> Result<ConnectionSlot, NoSlot> {
         let inner = &*self.0;
         let mut state = inner.state.lock();
         if let Some(address) = address {
@@ -125,26 +125,26 @@ impl Seats {
             let quietest = state.strangers.keys().next().copied();
             let is_free = quietest.is_some_and(|number| state.evict(number));
             if !is_free && state.taken >= inner.most {
-                return Err(NoSeat::All);
+                return Err(NoSlot::All);
             }
         }
         state.taken += 1;
         let is_reserved = state.taken > inner.most - inner.reserve;
-        let place = SeatHolder { address: None, number: None, is_lost: false, is_reserved };
-        let card = Arc::new(Card {
+        let place = SlotHolder { address: None, number: None, is_lost: false, is_reserved };
+        let card = Arc::new(SlotCard {
             evicted: Notify::new(),
             is_known: AtomicBool::new(false),
             place: Mutex::new(place),
         });
         state.settle(&card, address.map(network));
         state.list(&card);
-        Ok(Seat { all: Arc::clone(&self.0), card })
+        Ok(ConnectionSlot { all: Arc::clone(&self.0), card })
     }
 }
 
-impl Inner {
+impl SlotsInner {
     /// At its limit an address loses its own quietest stranger, or comes in vain.
-    fn make_room_of(&self, state: &mut SeatsState, address: IpAddr) -> Result<(), NoSeat> {
+    fn make_room_of(&self, state: &mut SeatsState, address: IpAddr) -> Result<(), NoSlot> {
         let Some(own) = state.by_address.get(&address) else { return Ok(()) };
         if own.taken < self.most_per_address {
             return Ok(());
@@ -152,12 +152,12 @@ impl Inner {
         self.telemetry.hit(Limit::ConnectionsPerAddress);
         let quietest = own.strangers.first().copied();
         let is_free = quietest.is_some_and(|number| state.evict(number));
-        if is_free { Ok(()) } else { Err(NoSeat::Address) }
+        if is_free { Ok(()) } else { Err(NoSlot::Address) }
     }
 }
 
 impl SeatsState {
-    /// Takes a stranger's seat away; false if too many are leaving already.
+    /// Takes a stranger's slot away; false if too many are leaving already.
     fn evict(&mut self, number: u64) -> bool {
         if self.leaving >= MAX_LEAVING {
             return false;
@@ -171,14 +171,14 @@ impl SeatsState {
         true
     }
 
-    fn free(&mut self, card: &Card) {
+    fn free(&mut self, card: &SlotCard) {
         self.taken -= 1;
         if let Some(address) = card.place.lock().address.take() {
             self.uncount(address);
         }
     }
 
-    fn settle(&mut self, card: &Card, address: Option<IpAddr>) {
+    fn settle(&mut self, card: &SlotCard, address: Option<IpAddr>) {
         card.place.lock().address = address;
         if let Some(address) = address {
             self.by_address.entry(address).or_default().taken += 1;
@@ -195,7 +195,7 @@ impl SeatsState {
     }
 
     /// Puts it at the end of the strangers.
-    fn list(&mut self, card: &Arc<Card>) {
+    fn list(&mut self, card: &Arc<SlotCard>) {
         let mut place = card.place.lock();
         if place.is_lost {
             return;
@@ -209,7 +209,7 @@ impl SeatsState {
         }
     }
 
-    fn unlist(&mut self, card: &Card) {
+    fn unlist(&mut self, card: &SlotCard) {
         let mut place = card.place.lock();
         let Some(number) = place.number.take() else { return };
         self.strangers.remove(&number);
@@ -219,8 +219,8 @@ impl SeatsState {
     }
 }
 
-impl Seat {
-    /// Notes that good credentials were shown: nobody takes this seat away any more.
+impl ConnectionSlot {
+    /// Notes that good credentials were shown: nobody takes this slot away any more.
     pub(super) fn know(&self) {
         if !self.card.is_known.swap(true, Ordering::Relaxed) {
             self.all.state.lock().unlist(&self.card);
@@ -247,7 +247,7 @@ impl Seat {
     }
 
     /// Notes whose connection it is, as the proxy says that passes it on.
-    pub(super) fn belongs_to(&self, address: IpAddr) -> Result<(), NoSeat> {
+    pub(super) fn belongs_to(&self, address: IpAddr) -> Result<(), NoSlot> {
         let mut state = self.all.state.lock();
         if self.card.place.lock().is_lost {
             return Ok(()); // its connection ends at once, and counts nowhere any more
@@ -260,13 +260,13 @@ impl Seat {
     }
 
     /// Counts a request by the address a proxy names.
-    pub(super) fn visit(&self, address: IpAddr) -> Result<Visit, NoSeat> {
+    pub(super) fn visit(&self, address: IpAddr) -> Result<Visit, NoSlot> {
         let address = network(address);
         let mut state = self.all.state.lock();
         let own = state.by_address.entry(address).or_default();
         if own.taken >= self.all.most_per_address {
             self.all.telemetry.hit(Limit::ConnectionsPerAddress);
-            return Err(NoSeat::Address);
+            return Err(NoSlot::Address);
         }
         own.taken += 1;
         Ok(Visit { all: Arc::clone(&self.all), address })
@@ -279,13 +279,13 @@ impl Seat {
         is_full && self.card.place.lock().is_reserved
     }
 
-    /// Resolves when the seat was taken away.
+    /// Resolves when the slot was taken away.
     pub(super) async fn evicted(&self) {
         self.card.evicted.notified().await;
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut state = self.all.state.lock();
         state.unlist(&self.card);
@@ -315,30 +315,30 @@ mod tests {
         [10, 0, 0, n].into()
     }
 
-    fn is_lost(seat: &Seat) -> bool {
-        seat.card.place.lock().is_lost
+    fn is_lost(slot: &ConnectionSlot) -> bool {
+        slot.card.place.lock().is_lost
     }
 
     #[test]
     fn strangers_never_fill_the_hub() {
-        let seats = Seats::new(80, 80, Telemetry::new()); // 10 of them are reserved, 60 are for one address
-        let quiet: Vec<_> = (0..70).map(|n| seats.take(Some(there(n))).unwrap()).collect();
+        let slots = ConnectionSlots::new(80, 80, Telemetry::new()); // 10 of them are reserved, 60 are for one address
+        let quiet: Vec<_> = (0..70).map(|n| slots.take(Some(there(n))).unwrap()).collect();
         quiet[0].touch();
-        let seat = seats.take(Some(HERE)).unwrap();
+        let slot = slots.take(Some(HERE)).unwrap();
         assert!(is_lost(&quiet[1]) && !is_lost(&quiet[0]), "the quietest goes first");
-        assert!(!seat.is_reserved());
+        assert!(!slot.is_reserved());
         drop(quiet);
-        assert_eq!(seats.0.state.lock().taken, 1);
-        assert_eq!(seats.0.state.lock().leaving, 0);
+        assert_eq!(slots.0.state.lock().taken, 1);
+        assert_eq!(slots.0.state.lock().leaving, 0);
     }
 
     #[test]
     fn those_who_showed_credentials_stay_and_a_reserve_is_left() {
-        let seats = Seats::new(80, 80, Telemetry::new());
-        let mut all: Vec<_> = (0..70).map(|n| seats.take(Some(there(n))).unwrap()).collect();
-        all.iter().for_each(Seat::know);
-        let first = seats.take(Some(HERE)).unwrap();
-        let second = seats.take(Some(HERE)).unwrap();
+        let slots = ConnectionSlots::new(80, 80, Telemetry::new());
+        let mut all: Vec<_> = (0..70).map(|n| slots.take(Some(there(n))).unwrap()).collect();
+        all.iter().for_each(ConnectionSlot::know);
+        let first = slots.take(Some(HERE)).unwrap();
+        let second = slots.take(Some(HERE)).unwrap();
         assert!(is_lost(&first) && second.is_reserved(), "strangers share the reserve");
         assert!(!all.iter().any(is_lost));
         all.pop();
@@ -347,29 +347,29 @@ mod tests {
 
     #[test]
     fn one_address_takes_from_itself() {
-        let seats = Seats::new(800, 3, Telemetry::new());
-        let own: Vec<_> = (0..4).map(|_| seats.take(Some(HERE)).unwrap()).collect();
+        let slots = ConnectionSlots::new(800, 3, Telemetry::new());
+        let own: Vec<_> = (0..4).map(|_| slots.take(Some(HERE)).unwrap()).collect();
         assert!(is_lost(&own[0]));
-        own.iter().for_each(Seat::know);
-        assert_eq!(seats.take(Some(HERE)).err(), Some(NoSeat::Address));
-        let proxy = seats.take(None).unwrap();
-        assert_eq!(proxy.visit(HERE).err(), Some(NoSeat::Address));
-        assert_eq!(proxy.belongs_to(HERE), Err(NoSeat::Address));
+        own.iter().for_each(ConnectionSlot::know);
+        assert_eq!(slots.take(Some(HERE)).err(), Some(NoSlot::Address));
+        let proxy = slots.take(None).unwrap();
+        assert_eq!(proxy.visit(HERE).err(), Some(NoSlot::Address));
+        assert_eq!(proxy.belongs_to(HERE), Err(NoSlot::Address));
         let visit = proxy.visit(there(1)).unwrap();
         drop((own, visit, proxy));
-        assert!(seats.0.state.lock().by_address.is_empty());
-        seats.take(Some(HERE)).unwrap();
+        assert!(slots.0.state.lock().by_address.is_empty());
+        slots.take(Some(HERE)).unwrap();
     }
 
     #[test]
     fn a_seat_lost_while_its_proxy_spoke_was_counted_for_ever() {
-        let seats = Seats::new(80, 80, Telemetry::new());
-        let proxied = seats.take(None).unwrap();
-        let others: Vec<_> = (0..70).map(|n| seats.take(Some(there(n))).unwrap()).collect();
+        let slots = ConnectionSlots::new(80, 80, Telemetry::new());
+        let proxied = slots.take(None).unwrap();
+        let others: Vec<_> = (0..70).map(|n| slots.take(Some(there(n))).unwrap()).collect();
         assert!(is_lost(&proxied));
         proxied.belongs_to(HERE).unwrap();
         drop((proxied, others));
-        let state = seats.0.state.lock();
+        let state = slots.0.state.lock();
         assert!(state.by_address.is_empty());
         assert_eq!((state.taken, state.leaving), (0, 0));
     }
