@@ -136,6 +136,11 @@ impl Access {
         self.authenticator.anonymous()
     }
 
+    /// Who comes with a key that everybody knows.
+    pub fn open_key(&self, key: &str) -> Option<Arc<Principal>> {
+        self.authenticator.open_key(key)
+    }
+
     /// Whether credentials accepted earlier still are.
     ///
     /// A session ends with the credentials its sign-in link was made by, and a stream's ticket with those it was made by,

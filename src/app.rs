@@ -49,6 +49,19 @@ pub struct App {
     accept_loop: JoinHandle<()>,
 }
 
+/// What of the settings weakens a hub, and of this machine as well if that is wanted: what it warns of when it starts,
+/// each a sentence.
+pub fn weaknesses(config: &Config, with_machine: bool) -> Vec<String> {
+    let machine = if with_machine {
+        MachineFacts::look(descriptors::room_now())
+    } else {
+        MachineFacts::default()
+    };
+    let mut weaknesses = machine.warnings(config, config.listen);
+    weaknesses.extend(MachineFacts::idle_variables(|name| std::env::var_os(name).is_some()));
+    weaknesses
+}
+
 impl App {
     /// Starts a hub that serves `listener`; it is ready when this returns.
     pub async fn start(
@@ -66,7 +79,8 @@ impl App {
         let makers = Makers::new(&config, plan, &base).await?;
         let most_files = descriptors::raise();
         let warnings = MachineFacts::look(most_files).warnings(&config, address);
-        for warning in &warnings {
+        let idle = MachineFacts::idle_variables(|name| std::env::var_os(name).is_some());
+        for warning in warnings.iter().chain(&idle) {
             tracing::warn!("{warning}");
         }
         let tasks = TaskTracker::new();

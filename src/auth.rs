@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -64,6 +64,9 @@ pub struct AuthConfig {
     pub roles: BTreeMap<String, Role>,
     /// What somebody without credentials may do; without it, nothing.
     pub anonymous: Option<Grants>,
+    /// Keys that everybody knows, and what may be published with each on TimeTracker's paths.
+    #[serde(default)]
+    pub open_keys: BTreeMap<String, Vec<TopicPattern>>,
 }
 
 /// A key that verifies tokens.
@@ -113,6 +116,12 @@ impl Role {
 /// Whether a token of this life is one that a hub warns of.
 pub fn is_long_life(config: &AuthConfig, life: Span) -> bool {
     config.longest_life.is_none() && life > claims::LONG_LIFE
+}
+
+/// Refuses keys, or a secret, that [`Authenticator::new`] would refuse; no secret is none yet.
+pub fn check(config: &AuthConfig, secret: &SecretString) -> Result<(), AuthConfigError> {
+    let secret = Some(secret).filter(|secret| !secret.expose_secret().is_empty());
+    jwt::Verifier::new(config, secret).map(drop)
 }
 
 /// Whether tokens and keys may have this role.
@@ -233,6 +242,7 @@ pub struct Authenticator(Arc<AuthenticatorInner>);
 struct AuthenticatorInner {
     verifier: jwt::Verifier,
     anonymous: Option<Arc<Principal>>,
+    open: BTreeMap<String, Arc<Principal>>,
     keys: ApiKeys,
     clock: Clock,
     passes_per_principal: usize,
@@ -272,7 +282,7 @@ impl Authenticator {
         store: &Store,
         clock: Clock,
     ) -> Result<Self, AuthConfigError> {
-        let anonymous = config.anonymous.clone().map(|grants| {
+        let anonymous = |grants| {
             Arc::new(Principal {
                 name: "anonymous".into(),
                 publisher: PublisherName::anonymous(),
@@ -281,11 +291,17 @@ impl Authenticator {
                 expires: None,
                 credential: CredentialId::Anonymous,
             })
+        };
+        let open = config.open_keys.iter().map(|(key, publish)| {
+            (key.clone(), anonymous(Grants { publish: publish.clone(), ..Grants::default() }))
         });
-        let verifier = jwt::Verifier::new(config, secret)?;
+        let open = open.collect();
+        let anonymous = config.anonymous.clone().map(anonymous);
+        let verifier = jwt::Verifier::new(config, Some(secret))?;
         Ok(Self(Arc::new(AuthenticatorInner {
             verifier,
             anonymous,
+            open,
             keys: ApiKeys::new(store),
             clock,
             passes_per_principal: config.passes_per_principal,
@@ -309,6 +325,11 @@ impl Authenticator {
     /// Who comes without credentials, if they may.
     pub fn anonymous(&self) -> Option<Arc<Principal>> {
         self.0.anonymous.clone()
+    }
+
+    /// Who comes with a key that everybody knows: nobody in particular.
+    pub fn open_key(&self, key: &str) -> Option<Arc<Principal>> {
+        self.0.open.get(key).cloned()
     }
 
     /// Whether an API key that was shown before is still good; other credentials only expire, or

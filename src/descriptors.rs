@@ -21,6 +21,11 @@ pub fn raise() -> Option<u64> {
     limit.map(room)
 }
 
+/// How many connections would fit after a [`raise`].
+pub fn room_now() -> Option<u64> {
+    getrlimit(Resource::Nofile).maximum.map(room)
+}
+
 fn room(limit: u64) -> u64 {
     limit.saturating_sub(SPARE).max(limit / 2)
 }

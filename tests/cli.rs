@@ -253,6 +253,26 @@ fn wrong_usage_and_settings_are_told_apart_and_say_what_to_do() {
 }
 
 #[tokio::test]
+async fn check_called_good_what_serve_refuses_and_warns_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |variables: &[(&str, &str)]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pulsehub"));
+        command.env_clear().envs(variables.iter().copied());
+        command.args(["check", "--settings-only", "--data"]).arg(folder.path());
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let (code, said) = check(&[("PULSEHUB_SECRET", "short")]);
+    assert!(code == Some(2) && said.contains("at least 32"), "{code:?} {said}");
+    let (code, said) = check(&[("PULSEHUB_AUTH_QUERY_TOKEN", "true"), ("PROMETHEUS_PORT", "9")]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("auth.query_token") && said.contains("PROMETHEUS_PORT"), "{said}");
+    assert!(said.ends_with("in 2 ways\n"), "{said}");
+    assert_eq!(check(&[]), (Some(0), "settings: good\n".to_owned()));
+}
+
+#[tokio::test]
 async fn a_sign_in_link_is_not_written_into_what_may_be_a_log() {
     use std::os::unix::fs::PermissionsExt as _;
 

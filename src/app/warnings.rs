@@ -18,6 +18,18 @@ pub(super) struct MachineFacts {
 /// What Linux allows by default since 5.4; less is an old kernel or a container's setting.
 const USUAL_SOMAXCONN: u64 = 4096;
 
+/// What LocaNext's telemetry is configured by; people set them for the hub as well, and wait in vain.
+const LOCANEXT_VARIABLES: [&str; 8] = [
+    "TELEMETRY_ENABLED",
+    "DASHBOARD_WEBHOOK_URL",
+    "DASHBOARD_WEBHOOK_TOKEN",
+    "DASHBOARD_WEBHOOK_INTERVAL",
+    "CUSTOM_WEBHOOK_URL",
+    "CUSTOM_WEBHOOK_EVENTS",
+    "PROMETHEUS_ENABLED",
+    "PROMETHEUS_PORT",
+];
+
 impl MachineFacts {
     /// This one, as Linux tells it.
     pub(super) fn look(connections: Option<u64>) -> Self {
@@ -27,6 +39,16 @@ impl MachineFacts {
             somaxconn: number("/proc/sys/net/core/somaxconn"),
             overcommit: number("/proc/sys/vm/overcommit_memory"),
         }
+    }
+
+    /// A sentence for each variable of LocaNext's exporter that is set here: it configures that program, and this hub
+    /// does nothing for it.
+    pub(super) fn idle_variables(is_set: impl Fn(&str) -> bool) -> Vec<String> {
+        let set = LOCANEXT_VARIABLES.iter().filter(|name| is_set(name));
+        set.map(|name| {
+            format!("the variable {name} is set, and this hub does not use it: set it where LocaNext runs, or unset it")
+        })
+        .collect()
     }
 
     /// A sentence for each weakness: what it is, and what to do.
@@ -83,6 +105,11 @@ impl MachineFacts {
             is_open && config.auth.anonymous.as_ref().is_some_and(|it| !it.publish.is_empty()),
             "everybody who reaches the hub may publish: leave `publish` out of `auth.anonymous`",
         );
+        weak(
+            is_open && !config.auth.open_keys.is_empty(),
+            "everybody who reaches the hub may publish with a key of `auth.open_keys`: make keys of their own for the \
+             programs that have it",
+        );
         warnings
     }
 }
@@ -106,6 +133,13 @@ mod tests {
         assert_eq!(machine.warnings(&config(&[]), HERE), Vec::<String>::new());
         let unknown = MachineFacts::default().warnings(&config(&[]), HERE);
         assert_eq!(unknown, Vec::<String>::new(), "what is not known is no weakness");
+    }
+
+    #[test]
+    fn a_variable_that_does_nothing_is_told_of() {
+        let told = MachineFacts::idle_variables(|name| name == "CUSTOM_WEBHOOK_URL");
+        assert_eq!(told.len(), 1);
+        assert!(told[0].contains("CUSTOM_WEBHOOK_URL"), "{told:?}");
     }
 
     #[test]
@@ -140,6 +174,11 @@ mod tests {
                 &[anonymous, ("http.secure_cookie", "true"), secret],
                 far,
                 &["LimitNOFILE", "net.core.somaxconn", "auth.anonymous"],
+            ),
+            (
+                &[("auth.open_keys", "{ x = [\"a.**\"] }"), ("http.secure_cookie", "true"), secret],
+                far,
+                &["LimitNOFILE", "net.core.somaxconn", "auth.open_keys"],
             ),
             // Who is not reached from elsewhere shows nobody elsewhere anything, and hears nobody.
             (&[("http.public_metrics", "true")], HERE, &["LimitNOFILE", "net.core.somaxconn"]),

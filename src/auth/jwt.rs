@@ -37,9 +37,13 @@ struct JwtHeader {
 }
 
 impl Verifier {
-    pub(super) fn new(config: &AuthConfig, secret: &SecretString) -> Result<Self, AuthConfigError> {
+    pub(super) fn new(
+        config: &AuthConfig,
+        secret: Option<&SecretString>,
+    ) -> Result<Self, AuthConfigError> {
         install_cryptography();
-        let mut keys = vec![VerificationKey::own(config, secret)?];
+        let own = secret.map(|secret| VerificationKey::own(config, secret)).transpose()?;
+        let mut keys: Vec<_> = own.into_iter().collect();
         let mut kids = HashSet::new();
         for key in &config.keys {
             if let Some(kid) = key.kid.as_deref().filter(|kid| !kids.insert(*kid)) {

@@ -3,7 +3,10 @@
 use clap::Args;
 
 use super::{CommandFailure, settings::SettingsArgs};
-use crate::broker::{journal, redis};
+use crate::{
+    app, auth,
+    broker::{journal, redis},
+};
 
 /// Check settings and the log
 #[derive(Args)]
@@ -13,7 +16,7 @@ Examples:
   pulsehub check --settings-only --config /etc/pulsehub.toml
   pulsehub check --redis redis://host:6379
 
-Reads the whole log, which takes about a second a GiB; a hub may be running.")]
+Tells what `serve` would refuse to start with, and what it would warn of. Then reads the whole log, which takes about a second a GiB; a hub may be running.")]
 pub(super) struct CheckCommand {
     /// Only check the settings
     #[arg(long)]
@@ -25,7 +28,20 @@ pub(super) struct CheckCommand {
 impl CheckCommand {
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let config = self.settings.load(&[])?;
-        println!("settings: good");
+        // What a hub refuses to start with, and what it warns of when it starts.
+        auth::check(&config.auth, &config.secret)
+            .map_err(|error| CommandFailure::Usage(error.0))?;
+        let weaknesses = app::weaknesses(&config, !self.settings_only);
+        for weakness in &weaknesses {
+            println!("settings: {weakness}");
+        }
+        match weaknesses.len() {
+            0 => println!("settings: good"),
+            1 => println!("settings: the hub starts, and is weaker than it could be"),
+            more => {
+                println!("settings: the hub starts, and is weaker than it could be in {more} ways")
+            }
+        }
         if self.settings_only {
             return Ok(());
         }

@@ -1,7 +1,10 @@
 //! `pulsehub key`: API keys, while a hub runs or not.
 
+use std::io::Write as _;
+
 use clap::{Args, Subcommand};
 use secrecy::ExposeSecret as _;
+use tabwriter::TabWriter;
 
 use super::{
     CommandFailure,
@@ -21,6 +24,7 @@ Examples:
   pulsehub key create --data ./data --name locanext --publish 'locanext.**'
   pulsehub key list --data ./data
   pulsehub key revoke --data ./data 3f9a1c2b4d5e6f70
+  pulsehub key revoke --data ./data locanext
 
 A running hub notices within a second, and closes the sockets of a revoked key.")]
 pub(super) struct KeyCommand {
@@ -50,15 +54,19 @@ enum KeyAction {
         #[command(flatten)]
         settings: SettingsArgs,
     },
-    /// List all keys, without their secrets
+    /// List the keys, without their secrets
     List {
+        /// Also those that have expired
+        #[arg(long)]
+        all: bool,
         #[command(flatten)]
         settings: SettingsArgs,
     },
-    /// Take a key back
+    /// Take keys back
     Revoke {
-        /// The key's id, or the key itself: it ends here, so that arguments may show it
-        key: String,
+        /// A key's id, the name of one or several keys, or a key itself: it ends here, so that arguments may show it
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<String>,
         #[command(flatten)]
         settings: SettingsArgs,
     },
@@ -82,40 +90,84 @@ impl KeyCommand {
                 keys.put(stored).await.map_err(anyhow::Error::from)?;
                 println!("{}", key.expose_secret());
             }
-            KeyAction::List { settings } => {
-                let keys = ApiKeys::new(&look_into_store(&settings.load(&[])?).await?);
-                for key in keys.list().await.map_err(anyhow::Error::from)? {
-                    let patterns = |of: &[TopicPattern]| {
-                        let texts: Vec<_> = of.iter().map(ToString::to_string).collect();
-                        if texts.is_empty() { "-".to_owned() } else { texts.join(",") }
-                    };
-                    let state = match (key.revoked, key.expires) {
-                        (true, _) => "revoked".to_owned(),
-                        (false, None) => "good".to_owned(),
-                        (false, Some(expires)) => format!("until {}", time::rfc3339(expires)),
-                    };
-                    println!(
-                        "{}\t{}\tsubscribe {}\tpublish {}\trole {}\tmade {}\t{state}",
-                        key.id,
-                        key.name,
-                        patterns(&key.grants.subscribe),
-                        patterns(&key.grants.publish),
-                        key.role.as_deref().unwrap_or("-"),
-                        time::rfc3339(key.created),
-                    );
-                }
-            }
-            KeyAction::Revoke { key, settings } => {
-                let id = ApiKey::parse(&key).map_or(key, |key| key.id);
-                let keys = ApiKeys::new(&open_store(&settings.load(&[])?).await?);
-                if !keys.revoke(&id).await.map_err(anyhow::Error::from)? {
-                    return Err(CommandFailure::Usage(format!(
-                        "there is no key {id}: see `pulsehub key list`"
-                    )));
-                }
-                println!("revoked {id}");
-            }
+            KeyAction::List { all, settings } => list(all, &settings).await?,
+            KeyAction::Revoke { keys, settings } => revoke(keys, &settings).await?,
         }
         Ok(())
     }
+}
+
+async fn list(all: bool, settings: &SettingsArgs) -> Result<(), CommandFailure> {
+    let keys = ApiKeys::new(&look_into_store(&settings.load(&[])?).await?);
+    let now = Clock::system().now();
+    let (mut left_out, mut table) = (0, TabWriter::new(Vec::new()));
+    let mut line = |cells: &[&str]| {
+        // Writing to memory cannot fail.
+        let _ = writeln!(table, "{}", cells.join("\t"));
+    };
+    line(&["ID", "NAME", "SUBSCRIBE", "PUBLISH", "ROLE", "MADE", "STATE"]);
+    for key in keys.list().await.map_err(anyhow::Error::from)? {
+        let state = match (key.revoked, key.expires) {
+            (true, _) => "revoked".to_owned(),
+            (false, Some(expires)) if expires <= now => {
+                if !all {
+                    left_out += 1;
+                    continue;
+                }
+                format!("expired {}", time::rfc3339(expires))
+            }
+            (false, None) => "good".to_owned(),
+            (false, Some(expires)) => format!("until {}", time::rfc3339(expires)),
+        };
+        let patterns = |of: &[TopicPattern]| {
+            let texts: Vec<_> = of.iter().map(ToString::to_string).collect();
+            if texts.is_empty() { "-".to_owned() } else { texts.join(",") }
+        };
+        line(&[
+            &key.id,
+            &key.name,
+            &patterns(&key.grants.subscribe),
+            &patterns(&key.grants.publish),
+            key.role.as_deref().unwrap_or("-"),
+            &time::rfc3339(key.created),
+            &state,
+        ]);
+    }
+    let table = table.into_inner().map_err(|error| anyhow::anyhow!("{error}"))?;
+    print!("{}", String::from_utf8_lossy(&table));
+    match left_out {
+        0 => {}
+        1 => eprintln!("1 key that has expired is left out: --all lists it too"),
+        more => eprintln!("{more} keys that have expired are left out: --all lists them too"),
+    }
+    Ok(())
+}
+
+async fn revoke(named: Vec<String>, settings: &SettingsArgs) -> Result<(), CommandFailure> {
+    let keys = ApiKeys::new(&open_store(&settings.load(&[])?).await?);
+    let failed = anyhow::Error::from;
+    // All are found before one is taken back: a slip in the second name must not leave half of it done.
+    let mut ids = Vec::new();
+    for name in named {
+        let id = ApiKey::parse(&name).map_or(name, |key| key.id);
+        if keys.get(&id).await.map_err(failed)?.is_some() {
+            ids.push(id);
+            continue;
+        }
+        let of_name = keys.named(&id).await.map_err(failed)?;
+        let good = of_name.into_iter().filter(|key| !key.revoked).map(|key| key.id);
+        let before = ids.len();
+        ids.extend(good);
+        if ids.len() == before {
+            return Err(CommandFailure::Usage(format!(
+                "no key has the id or the name {id}, or all of them are revoked: see `pulsehub key list`"
+            )));
+        }
+    }
+    for id in ids {
+        if keys.revoke(&id).await.map_err(failed)? {
+            println!("revoked {id}");
+        }
+    }
+    Ok(())
 }

@@ -36,6 +36,25 @@ pub enum CredentialsError {
     CrossOrigin,
 }
 
+/// Who makes a request of a program that comes with a key which everybody knows, unless it was given another one:
+/// `auth.open_keys` says what may be done with it.
+pub struct ProgramCaller(pub Arc<Principal>);
+
+impl FromRequestParts<AppState> for ProgramCaller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let open = match of_headers(&parts.headers)?.as_slice() {
+            [Credential::Token(key)] => state.access.open_key(key.expose_secret()),
+            _ => None,
+        };
+        match open {
+            Some(principal) => Ok(Self(principal)),
+            None => Caller::from_request_parts(parts, state).await.map(|Caller(it)| Self(it)),
+        }
+    }
+}
+
 impl FromRequestParts<AppState> for Caller {
     type Rejection = Problem;
 

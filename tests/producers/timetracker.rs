@@ -37,6 +37,25 @@ async fn history(hub: &TestHub, topics: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
+async fn a_client_with_the_key_that_everybody_has_may_publish_where_one_line_allows_it() {
+    let open = "{ no-license-required = [\"timetracker.**\"] }";
+    for (flags, allowed) in [(&[("auth.open_keys", open)][..], true), (&[], false)] {
+        let hub = TestHub::with(flags).await;
+        let send = async |path: &str, app: &str| {
+            let body = json!({"app_identifier": app, "instance_id": "i", "version": "1"});
+            let request = hub.http().post(hub.url(path)).json(&body);
+            let answer = request.header("x-api-key", "no-license-required").send().await.unwrap();
+            answer.status().as_u16()
+        };
+        let wanted = if allowed { [201, 403] } else { [401, 401] };
+        let register = "/api/v1/register";
+        assert_eq!([send(register, "timetracker").await, send(register, "other").await], wanted);
+        // On other paths it is no credential.
+        assert_eq!(send("/api/v1/publish", "timetracker").await, 401);
+    }
+}
+
+#[tokio::test]
 async fn the_client_works_unmodified_through_an_outage_and_nothing_is_stored_twice() {
     let mut hub = TestHub::start().await;
     let folder = tempfile::tempdir().unwrap();

@@ -107,6 +107,8 @@ async fn what_the_commands_print() {
     scene.run("", &["healthcheck"], at).await;
     scene.run("", &["key", "revoke", &key], data).await;
     scene.run("", &["key", "revoke", "phk_nothing"], data).await;
+    scene.run("", &["key", "create", "--name", "till", "--publish", "till.**"], data).await;
+    scene.run("", &["key", "revoke", "till"], data).await;
     scene.run("", &["key", "list"], data).await;
     scene.run(&key, &["publish", "shop.a", "1"], at).await;
     scene.end();

@@ -20,9 +20,10 @@ use crate::{
     broker::Batch,
     event::{AppName, InstanceId, new_id},
     http::{
-        AppState, Caller, Problem,
+        AppState, Problem,
         body::{self, Payer},
         budget::Charge,
+        credentials::ProgramCaller,
     },
     ingest::{lenient, timetracker::Message},
     instances::InstanceError,
@@ -37,7 +38,7 @@ use crate::{
 /// The client keeps a `token` it is given in a file and never shows it again, so it gets none.
 pub(in crate::http) async fn register(
     State(state): State<AppState>,
-    Caller(principal): Caller,
+    ProgramCaller(principal): ProgramCaller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -73,7 +74,7 @@ pub(in crate::http) async fn register(
 /// `POST /api/v1/validate`: no licence is ever required.
 pub(in crate::http) async fn validate(
     State(state): State<AppState>,
-    Caller(principal): Caller,
+    ProgramCaller(principal): ProgramCaller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
@@ -88,7 +89,7 @@ pub(in crate::http) async fn validate(
 /// So it is taken in anew, without a registration, where the credentials leave no doubt whose it is.
 pub(in crate::http) async fn heartbeat(
     State(state): State<AppState>,
-    Caller(principal): Caller,
+    ProgramCaller(principal): ProgramCaller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
@@ -116,7 +117,7 @@ pub(in crate::http) async fn heartbeat(
 /// `POST /api/v1/data`: points of usage, also those kept while the hub was away.
 pub(in crate::http) async fn data(
     State(state): State<AppState>,
-    Caller(principal): Caller,
+    ProgramCaller(principal): ProgramCaller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
@@ -181,7 +182,7 @@ pub(in crate::http) async fn data(
 /// `GET /api/v1/status`: whether the next request would be taken.
 pub(in crate::http) async fn status(
     State(state): State<AppState>,
-    _: Caller,
+    _: ProgramCaller,
 ) -> Result<Json<Status>, Problem> {
     let ready = state.readiness.state(state.clock.elapsed());
     if !ready.publishing {
