@@ -24,6 +24,7 @@ pub use self::{
     mint::{MintClaims, MintError, mint},
 };
 use crate::{
+    bounds,
     event::PublisherName,
     grants::Grants,
     protocol::CloseCode,
@@ -53,8 +54,10 @@ pub struct AuthConfig {
     /// Whether `?token=` is taken in the address of a socket.
     pub query_token: bool,
     /// Wrong sign-ins a minute from one address.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, 1>")]
     pub wrong_sign_ins: u32,
     /// Tickets, sign-in links and sessions of one principal, of each at most so many.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, 1>")]
     pub passes_per_principal: usize,
     /// Keys of other issuers, beside the hub's own secret.
     #[serde(default)]

@@ -23,7 +23,6 @@ pub use reference::render as render_reference;
 use crate::{
     auth,
     broker::journal,
-    bytesize::ByteSize,
     http, hub, instances,
     limits::Limits,
     logging,
@@ -256,9 +255,6 @@ impl Config {
         if prefix.is_empty() || prefix.contains(['{', '}']) {
             return Some(("cluster.prefix", "must be a text without { and }".to_owned()));
         }
-        if self.cluster.timeout < MOMENT {
-            return Some(("cluster.timeout", format!("must be at least {MOMENT}")));
-        }
         let by_bytes = self.journal.retention.iter().any(|rule| rule.max_bytes.is_some());
         if !self.redis.expose_secret().is_empty() && by_bytes {
             let message = "a topic's `max_bytes` is not possible with Redis: leave it out, and \
@@ -300,89 +296,18 @@ impl Config {
             return Some(("source", message));
         }
         let (journal, limits) = (&self.journal, &self.limits);
-        let (http, socket, series) = (&self.http, &self.socket, &self.series);
-        let counts = [
-            ("journal.latest_keys", journal.latest_keys),
-            ("journal.max_topics", journal.max_topics),
-            ("hub.latest_keys", self.hub.latest_keys),
-            ("instances.max", self.instances.max),
-            ("series.max_series", series.max_series),
-            ("series.max_per_topic", series.max_per_topic),
-            ("auth.wrong_sign_ins", self.auth.wrong_sign_ins as usize),
-            ("auth.passes_per_principal", self.auth.passes_per_principal),
-            ("limits.batch", limits.batch),
-            ("limits.subscriptions", limits.subscriptions),
-            ("limits.patterns", limits.patterns),
-            ("limits.replay", limits.replay),
-            ("limits.connections", limits.connections),
-            ("limits.connections_per_address", limits.connections_per_address),
-            ("limits.connections_per_principal", limits.connections_per_principal),
-            ("limits.views_per_principal", limits.views_per_principal),
-            ("limits.questions", limits.questions),
-            ("limits.messages_per_second", limits.messages_per_second as usize),
-        ];
-        let count = counts.into_iter().find(|(_, count)| *count == 0);
-        let count = count.map(|(key, _)| (key, "must be at least 1".to_owned()));
-        let spans = [
-            ("journal.max_age", journal.max_age, Span::seconds(1)),
-            ("journal.queue_timeout", journal.queue_timeout, MOMENT),
-            ("instances.interval", self.instances.interval, Span::seconds(1)),
-            ("instances.forget_after", self.instances.forget_after, Span::seconds(60)),
-            ("series.save_every", series.save_every, Span::seconds(1)),
-            ("host.interval", self.host.interval, sources::LEAST_INTERVAL),
-            ("http.header_timeout", http.header_timeout, MOMENT),
-            ("http.idle_timeout", http.idle_timeout, MOMENT),
-            ("http.write_timeout", http.write_timeout, MOMENT),
-            ("http.body_timeout", http.body_timeout, MOMENT),
-            ("socket.connect_timeout", socket.connect_timeout, MOMENT),
-            ("socket.ping", socket.ping, Span::seconds(1)),
-            ("socket.pong_timeout", socket.pong_timeout, MOMENT),
-            ("socket.write_timeout", socket.write_timeout, MOMENT),
-        ];
-        let span = spans.into_iter().find(|(_, span, least)| span < least);
-        let span = span.map(|(key, _, least)| (key, format!("must be at least {least}")));
         let sizes = [
-            ("journal.max_bytes", journal.max_bytes, ByteSize(1 << 20)),
             ("journal.queue_bytes", journal.queue_bytes, limits.body),
-            ("series.save_bytes", series.save_bytes, ByteSize(1 << 20)),
-            ("hub.chunk_bytes", self.hub.chunk_bytes, ByteSize(1 << 10)),
             ("hub.tail_bytes", self.hub.tail_bytes, self.hub.chunk_bytes),
-            ("limits.event", limits.event, ByteSize(1 << 10)),
             ("limits.body", limits.body, limits.event),
-            ("limits.small_body", limits.small_body, ByteSize(1 << 10)),
             ("limits.bodies", limits.bodies, limits.body),
             ("limits.stranger_bodies", limits.stranger_bodies, limits.small_body),
             ("limits.answers", limits.answers, limits.body),
-            ("limits.frame", limits.frame, ByteSize(1 << 10)),
         ];
         let size = sizes.into_iter().find(|(_, size, least)| size < least);
-        let size = size.map(|(key, _, least)| (key, format!("must be at least {least}")));
-        let hz = !(0.01..=hub::HIGHEST_HZ).contains(&self.hub.max_hz);
-        let hz = hz.then(|| ("hub.max_hz", format!("must be from 0.01 to {}", hub::HIGHEST_HZ)));
-        let keep = !(MINUTES..=YEARS).contains(&series.keep);
-        let keep = keep.then(|| ("series.keep", format!("must be from {MINUTES} to {YEARS}")));
-        let headers = !(16..=1000).contains(&limits.headers);
-        let headers = headers.then(|| ("limits.headers", "must be from 16 to 1000".to_owned()));
-        let batch = limits.batch > LARGEST_BATCH;
-        let batch = batch.then(|| ("limits.batch", format!("must be at most {LARGEST_BATCH}")));
-        let body = limits.body > LARGEST_BODY;
-        let body = body.then(|| ("limits.body", format!("must be at most {LARGEST_BODY}")));
-        count.or(span).or(body).or(size).or(hz).or(keep).or(headers).or(batch)
+        size.map(|(key, _, least)| (key, format!("must be at least {least}")))
     }
 }
-
-/// The least time that lets a packet come and go.
-const MOMENT: Span = Span(std::time::Duration::from_millis(10));
-
-/// A batch goes to Redis as one script, with at most eleven arguments an event, and Redis takes 1,048,576.
-const LARGEST_BATCH: usize = 50_000;
-
-/// A batch in Redis is one block, of which 64 MiB can be read back: a body and what the hub adds to its events.
-const LARGEST_BODY: ByteSize = ByteSize::mib(32);
-
-/// The bounds of what series are kept for.
-const MINUTES: Span = Span::seconds(15 * 60);
-const YEARS: Span = Span::seconds(10 * 365 * 86_400);
 
 /// Ends of keys whose values no message may show.
 const SECRETS: [&str; 4] = ["secret", "redis", "pem", ".token"];

@@ -28,6 +28,7 @@ use self::{listening::Listening, registry::Registry};
 use crate::{
     admission::{Admitted, OwnEvent, Speaker},
     auth::ApiKeys,
+    bounds,
     broker::{PublishError, ReadError},
     event::{AppName, InstanceId},
     follow::{Feed, Follow as _, Progress},
@@ -49,10 +50,13 @@ const FOLLOW: Duration = Duration::from_secs(1);
 #[serde(deny_unknown_fields)]
 pub struct InstancesConfig {
     /// How often an instance is expected to be heard from until its own rhythm is known.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, { bounds::SECOND }>")]
     pub interval: Span,
     /// The most instances in the registry, of all applications together.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, 1>")]
     pub max: usize,
     /// An instance that was silent for so long is forgotten.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, { 60 * bounds::SECOND }>")]
     pub forget_after: Span,
 }
 

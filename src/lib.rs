@@ -7,6 +7,7 @@ pub mod admission;
 pub mod app;
 pub mod auth;
 pub mod backoff;
+pub mod bounds;
 pub mod broker;
 pub mod bytesize;
 pub mod cli;

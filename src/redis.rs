@@ -11,7 +11,7 @@ pub use self::{
     check::{OpenError, ask_version, check, is_behind, refuse_version, set_version},
     link::{Failure, Link, RanOn, backoff},
 };
-use crate::time::Span;
+use crate::{bounds, time::Span};
 
 /// The `[cluster]` section of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -20,6 +20,7 @@ pub struct Config {
     /// What the names of all keys begin with.
     pub prefix: String,
     /// How long Redis may take for an answer, or for taking a connection.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, { bounds::MOMENT }>")]
     pub timeout: Span,
     /// How many replicas have an event, or what was taken back, before that is answered.
     pub replicas: u32,

@@ -46,6 +46,7 @@ use self::{
     tier::Keep,
 };
 use crate::{
+    bounds,
     bytesize::ByteSize,
     follow::{Feed, Progress},
     position::{Offset, Position},
@@ -54,19 +55,28 @@ use crate::{
     time::{Clock, Span},
 };
 
+/// What series may be kept for, in milliseconds: 15 minutes to ten years.
+const SHORTEST: u64 = 15 * 60 * bounds::SECOND;
+const LONGEST: u64 = 3650 * 86_400 * bounds::SECOND;
+
 /// The `[series]` section of the configuration.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeriesConfig {
     /// The most series.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, 1>")]
     pub max_series: usize,
     /// The most series out of one topic.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, 1>")]
     pub max_per_topic: usize,
     /// How long the buckets of a minute are kept.
+    #[serde(deserialize_with = "bounds::within::<_, _, SHORTEST, LONGEST>")]
     pub keep: Span,
     /// How often what changed is written to the store.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, { bounds::SECOND }>")]
     pub save_every: Span,
     /// By how much series may grow in memory before it is written sooner.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, { 1 << 20 }>")]
     pub save_bytes: ByteSize,
 }
 

@@ -4,7 +4,7 @@ use http::HeaderValue;
 use serde::Deserialize;
 
 use super::Network;
-use crate::time::Span;
+use crate::{bounds, time::Span};
 
 /// The `[http]` section of the configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -19,12 +19,16 @@ pub struct HttpConfig {
     /// Whether their connections begin with a header of the PROXY protocol.
     pub proxy_protocol: bool,
     /// Time for a request's headers to arrive.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, { bounds::MOMENT }>")]
     pub header_timeout: Span,
     /// Time for the next request on a connection.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, { bounds::MOMENT }>")]
     pub idle_timeout: Span,
     /// Time for a request's body to arrive.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, { bounds::MOMENT }>")]
     pub body_timeout: Span,
     /// Time for the next piece of an answer to be taken.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, { bounds::MOMENT }>")]
     pub write_timeout: Span,
     /// Time for everything under way to end when the hub stops.
     pub drain: Span,

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use crate::{
-    admission::Admission, auth::Principal, connections::Connections, hub::Owner, limits::Limits,
-    telemetry::Telemetry, time::Span,
+    admission::Admission, auth::Principal, bounds, connections::Connections, hub::Owner,
+    limits::Limits, telemetry::Telemetry, time::Span,
 };
 
 /// The `[socket]` section of the configuration.
@@ -12,12 +12,16 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct SocketConfig {
     /// Time for the first message.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, { bounds::MOMENT }>")]
     pub connect_timeout: Span,
     /// Time between pings.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, { bounds::SECOND }>")]
     pub ping: Span,
     /// Time for the answer to a ping.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, { bounds::MOMENT }>")]
     pub pong_timeout: Span,
     /// Time for a write.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, { bounds::MOMENT }>")]
     pub write_timeout: Span,
 }
 

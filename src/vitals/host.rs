@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::OwnEvent,
+    bounds,
     broker::Broker,
     event::METRICS,
     time::{Clock, Span},
@@ -29,6 +30,7 @@ pub struct HostConfig {
     /// Whether anything is told of it.
     pub publish: bool,
     /// How often.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, 100>")]
     pub interval: Span,
 }
 

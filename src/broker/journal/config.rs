@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::{
+    bounds,
     bytesize::ByteSize,
     time::{Millis, Span},
     topic::{TopicFilter, TopicPattern},
@@ -15,8 +16,10 @@ pub struct Config {
     /// What a stored event survives.
     pub sync: Sync,
     /// How long events are kept whose topic has no rule of its own.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, { bounds::SECOND }>")]
     pub max_age: Span,
     /// The most stored (compressed) event bytes in all; the oldest go first.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, { 1 << 20 }>")]
     pub max_bytes: ByteSize,
     /// Kept free on the disk, in bytes, so that old events can be deleted when it is full.
     pub reserve: ByteSize,
@@ -28,14 +31,17 @@ pub struct Config {
     /// The most ids remembered within that window; the oldest are forgotten first.
     pub dedupe_ids: usize,
     /// The most keys of one topic in `latest`; those unchanged for longest are dropped.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, 1>")]
     pub latest_keys: usize,
     /// The most topics in the log; a batch that needs more is refused.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, 1>")]
     pub max_topics: usize,
     /// Decoded recent events kept in memory, in bytes.
     pub recent_bytes: ByteSize,
     /// The most bytes of events waiting to be stored.
     pub queue_bytes: ByteSize,
     /// How long a publish waits for room in that queue before it is refused.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, { bounds::MOMENT }>")]
     pub queue_timeout: Span,
 }
 
