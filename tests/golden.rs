@@ -16,7 +16,11 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::hub::{Client, PROTOCOL, TestHub, offset};
+use crate::support::{
+    blocks::Mark,
+    document::Document,
+    hub::{Client, PROTOCOL, TestHub, offset},
+};
 
 /// The examples whose names begin with `side`, by the rest of their names.
 fn examples(side: &str) -> BTreeMap<String, String> {
@@ -83,6 +87,34 @@ fn every_message_of_a_client_is_read() {
 
     assert!(matches!(ClientMessage::parse(&take("pong")), Ok(ClientMessage::Pong)));
     assert!(examples.is_empty(), "not tested: {examples:?}");
+}
+
+#[test]
+fn the_messages_that_protocol_md_shows_are_like_the_examples() {
+    let document = Document::read("docs/protocol.md");
+    let ours = Mark::RunBy("tests/golden.rs".to_owned());
+    let block = document.blocks.iter().find(|block| block.mark == ours).unwrap();
+    // What is left out of it stands for an event, or for numbers that nobody reads.
+    let text = block.body.replace("{…}", r#"{"topic":"a.b"}"#);
+    let messages = text.split(['→', '←']).skip(1).zip(text.chars().filter(|c| "→←".contains(*c)));
+    let known: Vec<Value> =
+        examples("server-").values().map(|text| serde_json::from_str(text).unwrap()).collect();
+    let mut count = 0;
+    for (message, arrow) in messages {
+        count += 1;
+        if arrow == '→' {
+            assert!(ClientMessage::parse(message.trim()).is_ok(), "{message}");
+            continue;
+        }
+        let shown: Value = serde_json::from_str(message).unwrap();
+        let fields: Vec<_> = shown.as_object().unwrap().keys().collect();
+        let is_like = |example: &Value| {
+            example["type"] == shown["type"]
+                && fields.iter().all(|field| example.get(field).is_some())
+        };
+        assert!(known.iter().any(is_like), "{message}");
+    }
+    assert!(count > 15, "{count}");
 }
 
 #[test]

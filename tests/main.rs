@@ -14,6 +14,7 @@ mod crash;
 mod demo;
 mod disk;
 mod docs;
+mod documents;
 mod drain;
 mod endings;
 mod example;

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "support/blocks.rs"]
+#[expect(dead_code, reason = "the test of all documents reads more of a block")]
+mod blocks;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader},
@@ -22,7 +26,12 @@ fn the_readmes_commands_work_as_written() {
         .expect("the README says 127.0.0.1:8080, and something else listens there: stop it");
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let copy = copy_of(project);
-    let blocks = blocks(&fs::read_to_string(project.join("README.md")).unwrap(), "sh");
+    let document = fs::read_to_string(project.join("README.md")).unwrap();
+    let is_ours = |block: &blocks::Block| {
+        block.language == "sh" && block.mark == blocks::Mark::RunBy("tests/readme.rs".to_owned())
+    };
+    let blocks = blocks::blocks(&document).into_iter().filter(is_ours);
+    let blocks: Vec<String> = blocks.map(|block| block.body).collect();
     let (first, others) = blocks.split_first().expect("README has commands");
     assert_eq!(first.trim(), "make run", "the first command starts the hub");
     assert!(others.len() >= 2, "README publishes and reads");
@@ -98,19 +107,6 @@ fn copy_of(project: &Path) -> tempfile::TempDir {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(project.join("target"), PathBuf::from);
     symlink(target, copy.path().join("target")).unwrap();
     copy
-}
-
-/// The fenced blocks of one language, in order.
-fn blocks(document: &str, language: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut parts = document.split("```");
-    parts.next();
-    while let (Some(block), _) = (parts.next(), parts.next()) {
-        if let Some(body) = block.strip_prefix(language).and_then(|body| body.strip_prefix('\n')) {
-            found.push(body.to_owned());
-        }
-    }
-    found
 }
 
 /// A command of the README that goes on running; ended with all it started.

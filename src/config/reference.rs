@@ -39,7 +39,12 @@ pub fn render(defaults: &str) -> String {
                 put(&mut out, format_args!("{text}\n\n"));
             }
             if !example.is_empty() {
-                put(&mut out, format_args!("```toml\n{}\n```\n\n", example.join("\n")));
+                // A key alone is shown with its section, so that the example is a file that can be loaded.
+                let head = match example.first() {
+                    Some(first) if !first.starts_with('[') => format!("[{section}]\n"),
+                    _ => String::new(),
+                };
+                put(&mut out, format_args!("```toml\n{head}{}\n```\n\n", example.join("\n")));
                 example.clear();
             }
         }

@@ -1,8 +1,10 @@
 //! What the tests share.
 
+pub(crate) mod blocks;
 pub(crate) mod checker;
 pub(crate) mod dice;
 pub(crate) mod diff;
+pub(crate) mod document;
 pub(crate) mod flext;
 pub(crate) mod haproxy;
 pub(crate) mod hub;

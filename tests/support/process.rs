@@ -58,7 +58,7 @@ impl Home {
         self.listen(command).await
     }
 
-    /// Starts a hub where another listened before.
+    /// Starts a hub at this address: where another listened before, or where a document says.
     pub(crate) async fn start_at(&self, address: SocketAddr) -> Process {
         let mut command = self.command("serve");
         command.args(["--listen", &address.to_string()]);
@@ -163,6 +163,11 @@ impl Home {
     /// All that its hubs wrote about themselves.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Where the settings are, and whatever a test puts beside them.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Where the log and the store are.

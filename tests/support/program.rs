@@ -5,7 +5,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::hub::TestHub;
+use super::{
+    blocks::{Block, Mark},
+    document::Document,
+    hub::TestHub,
+};
 
 /// Runs a Python script of `tests/producers` with what `tools/setup` installed for it; gives what
 /// it printed.
@@ -17,14 +21,13 @@ pub(crate) async fn python(script: &str, variables: &[(&str, String)]) -> String
     run(command, variables).await
 }
 
-/// Runs the `sh` blocks of a guide in `docs/guides`, all in one shell; gives what they printed.
+/// Runs the `sh` blocks of a guide in `docs/guides`, all in one shell; gives what they printed. Each says so in the
+/// comment above it: `run by`, and the file of the test that asks for this.
 pub(crate) async fn guide(name: &str, variables: &[(&str, String)]) -> String {
-    let text = std::fs::read_to_string(root().join("docs/guides").join(name)).unwrap();
-    let blocks: Vec<&str> = text
-        .split("```sh\n")
-        .skip(1)
-        .map(|rest| rest.split_once("```").expect("a block ends").0)
-        .collect();
+    let document = Document::read(&format!("docs/guides/{name}"));
+    let is_ours = |block: &&Block| block.language == "sh" && matches!(block.mark, Mark::RunBy(_));
+    let blocks: Vec<&str> =
+        document.blocks.iter().filter(is_ours).map(|block| &*block.body).collect();
     assert!(!blocks.is_empty(), "{name} has no commands");
     let mut command = Command::new("bash");
     command.args(["-euo", "pipefail", "-c", &blocks.join("\n")]);

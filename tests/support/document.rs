@@ -1,0 +1,251 @@
+//! A document that is followed as a reader would: its files are saved and its commands run, from the first to the last,
+//! in one folder, beside a hub of its own.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, Permissions},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use super::{
+    blocks::{Block, Mark, blocks},
+    port::free_port,
+    process::Home,
+};
+
+/// A page of the documentation.
+pub(crate) struct Document {
+    /// From the project's folder.
+    pub(crate) path: String,
+    pub(crate) blocks: Vec<Block>,
+}
+
+/// The longest that one document may take: a first `go run` builds much of Go's library.
+const LONGEST: Duration = Duration::from_secs(240);
+
+/// Where documents have the hub, and where those about pages serve them.
+const HUB: &str = ":8080";
+const PAGES: &str = ":3000";
+
+impl Document {
+    pub(crate) fn read(path: &str) -> Self {
+        let text =
+            fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        Self { path: path.to_owned(), blocks: blocks(&text) }
+    }
+
+    /// The README and everything in `docs`.
+    pub(crate) fn all() -> Vec<Self> {
+        let mut found = vec!["README.md".to_owned()];
+        let mut folders = vec![PathBuf::from("docs")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(root().join(&folder)).unwrap() {
+                let path = folder.join(entry.unwrap().file_name());
+                match path.extension() {
+                    None => folders.push(path),
+                    Some(end) if end == "md" => found.push(path.to_str().unwrap().to_owned()),
+                    Some(_) => {}
+                }
+            }
+        }
+        found.sort();
+        found.iter().map(|path| Self::read(path)).collect()
+    }
+
+    /// Whether anything in it runs.
+    pub(crate) fn runs(&self) -> bool {
+        self.blocks.iter().any(Block::runs)
+    }
+
+    /// Follows it; what went wrong, with everything that was printed.
+    pub(crate) async fn follow(&self) -> Result<(), String> {
+        let (hub_port, page_port) = (free_port(), free_port());
+        let adapt = |text: &str| {
+            text.replace(HUB, &format!(":{hub_port}")).replace(PAGES, &format!(":{page_port}"))
+        };
+        let named = |name: &str| {
+            let is_it = |block: &&Block| block.file() == Some(name);
+            self.blocks.iter().filter(is_it).map(|block| adapt(&block.body)).collect::<String>()
+        };
+        let home = Home::new(&named("pulsehub.toml"));
+        let folder = home.folder();
+        for block in &self.blocks {
+            if let Some(name) = block.file() {
+                let path = folder.join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, named(name)).unwrap();
+            }
+        }
+        tools(&folder.join("bin"));
+        let starts_a_hub = self.blocks.iter().any(|block| {
+            matches!(block.mark, Mark::Background { .. }) && block.body.contains("pulsehub serve")
+        });
+        let hub = match starts_a_hub {
+            true => None,
+            false => Some(home.start_at(([127, 0, 0, 1], hub_port).into()).await),
+        };
+        let url = format!("http://127.0.0.1:{hub_port}");
+        let mut command = Command::new("bash");
+        command.args(["-euo", "pipefail", "-c", &adapt(&self.script(page_port))]);
+        command.current_dir(folder).env_clear().process_group(0).stdin(Stdio::null());
+        let path = std::env::var("PATH").unwrap();
+        command.env("PATH", format!("{}:{path}:/usr/sbin", folder.join("bin").display()));
+        command.env("HOME", folder).env("HUB", &url).env("PULSEHUB_URL", &url);
+        command.env("PULSEHUB_LISTEN", format!("127.0.0.1:{hub_port}"));
+        if hub.is_some() {
+            command.env("TOKEN", home.token("reader", "**"));
+        }
+        let log = fs::File::create(folder.join("said")).unwrap();
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        let ended = tokio::task::spawn_blocking(move || run(command)).await.unwrap();
+        let said = fs::read_to_string(folder.join("said")).unwrap();
+        let hub_said = hub.as_ref().map(super::process::Process::log).unwrap_or_default();
+        match ended {
+            Some(0) => Ok(()),
+            Some(code) => {
+                Err(format!("{} ended with {code}:\n{said}\nthe hub:\n{hub_said}", self.path))
+            }
+            None => Err(format!("{} took more than {LONGEST:?}:\n{said}", self.path)),
+        }
+    }
+
+    /// All that runs, as one script: what a block exports the next ones have.
+    fn script(&self, page_port: u16) -> String {
+        let mut script = String::new();
+        let mut put = |text: std::fmt::Arguments<'_>| script.write_fmt(text).unwrap();
+        for (at, block) in self.blocks.iter().enumerate() {
+            let Some(command) = block.command(at) else { continue };
+            let (path, line) = (&self.path, block.line);
+            put(format_args!("echo '== {path} line {line}' >&2\n"));
+            match &block.mark {
+                Mark::Background { until } => put(format_args!(
+                    "(\n{command}) >out-{at} 2>&1 &\n\
+                     until grep -qF -- {text} out-{at}; do\n  \
+                       kill -0 $! 2>/dev/null || {{ cat out-{at}; echo 'it ended without' {text}; exit 1; }}\n  \
+                       sleep 0.05\n\
+                     done\n",
+                    text = quoted(until)
+                )),
+                Mark::Prints(text) => put(format_args!(
+                    "trap 'cat out-{at}' EXIT\n{{\n{command}}} >out-{at} 2>&1\ntrap - EXIT\ncat out-{at}\n\
+                     grep -qF -- {text} out-{at} || {{ echo 'it did not print' {text}; exit 1; }}\n",
+                    text = quoted(text)
+                )),
+                _ => put(format_args!("{command}\n")),
+            }
+        }
+        for block in &self.blocks {
+            if let Mark::Page { file, shows } = &block.mark {
+                put(format_args!(
+                    "echo '== {} line {}' >&2\nlook http://127.0.0.1:{page_port}/{file} {}\n",
+                    self.path,
+                    block.line,
+                    quoted(shows)
+                ));
+            }
+        }
+        script
+    }
+}
+
+impl Block {
+    /// What runs the block, which is the `at`th of its document; nothing where another does, or nobody.
+    fn command(&self, at: usize) -> Option<String> {
+        if !matches!(self.mark, Mark::Plain | Mark::Prints(_) | Mark::Background { .. }) {
+            return None;
+        }
+        let (program, file) = match &*self.language {
+            "sh" => return Some(self.body.clone()),
+            "python" => ("python3", format!("block-{at}.py")),
+            "js" => ("node", format!("block-{at}.mjs")),
+            _ => return None,
+        };
+        Some(format!(
+            "cat > {file} <<'END OF THE BLOCK'\n{}END OF THE BLOCK\n{program} {file}\n",
+            self.body
+        ))
+    }
+
+    /// The name it is saved under.
+    fn file(&self) -> Option<&str> {
+        match &self.mark {
+            Mark::File(name) | Mark::Page { file: name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Whether it runs.
+    pub(crate) fn runs(&self) -> bool {
+        self.command(0).is_some() || matches!(self.mark, Mark::Page { .. })
+    }
+}
+
+/// Runs it with everything it starts, which ends with it; its exit code if it ended in time.
+fn run(mut command: Command) -> Option<i32> {
+    let mut child = command.spawn().unwrap();
+    let began = Instant::now();
+    let ended = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break Some(status.code().unwrap_or(-1)),
+            None if began.elapsed() > LONGEST => break None,
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    // The group of the process started here, by its id; nobody may be left in it.
+    let group = format!("-{}", child.id());
+    let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
+    let _ = child.wait();
+    ended
+}
+
+/// The programs that documents name, as they are here.
+fn tools(bin: &Path) {
+    fs::create_dir_all(bin).unwrap();
+    let root = root();
+    let root = root.display();
+    let hub = env!("CARGO_BIN_EXE_pulsehub");
+    let missing =
+        |what: &str| format!("echo '{what} is not installed: run tools/setup' >&2; exit 127");
+    let found = |what: &str| {
+        let path = std::env::var_os("PATH").unwrap();
+        std::env::split_paths(&path).map(|folder| folder.join(what)).find(|path| path.is_file())
+    };
+    let other = |what: &str, before: &str, flags: &str| match found(what) {
+        Some(path) => format!("{before}exec {} {flags}\"$@\"", path.display()),
+        None => missing(what),
+    };
+    let go = format!("export GOCACHE={root}/target/go GOTOOLCHAIN=local GOFLAGS=-buildvcs=false\n");
+    let chromium = "chromium --headless --no-sandbox --disable-gpu --disable-background-networking \
+        --disable-component-update --disable-sync --no-first-run --user-data-dir=\"$PWD/profile\"";
+    for (name, script) in [
+        ("pulsehub", format!("exec {hub} \"$@\"")),
+        ("python3", format!("exec {root}/target/python/bin/python \"$@\"")),
+        // Node.js 20 has a WebSocket of its own, but not without this.
+        ("node", other("node", "export NODE_NO_WARNINGS=1\n", "--experimental-websocket ")),
+        ("go", other("go", &go, "")),
+        ("java", other("java", "", "")),
+        (
+            "look",
+            format!(
+                "for turn in 1 2 3 4 5; do\n  {chromium} --timeout=4000 --dump-dom \"$1\" >seen 2>complained\n  \
+            grep -qF -- \"$2\" seen && exit 0\ndone\ncat seen complained; echo \"$1 does not show $2\"; exit 1"
+            ),
+        ),
+    ] {
+        let path = bin.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+/// As one word of a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
