@@ -41,7 +41,7 @@ pub struct AuthConfig {
     pub issuer: String,
     /// Of these a token's `aud` must name one; empty accepts any.
     pub audience: Vec<String>,
-    /// The longest a token may still be good when it is shown; without it a very long one is only warned of.
+    /// The longest remaining life of a token; without it a very long one is accepted with a warning.
     pub longest_life: Option<Span>,
     /// How far in the future a token's `nbf` may lie.
     pub not_before_leeway: Span,
@@ -56,7 +56,7 @@ pub struct AuthConfig {
     /// Wrong sign-ins a minute from one address.
     #[serde(deserialize_with = "bounds::at_least::<_, _, 1>")]
     pub wrong_sign_ins: u32,
-    /// Tickets, sign-in links and sessions of one principal, of each at most so many.
+    /// The most tickets, sign-in links and sessions of one principal, of each.
     #[serde(deserialize_with = "bounds::at_least::<_, _, 1>")]
     pub passes_per_principal: usize,
     /// Keys of other issuers, beside the hub's own secret.
@@ -144,7 +144,7 @@ pub struct Principal {
     pub grants: Grants,
     /// Whether they may see and change the hub itself.
     pub admin: bool,
-    /// When the credentials run out.
+    /// When the credentials expire.
     pub expires: Option<Millis>,
     /// Which credentials these are, so that they can be revoked.
     pub credential: CredentialId,
@@ -156,7 +156,7 @@ impl Principal {
         self.credential != CredentialId::Anonymous
     }
 
-    /// Whose quotas they use up: somebody of the same name by another issuer, or a key of that name, has their own.
+    /// Whose quotas they use. A user of another issuer with the same name, or a key of that name, has separate quotas.
     pub fn identity(&self) -> &Arc<str> {
         // Passes of an earlier version do not say more than the name.
         if self.publisher == PublisherName::unnamed() { &self.name } else { self.publisher.text() }

@@ -21,6 +21,7 @@ mod instances;
 mod linger;
 mod no_room;
 mod nodes;
+pub mod openapi;
 mod operations;
 mod outbox;
 mod page;
@@ -234,6 +235,8 @@ fn routes(state: AppState) -> Router {
         .route("/api/v1/series", get(series::list))
         .route("/api/v1/series/query", get(series::query))
         .route("/api/v1/connections", get(nodes::connections))
+        .route("/api/v1/openapi.json", get(openapi::document_of_hub))
+        .route("/api/v1/docs", get(openapi::page))
         .route("/metrics", get(operations::metrics))
         .merge(projections::paths(&state.projections))
         .layer(CompressionLayer::new());

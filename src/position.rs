@@ -35,14 +35,14 @@ impl fmt::Debug for Epoch {
 /// The number of an event within an epoch. The first event has 1; 0 stands before every event.
 pub type Offset = u64;
 
-/// A place in the log: everything up to and including `offset` lies behind it.
+/// A place in the log. A client here has received every event up to and including `offset`.
 ///
 /// As text `epoch:offset`, the epoch in lower-case hexadecimal; also the id of a server-sent event.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Position {
     /// The history the offset counts in.
     pub epoch: Epoch,
-    /// The last offset that lies behind.
+    /// The last offset that has been received.
     pub offset: Offset,
 }
 

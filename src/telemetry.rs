@@ -106,11 +106,11 @@ pub struct LimitLabel {
 pub enum Limit {
     /// Bytes of a request's body, decompressed.
     Body,
-    /// Bytes of a request's body where little is needed.
+    /// Bytes of a small body, such as a sign-in.
     SmallBody,
     /// Bytes of all bodies together, or of one user's.
     Bodies,
-    /// Bytes of all bodies of who has shown no credentials yet, or of one address's.
+    /// Bytes of all bodies of requests without credentials, or of those of one address.
     StrangerBodies,
     /// Bytes of all answers that are not taken yet, or of one user's.
     Answers,
@@ -222,15 +222,15 @@ pub struct DutyLabel {
 /// What of a request could not be kept although the rest was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DroppedPart {
-    /// A number that JSON cannot say: null stands in its place.
+    /// A number that JSON cannot express: it is replaced by null.
     Number,
-    /// A time that is none: the time of arrival stands in its place.
+    /// A time that cannot be read: the time of arrival is used.
     Timestamp,
     /// A field of another kind or size than it should have.
     Field,
     /// One of several points.
     Point,
-    /// A sample of which no series is made; its event is stored all the same.
+    /// A sample that becomes no series; its event is stored nevertheless.
     Sample,
     /// An instance for which the registry has no room, or for which the caller may not speak.
     Instance,
@@ -276,50 +276,83 @@ impl Telemetry {
         ]);
         registry.register_with_unit(
             "commit",
-            "Time from taking a batch off the queue to its commit",
+            "Time from taking a group of batches off the queue to its commit",
             Unit::Seconds,
             commit_seconds.clone(),
         );
         let mut metrics = Metrics {
-            limit_hits: metric!("limit_hits", "Limits that were hit"),
-            refusals: metric!("refusals", "Refused input by the code answered"),
+            limit_hits: metric!("limit_hits", "Times a limit was hit, by the limit's name"),
+            refusals: metric!(
+                "refusals",
+                "Requests and messages that were refused, by the code of the answer"
+            ),
             dropped: metric!(
                 "dropped",
-                "Parts of accepted requests that could not be kept, by kind"
+                "Parts of accepted requests that could not be kept, by kind: number, timestamp, field, point, sample, instance"
             ),
             instances: metric!("instances", "Instances in the registry, by state"),
-            events_stored: metric!("events_stored", "Events stored"),
-            events_duplicate: metric!("events_duplicate", "Events that had been stored before"),
+            events_stored: metric!("events_stored", "Events stored in the log"),
+            events_duplicate: metric!(
+                "events_duplicate",
+                "Events that were sent again and are stored once"
+            ),
             publish_failures: metric!("publish_failures", "Batches that could not be stored"),
             commit_seconds,
-            deliveries: metric!("deliveries", "Events handed to subscribers"),
+            deliveries: metric!("deliveries", "Events sent to subscribers"),
             frames: metric!("frames", "Frames written to subscribers"),
-            gaps: metric!("gaps", "Gaps said, by reason"),
-            connections: metric!("connections", "Open subscriber connections"),
-            subscriptions: metric!("subscriptions", "Open subscriptions"),
-            views: metric!("views", "Distinct views that subscriptions share"),
-            view_bytes: metric!("view_bytes", "Frames and newest values that views hold, in bytes"),
-            closes: metric!("closes", "Sockets closed by the hub, by close code"),
+            gaps: metric!("gaps", "Gaps that subscribers were told of, by reason"),
+            connections: metric!(
+                "connections",
+                "Connections that receive events: WebSockets and streams of server-sent events"
+            ),
+            subscriptions: metric!("subscriptions", "Subscriptions of these connections"),
+            views: metric!("views", "Different subscriptions: equal ones share a view"),
+            view_bytes: metric!(
+                "view_bytes",
+                "Bytes of the frames and newest values that all views keep in memory"
+            ),
+            closes: metric!("closes", "Sockets that the hub closed, by close code"),
             revocation_failures: metric!(
                 "revocation_failures",
-                "Questions about credentials in use that the store did not answer"
+                "Questions about credentials in use that the store did not answer; while it grows, a revocation may take effect late"
             ),
-            slowest_lag: metric!("slowest_lag", "Offsets between the slowest cursor and the head"),
-            source_failures: metric!("source_failures", "Questions a source did not answer well"),
-            duty_failures: metric!("duty_failures", "Times that a duty could not be done"),
-            source_left_out: metric!("source_left_out", "Answers of a source not published"),
-            cpu_seconds: metric!("cpu_seconds", "CPU used by the process, in seconds"),
-            memory_bytes: metric!("memory_bytes", "Resident memory of the process"),
-            series: metric!("series", "Series of numbers"),
+            slowest_lag: metric!(
+                "slowest_lag",
+                "Offsets between the slowest subscriber and the end of the log"
+            ),
+            source_failures: metric!(
+                "source_failures",
+                "Times a [[source]] did not answer as it should, by source"
+            ),
+            duty_failures: metric!(
+                "duty_failures",
+                "Times a duty could not be done and will be tried again, by duty; the log says why"
+            ),
+            source_left_out: metric!(
+                "source_left_out",
+                "Things that a [[source]] sent and that could not be published, by source"
+            ),
+            cpu_seconds: metric!("cpu_seconds", "CPU time used by the process, in seconds"),
+            memory_bytes: metric!("memory_bytes", "Resident memory of the process, in bytes"),
+            series: metric!("series", "Series in memory and in the store"),
             series_samples: metric!("series_samples", "Samples put into series"),
             series_drops: metric!("series_drops", "Samples left out of series, by reason"),
-            series_retimed: metric!("series_retimed", "Samples whose time could not be true"),
-            series_gaps: metric!("series_gaps", "Gaps in the log that series lack"),
-            clock_jumps: metric!("clock_jumps", "Jumps of the system's clock"),
-            clock_unsettled: metric!("clock_unsettled", "Whether the clock is in doubt"),
-            disk_full: metric!("disk_full", "Whether the disk is full and nothing is stored"),
-            journal_bytes: metric!("journal_bytes", "Stored size of the retained events"),
-            journal_wal_bytes: metric!("journal_wal_bytes", "Size of the write-ahead log"),
+            series_retimed: metric!(
+                "series_retimed",
+                "Samples whose own time could not be true, so that the time of arrival counts"
+            ),
+            series_gaps: metric!(
+                "series_gaps",
+                "Times that events were missing in the log before they were in their series"
+            ),
+            clock_jumps: metric!("clock_jumps", "Jumps of the system's clock since the start"),
+            clock_unsettled: metric!(
+                "clock_unsettled",
+                "1 while the clock is in doubt and nothing is removed by its age"
+            ),
+            disk_full: metric!("disk_full", "1 while the disk is full and publishes are refused"),
+            journal_bytes: metric!("journal_bytes", "Bytes of stored history"),
+            journal_wal_bytes: metric!("journal_wal_bytes", "Bytes of the write-ahead log"),
             registry: Registry::default(),
         };
         metrics.registry = registry;

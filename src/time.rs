@@ -19,7 +19,7 @@ use self::steady::{Noticed, Steady};
 /// Milliseconds since the Unix epoch, UTC.
 pub type Millis = u64;
 
-/// Where the wall-clock time comes from: the system, or a test's own hand. Cheap to clone.
+/// Where the wall-clock time comes from: the system, or a test. Cheap to clone.
 #[derive(Clone)]
 pub struct Clock(ClockSource);
 
@@ -68,8 +68,7 @@ impl Clock {
         }
     }
 
-    /// The time now, by a clock that follows a jump only when it has lasted for half a minute. A jump is told in a
-    /// warning.
+    /// The time now. A jump of the system's clock is logged, and followed only after half a minute.
     pub fn now(&self) -> Millis {
         match &self.0 {
             ClockSource::Hand(hand) => hand.load(Ordering::SeqCst),

@@ -177,7 +177,7 @@ fn commands_work_beside_a_running_hub() {
     let busy = url.strip_prefix("http://").unwrap();
     let other = tempfile::tempdir().unwrap();
     assert_fails(&["serve", "--data", path(other.path()), "--listen", busy], 1, "cannot listen");
-    assert_fails(&["demo", "--data", data], 2, "something else than a demo");
+    assert_fails(&["demo", "--data", data], 2, "something other than a demo");
     assert_fails_as("no", &publish("a"), 4, "401");
     assert_fails_as(&token, &publish("hub.a"), 4, "nobody but the hub");
 }

@@ -69,8 +69,12 @@ fn every_event_is_one_and_all_other_json_is_valid() {
                 if value.get("topic").is_some_and(Value::is_string) && value.get("data").is_some() {
                     events += 1;
                     let text = value.to_string();
-                    let read =
-                        ingest::native::read(text.as_bytes(), BodyFormat::Json, &defaults(), &limits());
+                    let read = ingest::native::read(
+                        text.as_bytes(),
+                        BodyFormat::Json,
+                        &defaults(),
+                        &limits(),
+                    );
                     assert!(read.is_ok(), "{}: {read:?}", place(&document, block));
                 }
             }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod access;
+mod asyncapi;
 mod bad_input;
 mod broker;
 mod cli;
@@ -26,6 +27,7 @@ mod instances;
 mod latest;
 mod limits;
 mod odd_payloads;
+mod openapi;
 mod producers;
 mod projections;
 mod proto;

@@ -35,6 +35,9 @@ fn the_readmes_commands_work_as_written() {
     let (first, others) = blocks.split_first().expect("README has commands");
     assert_eq!(first.trim(), "make run", "the first command starts the hub");
     assert!(others.len() >= 2, "README publishes and reads");
+    // docs/quickstart.md begins with the same command.
+    let quickstart = fs::read_to_string(project.join("docs/quickstart.md")).unwrap();
+    assert_eq!(blocks::blocks(&quickstart).first().map(|block| &block.body), Some(first));
     let hub = Running::start(first, copy.path());
 
     let output = Command::new("bash")

@@ -31,10 +31,10 @@ const LONGEST_FILE: u64 = 64 * 1024;
 /// Flags of every command that talks to a hub.
 #[derive(Args)]
 pub(super) struct ClientArgs {
-    /// The hub
+    /// The address of the hub
     #[arg(long, value_name = "URL", env = "PULSEHUB_URL", default_value = "http://127.0.0.1:8080", value_parser = address)]
     url: Url,
-    /// A file that holds a token or an API key; without it, the variable PULSEHUB_TOKEN does
+    /// A file with a token or an API key; by default the variable PULSEHUB_TOKEN is used
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Only to say what to do instead: everybody on the machine can read the arguments of a program.

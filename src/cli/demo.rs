@@ -34,25 +34,25 @@ Examples:
   pulsehub demo --speed 60 --hour 9
   pulsehub demo --data ./demo --listen 127.0.0.1:9090 --seed 7
 
-LocaNext, VoiceHive, TimeTracker and FLEXT are played by clients that speak those systems' own
-requests to the hub, over real sockets. Nothing of it is real, and the page says so. The time is
-the real one: with --speed 60 as much happens in a minute as otherwise in an hour, but the past
-stays empty. For curl, start it with --data ./demo and make a token beside it:
+Clients play LocaNext, VoiceHive, TimeTracker and FLEXT: they send the requests of these systems
+over real sockets. All data is synthetic, and the page says so. With --speed 60 as much happens
+in a minute as in an hour of a real day. There is no past: charts begin with the demo. To use
+curl, start it with --data ./demo and make a token:
 `pulsehub token --data ./demo --sub me --role admin`.")]
 pub(super) struct DemoCommand {
     /// The address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// How many times as fast as in a real day things happen
+    /// How many times faster than real time the day passes
     #[arg(long, default_value = "10", value_parser = speed)]
     speed: f64,
-    /// The hour of the day to begin with, 0 to 24; without it, what the clock says
+    /// The hour of the day to begin with, 0 to 24; by default the present one
     #[arg(long, value_parser = hour)]
     hour: Option<f64>,
-    /// What all chance follows from
+    /// The seed of all random choices
     #[arg(long, default_value = "1")]
     seed: u64,
-    /// An empty folder, or one of an earlier demo; without it, one that is gone afterwards
+    /// An empty folder, or that of an earlier demo; by default a temporary one
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }

@@ -28,13 +28,13 @@ pub(super) struct DrainCommand {
     /// The node's name, or `all`
     #[arg(long)]
     node: String,
-    /// End the node when everybody was told
+    /// End the node after its clients were told
     #[arg(long)]
     stop: bool,
     /// Let the node take clients again
     #[arg(long, conflicts_with = "stop")]
     undo: bool,
-    /// Wait until nobody receives events from it, at most so long
+    /// Wait until nobody receives events from it, at most this long
     #[arg(long, value_name = "TIME", conflicts_with_all = ["stop", "undo"])]
     wait: Option<Span>,
     #[command(flatten)]

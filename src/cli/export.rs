@@ -23,7 +23,7 @@ pub(super) struct ExportCommand {
     /// Only events that match; may be repeated
     #[arg(long, value_name = "PATTERN")]
     topics: Vec<TopicPattern>,
-    /// Only events behind this offset
+    /// Only events after this offset
     #[arg(long, value_name = "OFFSET", default_value_t = 0)]
     after: Offset,
     #[command(flatten)]

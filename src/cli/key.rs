@@ -35,6 +35,13 @@ pub(super) struct KeyCommand {
 #[derive(Subcommand)]
 enum KeyAction {
     /// Make a key and print it, this once
+    #[command(after_help = "\
+Examples:
+  pulsehub key create --data ./data --name locanext --publish 'locanext.**'
+  pulsehub key create --data ./data --name wall --subscribe 'voicehive.**' --ttl 365d
+  pulsehub key create --redis redis://host:6379 --name monitoring --role admin
+
+The hub keeps a hash of the key, so it cannot show it again.")]
     Create {
         /// Whose key it is
         #[arg(long)]
@@ -55,6 +62,10 @@ enum KeyAction {
         settings: SettingsArgs,
     },
     /// List the keys, without their secrets
+    #[command(after_help = "\
+Examples:
+  pulsehub key list --data ./data
+  pulsehub key list --data ./data --all")]
     List {
         /// Also those that have expired
         #[arg(long)]
@@ -63,6 +74,12 @@ enum KeyAction {
         settings: SettingsArgs,
     },
     /// Take keys back
+    #[command(after_help = "\
+Examples:
+  pulsehub key revoke --data ./data locanext
+  pulsehub key revoke --data ./data 3f9a1c2b4d5e6f70
+
+`pulsehub key list` shows ids and names. A running hub closes the key's sockets within a second.")]
     Revoke {
         /// A key's id, the name of one or several keys, or a key itself: it ends here, so that arguments may show it
         #[arg(required = true, value_name = "KEY")]

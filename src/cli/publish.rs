@@ -17,7 +17,7 @@ Examples:
   pulsehub publish demo.temperature 21.5 --key kitchen --type reading
   pulsehub publish - < events.ndjson
 
-DATA is JSON; what is no JSON is sent as a text. `-` reads whole events, one JSON object a line.
+DATA is JSON; anything else is sent as a string. `-` reads whole events, one JSON object a line.
 Prints the hub's answer.")]
 pub(super) struct PublishCommand {
     /// The topic, or - to read events from standard input
@@ -27,13 +27,13 @@ pub(super) struct PublishCommand {
     /// What kind of event it is
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
-    /// What `latest` conflates by
+    /// Which of many equal things the event is about
     #[arg(long)]
     key: Option<String>,
-    /// Who says so; without it, the token's name
+    /// Who says so; by default the token's name
     #[arg(long)]
     source: Option<String>,
-    /// The event's id, which makes a repetition harmless
+    /// The event's id: sent again with the same id, an event is stored once
     #[arg(long)]
     id: Option<String>,
     #[command(flatten)]

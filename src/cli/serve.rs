@@ -17,13 +17,13 @@ Examples:
   PULSEHUB_SECRET=$(openssl rand -hex 32) pulsehub serve --listen 0.0.0.0:8080 --data /var/lib/pulsehub
 
 Prints `listening on http://ADDR` once it is ready. SIGTERM or Ctrl-C drains and stops, as does
-`pulsehub drain --stop`; another signal ends it at once.")]
+`pulsehub drain --stop`; a second signal ends it at once.")]
 pub(super) struct ServeCommand {
     /// The address and port to listen on, 127.0.0.1:8080 by default; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// Also print a one-time sign-in link and a curl line that publishes, to standard error. What is no
-    /// terminal gets the name of a file instead, `sign-in-link` in the data folder
+    /// Also print a one-time sign-in link and a curl command that publishes, to standard error. If that
+    /// is not a terminal, the link is written to the file `sign-in-link` in the data folder
     #[arg(long)]
     welcome: bool,
     #[command(flatten)]

@@ -17,7 +17,7 @@ use crate::{
 /// Flags of every command that reads the settings.
 #[derive(Args)]
 pub(super) struct SettingsArgs {
-    /// The data folder; without it, what the settings say: ./data by default
+    /// The data folder; by default the one in the settings, else ./data
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
     /// The Redis that many nodes share, such as redis://host:6379; then no data folder is used. An

@@ -31,13 +31,13 @@ Examples:
   PULSEHUB_TOKEN=$(pulsehub token --data ./data --sub me --subscribe '**') pulsehub tail '**' --last 100
   pulsehub tail 'voicehive.metrics' --latest --count 1
 
-Events go to standard output, everything else to standard error. After a break it comes back by
-itself and goes on where it stopped; what is missing is said.")]
+Events go to standard output, everything else to standard error. After a lost connection it
+reconnects by itself and continues where it stopped. If events are missing, it says which.")]
 pub(super) struct TailCommand {
-    /// What to follow
+    /// The topics to follow, as patterns
     #[arg(required = true)]
     topics: Vec<TopicPattern>,
-    /// Begin with so many of the last matching events
+    /// Begin with the last N matching events
     #[arg(long, value_name = "N", conflicts_with_all = ["since", "latest", "resume"])]
     last: Option<u64>,
     /// Begin with what was received since: 5m, or a time in RFC 3339
@@ -46,10 +46,10 @@ pub(super) struct TailCommand {
     /// Begin with the newest event of each topic and key
     #[arg(long, conflicts_with = "resume")]
     latest: bool,
-    /// Begin behind this position
+    /// Continue after this position
     #[arg(long, value_name = "POSITION", value_parser = position)]
     resume: Option<String>,
-    /// End after so many events
+    /// End after N events
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     #[command(flatten)]

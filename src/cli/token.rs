@@ -25,7 +25,7 @@ Roles: viewer (subscribe **), publisher (publish **), admin (both, and the hub i
 own. `**` is every topic but the hub's own, such as hub.instances.*;
 --subscribe 'hub.**' adds them.")]
 pub(super) struct TokenCommand {
-    /// Whose token it is
+    /// The name of the person or program
     #[arg(long, value_name = "NAME")]
     sub: String,
     /// A pattern it may subscribe to; may be repeated
@@ -34,10 +34,10 @@ pub(super) struct TokenCommand {
     /// A pattern it may publish to; may be repeated
     #[arg(long, value_name = "PATTERN")]
     publish: Vec<TopicPattern>,
-    /// A role it has
+    /// A role: viewer, publisher, admin, or one of [auth.roles]
     #[arg(long)]
     role: Option<String>,
-    /// How long it is good: 30s, 5m, 1h, 7d
+    /// How long it is valid: 30s, 5m, 1h, 7d
     #[arg(long, default_value = "1h")]
     ttl: Span,
     #[command(flatten)]

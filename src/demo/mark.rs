@@ -1,4 +1,4 @@
-//! The mark on a data folder whose events are made up: the page shows it, and nobody's own log gets any.
+//! The mark on a data folder with synthetic events: the page shows it, and no real log gets such events.
 
 use std::{fs, io, path::Path};
 
@@ -13,7 +13,9 @@ const TEXT: &str = "The events in this folder are synthetic: `pulsehub demo` mad
 #[derive(Debug, thiserror::Error)]
 pub enum MarkError {
     /// It holds something else.
-    #[error("the folder holds something else than a demo: name an empty one with --data, or none")]
+    #[error(
+        "the folder holds something other than a demo: choose an empty one with --data, or leave --data out"
+    )]
     NotEmpty,
     /// It cannot be made.
     #[error(transparent)]

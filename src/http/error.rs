@@ -41,6 +41,9 @@ macro_rules! kinds {
             title: $title,
             retryable: kinds!(@ $($retryable)?),
         };)*
+
+        /// Every refusal there is.
+        const KINDS: &[ProblemKind] = &[$($name),*];
     };
     (@ retryable) => { true };
     (@) => { false };
@@ -85,6 +88,11 @@ kinds! {
     OUTCOME_UNKNOWN = SERVICE_UNAVAILABLE "outcome_unknown" "Stored or not", retryable;
     OVERLOADED = SERVICE_UNAVAILABLE "overloaded" "The hub is full", retryable;
     NOT_ACCEPTING = SERVICE_UNAVAILABLE "shutting_down" "The hub is shutting down", retryable;
+}
+
+/// The status and the title of the refusal with this code, for the description of the endpoints.
+pub(super) fn about(code: &str) -> Option<(StatusCode, &'static str)> {
+    KINDS.iter().find(|kind| kind.code == code).map(|kind| (kind.status, kind.title))
 }
 
 /// What a client waits that is told to come back and nothing better is known.

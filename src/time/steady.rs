@@ -2,9 +2,9 @@
 
 use super::Millis;
 
-/// Apart by no more than this, the two clocks agree: the wall clock is being slewed.
+/// If they differ by no more than this, the two clocks agree: the wall clock is being slewed.
 const SLEW: i64 = 1_000;
-/// A jump that has lasted for so long is followed.
+/// A jump that has lasted for this long is followed.
 const BELIEVED: Millis = 30_000;
 /// Nothing is thrown away by a clock that has agreed with the monotonic one for less than this.
 const SETTLED: Millis = 600_000;
@@ -68,7 +68,7 @@ impl Steady {
         (monotonic.saturating_add_signed(self.offset), noticed)
     }
 
-    /// Whether the clock may be thrown away by.
+    /// Whether old data may be discarded by this clock.
     pub(super) fn is_settled(&self, monotonic: Millis) -> bool {
         self.seeming.is_none()
             && self.unsettled_since.is_none_or(|since| monotonic.saturating_sub(since) >= SETTLED)

@@ -26,9 +26,9 @@ pub(crate) struct Document {
 /// The longest that one document may take: a first `go run` builds much of Go's library.
 const LONGEST: Duration = Duration::from_secs(240);
 
-/// Where documents have the hub, and where those about pages serve them.
-const HUB: &str = ":8080";
-const PAGES: &str = ":3000";
+/// The ports where documents have the hub, and where those about pages serve them.
+const HUB: &str = "8080";
+const PAGES: &str = "3000";
 
 impl Document {
     pub(crate) fn read(path: &str) -> Self {
@@ -63,9 +63,7 @@ impl Document {
     /// Follows it; what went wrong, with everything that was printed.
     pub(crate) async fn follow(&self) -> Result<(), String> {
         let (hub_port, page_port) = (free_port(), free_port());
-        let adapt = |text: &str| {
-            text.replace(HUB, &format!(":{hub_port}")).replace(PAGES, &format!(":{page_port}"))
-        };
+        let adapt = |text: &str| with_port(&with_port(text, HUB, hub_port), PAGES, page_port);
         let named = |name: &str| {
             let is_it = |block: &&Block| block.file() == Some(name);
             self.blocks.iter().filter(is_it).map(|block| adapt(&block.body)).collect::<String>()
@@ -218,8 +216,8 @@ fn tools(bin: &Path) {
         None => missing(what),
     };
     let go = format!("export GOCACHE={root}/target/go GOTOOLCHAIN=local GOFLAGS=-buildvcs=false\n");
-    let chromium = "chromium --headless --no-sandbox --disable-gpu --disable-background-networking \
-        --disable-component-update --disable-sync --no-first-run --user-data-dir=\"$PWD/profile\"";
+    let look = bin.join("look.mjs");
+    fs::write(&look, LOOK.replace("ROOT", &root.to_string())).unwrap();
     for (name, script) in [
         ("pulsehub", format!("exec {hub} \"$@\"")),
         ("python3", format!("exec {root}/target/python/bin/python \"$@\"")),
@@ -227,19 +225,47 @@ fn tools(bin: &Path) {
         ("node", other("node", "export NODE_NO_WARNINGS=1\n", "--experimental-websocket ")),
         ("go", other("go", &go, "")),
         ("java", other("java", "", "")),
-        (
-            "look",
-            format!(
-                "for turn in 1 2 3 4 5; do\n  {chromium} --timeout=4000 --dump-dom \"$1\" >seen 2>complained\n  \
-            grep -qF -- \"$2\" seen && exit 0\ndone\ncat seen complained; echo \"$1 does not show $2\"; exit 1"
-            ),
-        ),
+        ("look", format!("exec node {} \"$@\"", look.display())),
     ] {
         let path = bin.join(name);
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
     }
 }
+
+/// The text with another port in the place of `name`, where that is a number of its own.
+fn with_port(text: &str, name: &str, port: u16) -> String {
+    let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(name) {
+        out += before;
+        match digit(out.chars().last()) || digit(after.chars().next()) {
+            true => out += name,
+            false => out += &port.to_string(),
+        }
+        rest = after;
+    }
+    out + rest
+}
+
+/// Opens a page in a browser and waits until it shows a text, as web/tests do.
+const LOOK: &str = r#"
+import { chromium } from "ROOT/web/node_modules/playwright-core/index.mjs";
+const [url, text] = process.argv.slice(2);
+const args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
+const page = await browser.newPage();
+page.on("console", (message) => console.log(message.text()));
+await page.goto(url);
+try {
+  await page.waitForFunction((text) => document.documentElement.outerHTML.includes(text), text, { timeout: 30_000 });
+} catch (error) {
+  console.log(`${url} does not show ${text}: ${error}`, await page.content());
+  process.exitCode = 1;
+}
+await browser.close();
+"#;
 
 /// As one word of a shell.
 fn quoted(text: &str) -> String {

@@ -28,7 +28,11 @@ const NO_CLOSES: [(&str, &str); 1] = [(
 )];
 
 /// Paths that no script asks for.
-const NO_PATHS: [(&str, &str); 1] = [("/favicon.svg", "it is there only where the page was built")];
+const NO_PATHS: [(&str, &str); 3] = [
+    ("/favicon.svg", "it is there only where the page was built"),
+    ("/api/v1/openapi.json", "it describes what the texts show: tests/openapi.rs"),
+    ("/api/v1/docs", "the same as a page"),
+];
 
 /// Every refusal over HTTP: status, code, title, and whether it may succeed later.
 pub(super) fn refusals() -> Vec<(String, String, String, &'static str)> {

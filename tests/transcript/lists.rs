@@ -12,10 +12,9 @@ use pulsehub::{
 
 use super::record::Record;
 
-#[test]
-fn metrics_and_their_labels() {
+/// Metrics of which each family has a value, because it shows its labels only then.
+pub(crate) fn telemetry_with_every_label() -> Telemetry {
     let telemetry = Telemetry::new();
-    // A family shows its labels once it has a value.
     telemetry.hit(Limit::Body);
     telemetry.refused("refused");
     telemetry.dropped(DroppedPart::Number, 1);
@@ -26,6 +25,12 @@ fn metrics_and_their_labels() {
     telemetry.source_left_out("source", 1);
     telemetry.duty_failed("duty");
     telemetry.closed("closed");
+    telemetry
+}
+
+#[test]
+fn metrics_and_their_labels() {
+    let telemetry = telemetry_with_every_label();
     let mut record = Record::new("metrics");
     let mut names = BTreeMap::new();
     for line in telemetry.openmetrics().unwrap().lines() {
@@ -153,7 +158,7 @@ fn codes_and_what_they_tell_a_client() {
         record.add(0, &format!("error {}{again}", error.name()));
     }
     record.space();
-    for reason in [GapReason::Retention, GapReason::Epoch, GapReason::Policy] {
+    for reason in GAP_REASONS {
         record.add(0, &format!("gap {}", reason.name()));
     }
     record.space();
@@ -224,6 +229,8 @@ every!(
         Unavailable,
     }
 );
+
+every!(GAP_REASONS, GapReason { Retention, Epoch, Policy });
 
 every!(
     LIMITS,
