@@ -10,7 +10,7 @@ use self::{listeners::Listeners, route::Route};
 use crate::support::port::free_port;
 
 /// What `tests/clients/listen.py` and `tests/clients/listen.mjs` have.
-const CLIENTS: [&str; 9] = [
+const CLIENTS: [&str; 10] = [
     "aiohttp",
     "chromium with a cookie",
     "chromium with a ticket",
@@ -18,6 +18,7 @@ const CLIENTS: [&str; 9] = [
     "eventsource",
     "fetch-event-source",
     "httpx-sse",
+    "reconnecting-websocket",
     "sseclient",
     "sseclient-py",
 ];

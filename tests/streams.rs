@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{
-    hub::{TestHub, offset},
+    hub::{PROTOCOL, TestHub, offset},
     stream::Stream,
 };
 
@@ -47,6 +47,77 @@ async fn simple_mode_closes_on_a_gap() {
     hub.metric_becomes("pulsehub_subscriptions", 2.0).await; // one is the hub's own
     hub.publish_numbers("a.b", 3..4).await;
     assert_eq!(client.next_json().await, json!({"n": 3}));
+}
+
+#[tokio::test]
+async fn simple_mode_goes_on_behind_the_position_of_an_event() {
+    let hub = TestHub::start().await;
+    let token = hub.token("ada", &["a.*"]);
+    let key = [("x-api-key", token.as_str())];
+    let head = hub.publish_numbers("a.b", 0..4).await;
+    for parameter in ["after", "resume"] {
+        let path = "/ws/real-time?topics=a.*";
+        let mut client = hub.socket(&format!("{path}&last=2"), &key).await;
+        let position = client.next_json().await["position"].as_str().unwrap().to_owned();
+        drop(client);
+        // What the address says besides counts for nothing: a program repeats it when it comes back.
+        let again = format!("{path}&last=4&{parameter}={position}");
+        let mut client = hub.socket(&again, &key).await;
+        let event = client.next_json().await;
+        assert_eq!(event["data"], json!({"n": 3}));
+        assert_eq!(event["position"], head);
+        assert_eq!(event["offset"], offset(&event["position"]));
+    }
+    let bare = format!("/ws/real-time?topics=a.*&after={}", offset(&json!(head)));
+    let mut client = hub.socket(&bare, &key).await;
+    let (code, reason) = client.expect_close().await;
+    assert_eq!(code, 4400);
+    assert!(reason.contains("an offset alone"), "{reason}");
+}
+
+#[tokio::test]
+async fn what_a_socket_lacks_is_told_at_once() {
+    let hub = TestHub::with(&[("socket.connect_timeout", "60s")]).await;
+    let token = hub.token("ada", &["a.*"]);
+    for path in ["/ws/real-time", "/ws/real-time?topics=", "/ws/real-time?last=1"] {
+        for headers in [&[("x-api-key", token.as_str())][..], &[]] {
+            let mut client = hub.socket(path, headers).await;
+            let (code, reason) = client.expect_close().await;
+            assert_eq!(code, 4406, "{path}");
+            assert!(reason.contains("hub.v1") && reason.contains("?topics="), "{reason}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_parameter_that_nobody_knows_is_refused_by_its_name() {
+    let hub = TestHub::start().await;
+    let token = hub.token_for("ada", &["a.*"], Some("admin"), 60);
+    let key = ("x-api-key", token.as_str());
+    for query in ["topics=a.*&topcis=b", "topics=a.*&topcis", "topcis=a.*"] {
+        for headers in [&[key][..], &[key, PROTOCOL]] {
+            let mut client = hub.socket(&format!("/ws/real-time?{query}"), headers).await;
+            let (code, reason) = client.expect_close().await;
+            assert_eq!(code, 4400, "{query}");
+            assert!(reason.contains("`topcis`"), "{reason}");
+        }
+    }
+    let mut client = hub.socket("/ws/real-time?topics=a.*&events=typed", &[key]).await;
+    assert_eq!(client.expect_close().await.0, 4400);
+    for path in [
+        "/sse/real-time?topics=a.*&topcis=b",
+        "/api/v1/history?topics=a.*&topcis=b",
+        "/api/v1/topics?topcis=b",
+        "/api/v1/series?topcis=b",
+        "/api/v1/series/query?name=a&topcis=b",
+        "/api/v1/instances?topcis=b",
+        "/api/v1/connections?topcis=b",
+    ] {
+        let answer = hub.http().get(hub.url(path)).bearer_auth(&token).send().await.unwrap();
+        assert_eq!(answer.status(), 400, "{path}");
+        let problem: Value = answer.json().await.unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains("`topcis`"), "{problem}");
+    }
 }
 
 #[tokio::test]
@@ -94,9 +165,14 @@ async fn a_stream_sends_events_and_goes_on_from_the_last_event_id() {
     drop(stream);
     hub.publish_numbers("a.b", 3..6).await;
     // The header goes before the query, for the browser repeats the address as it was.
-    let mut stream = Stream::open(&hub, "topics=a.*&last=1", &token, Some(&id)).await;
-    for n in 3..6 {
-        assert_eq!(stream.event().await.2["data"], json!({"n": n}));
+    let (header, after) =
+        ("topics=a.*&last=1&after=1:1".to_owned(), format!("topics=a.*&after={id}"));
+    let polyfill = format!("topics=a.*&last=1&lastEventId={id}");
+    for (query, last) in [(header, Some(&*id)), (after, None), (polyfill, None)] {
+        let mut stream = Stream::open(&hub, &query, &token, last).await;
+        for n in 3..6 {
+            assert_eq!(stream.event().await.2["data"], json!({"n": n}), "{query}");
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
 pub enum Form {
     /// `events` messages of the subscription with this name.
     Messages(Arc<str>),
-    /// Simple mode: one event object a frame.
+    /// Simple mode: one event object a frame, with its position.
     Events,
     /// Simple mode: one bare payload a frame.
     Data,
@@ -73,8 +73,8 @@ impl Form {
         });
         let bytes = match self {
             Form::Messages(sub) => hub_v1::events(sub, position, &mut counted, skipped),
-            Form::Events => simple::events(counted.map(Record::json)),
-            Form::Data => simple::events(counted.map(Record::data)),
+            Form::Events => simple::events(position.epoch, counted),
+            Form::Data => simple::payloads(counted),
             Form::Stream(form) => sse::events(*form, position.epoch, &mut counted),
         };
         Frame { first, through: position.offset, events, bytes }

@@ -3,17 +3,35 @@
 
 use bytes::Bytes;
 
-use crate::protocol::{ServerMessage, wire};
+use crate::{
+    event::Record,
+    position::{Epoch, Position},
+    protocol::{ServerMessage, wire},
+};
 
 pub(super) fn say(message: &ServerMessage<'_>) -> Option<Bytes> {
     matches!(message, ServerMessage::Ping { .. }).then(wire::ping)
 }
 
-pub(super) fn events<'a>(payloads: impl Iterator<Item = &'a [u8]>) -> Bytes {
+/// Each event says where it is, so that a client that comes back can go on behind it.
+pub(super) fn events<'a>(epoch: Epoch, records: impl Iterator<Item = Record<'a>>) -> Bytes {
     let mut out = Vec::new();
-    for payload in payloads {
-        wire::put_text_header(&mut out, payload.len());
-        out.extend_from_slice(payload);
+    for record in records {
+        let position = Position { epoch, offset: record.offset() };
+        let place = format!("{{\"position\":\"{position}\",");
+        let rest = record.json().strip_prefix(b"{").unwrap_or_default();
+        wire::put_text_header(&mut out, place.len() + rest.len());
+        out.extend_from_slice(place.as_bytes());
+        out.extend_from_slice(rest);
+    }
+    out.into()
+}
+
+pub(super) fn payloads<'a>(records: impl Iterator<Item = Record<'a>>) -> Bytes {
+    let mut out = Vec::new();
+    for record in records {
+        wire::put_text_header(&mut out, record.data().len());
+        out.extend_from_slice(record.data());
     }
     out.into()
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 use secrecy::SecretString;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     Origin,
     credentials::{self, CredentialsError},
-    query,
+    query::{self, Several},
 };
 use crate::{
     access::Credential,
@@ -16,7 +17,7 @@ use crate::{
     dialect::{Dialect, Form, StreamForm},
     hub::{Start, Subscription},
     json,
-    position::Position,
+    position::{Offset, Position},
     protocol::{BEARER_SUBPROTOCOL, CloseCode, Mode, Replay, SUBPROTOCOL},
     session::{self, Now},
     topic::{TopicFilter, TopicPattern},
@@ -31,22 +32,34 @@ pub(super) struct Handshake {
     pub(super) speaks_messages: bool,
     /// Whether any subprotocol but a bearer was offered.
     pub(super) offers_protocols: bool,
-    /// The address's query.
-    pub(super) query: StreamQuery,
+    /// What the address asks for, or what is wrong with it.
+    pub(super) query: Result<StreamQuery, String>,
 }
 
 /// The parameters a socket or stream may have in its address.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct StreamQuery {
-    topics: Vec<String>,
+    #[serde(alias = "topic")]
+    topics: Several<TopicPattern>,
+    #[serde(alias = "resume")]
+    after: Option<String>,
     last: Option<String>,
     since: Option<String>,
-    resume: Option<String>,
     latest: Option<String>,
     mode: Option<String>,
     max_hz: Option<String>,
     format: Option<String>,
+    /// Of streams alone.
     events: Option<String>,
+    /// Of streams alone: how polyfills of EventSource resume, which shun a header that needs a preflight.
+    #[serde(rename = "lastEventId")]
+    last_event_id: Option<String>,
+    // Credentials, which are gathered elsewhere.
+    #[serde(rename = "ticket")]
+    _ticket: IgnoredAny,
+    #[serde(rename = "token")]
+    _token: IgnoredAny,
 }
 
 /// What a socket begins with.
@@ -71,7 +84,7 @@ impl Handshake {
             credential,
             speaks_messages: offers_messages(&parts.headers),
             offers_protocols: !offered.is_empty(),
-            query: StreamQuery::read(parts),
+            query: query::read(parts),
         })
     }
 
@@ -85,31 +98,9 @@ impl Handshake {
 }
 
 impl StreamQuery {
-    fn read(parts: &Parts) -> Self {
-        let mut read = Self::default();
-        for (name, value) in query::pairs(parts) {
-            match &*name {
-                "topics" | "topic" => {
-                    let topics = value.split(',').map(str::trim).filter(|topic| !topic.is_empty());
-                    read.topics.extend(topics.map(str::to_owned));
-                }
-                "last" => read.last = Some(value),
-                "since" => read.since = Some(value),
-                "resume" => read.resume = Some(value),
-                "latest" => read.latest = Some(value),
-                "mode" => read.mode = Some(value),
-                "max_hz" => read.max_hz = Some(value),
-                "format" => read.format = Some(value),
-                "events" => read.events = Some(value),
-                _ => {}
-            }
-        }
-        read
-    }
-
     /// Whether topics are named, so that a socket may speak in simple mode.
     pub(super) fn has_topics(&self) -> bool {
-        !self.topics.is_empty()
+        !self.topics.0.is_empty()
     }
 
     /// The subscription the address asks for, in simple mode or for a stream.
@@ -120,17 +111,18 @@ impl StreamQuery {
         limits: &crate::limits::Limits,
         now: Now,
     ) -> Result<Subscription, String> {
-        if self.topics.is_empty() {
+        if dialect != Dialect::Sse {
+            let only_of_streams = [("events", &self.events), ("lastEventId", &self.last_event_id)];
+            if let Some((name, _)) = only_of_streams.iter().find(|(_, value)| value.is_some()) {
+                return Err(format!("`{name}` is for streams of server-sent events"));
+            }
+        }
+        if !self.has_topics() {
             return Err("name at least one topic: ?topics=voicehive.**".into());
         }
-        if self.topics.len() > limits.patterns {
+        if self.topics.0.len() > limits.patterns {
             return Err(format!("at most {} patterns in a subscription", limits.patterns));
         }
-        let patterns: Result<Vec<_>, _> = self
-            .topics
-            .iter()
-            .map(|text| TopicPattern::parse(text).map_err(|error| format!("{text:?}: {error}")))
-            .collect();
         let form = self.form(dialect)?;
         let mode = match self.mode.as_deref() {
             None | Some("all") => Mode::All,
@@ -145,7 +137,7 @@ impl StreamQuery {
             }
         };
         let start = self.start(last_event_id, limits.replay, now)?;
-        let filter = TopicFilter::new(patterns?);
+        let filter = TopicFilter::new(self.topics.0.iter().cloned());
         if let Some(too_wild) = filter.too_wild() {
             return Err(too_wild.to_string());
         }
@@ -171,9 +163,10 @@ impl StreamQuery {
     }
 
     fn start(&self, last_event_id: Option<&str>, most: usize, now: Now) -> Result<Start, String> {
-        if let Some(text) = last_event_id.or(self.resume.as_deref()) {
-            let position: Position = text.parse().map_err(|error| format!("{error}"))?;
-            return Ok(Start::Resume(position));
+        let last_event_id = last_event_id.or(self.last_event_id.as_deref());
+        let last_event_id = last_event_id.filter(|id| !id.is_empty());
+        if let Some(text) = last_event_id.or(self.after.as_deref()) {
+            return Ok(Start::Resume(position(text)?));
         }
         let latest = match &self.latest {
             Some(text) => query::boolean("latest", text)?,
@@ -194,6 +187,15 @@ impl StreamQuery {
         };
         Ok(session::start(replay, now))
     }
+}
+
+/// Where to go on.
+fn position(text: &str) -> Result<Position, String> {
+    text.parse().map_err(|error| match text.parse::<Offset>() {
+        // After a restore it would go on in another history.
+        Ok(_) => format!("{text} is an offset alone: {error}"),
+        Err(_) => format!("{error}"),
+    })
 }
 
 /// Whether a page at the request's `Origin`, if it has one, may use the hub.

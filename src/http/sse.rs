@@ -67,10 +67,12 @@ pub(super) async fn open(state: &AppState, request: Request) -> Result<EventStre
         return Err(Problem::foreign_origin());
     }
     let last_event_id = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let last_event_id = last_event_id.filter(|id| !id.is_empty());
+    let (limits, now) = (&state.terms.limits, state.now());
     let only = handshake
         .query
-        .subscription(Dialect::Sse, last_event_id, &state.terms.limits, state.now())
+        .as_ref()
+        .map_err(Clone::clone)
+        .and_then(|asked| asked.subscription(Dialect::Sse, last_event_id, limits, now))
         .map_err(Problem::bad_request)?;
     let principal = websocket::identify(state, &handshake).await.map_err(Problem::from)?;
     let principal = Some(principal.ok_or_else(Problem::unauthorized)?);

@@ -31,6 +31,9 @@ use crate::{
     protocol::{CloseCode, SUBPROTOCOL},
 };
 
+/// How to ask for simple mode.
+const TOPICS: &str = "/ws/real-time?topics=voicehive.*";
+
 /// Who asks, if they said; the anonymous principal if there is one.
 pub(super) async fn identify(
     state: &AppState,
@@ -112,33 +115,44 @@ async fn open(
         let reason = format!("none of the subprotocols offered is {SUBPROTOCOL}");
         return Err((CloseCode::UnsupportedProtocol, reason));
     }
-    let only = if let Some(subscription) = fixed {
-        if handshake.offers_protocols {
-            let reason = "this path is for sockets without a subprotocol";
-            return Err((CloseCode::UnsupportedProtocol, reason.into()));
-        }
-        Some(subscription)
-    } else if !handshake.offers_protocols && handshake.query.has_topics() {
-        let (limits, now) = (&state.terms.limits, state.now());
-        let subscription = handshake
-            .query
-            .subscription(Dialect::Simple, None, limits, now)
-            .map_err(|reason| (CloseCode::BadMessage, reason))?;
-        Some(subscription)
-    } else {
-        None
-    };
     if matches!(handshake.credential, Some(Credential::StreamTicket(_))) {
         let reason =
             "this ticket is for streams: a socket's is one that was asked for without topics";
         return Err((CloseCode::Unauthorized, reason.into()));
     }
+    let only = only(state, &handshake, fixed)?;
     let principal = identify(state, &handshake).await;
     let principal = principal.map_err(|error| (error.close_code(), error.to_string()))?;
     Ok(match only {
         None => Opening::Messages(principal, handshake.token()),
         Some(only) => Opening::Only(principal, Box::new(only)),
     })
+}
+
+/// The one subscription of a socket in simple mode; none for one that asks in messages.
+fn only(
+    state: &AppState,
+    handshake: &Handshake,
+    fixed: Option<Subscription>,
+) -> Result<Option<Subscription>, SocketRefusal> {
+    if fixed.is_some() {
+        if handshake.offers_protocols {
+            let reason = "this path is for sockets without a subprotocol";
+            return Err((CloseCode::UnsupportedProtocol, reason.into()));
+        }
+        return Ok(fixed);
+    }
+    let wrong = |reason| (CloseCode::BadMessage, reason);
+    let asked = handshake.query.as_ref().map_err(|reason| wrong(reason.clone()))?;
+    if handshake.speaks_messages {
+        return Ok(None);
+    }
+    if !asked.has_topics() {
+        let reason = format!("offer the subprotocol {SUBPROTOCOL}, or name topics: {TOPICS}");
+        return Err((CloseCode::UnsupportedProtocol, reason));
+    }
+    let (limits, now) = (&state.terms.limits, state.now());
+    asked.subscription(Dialect::Simple, None, limits, now).map(Some).map_err(wrong)
 }
 
 /// The key of a good upgrade request (RFC 6455 section 4.2.1).

@@ -9,6 +9,8 @@ import { once } from "node:events";
 import fetchEventSourceModule from "@microsoft/fetch-event-source";
 import { EventSource } from "eventsource";
 import { chromium } from "playwright-core";
+import ReconnectingWebSocket from "reconnecting-websocket";
+import { WebSocket } from "ws";
 
 const { fetchEventSource } = fetchEventSourceModule;
 const { routes, page: port } = JSON.parse(process.argv[2]);
@@ -36,15 +38,17 @@ function listener(name, route) {
   };
 }
 
+async function ask(route, path, request = {}) {
+  const headers = { Authorization: `Bearer ${route.token}`, "Content-Type": "application/json" };
+  const answer = await fetch(route.url + path, { headers, ...request });
+  if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
+  return answer.json();
+}
+
 /** A ticket for a stream, which a program fetches that cannot send headers with it. */
 async function ticket(route) {
-  const answer = await fetch(`${route.url}/api/v1/tickets`, {
-    method: "POST",
-    headers: { Authorization: `Bearer ${route.token}`, "Content-Type": "application/json" },
-    body: JSON.stringify({ topics: ["a.*"] }),
-  });
-  if (!answer.ok) throw new Error(`no ticket: ${answer.status} ${await answer.text()}`);
-  return (await answer.json()).ticket;
+  const body = JSON.stringify({ topics: ["a.*"] });
+  return (await ask(route, "/api/v1/tickets", { method: "POST", body })).ticket;
 }
 
 const streamWith = (secret) => `/sse/real-time?topics=a.*&ticket=${encodeURIComponent(secret)}`;
@@ -72,6 +76,38 @@ async function microsoft(route) {
     },
     onerror: (error) => it.failed(error),
   });
+}
+
+/** A socket in simple mode, whose address says behind which event it goes on. */
+async function reconnecting(route) {
+  const it = listener("reconnecting-websocket", route);
+  // Where the log is: what comes from now on is missed by no connection, however soon the first one breaks.
+  let after = "";
+  let lost;
+  async function address() {
+    try {
+      if (!after) {
+        after = (await ask(route, "/api/v1/history?topics=a.*&limit=1")).position;
+        it.heard(lost ? "hub.gap" : "hub.position", after, JSON.stringify(lost ? { reason: lost } : {}));
+      }
+      const { ticket } = await ask(route, "/api/v1/tickets", { method: "POST" });
+      return `${route.url.replace("http", "ws")}/ws/real-time?topics=a.*&after=${after}&ticket=${ticket}`;
+    } catch {
+      return `${route.url.replace("http", "ws")}/ws/real-time`; // refused, whereupon it asks again
+    }
+  }
+  const pause = { minReconnectionDelay: 200, maxReconnectionDelay: 500 };
+  const socket = new ReconnectingWebSocket(address, [], { WebSocket, ...pause });
+  socket.onmessage = ({ data }) => {
+    after = JSON.parse(data).position;
+    it.heard("message", after, data);
+  };
+  socket.onclose = ({ code, reason }) => {
+    // Events are missing: what there is now is read anew.
+    if (code === 4410) [after, lost] = ["", reason.split(": ").at(-1)];
+    it.failed(`closed with ${code} ${reason}`);
+  };
+  socket.onerror = ({ message }) => it.failed(message);
 }
 
 /** In a page: an EventSource, which tells what it got by `tell`. */
@@ -113,7 +149,7 @@ async function foreign(browser, route) {
 
 const server = createServer((_, answer) => answer.setHeader("Content-Type", "text/html").end("<!doctype html>"));
 await once(server.listen(port, "127.0.0.1"), "listening");
-for (const client of [eventsource, microsoft])
+for (const client of [eventsource, microsoft, reconnecting])
   for (const route of routes) client(route).catch((error) => listener(client.name, route).fault(error));
 
 const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";

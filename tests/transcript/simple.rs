@@ -71,6 +71,10 @@ async fn listen(on: On) {
         ("topics=a.*&last=1&since=5m", &key),
         ("topics=a.*&since=yesterday", &key),
         ("topics=a.*&resume=nonsense", &key),
+        ("topics=a.*&after=3", &key),
+        ("topics=a.*&topcis=b", &key),
+        ("topics=a.*&events=typed", &key),
+        ("last=1", &key),
         ("topics=a.*&resume=1:1", &key),
     ] {
         let path = format!("/ws/real-time?{query}");

@@ -96,6 +96,7 @@ async fn stream(on: On) {
         get("/sse/real-time?topics=a.*&ticket=x"),
         get("/sse/real-time?topics=a.*&format=xml").by(&ada),
         get("/sse/real-time?topics=a.*&events=all").by(&ada),
+        get("/sse/real-time?topics=a.*&topcis=b").by(&ada),
     ] {
         scene.ask(request).await;
     }
