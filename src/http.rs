@@ -19,6 +19,7 @@ mod host;
 mod inbox;
 mod instances;
 mod linger;
+mod media;
 mod no_room;
 mod nodes;
 pub mod openapi;

@@ -107,3 +107,50 @@ async fn on_redis_a_forged_source_swallows_nobodys_event() {
     let names: Vec<&Value> = events.iter().map(|event| &event["publisher"]["name"]).collect();
     assert_eq!(names, ["mallory", "alice"]);
 }
+
+#[tokio::test]
+async fn a_page_could_have_others_publish_without_their_knowing() {
+    let hub =
+        TestHub::with_file("[auth.anonymous]\npublish = [\"open.*\"]\nsubscribe = []\n").await;
+    let http = hub.http();
+    let session = json!({"token": hub.token("ada", &["a.*"])});
+    let answer = http.post(hub.url("/api/v1/session")).json(&session).send().await.unwrap();
+    let cookie = answer.headers()["set-cookie"].to_str().unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let token = hub.token("ada", &["a.*"]);
+    let origin = hub.url("");
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+    let credentials: [(&str, Headers<'_>, bool); 5] = [
+        ("a.b", &[("cookie", &cookie), ("origin", &origin)], false),
+        ("a.b", &[("authorization", &format!("Bearer {token}")), ("origin", &origin)], true),
+        ("a.b", &[("cookie", &cookie), ("x-api-key", &token)], true),
+        ("open.b", &[("origin", "https://evil.example")], false),
+        ("open.b", &[], true),
+    ];
+    for (topic, headers, is_meant) in credentials {
+        for kind in [
+            Some("application/json"),
+            Some("text/plain;charset=UTF-8"),
+            Some("application/x-www-form-urlencoded"),
+            Some("application/x-ndjson"),
+            None,
+        ] {
+            let body = json!({"topic": topic}).to_string();
+            let mut request = http.post(hub.url("/api/v1/publish")).body(body);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            if let Some(kind) = kind {
+                request = request.header("content-type", kind);
+            }
+            let answer = request.send().await.unwrap();
+            let is_taken = is_meant || kind == Some("application/json");
+            let status = if is_taken { 200 } else { 415 };
+            assert_eq!(answer.status(), status, "{headers:?} {kind:?}");
+            if !is_taken {
+                let problem: Value = answer.json().await.unwrap();
+                assert!(problem["detail"].as_str().unwrap().contains("an API key"), "{problem}");
+            }
+        }
+    }
+}

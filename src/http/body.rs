@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use axum::body::{Body, Bytes};
 use bytes::BytesMut;
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
@@ -15,6 +15,7 @@ use super::{
     attempts::network,
     budget::Charge,
     coding::{Coding, CodingError},
+    media,
 };
 use crate::{
     auth::Principal,
@@ -57,8 +58,8 @@ pub(super) async fn json<T: DeserializeOwned>(
     state: &AppState,
     payer: Payer<'_>,
 ) -> Result<T, Problem> {
-    if content_type(headers).as_deref() != Some("application/json") {
-        return Err(Problem::content_type("application/json"));
+    if media::content_type(headers).as_deref() != Some("application/json") {
+        return Err(Problem::content_type("send JSON as `Content-Type: application/json`"));
     }
     let (bytes, _charge) = read_small(headers, body, state, payer).await?;
     let read = json::read("the body", &bytes).map_err(|error| Problem::invalid_json(&error));
@@ -136,20 +137,6 @@ async fn parse_above<T: Send + 'static>(
     tokio::task::spawn_blocking(move || read(&body))
         .await
         .map_err(|_| Problem::unavailable("the hub is shutting down"))
-}
-
-/// Whether the body says that it is JSON, says nothing, or says what `curl -d` says of everything
-/// unless it is told otherwise.
-pub(super) fn may_be_json(headers: &HeaderMap) -> bool {
-    let json =
-        |kind: &str| matches!(kind, "application/json" | "application/x-www-form-urlencoded");
-    content_type(headers).is_none_or(|kind| json(&kind))
-}
-
-/// The media type without its parameters, in lower case.
-pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(header::CONTENT_TYPE)?.to_str().unwrap_or_default();
-    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
 enum BodyError {

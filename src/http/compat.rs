@@ -11,7 +11,7 @@ use axum::{
 use http::HeaderMap;
 use serde::Serialize;
 
-use super::{AppState, Caller, Problem, body};
+use super::{AppState, Caller, Problem, body, media::Media};
 use crate::{
     auth::Principal,
     event::{AppName, new_id},
@@ -66,9 +66,7 @@ async fn take(
 ) -> Result<Json<Stored>, Problem> {
     let Path(app) = app.map_err(|error| Problem::bad_request(error.body_text()))?;
     let app = AppName::parse(&app).map_err(|error| Problem::bad_request(error.to_string()))?;
-    if !body::may_be_json(headers) {
-        return Err(Problem::content_type("application/json"));
-    }
+    Media::check_json(headers, principal)?;
     let (body, _charge) = body::read(headers, body, state, principal).await?;
     let (now, limits) = (state.clock.now(), *state.terms.admission.limits());
     let (source, publisher) = (principal.name.clone(), principal.publisher.clone());

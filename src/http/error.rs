@@ -265,9 +265,9 @@ impl Problem {
         Self::new(&EPOCH_CHANGED, detail).with("head", head.to_string())
     }
 
-    /// A body of another type than `expected`.
-    pub fn content_type(expected: &str) -> Self {
-        Self::new(&CONTENT_TYPE, format!("send {expected}"))
+    /// A body of a type that is not taken there.
+    pub fn content_type(detail: &str) -> Self {
+        Self::new(&CONTENT_TYPE, detail)
     }
 
     /// A `Content-Encoding` that is not known (RFC 9110 section 12.5.3).
@@ -286,6 +286,14 @@ impl Problem {
     /// The hub is about to end.
     pub fn not_accepting() -> Self {
         Self::new(&NOT_ACCEPTING, "the hub is shutting down; come back in a moment")
+    }
+
+    /// The same with a sentence more, where the body could not be read.
+    pub fn if_unreadable(mut self, hint: &str) -> Self {
+        if self.kind.code == INVALID_JSON.code {
+            self.detail = format!("{}; {hint}", self.detail);
+        }
+        self
     }
 
     /// The stable code.

@@ -9,7 +9,7 @@ use axum::{
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::{AppState, Caller, Problem, body, query::Query};
+use super::{AppState, Caller, Problem, body, media::Media, query::Query};
 use crate::{
     auth::Principal,
     event::{Event, new_id},
@@ -40,6 +40,9 @@ enum Ack {
     Accepted,
 }
 
+/// For who sent something that may not have been meant as JSON.
+const SHAPES: &str = "send an event as a JSON object, an array of them, or one to a line";
+
 /// The answer once all is stored.
 #[derive(Serialize)]
 struct PublishAnswer {
@@ -67,10 +70,14 @@ pub(super) async fn publish(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let format = format(&headers)?;
+    let media = Media::of(&headers, &principal)?;
     // Held until the events have been stored: the queue's own limit counts them only from then on.
     let (body, _charge) = body::read(&headers, body, &state, &principal).await?;
-    let (events, dropped) = read(body, format, &principal, &state).await?;
+    let read = read(body, media, &principal, &state).await;
+    let (events, dropped) = read.map_err(|refused| match media {
+        Media::TakenForJson => refused.if_unreadable(SHAPES),
+        Media::Json | Media::Lines => refused,
+    })?;
     let events = state.admit(&principal, None, events)?;
     let count = events.len();
     if matches!(ack, Ack::Accepted) {
@@ -90,23 +97,19 @@ pub(super) async fn publish(
     Ok(Json(stored).into_response())
 }
 
-fn format(headers: &HeaderMap) -> Result<BodyFormat, Problem> {
-    match body::content_type(headers).as_deref() {
-        Some("application/x-ndjson") => Ok(BodyFormat::Lines),
-        _ if body::may_be_json(headers) => Ok(BodyFormat::Json),
-        _ => Err(Problem::content_type("application/json or application/x-ndjson")),
-    }
-}
-
 async fn read(
     body: Bytes,
-    format: BodyFormat,
+    media: Media,
     principal: &Principal,
     state: &AppState,
 ) -> Result<(Vec<Event>, Losses), Problem> {
     let limits = *state.terms.admission.limits();
     let (now, source) = (state.clock.now(), principal.name.clone());
     let publisher = principal.publisher.clone();
+    let format = match media {
+        Media::Json | Media::TakenForJson => BodyFormat::Json,
+        Media::Lines => BodyFormat::Lines,
+    };
     let events = body::parse(body, move |body| {
         let defaults = Defaults { source: &source, publisher: &publisher, now, new_id };
         let events = native::read(body, format, &defaults, &limits)?;

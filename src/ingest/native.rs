@@ -1,4 +1,4 @@
-//! The hub's own format: one event object, an array of them, or one to a line (NDJSON).
+//! The hub's own format: one event object, an array of them, or one to a line (NDJSON), which its second line tells.
 //!
 //! A good batch is read in one pass that borrows from the body. Only when that fails is the body
 //! read a second time, event by event, to tell everything that is wrong with it.
@@ -7,7 +7,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, DeserializeSeed as _, Visitor},
+    de::{self, DeserializeSeed as _, IgnoredAny, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -26,7 +26,7 @@ use crate::{
 /// How the events stand in the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyFormat {
-    /// One object, or an array of objects; the first byte tells.
+    /// One object, an array of objects, or one object to a line: the first byte and the second line tell.
     Json,
     /// One object to a line; blank lines are passed over.
     Lines,
@@ -73,9 +73,17 @@ fn split<'a, T: Deserialize<'a>>(
             items.ok_or(BatchTooLong { limit: limits.batch })?
         }
         BodyFormat::Json if content.is_empty() => Vec::new(),
+        BodyFormat::Json if has_more_lines(content) => lines(text, limits.batch)?,
         BodyFormat::Json => vec![serde_json::from_str(text).map_err(|error| malformed(0, &error))?],
     };
     if items.is_empty() { Err(Refusal::Empty) } else { Ok(items) }
+}
+
+/// Whether the first line is a whole value, and another line begins another.
+fn has_more_lines(content: &str) -> bool {
+    let Some((first, rest)) = content.split_once('\n') else { return false };
+    rest.trim_start_matches(is_space).starts_with('{')
+        && serde_json::from_str::<IgnoredAny>(first).is_ok()
 }
 
 fn lines<'a, T: Deserialize<'a>>(text: &'a str, limit: usize) -> Result<Vec<T>, Refusal> {

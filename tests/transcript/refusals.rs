@@ -66,6 +66,7 @@ async fn what_is_refused_as_it_is() {
 
     scene.note("bodies");
     scene.ask(publish().with("content-type", "text/plain").body("x")).await;
+    scene.ask(publish().with("content-type", "text/csv").body("x")).await;
     scene.ask(publish().with("content-encoding", "br").json(&event)).await;
     scene.ask(publish().with("content-encoding", "gzip").json(&event)).await;
     scene.ask(publish().with("content-encoding", "zstd").json(&event)).await;

@@ -24,6 +24,7 @@ use crate::{
         body::{self, Payer},
         budget::Charge,
         credentials::ProgramCaller,
+        media::Media,
     },
     ingest::{lenient, timetracker::Message},
     instances::InstanceError,
@@ -43,7 +44,7 @@ pub(in crate::http) async fn register(
     body: Body,
 ) -> Result<Response, Problem> {
     let body = body::read_small(&headers, body, &state, Payer::Known(&principal));
-    let read = take(&state, &headers, body, |message, losses, state| {
+    let read = take(&state, &principal, &headers, body, |message, losses, state| {
         let app = message.needed_app().map_err(|refusal| state.refuse(refusal))?;
         let id = message.instance().map_err(|refusal| state.refuse(refusal))?;
         Ok((app, id, message.registration(losses)))
@@ -79,7 +80,7 @@ pub(in crate::http) async fn validate(
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     let body = body::read_small(&headers, body, &state, Payer::Known(&principal));
-    take(&state, &headers, body, |_, _, _| Ok(())).await?;
+    take(&state, &principal, &headers, body, |_, _, _| Ok(())).await?;
     Ok(Json(json!({"valid": true, "license_required": false})))
 }
 
@@ -94,7 +95,7 @@ pub(in crate::http) async fn heartbeat(
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     let body = body::read_small(&headers, body, &state, Payer::Known(&principal));
-    let read = take(&state, &headers, body, |message, _, state| {
+    let read = take(&state, &principal, &headers, body, |message, _, state| {
         let refused = |refusal| state.refuse(refusal);
         Ok((message.app().map_err(refused)?, message.needed_instance().map_err(refused)?))
     });
@@ -123,7 +124,7 @@ pub(in crate::http) async fn data(
 ) -> Result<Json<Value>, Problem> {
     let caller = Arc::clone(&principal);
     let body = body::read(&headers, body, &state, &principal);
-    let read = take(&state, &headers, body, move |message, losses, state| {
+    let read = take(&state, &principal, &headers, body, move |message, losses, state| {
         let refused = |refusal| state.refuse(refusal);
         let id = message.needed_instance().map_err(refused)?;
         let only = || match &speakers_of(state, &caller, &id).ok()?[..] {
@@ -203,13 +204,12 @@ pub(in crate::http) struct Status {
 /// What `read` makes of a body, what it could not keep, and what the body holds of the budget.
 async fn take<T: Send + 'static>(
     state: &AppState,
+    principal: &Principal,
     headers: &HeaderMap,
     body: impl Future<Output = Result<(Bytes, Charge), Problem>>,
     read: impl FnOnce(&Message<'_>, &mut Losses, &AppState) -> Result<T, Problem> + Send + 'static,
 ) -> Result<(T, Losses, Charge), Problem> {
-    if !body::may_be_json(headers) {
-        return Err(Problem::content_type("application/json"));
-    }
+    Media::check_json(headers, principal)?;
     let (body, charge) = body.await?;
     let state = Arc::clone(state);
     let parsed = body::parse(body, move |body| {

@@ -49,8 +49,48 @@ async fn a_body_may_be_lines_gzip_or_zstd_and_nothing_else() {
     let answer = send(&[("content-encoding", "br")], event.to_vec()).await;
     answer.assert_problem(415, "unsupported_encoding");
     assert_eq!(answer.headers[header::ACCEPT_ENCODING], "gzip, zstd");
-    let answer = send(&[("content-type", "text/plain")], event.to_vec()).await;
-    answer.assert_problem(415, "unsupported_content_type");
+    for kind in ["text/csv", "multipart/form-data; boundary=x", "application/octet-stream"] {
+        let answer = send(&[("content-type", kind)], event.to_vec()).await;
+        let problem = answer.assert_problem(415, "unsupported_content_type");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("application/json"), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn json_is_json_whatever_a_program_says_of_it() {
+    let server = Server::new();
+    let post = async |kind: Option<&str>, body: &str| {
+        let mut request = request("POST", "/api/v1/publish");
+        if let Some(kind) = kind {
+            request = request.header("content-type", kind);
+        }
+        server.send(request.body(body.to_owned().into()).unwrap()).await
+    };
+    let (one, two) = (r#"{"topic":"a.b"}"#, "{\"topic\":\"a.b\"}\n{\"topic\":\"a.c\"}\n");
+    for kind in [
+        None,
+        Some(""),
+        Some("application/json"),
+        Some("text/plain"),
+        Some("Text/Plain;charset=UTF-8"),
+        Some("application/x-www-form-urlencoded"),
+        Some("application/x-ndjson"),
+        Some("application/ndjson"),
+        Some("application/jsonl"),
+    ] {
+        assert_eq!(post(kind, one).await.json()["accepted"], 1, "{kind:?}");
+        assert_eq!(post(kind, two).await.json()["accepted"], 2, "{kind:?}");
+    }
+    for (kind, body) in [
+        (None, "hello"),
+        (Some("text/plain"), "a.b 17"),
+        (Some("application/x-www-form-urlencoded"), "topic=a.b&data=17"),
+    ] {
+        let problem = post(kind, body).await.assert_problem(400, "invalid_json");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("as a JSON object"), "{detail}");
+    }
 }
 
 #[tokio::test]

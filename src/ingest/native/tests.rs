@@ -53,6 +53,36 @@ fn what_is_said_stays_as_it_was_said() {
 }
 
 #[test]
+fn lines_are_known_by_the_second_of_them() {
+    let topics = |body: &str| {
+        let events = json(body)?;
+        Ok(events.iter().map(|event| event.topic.to_string()).collect::<Vec<_>>())
+    };
+    for body in
+        ["{\"topic\":\"a\"}\n{\"topic\":\"b\"}", "\n{\"topic\":\"a\"}\r\n\r\n  {\"topic\":\"b\"}\n"]
+    {
+        assert_eq!(topics(body), Ok(vec!["a".into(), "b".into()]), "{body:?}");
+    }
+    for one in ["{\"topic\":\"a\"}\n\n", "{\n\"topic\":\"a\",\n\"data\":{\n}\n}\n"] {
+        assert_eq!(topics(one), Ok(vec!["a".into()]), "{one:?}");
+    }
+    for (body, at) in [
+        ("{\"topic\":\"a\"} {\"topic\":\"b\"}", 1),
+        ("{\"topic\":\"a\"}\n]", 2),
+        ("{\"topic\":\"a\"}\n{\"topic\":\"b\"}\n{\"topic\":", 3),
+        ("{\n\"topic\":\"a\"}\n{\"topic\":\"b\"}", 3),
+    ] {
+        let refused = topics(body);
+        assert!(
+            matches!(refused, Err(Refusal::Malformed { line, .. }) if line == at),
+            "{refused:?}"
+        );
+    }
+    let many = "{\"topic\":\"a\"}\n".repeat(6);
+    assert_eq!(topics(&many), Err(BatchTooLong { limit: 5 }.into()));
+}
+
+#[test]
 fn lines_are_events_and_blank_lines_nothing() {
     let body = b"{\"topic\":\"a\"}\r\n\n  {\"topic\":\"b\"}\n";
     let events = read(body, BodyFormat::Lines, &defaults(), &LIMITS).unwrap();
