@@ -8,12 +8,14 @@ mod builder;
 mod names;
 mod payload;
 mod publisher;
+mod stored;
 
-pub use block::{Block, BlockError, Record};
+pub use block::{Block, Record};
 pub use builder::BlockBuilder;
 pub use names::{AppName, InstanceId, NameError};
 pub use payload::payload;
 pub use publisher::PublisherName;
+pub use stored::BlockError;
 
 use serde_json::value::RawValue;
 

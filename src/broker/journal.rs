@@ -2,10 +2,13 @@
 //!
 //! Writes are gathered and committed together; after the commit they are announced and answered.
 
+mod block_rows;
+mod block_search;
 mod check;
 mod commit;
 mod config;
 mod dedupe;
+mod forget;
 mod full;
 mod merge;
 mod meta;

@@ -4,7 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     Event, PublisherName,
-    block::{Block, BlockEntry, BlockError, Record},
+    block::{Block, BlockEntry, Record},
+    stored::BlockError,
 };
 use crate::{position::Offset, time::Millis};
 

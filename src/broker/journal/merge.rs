@@ -6,7 +6,7 @@
 use rusqlite::params;
 
 use super::{
-    commit::{amounts, expires, insert_topics, put_block, to_sqlite},
+    block_rows::{amounts, expires, insert_topics, put_block, to_sqlite},
     schema::{BLOCK_BYTES, SMALL_BYTES},
     topics::TopicId,
     writer::Writer,

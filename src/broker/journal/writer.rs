@@ -159,7 +159,7 @@ impl Writer {
         let (config, rules, clock) = (&shared.config, &shared.rules, &shared.clock);
         let state = State::load(&self.connection, config, rules, self.dedupe_key, clock)?;
         let announced = *shared.head.borrow();
-        let missed = super::reader::blocks_after(&self.connection, announced)?;
+        let missed = super::block_search::blocks_after(&self.connection, announced)?;
         // What was there may be a million topics: it is dropped when nobody waits for the lock.
         let before = std::mem::replace(&mut *shared.topics.write(), state.topics);
         drop(before);
