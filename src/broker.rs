@@ -25,7 +25,7 @@ use tokio::sync::watch;
 pub use self::{
     epochs::{Epochs, Resumption},
     latest::LatestReader,
-    look_back::Stretch,
+    look_back::NewestStretch,
     newest::NewestSearch,
     publish::{Batch, LeftOut, PublishError, Published},
     topics::{TopicCatalog, TopicIndex},
@@ -35,7 +35,7 @@ use crate::{
     admission::Admitted,
     event::Block,
     position::{Offset, Position},
-    redis::{OpenError, Server},
+    redis::{RedisOpenError, Server},
     telemetry::Telemetry,
     time::{Clock, Millis},
     topic::{Topic, TopicFilter},
@@ -57,7 +57,7 @@ pub struct ReadError(pub String);
 
 /// A piece of history.
 #[derive(Debug, Clone)]
-pub struct Chunk {
+pub struct LogChunk {
     /// Blocks in order. They hold every matching record of the range read, and may hold others.
     pub blocks: Vec<Arc<Block>>,
     /// Everything that matches and is retained, up to and including this offset, is in `blocks`.
@@ -69,7 +69,7 @@ pub struct Chunk {
     pub lost_from: Option<Position>,
 }
 
-impl Chunk {
+impl LogChunk {
     /// Nothing yet, up to `reached`.
     fn empty(reached: Offset) -> Self {
         let blocks = Vec::new();
@@ -112,21 +112,21 @@ pub struct LogHealth<'a> {
 impl Broker {
     /// Opens the log of one node in `folder`, or makes it. Blocks; nothing else may hold the folder.
     pub fn open(
-        config: journal::Config,
+        config: journal::JournalConfig,
         folder: &Path,
         clock: Clock,
         telemetry: Telemetry,
-    ) -> Result<Self, journal::OpenError> {
+    ) -> Result<Self, journal::JournalOpenError> {
         Journal::open(config, folder, clock, telemetry).map(Self::Journal)
     }
 
     /// Joins the log that many nodes share, or makes it.
     pub async fn join(
-        config: journal::Config,
+        config: journal::JournalConfig,
         server: Server,
         clock: Clock,
         telemetry: Telemetry,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, RedisOpenError> {
         Redis::open(config, server, clock, telemetry).await.map(Self::Redis)
     }
 
@@ -197,7 +197,7 @@ impl Broker {
         until: Offset,
         filter: &TopicFilter,
         budget: usize,
-    ) -> Result<Chunk, ReadError> {
+    ) -> Result<LogChunk, ReadError> {
         match self {
             Self::Journal(journal) => journal.read(after, until, filter, budget).await,
             Self::Redis(redis) => redis.read(after, until, filter, budget).await,

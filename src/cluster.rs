@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::mailbox::Mailbox;
 pub use self::node::{ConnectionPage, Node, NodeQuestion, Standing};
-use crate::redis::{Failure, Server};
+use crate::redis::{RedisFailure, Server};
 
 /// All nodes, as one of them sees them. Cheap to clone.
 #[derive(Clone)]
@@ -48,7 +48,7 @@ impl Cluster {
         &self,
         question: &NodeQuestion,
         name: Option<&str>,
-    ) -> Result<NodeAnswers<T>, Failure> {
+    ) -> Result<NodeAnswers<T>, RedisFailure> {
         let is_own = name == Some(self.own.name());
         let mut found = match &self.others {
             Some(mailbox) if !is_own => mailbox.ask(question, name).await?,

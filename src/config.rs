@@ -27,7 +27,7 @@ use crate::{
     limits::Limits,
     logging,
     projections::{self, Plan, ProjectionFault},
-    redis::{self, AddressError, Server},
+    redis::{self, RedisAddressError, Server},
     series::{self, derive},
     session, sources,
     time::Span,
@@ -52,11 +52,11 @@ pub struct Config {
     pub secret: SecretString,
     redis: SecretString,
     /// `[cluster]`
-    pub cluster: redis::Config,
+    pub cluster: redis::RedisConfig,
     /// `[log]`
     pub log: logging::LoggingConfig,
     /// `[journal]`
-    pub journal: journal::Config,
+    pub journal: journal::JournalConfig,
     /// `[hub]`
     pub hub: hub::HubConfig,
     /// `[instances]`
@@ -240,7 +240,7 @@ impl Config {
     }
 
     /// The Redis that many nodes share, if there is one.
-    pub fn redis(&self) -> Result<Option<Server>, AddressError> {
+    pub fn redis(&self) -> Result<Option<Server>, RedisAddressError> {
         if self.redis.expose_secret().is_empty() {
             return Ok(None);
         }

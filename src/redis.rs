@@ -7,16 +7,16 @@ mod link;
 use serde::Deserialize;
 
 pub use self::{
-    address::{AddressError, Server},
-    check::{OpenError, ask_version, check, is_behind, refuse_version, set_version},
-    link::{Failure, Link, RanOn, backoff},
+    address::{RedisAddressError, Server},
+    check::{RedisOpenError, ask_version, check, is_behind, refuse_version, set_version},
+    link::{Link, RanOn, RedisFailure, backoff},
 };
 use crate::{bounds, time::Span};
 
 /// The `[cluster]` section of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct RedisConfig {
     /// What the names of all keys begin with.
     pub prefix: String,
     /// How long Redis may take for an answer, or for taking a connection.

@@ -16,7 +16,7 @@ pub use self::reserve::{Reserve, give_up_reserve};
 
 /// What tells our file from others.
 #[derive(Debug, Clone, Copy)]
-pub struct Identity {
+pub struct FileIdentity {
     /// `PRAGMA application_id`.
     pub application_id: u32,
     /// `PRAGMA user_version`: the version of the schema.
@@ -106,7 +106,7 @@ pub fn make_folder(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Opens or makes the file at `path` for reading and writing, in WAL mode, checkpoints by hand.
-pub fn open(path: &Path, identity: &Identity) -> Result<Connection, OpenError> {
+pub fn open(path: &Path, identity: &FileIdentity) -> Result<Connection, OpenError> {
     let is_new = check_header(path, identity)?;
     let failed = |error| OpenError::of(path, error);
     let connection = Connection::open(path).map_err(failed)?;
@@ -135,7 +135,7 @@ pub fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Reads the header without SQLite, which might already change something. True for a new file.
-pub fn check_header(path: &Path, identity: &Identity) -> Result<bool, OpenError> {
+pub fn check_header(path: &Path, identity: &FileIdentity) -> Result<bool, OpenError> {
     let io = |error| OpenError::Io { path: path.to_owned(), error };
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -179,7 +179,7 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Everything in one transaction, so that a crash leaves an empty file or a whole one, and of two
 /// processes that start together one makes the tables and the other finds them.
-fn create(connection: &Connection, identity: &Identity) -> rusqlite::Result<()> {
+fn create(connection: &Connection, identity: &FileIdentity) -> rusqlite::Result<()> {
     // Deferred, for the next line must be the first to write: after an immediate one the file would
     // have its layout, and before the transaction the line would commit a header without our id.
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Deferred)?;

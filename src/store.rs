@@ -21,14 +21,14 @@ pub use self::{
         CollectionFull, CollectionKind, Document, DocumentPage, DocumentPlace, DocumentVersion,
         MAX_DOCUMENT, MAX_PAGE, NewDocument, Writes,
     },
-    local::Local,
+    local::LocalStore,
     secret::{MIN_SECRET, SecretError, secret_in},
-    shared::Shared,
+    shared::SharedStore,
 };
 use crate::{
     lease::Fence,
     position::Position,
-    redis::{Failure, Server},
+    redis::{RedisFailure, Server},
     sqlite,
     time::Clock,
 };
@@ -37,9 +37,9 @@ use crate::{
 #[derive(Clone)]
 pub enum Store {
     /// Of one node: a file.
-    Local(Local),
+    Local(LocalStore),
     /// Of many nodes: a Redis.
-    Shared(Shared),
+    Shared(SharedStore),
 }
 
 /// Why the store did not answer.
@@ -56,7 +56,7 @@ pub enum StoreError {
     Unreadable(String),
     /// Redis did not do it.
     #[error("the store failed: {0}")]
-    Redis(#[from] Failure),
+    Redis(#[from] RedisFailure),
     /// The lease is another's.
     #[error("the lease is another's now")]
     Fenced,
@@ -109,12 +109,12 @@ impl Store {
     /// Opens the store in `folder`, or makes it. Several processes may have it open. One of an earlier version is brought
     /// up to date, and can be opened by that version no more.
     pub fn open(folder: &Path, clock: Clock) -> Result<Self, StoreError> {
-        Local::open(folder, clock).map(Self::Local)
+        LocalStore::open(folder, clock).map(Self::Local)
     }
 
     /// The store in the Redis that many nodes share.
     pub async fn join(server: Server, clock: Clock) -> Result<Self, StoreError> {
-        Shared::join(server, clock).await.map(Self::Shared)
+        SharedStore::join(server, clock).await.map(Self::Shared)
     }
 
     /// The secret the hub signs with; made at the first call ever.

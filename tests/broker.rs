@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use pulsehub::{
     broker::{
         Broker, PublishError, Published, TopicInfo,
-        journal::{Config, RetentionRule, Sync},
+        journal::{JournalConfig, RetentionRule, Sync},
     },
     bytesize::ByteSize,
     event::Event,
@@ -27,7 +27,7 @@ const START: u64 = 1_800_000_000_000;
 struct Fixture {
     place: Place,
     clock: Clock,
-    config: Config,
+    config: JournalConfig,
 }
 
 enum Place {
@@ -45,7 +45,7 @@ impl Fixture {
     }
 
     fn at(place: Place) -> Self {
-        let config = Config {
+        let config = JournalConfig {
             sync: Sync::Normal,
             max_age: Span::seconds(3600),
             max_bytes: ByteSize(1 << 30),

@@ -33,8 +33,8 @@ use crate::support::{
 };
 
 /// What a log over Redis goes by that no hub was given settings for.
-fn journal() -> journal::Config {
-    journal::Config {
+fn journal() -> journal::JournalConfig {
+    journal::JournalConfig {
         sync: journal::Sync::Normal,
         max_age: Span::seconds(3600),
         max_bytes: ByteSize(1 << 30),

@@ -30,14 +30,14 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, oneshot, watch};
 
-pub(super) use self::config::Rules;
+pub(super) use self::config::RetentionRules;
 pub use self::{
     check::{Report, check, export},
-    config::{Config, RetentionRule, Sync},
+    config::{JournalConfig, RetentionRule, Sync},
 };
-use self::{reader::Readers, topics::Topics};
+use self::{reader::Readers, topics::JournalTopics};
 use super::{
-    Chunk, PublishError, Published, ReadError, Resumption, Stretch, TopicInfo,
+    LogChunk, NewestStretch, PublishError, Published, ReadError, Resumption, TopicInfo,
     latest::{LatestPlace, LatestSearch},
     lineage::Lineage,
     look_back::{LookBack, RecentPiece},
@@ -56,7 +56,7 @@ use crate::{
 
 /// Why the journal could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum JournalOpenError {
     /// The file or folder.
     #[error(transparent)]
     File(#[from] sqlite::OpenError),
@@ -75,10 +75,10 @@ pub enum OpenError {
 
 /// The log of one node. Cheap to clone.
 #[derive(Clone)]
-pub struct Journal(Arc<Inner>);
+pub struct Journal(Arc<JournalInner>);
 
-struct Inner {
-    shared: Arc<Shared>,
+struct JournalInner {
+    shared: Arc<JournalShared>,
     readers: Arc<Readers>,
     /// For those who read the file: each has a connection of its own meanwhile, with some MB of pages.
     reading: Arc<Semaphore>,
@@ -88,15 +88,15 @@ struct Inner {
 }
 
 /// What the writer and the readers both see.
-struct Shared {
+struct JournalShared {
     /// The newest began with this start.
     lineage: Lineage,
-    config: Config,
-    rules: Rules,
+    config: JournalConfig,
+    rules: RetentionRules,
     clock: Clock,
     telemetry: Telemetry,
     /// Held for look-ups and updates in memory only.
-    topics: RwLock<Topics>,
+    topics: RwLock<JournalTopics>,
     /// Held to push a block or to copy a few pointers.
     ring: Mutex<Ring>,
     head: watch::Sender<Offset>,
@@ -112,11 +112,11 @@ enum Request {
 impl Journal {
     /// Opens the journal in `folder`, or makes it. Blocks; nothing else may hold the folder.
     pub fn open(
-        config: Config,
+        config: JournalConfig,
         folder: &Path,
         clock: Clock,
         telemetry: Telemetry,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, JournalOpenError> {
         open::open(config, folder, clock, telemetry)
     }
 
@@ -137,7 +137,7 @@ impl Journal {
         events: Admitted,
         answer: Option<PublishReply>,
     ) -> Result<(), PublishError> {
-        let Inner { queue, requests, .. } = &*self.0;
+        let JournalInner { queue, requests, .. } = &*self.0;
         let batch = queue.enter(events, answer, ()).await?;
         requests.try_send(Request::Publish(batch)).map_err(|error| match error {
             mpsc::TrySendError::Full(_) => queue.overloaded(),
@@ -194,7 +194,7 @@ impl Journal {
         until: Offset,
         filter: &TopicFilter,
         budget: usize,
-    ) -> Result<Chunk, ReadError> {
+    ) -> Result<LogChunk, ReadError> {
         if let Some(chunk) = self.0.shared.read_ring(after, until, budget) {
             return Ok(chunk);
         }
@@ -213,7 +213,11 @@ impl Journal {
     }
 
     /// Goes on with a search for the last that match, through memory and then about `budget` bytes of the file.
-    pub(super) async fn newest(&self, back: LookBack, budget: usize) -> Result<Stretch, ReadError> {
+    pub(super) async fn newest(
+        &self,
+        back: LookBack,
+        budget: usize,
+    ) -> Result<NewestStretch, ReadError> {
         self.blocking(move |readers| readers.newest(back, budget)).await
     }
 
@@ -294,7 +298,7 @@ impl Journal {
     }
 }
 
-impl Inner {
+impl JournalInner {
     fn end_writer(&self) {
         if let Some(writer) = self.writer.lock().take() {
             // A writer that has ended already takes no message, and joining it is all there is.
@@ -306,14 +310,14 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
+impl Drop for JournalInner {
     fn drop(&mut self) {
         self.end_writer();
     }
 }
 
-impl Shared {
-    fn read_ring(&self, after: Offset, until: Offset, budget: usize) -> Option<Chunk> {
+impl JournalShared {
+    fn read_ring(&self, after: Offset, until: Offset, budget: usize) -> Option<LogChunk> {
         self.ring.lock().read(after, until, budget)
     }
 

@@ -26,7 +26,7 @@ pub(super) struct LookBack {
 
 /// A stretch of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stretch {
+pub struct NewestStretch {
     /// The offset before its first.
     pub after: Offset,
     /// Its last.
@@ -59,8 +59,8 @@ impl LookBack {
     }
 
     /// What was found, behind `after`.
-    pub(super) fn stretch(&self, after: Offset, is_cut: bool) -> Stretch {
-        Stretch { after, until: self.until, first: self.first, is_cut }
+    pub(super) fn stretch(&self, after: Offset, is_cut: bool) -> NewestStretch {
+        NewestStretch { after, until: self.until, first: self.first, is_cut }
     }
 
     /// The next piece of what is in memory; whoever has its lock gives it back before looking through it.

@@ -10,15 +10,15 @@ use crate::{
 
 /// The topics that lost something, by name and by their last loss.
 #[derive(Debug, Default)]
-pub(super) struct Losses {
+pub(super) struct TopicLosses {
     by_topic: BTreeMap<Topic, Offset>,
     by_offset: BTreeSet<(Offset, Topic)>,
 }
 
-/// Topics that [`Losses::newest`] looks at.
+/// Topics that [`TopicLosses::newest`] looks at.
 const NEWEST: usize = 2000;
 
-impl Losses {
+impl TopicLosses {
     /// A topic has lost what it had up to `through`.
     pub(super) fn raise(&mut self, topic: &Topic, through: Offset) {
         let before = self.of(topic.as_str());
@@ -102,7 +102,7 @@ mod tests {
     fn what_a_filter_lost_is_found_without_a_look_at_every_topic() {
         let topic = |text: &str| Topic::parse(text).unwrap();
         let filter = |text: &str| TopicFilter::new([TopicPattern::parse(text).unwrap()]);
-        let mut losses = Losses::default();
+        let mut losses = TopicLosses::default();
         for n in 1..=10_000 {
             losses.raise(&topic(&format!("t.{n}")), n);
         }

@@ -2,7 +2,7 @@
 
 use super::{
     Broker, ReadError,
-    look_back::{LookBack, Looked, Stretch},
+    look_back::{LookBack, Looked, NewestStretch},
 };
 use crate::{position::Offset, topic::TopicFilter};
 
@@ -18,7 +18,7 @@ impl NewestSearch {
     }
 
     /// Where they lie, if the newest blocks in memory hold all of them. It takes no long search.
-    pub fn in_memory(&mut self) -> Option<Stretch> {
+    pub fn in_memory(&mut self) -> Option<NewestStretch> {
         let piece = match &self.broker {
             Broker::Journal(journal) => journal.recent_piece(&self.back),
             Broker::Redis(redis) => redis.recent_piece(&self.back),
@@ -32,7 +32,7 @@ impl NewestSearch {
     /// Where they lie; fewer of them where about `budget` bytes of history were looked through before. What lies above
     /// the stretch, up to where was searched from, does not match. Some of what matches in between may have been lost:
     /// reading it tells.
-    pub async fn within(mut self, budget: usize) -> Result<Stretch, ReadError> {
+    pub async fn within(mut self, budget: usize) -> Result<NewestStretch, ReadError> {
         // Most often the newest blocks hold them. A longer search holds up no runtime worker.
         if let Some(found) = self.in_memory() {
             return Ok(found);

@@ -9,10 +9,10 @@ mod names;
 mod newest;
 mod open;
 mod outside;
+mod progress;
 mod reader;
 mod retention;
 mod scripts;
-mod stand;
 mod tail;
 mod topics;
 mod writer;
@@ -34,10 +34,10 @@ pub use self::{
     names::KnownNames,
     outside::{check, export},
 };
-use self::{names::TopicNames, scripts::Scripts};
+use self::{names::TopicNames, scripts::LogScripts};
 use super::{
-    Chunk, LogHealth, PublishError, Published, ReadError, Resumption, Stretch, TopicInfo,
-    journal::{Config, Rules},
+    LogChunk, LogHealth, NewestStretch, PublishError, Published, ReadError, Resumption, TopicInfo,
+    journal::{JournalConfig, RetentionRules},
     latest::{LatestPlace, LatestSearch},
     lineage::Lineage,
     look_back::{LookBack, RecentPiece},
@@ -49,7 +49,7 @@ use crate::{
     event::Block,
     lease::Fence,
     position::{Epoch, Offset, Position},
-    redis::{Keys, Link, OpenError, Server},
+    redis::{Keys, Link, RedisOpenError, Server},
     tasks::TaskFailures,
     telemetry::Telemetry,
     time::{Clock, Millis},
@@ -58,10 +58,10 @@ use crate::{
 
 /// The log of many nodes. Cheap to clone.
 #[derive(Clone)]
-pub struct Redis(Arc<Inner>);
+pub struct Redis(Arc<RedisInner>);
 
-struct Inner {
-    shared: Arc<Shared>,
+struct RedisInner {
+    shared: Arc<RedisShared>,
     requests: mpsc::Sender<RedisBatch>,
     queue: QueueRoom,
     /// Ends the tail and the maintenance.
@@ -73,12 +73,12 @@ struct Inner {
 }
 
 /// What the tasks and the readers all see.
-struct Shared {
-    config: Config,
-    rules: Rules,
+struct RedisShared {
+    config: JournalConfig,
+    rules: RetentionRules,
     server: Server,
     keys: Keys,
-    scripts: Scripts,
+    scripts: LogScripts,
     clock: Clock,
     telemetry: Telemetry,
     /// Tells this node's entries in Redis from others'.
@@ -86,7 +86,7 @@ struct Shared {
     /// For everything but the tail and the writer.
     link: Link,
     /// Held to look up or to add a block.
-    log: Mutex<Log>,
+    log: Mutex<RedisLog>,
     head: watch::Sender<Offset>,
     /// Held to look up, to add or to copy names.
     names: Mutex<TopicNames>,
@@ -116,7 +116,7 @@ struct Shared {
 }
 
 /// Where this node stands.
-struct Log {
+struct RedisLog {
     epoch: Epoch,
     lineage: Lineage,
     ring: Ring,
@@ -140,11 +140,11 @@ const STALE: Duration = Duration::from_secs(1);
 impl Redis {
     /// Joins the log, or makes it. Refuses a Redis that would break promises.
     pub async fn open(
-        config: Config,
+        config: JournalConfig,
         server: Server,
         clock: Clock,
         telemetry: Telemetry,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, RedisOpenError> {
         open::open(config, server, clock, telemetry).await
     }
 
@@ -177,7 +177,7 @@ impl Redis {
         fence: Option<Fence>,
         answer: Option<PublishReply>,
     ) -> Result<(), PublishError> {
-        let Inner { queue, requests, .. } = &*self.0;
+        let RedisInner { queue, requests, .. } = &*self.0;
         let terms = WriteTerms { fence, deadline: Instant::now() + self.timeout() };
         let batch = queue.enter(events, answer, terms).await?;
         requests.try_send(batch).map_err(|error| match error {
@@ -252,7 +252,7 @@ impl Redis {
         until: Offset,
         filter: &TopicFilter,
         budget: usize,
-    ) -> Result<Chunk, ReadError> {
+    ) -> Result<LogChunk, ReadError> {
         self.0.shared.read(after, until, filter, budget).await
     }
 
@@ -267,7 +267,11 @@ impl Redis {
     }
 
     /// Goes on with a search for the last that match, through memory and then about `budget` bytes of the stream.
-    pub(super) async fn newest(&self, back: LookBack, budget: usize) -> Result<Stretch, ReadError> {
+    pub(super) async fn newest(
+        &self,
+        back: LookBack,
+        budget: usize,
+    ) -> Result<NewestStretch, ReadError> {
         self.0.shared.newest(back, budget).await
     }
 
@@ -346,7 +350,7 @@ impl Redis {
     }
 }
 
-impl Drop for Inner {
+impl Drop for RedisInner {
     fn drop(&mut self) {
         self.following.cancel();
     }

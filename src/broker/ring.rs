@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::Chunk;
+use super::LogChunk;
 use crate::{event::Block, position::Offset};
 
 /// Every block above `from`, bounded by bytes.
@@ -52,7 +52,7 @@ impl Ring {
     }
 
     /// What lies above `after` up to `until`, about `budget` bytes of it, at least one block.
-    pub(super) fn read(&self, after: Offset, until: Offset, budget: usize) -> Option<Chunk> {
+    pub(super) fn read(&self, after: Offset, until: Offset, budget: usize) -> Option<LogChunk> {
         let mut blocks: Vec<Arc<Block>> = Vec::new();
         let mut reached = until;
         let mut bytes = 0;
@@ -67,7 +67,7 @@ impl Ring {
             bytes += block.bytes();
             blocks.push(block.clone());
         }
-        Some(Chunk { blocks, ..Chunk::empty(reached) })
+        Some(LogChunk { blocks, ..LogChunk::empty(reached) })
     }
 
     /// Blocks with records below `before`, newest first: about `records` of them, at least one block.

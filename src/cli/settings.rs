@@ -9,7 +9,7 @@ use super::CommandFailure;
 use crate::{
     auth,
     config::Config,
-    store::{self, Local, Store},
+    store::{self, LocalStore, Store},
     time::Clock,
     topic::TopicPattern,
 };
@@ -101,7 +101,7 @@ pub(super) async fn look_into_store(config: &Config) -> Result<Store, CommandFai
     match join_store(config).await? {
         Some(store) => Ok(store),
         None => {
-            let local = Local::look_into(folder(config)?, Clock::system());
+            let local = LocalStore::look_into(folder(config)?, Clock::system());
             local.map(Store::Local).map_err(failed)
         }
     }

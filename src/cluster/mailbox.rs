@@ -14,7 +14,7 @@ use super::{Node, NodeQuestion};
 use crate::{
     backoff::Backoff,
     id,
-    redis::{Failure, Keys, Server, backoff},
+    redis::{Keys, RedisFailure, Server, backoff},
 };
 
 /// How a node asks others and answers them. Cheap to clone.
@@ -87,7 +87,7 @@ impl Mailbox {
         &self,
         question: &NodeQuestion,
         name: Option<&str>,
-    ) -> Result<Replies, Failure> {
+    ) -> Result<Replies, RedisFailure> {
         let _room = timeout(PATIENCE, self.room.acquire())
             .await
             .map_err(|_| unreachable("too many questions are under way"))?
@@ -135,7 +135,7 @@ impl Mailbox {
     async fn others(
         &self,
         connection: &mut MultiplexedConnection,
-    ) -> Result<BTreeMap<String, Other>, Failure> {
+    ) -> Result<BTreeMap<String, Other>, RedisFailure> {
         let mut list = cmd("ZRANGE");
         list.arg(self.keys.of("nodes")).arg(0).arg(-1).arg("WITHSCORES");
         // In the order of their hellos.
@@ -176,7 +176,7 @@ impl Mailbox {
     }
 
     /// One connection's life.
-    async fn attend(&self, own: &Node, backoff: &mut Backoff) -> Failure {
+    async fn attend(&self, own: &Node, backoff: &mut Backoff) -> RedisFailure {
         let mut connection = match self.server.connect(PATIENCE).await {
             Ok(connection) => connection,
             Err(error) => return unreachable(error),
@@ -196,7 +196,7 @@ impl Mailbox {
         &self,
         connection: &mut MultiplexedConnection,
         own: &Node,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), RedisFailure> {
         let mut name = cmd("SET");
         name.arg(self.name_key(&self.id)).arg(&self.name).arg("EX").arg(NAMED);
         send::<()>(connection, &name).await?;
@@ -218,7 +218,7 @@ impl Mailbox {
     }
 
     /// Takes this node from the list.
-    pub(super) async fn leave(&self) -> Result<(), Failure> {
+    pub(super) async fn leave(&self) -> Result<(), RedisFailure> {
         let mut connection = self.server.connect(Duration::ZERO).await.map_err(unreachable)?;
         let mut leave = pipe();
         leave.cmd("ZREM").arg(self.keys.of("nodes")).arg(&self.id).ignore();
@@ -239,7 +239,7 @@ impl Mailbox {
 async fn take(
     connection: &mut MultiplexedConnection,
     list: &str,
-) -> Result<Option<String>, Failure> {
+) -> Result<Option<String>, RedisFailure> {
     let mut wait = cmd("BLPOP");
     wait.arg(list).arg(PATIENCE.as_secs_f64());
     let taken: Option<(String, String)> = send(connection, &wait).await?;
@@ -249,21 +249,21 @@ async fn take(
 async fn send<T: FromRedisValue>(
     connection: &mut MultiplexedConnection,
     command: &Cmd,
-) -> Result<T, Failure> {
-    command.query_async(connection).await.map_err(|error| Failure::of(&error))
+) -> Result<T, RedisFailure> {
+    command.query_async(connection).await.map_err(|error| RedisFailure::of(&error))
 }
 
 async fn send_all(
     connection: &mut MultiplexedConnection,
     commands: &Pipeline,
-) -> Result<(), Failure> {
-    commands.query_async(connection).await.map_err(|error| Failure::of(&error))
+) -> Result<(), RedisFailure> {
+    commands.query_async(connection).await.map_err(|error| RedisFailure::of(&error))
 }
 
-fn json(value: &impl Serialize) -> Result<String, Failure> {
+fn json(value: &impl Serialize) -> Result<String, RedisFailure> {
     serde_json::to_string(value).map_err(unreachable)
 }
 
-fn unreachable(error: impl std::fmt::Display) -> Failure {
-    Failure::Unreachable(error.to_string())
+fn unreachable(error: impl std::fmt::Display) -> RedisFailure {
+    RedisFailure::Unreachable(error.to_string())
 }

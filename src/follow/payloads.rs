@@ -20,12 +20,12 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Payloads {
     /// Held for a look-up; payloads are parsed without it.
-    newest: Mutex<Newest>,
-    totals: Arc<Totals>,
+    newest: Mutex<NewestBlocks>,
+    totals: Arc<PayloadTotals>,
 }
 
 #[derive(Default)]
-struct Newest {
+struct NewestBlocks {
     blocks: BTreeMap<BlockEnds, (Arc<BlockPayloads>, usize)>,
     /// Of the blocks.
     bytes: usize,
@@ -37,7 +37,7 @@ struct Newest {
 type BlockEnds = (Offset, Offset);
 
 #[derive(Default)]
-struct Totals {
+struct PayloadTotals {
     /// Payloads parsed so far.
     parsed: AtomicU64,
     /// About what all parsed values that are still held take.
@@ -48,7 +48,7 @@ struct Totals {
 pub(super) struct BlockPayloads {
     values: Box<[(Offset, OnceLock<Value>)]>,
     held: AtomicUsize,
-    totals: Arc<Totals>,
+    totals: Arc<PayloadTotals>,
 }
 
 /// Bytes of the blocks whose payloads are shared.
@@ -73,7 +73,7 @@ impl Payloads {
             let before = newest.blocks.insert(ends, (payloads.clone(), block.bytes()));
             newest.bytes -= before.map_or(0, |(_, bytes)| bytes);
         }
-        let is_full = |newest: &Newest| {
+        let is_full = |newest: &NewestBlocks| {
             newest.bytes > SHARED || self.totals.held.load(Ordering::Relaxed) > HELD
         };
         while is_full(&newest) {
@@ -98,7 +98,7 @@ impl Payloads {
 }
 
 impl BlockPayloads {
-    fn new(block: &Block, totals: Arc<Totals>) -> Self {
+    fn new(block: &Block, totals: Arc<PayloadTotals>) -> Self {
         let values: Box<[_]> =
             block.records().map(|record| (record.offset(), OnceLock::new())).collect();
         let held = size_of_val(&*values);

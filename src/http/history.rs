@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     auth::Principal,
-    broker::{Chunk, ReadError, Resumption},
+    broker::{LogChunk, ReadError, Resumption},
     event::{PublisherName, Record},
     json,
     position::{Offset, Position},
@@ -241,7 +241,7 @@ struct Page {
     end: Offset,
     until: Offset,
     /// Read already.
-    ready: Option<Chunk>,
+    ready: Option<LogChunk>,
     events: usize,
     bytes: usize,
     searched: usize,
@@ -336,7 +336,7 @@ impl Page {
         Ok(())
     }
 
-    async fn read(&mut self, after: Offset) -> Result<Chunk, ReadError> {
+    async fn read(&mut self, after: Offset) -> Result<LogChunk, ReadError> {
         let broker = &self.state.broker;
         let chunk = broker.read(after, self.end, &self.asked.filter, CHUNK).await?;
         if broker.epochs().newest() != self.head.epoch {
@@ -374,7 +374,7 @@ impl Page {
     }
 
     /// Puts what is in `chunk` into `piece`, up to its size and the page's; whether that was all.
-    fn take(&mut self, chunk: &Chunk, piece: &mut BytesMut) -> bool {
+    fn take(&mut self, chunk: &LogChunk, piece: &mut BytesMut) -> bool {
         let (after, through) = (self.reached, chunk.reached.min(self.end));
         if through <= after {
             self.is_over = true; // the log ends sooner than its head said
@@ -424,7 +424,7 @@ impl Page {
 
 /// The events in `(after, through]` that match.
 fn matching<'a>(
-    chunk: &'a Chunk,
+    chunk: &'a LogChunk,
     after: Offset,
     through: Offset,
     filter: &'a TopicFilter,

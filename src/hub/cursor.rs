@@ -17,7 +17,7 @@ use super::{
     view::{Next, View, ViewTail},
 };
 use crate::{
-    broker::{Chunk, ReadError},
+    broker::{LogChunk, ReadError},
     dialect::Frame,
     event::Record,
     position::{Offset, Position},
@@ -70,7 +70,7 @@ impl Phase {
     }
 }
 
-type HistoryRead = Pin<Box<dyn Future<Output = Result<Chunk, ReadError>> + Send>>;
+type HistoryRead = Pin<Box<dyn Future<Output = Result<LogChunk, ReadError>> + Send>>;
 
 /// What comes next for a subscription.
 #[derive(Debug)]
@@ -264,7 +264,7 @@ impl Cursor {
         })
     }
 
-    fn take_chunk(&mut self, chunk: &Chunk, until: Offset) -> CursorStep {
+    fn take_chunk(&mut self, chunk: &LogChunk, until: Offset) -> CursorStep {
         if chunk.trimmed_through > self.position {
             if let Some(folded) = self.unfold() {
                 return folded; // what came before the gap; the next read finds the gap again

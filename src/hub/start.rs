@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Hub, cursor::Gap, snapshot::Snapshot};
 use crate::{
-    broker::{ReadError, Resumption, Stretch},
+    broker::{NewestStretch, ReadError, Resumption},
     position::{Offset, Position},
     protocol::GapReason,
     telemetry::Limit,
@@ -108,7 +108,7 @@ impl Hub {
         count: usize,
         until: Offset,
         budget: usize,
-    ) -> Result<Stretch, ReadError> {
+    ) -> Result<NewestStretch, ReadError> {
         let mut newest = self.0.broker.newest(filter, count, until);
         if let Some(found) = newest.in_memory() {
             return Ok(found);

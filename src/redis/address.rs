@@ -11,15 +11,15 @@ use ::redis::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::Config;
+use super::RedisConfig;
 
 /// A Redis that can be connected to. Cheap to clone; its password is not printed.
 #[derive(Clone)]
-pub struct Server(Arc<Inner>);
+pub struct Server(Arc<ServerInner>);
 
-struct Inner {
+struct ServerInner {
     place: Endpoint,
-    config: Config,
+    config: RedisConfig,
 }
 
 enum Endpoint {
@@ -39,20 +39,20 @@ enum Endpoint {
     "write redis://[:password@]host:port[/db], rediss:// for TLS, or \
      redis+sentinel://[:password@]host:port,host:port/master: {0}"
 )]
-pub struct AddressError(String);
+pub struct RedisAddressError(String);
 
 /// A dead peer is noticed by the kernel after so long, if nothing else noticed.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
 impl Server {
     /// Reads an address; connects to nothing.
-    pub fn new(url: &SecretString, config: Config) -> Result<Self, AddressError> {
+    pub fn new(url: &SecretString, config: RedisConfig) -> Result<Self, RedisAddressError> {
         let url = url.expose_secret();
         let place = match url.split_once("+sentinel://") {
             Some((scheme, rest)) => sentinels(scheme, rest, &config)?,
             None => Endpoint::Fixed(info(url, &config)?),
         };
-        Ok(Self(Arc::new(Inner { place, config })))
+        Ok(Self(Arc::new(ServerInner { place, config })))
     }
 
     /// Whether it runs on this machine, as far as its address says.
@@ -77,7 +77,7 @@ impl Server {
     }
 
     /// What can be set about it.
-    pub fn config(&self) -> &Config {
+    pub fn config(&self) -> &RedisConfig {
         &self.0.config
     }
 
@@ -126,8 +126,12 @@ fn with_and_without_login(sentinels: &[ConnectionInfo]) -> Vec<ConnectionInfo> {
     both.collect()
 }
 
-fn sentinels(scheme: &str, rest: &str, config: &Config) -> Result<Endpoint, AddressError> {
-    let wrong = |what: &str| AddressError(what.to_owned());
+fn sentinels(
+    scheme: &str,
+    rest: &str,
+    config: &RedisConfig,
+) -> Result<Endpoint, RedisAddressError> {
+    let wrong = |what: &str| RedisAddressError(what.to_owned());
     let (login, rest) = match rest.rsplit_once('@') {
         Some((login, rest)) => (format!("{login}@"), rest),
         None => (String::new(), rest),
@@ -156,9 +160,9 @@ fn sentinels(scheme: &str, rest: &str, config: &Config) -> Result<Endpoint, Addr
     Ok(Endpoint::Sentinels { sentinels: sentinels?, name: name.to_owned(), master, has_password })
 }
 
-fn info(url: &str, config: &Config) -> Result<ConnectionInfo, AddressError> {
+fn info(url: &str, config: &RedisConfig) -> Result<ConnectionInfo, RedisAddressError> {
     // The library's message shows nothing of the address.
-    let info = url.into_connection_info().map_err(|error| AddressError(error.to_string()))?;
+    let info = url.into_connection_info().map_err(|error| RedisAddressError(error.to_string()))?;
     let keepalive = ::redis::io::tcp::socket2::TcpKeepalive::new()
         .with_time(KEEPALIVE)
         .with_interval(KEEPALIVE / 4);

@@ -4,12 +4,12 @@ use std::{collections::HashMap, time::Duration};
 
 use ::redis::{Cmd, FromRedisValue, RedisError, aio::MultiplexedConnection, cmd};
 
-use super::{Failure, Keys, Link, Server};
+use super::{Keys, Link, RedisFailure, Server};
 
 /// Why this Redis is not used, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("Redis at {server}: {reason}")]
-pub struct OpenError {
+pub struct RedisOpenError {
     /// Which one.
     pub server: String,
     /// What is wrong with it and what to do.
@@ -24,8 +24,8 @@ const VERSION: &str = "3";
 const BEFORE: &str = "2";
 
 /// Refuses a Redis that would break promises; what merely weakens them comes back as warnings.
-pub async fn check(server: &Server, keys: &Keys) -> Result<Vec<String>, OpenError> {
-    let refuse = |reason: String| OpenError { server: server.to_string(), reason };
+pub async fn check(server: &Server, keys: &Keys) -> Result<Vec<String>, RedisOpenError> {
+    let refuse = |reason: String| RedisOpenError { server: server.to_string(), reason };
     let connection = server.connect(PATIENCE).await;
     let mut connection = connection.map_err(|error| refuse(cannot_connect(&error)))?;
     let failed = |error: RedisError| refuse(error.to_string());
@@ -173,7 +173,7 @@ pub fn is_behind(version: Option<&str>) -> bool {
 
 /// Why who is no node cannot make sense of the keys, if they are of another version: only a node may bring them up to
 /// date, for it alone [makes sure](check) that no other is left.
-pub async fn refuse_version(link: &Link, keys: &Keys) -> Result<Option<String>, Failure> {
+pub async fn refuse_version(link: &Link, keys: &Keys) -> Result<Option<String>, RedisFailure> {
     let version: Option<String> = link.run(&ask_version(keys)).await?;
     Ok(version.filter(|version| version != VERSION).map(|version| {
         format!(

@@ -12,7 +12,7 @@ use crate::backoff::Backoff;
 
 /// Why Redis did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum RedisFailure {
     /// It was not asked: there is no connection.
     #[error("Redis cannot be reached: {0}")]
     Unreachable(String),
@@ -56,7 +56,7 @@ impl Link {
     }
 
     /// Sends a command that does no harm when it is done twice.
-    pub async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Failure> {
+    pub async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisFailure> {
         let (number, mut connection) = self.connection().await?;
         let mut answer = command.query_async(&mut connection).await;
         if let Some((number, mut connection)) = self.again(number, &answer).await? {
@@ -67,7 +67,7 @@ impl Link {
     }
 
     /// Sends several commands at once that do no harm when they are done twice.
-    pub async fn run_all<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, Failure> {
+    pub async fn run_all<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, RedisFailure> {
         let (number, mut connection) = self.connection().await?;
         let mut answer = commands.query_async(&mut connection).await;
         if let Some((number, mut connection)) = self.again(number, &answer).await? {
@@ -82,7 +82,7 @@ impl Link {
         &self,
         number: u64,
         answer: &Result<T, RedisError>,
-    ) -> Result<Option<(u64, MultiplexedConnection)>, Failure> {
+    ) -> Result<Option<(u64, MultiplexedConnection)>, RedisFailure> {
         if !answer.as_ref().is_err_and(RedisError::is_connection_dropped) {
             return Ok(None);
         }
@@ -94,7 +94,7 @@ impl Link {
     pub async fn script<T: FromRedisValue>(
         &self,
         script: &ScriptInvocation<'_>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, RedisFailure> {
         self.script_on(script).await.map(|(answer, _)| answer)
     }
 
@@ -102,7 +102,7 @@ impl Link {
     pub async fn script_on<T: FromRedisValue>(
         &self,
         script: &ScriptInvocation<'_>,
-    ) -> Result<(T, RanOn), Failure> {
+    ) -> Result<(T, RanOn), RedisFailure> {
         let (number, mut connection) = self.connection().await?;
         let answer = script.invoke_async(&mut connection).await;
         Ok((self.judge(number, answer).await?, RanOn { number, connection }))
@@ -110,7 +110,7 @@ impl Link {
 
     /// Waits until as many replicas as are wanted have everything that was written before a script ended. Asked on any
     /// other connection, Redis would speak of what was written before that one's last command: of nothing, if it is new.
-    pub async fn replicated(&self, ran_on: RanOn, patience: Duration) -> Result<(), Failure> {
+    pub async fn replicated(&self, ran_on: RanOn, patience: Duration) -> Result<(), RedisFailure> {
         let wanted = self.server.config().replicas;
         if wanted == 0 {
             return Ok(());
@@ -123,7 +123,7 @@ impl Link {
         let reached: u32 = self.judge(number, reached).await?;
         if reached < wanted {
             let message = format!("{reached} of {wanted} replicas have what was written");
-            return Err(Failure::Unanswered(message));
+            return Err(RedisFailure::Unanswered(message));
         }
         Ok(())
     }
@@ -138,7 +138,7 @@ impl Link {
         self.state.lock().await.connection = None;
     }
 
-    async fn connection(&self) -> Result<(u64, MultiplexedConnection), Failure> {
+    async fn connection(&self) -> Result<(u64, MultiplexedConnection), RedisFailure> {
         // Held while connecting, so that all who wait share the one attempt.
         let mut state = self.state.lock().await;
         if let Some(connection) = &state.connection {
@@ -147,7 +147,7 @@ impl Link {
         if let Some((reason, until)) = &state.failed
             && Instant::now() < *until
         {
-            return Err(Failure::Unreachable(reason.clone()));
+            return Err(RedisFailure::Unreachable(reason.clone()));
         }
         match self.server.connect(Duration::ZERO).await {
             Ok(connection) => {
@@ -160,18 +160,22 @@ impl Link {
             Err(error) => {
                 let reason = error.to_string();
                 state.failed = Some((reason.clone(), Instant::now() + state.backoff.failed()));
-                Err(Failure::Unreachable(reason))
+                Err(RedisFailure::Unreachable(reason))
             }
         }
     }
 
-    async fn judge<T>(&self, number: u64, answer: Result<T, RedisError>) -> Result<T, Failure> {
+    async fn judge<T>(
+        &self,
+        number: u64,
+        answer: Result<T, RedisError>,
+    ) -> Result<T, RedisFailure> {
         let error = match answer {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        let failure = Failure::of(&error);
-        let is_refusal = matches!(failure, Failure::Refused(_));
+        let failure = RedisFailure::of(&error);
+        let is_refusal = matches!(failure, RedisFailure::Refused(_));
         if !is_refusal || error.code().is_some_and(|code| WRONG_SERVER.contains(&code)) {
             self.drop_number(number).await;
         }
@@ -186,7 +190,7 @@ impl Link {
     }
 }
 
-impl Failure {
+impl RedisFailure {
     /// What an error means for what was asked.
     pub fn of(error: &RedisError) -> Self {
         let text = error.to_string();

@@ -17,13 +17,13 @@ use tokio::sync::{Mutex, watch};
 use super::{CollectionKind, Part, SecretError, StoreError, secret, watchers::Watchers};
 use crate::{
     position::Position,
-    sqlite::{self, Identity},
+    sqlite::{self, FileIdentity},
     time::Clock,
 };
 
 const FILE: &str = "store.db";
-const IDENTITY: Identity =
-    Identity { application_id: u32::from_be_bytes(*b"puls"), version: 2, schema: SCHEMA };
+const IDENTITY: FileIdentity =
+    FileIdentity { application_id: u32::from_be_bytes(*b"puls"), version: 2, schema: SCHEMA };
 /// Version 1 had tables for API keys and for passes, and at first no `parts`.
 const SCHEMA: &str = "
     -- Collections. Of a credential the id or the body has a hash, never the secret.
@@ -41,9 +41,9 @@ const SCHEMA: &str = "
 
 /// The store of one node. Cheap to clone.
 #[derive(Clone)]
-pub struct Local(Arc<Inner>);
+pub struct LocalStore(Arc<LocalInner>);
 
-struct Inner {
+struct LocalInner {
     folder: PathBuf,
     clock: Clock,
     /// Waited for by tasks, so that a slow disk never holds more than one blocking thread.
@@ -53,7 +53,7 @@ struct Inner {
     _copy: Option<TempDir>,
 }
 
-impl Inner {
+impl LocalInner {
     /// Told by the thread that wrote, so that it is told even if nobody waits for the answer; and where writing failed as
     /// well, for it may have been done all the same, and that no poll would notice: of its own commits a connection is
     /// not told.
@@ -70,7 +70,7 @@ struct Database {
     data_version: u64,
 }
 
-impl Local {
+impl LocalStore {
     /// Opens the store in `folder`, or makes it. Several processes may have it open.
     /// On a full disk the reserve is given up for it.
     pub fn open(folder: &Path, clock: Clock) -> Result<Self, StoreError> {
@@ -112,7 +112,7 @@ impl Local {
         // Little is written here: SQLite may tidy up by itself.
         connection.pragma_update(None, "wal_autocheckpoint", 1000)?;
         let data_version = data_version(&connection)?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(LocalInner {
             folder: folder.to_owned(),
             clock,
             database: Arc::new(Mutex::new(Database { connection, data_version })),

@@ -27,9 +27,9 @@ use crate::{
 
 /// The store of many nodes. Cheap to clone.
 #[derive(Clone)]
-pub struct Shared(Arc<Inner>);
+pub struct SharedStore(Arc<SharedInner>);
 
-struct Inner {
+struct SharedInner {
     link: Link,
     /// For documents that change: on the connection where replicas are waited for, everybody waits.
     changing: Link,
@@ -39,10 +39,10 @@ struct Inner {
     watchers: Watchers,
     /// The counts of changes in Redis when last asked; held to replace them.
     seen: Mutex<HashMap<String, u64>>,
-    scripts: Scripts,
+    scripts: StoreScripts,
 }
 
-struct Scripts {
+struct StoreScripts {
     documents: DocumentScripts,
     lease: Script,
     release: Script,
@@ -89,7 +89,7 @@ for at = 4, #ARGV, 5 do
 end
 return 1";
 
-impl Shared {
+impl SharedStore {
     /// Joins the store, and makes the secret if there is none.
     pub(super) async fn join(server: Server, clock: Clock) -> Result<Self, StoreError> {
         let keys = Keys::new(&server.config().prefix);
@@ -109,7 +109,7 @@ impl Shared {
         }
         upgrade::upgrade(&link, &keys).await?;
         let seen = link.run(&count_changes(&keys)).await?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(SharedInner {
             link,
             changing,
             keys,
@@ -117,7 +117,7 @@ impl Shared {
             secret: secret.into(),
             watchers: Watchers::default(),
             seen: Mutex::new(seen),
-            scripts: Scripts {
+            scripts: StoreScripts {
                 documents: DocumentScripts::new(),
                 lease: Script::new(TAKE_LEASE),
                 release: Script::new(RELEASE),
@@ -136,7 +136,7 @@ impl Shared {
 
     /// Of each collection Redis counts the changes.
     pub(super) async fn poll(&self) -> Result<(), StoreError> {
-        let Inner { link, keys, seen, watchers, .. } = &*self.0;
+        let SharedInner { link, keys, seen, watchers, .. } = &*self.0;
         let mut ask = ::redis::pipe();
         ask.add_command(count_changes(keys));
         ask.add_command(redis::ask_version(keys)).add_command(upgrade::count_old(keys));

@@ -35,7 +35,7 @@ fn copy_of(folder: &Path) -> tempfile::TempDir {
     copy
 }
 
-fn open_at(fixture: &Fixture, folder: &Path) -> Result<Broker, journal::OpenError> {
+fn open_at(fixture: &Fixture, folder: &Path) -> Result<Broker, journal::JournalOpenError> {
     Broker::open(fixture.config.clone(), folder, fixture.clock.clone(), Telemetry::new())
 }
 

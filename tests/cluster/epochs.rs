@@ -14,7 +14,7 @@ use pulsehub::{
     hub::{self, Hub, Start, Subscription, TaskWaker},
     position::Position,
     protocol::Mode,
-    redis::{Config, Server},
+    redis::{RedisConfig, Server},
     telemetry::Telemetry,
     time::{Clock, Span},
 };
@@ -114,7 +114,7 @@ async fn a_page_read_while_redis_lost_it_leads_nobody_across_the_loss() {
 
 /// Redis behind `way`, for somebody patient.
 fn patient(way: &Proxy) -> Server {
-    let config = Config { prefix: "pulsehub".into(), timeout: Span::seconds(20), replicas: 0 };
+    let config = RedisConfig { prefix: "pulsehub".into(), timeout: Span::seconds(20), replicas: 0 };
     Server::new(&way.url().into(), config).unwrap()
 }
 

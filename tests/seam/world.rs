@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, future::poll_fn, sync::Arc, task::Poll};
 use pulsehub::{
     broker::{
         Broker,
-        journal::{Config, RetentionRule, Sync},
+        journal::{JournalConfig, RetentionRule, Sync},
     },
     bytesize::ByteSize,
     dialect::{Form, Frame},
@@ -55,7 +55,7 @@ impl World {
     pub(super) fn new(dice: &mut Dice, retention: Vec<RetentionRule>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::manual(START);
-        let config = Config {
+        let config = JournalConfig {
             sync: Sync::Normal,
             max_age: Span::seconds(3600),
             max_bytes: ByteSize(1 << 30),

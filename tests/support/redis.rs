@@ -8,7 +8,7 @@ use std::{
 };
 
 use pulsehub::{
-    redis::{Config, Server},
+    redis::{RedisConfig, Server},
     time::Span,
 };
 use tempfile::TempDir;
@@ -185,6 +185,6 @@ pub(crate) fn server(url: &str) -> Server {
 /// The same, where so many replicas are to have what is answered.
 pub(crate) fn server_with_replicas(url: &str, replicas: u32) -> Server {
     let timeout = Span(Duration::from_millis(1000));
-    let config = Config { prefix: "pulsehub".to_owned(), timeout, replicas };
+    let config = RedisConfig { prefix: "pulsehub".to_owned(), timeout, replicas };
     Server::new(&url.into(), config).unwrap()
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, params};
 
 use super::{
-    config::Rules,
+    config::RetentionRules,
     topics::{Amount, TopicId},
 };
 use crate::{event::Block, position::Offset, time::Millis};
@@ -35,7 +35,7 @@ pub(super) fn unknown(topic: &str) -> rusqlite::Error {
 
 /// When retention has to look at a block: when all it holds under one rule is past that rule's age.
 pub(super) fn expires(
-    rules: &Rules,
+    rules: &RetentionRules,
     rule_of: impl Fn(TopicId) -> usize,
     amounts: &[(TopicId, Amount)],
 ) -> Millis {

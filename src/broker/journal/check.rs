@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{OpenError, meta, schema};
+use super::{JournalOpenError, meta, schema};
 use crate::{
     broker::codec,
     event::Block,
@@ -30,7 +30,7 @@ pub fn export<E>(
     folder: &Path,
     after: Offset,
     mut each: impl FnMut(Epoch, &Block) -> Result<(), E>,
-) -> Result<Result<(), E>, OpenError> {
+) -> Result<Result<(), E>, JournalOpenError> {
     let path = folder.join(schema::FILE);
     let connection = open_file(&path)?;
     let damaged = |error| sqlite::OpenError::Damaged { path: path.clone(), error };
@@ -42,8 +42,10 @@ pub fn export<E>(
     while let Some(row) = rows.next().map_err(damaged)? {
         let body = (|| Ok((row.get(0)?, row.get(1)?)))();
         let (codec, body) = body.map_err(damaged)?;
-        let block = codec::decode(codec, body)
-            .map_err(|error| OpenError::Setup { path: path.clone(), error: error.to_string() })?;
+        let block = codec::decode(codec, body).map_err(|error| JournalOpenError::Setup {
+            path: path.clone(),
+            error: error.to_string(),
+        })?;
         let epoch = lineage.as_ref().map_or(Epoch::new(0), |epochs| epochs.epoch_of(block.last()));
         if let Err(stop) = each(epoch, &block) {
             return Ok(Err(stop));
@@ -53,7 +55,7 @@ pub fn export<E>(
 }
 
 /// Reads the whole journal in `folder` and tells what is wrong with it.
-pub fn check(folder: &Path) -> Result<Report, OpenError> {
+pub fn check(folder: &Path) -> Result<Report, JournalOpenError> {
     let path = folder.join(schema::FILE);
     let connection = open_file(&path)?;
     let damaged = |error| sqlite::OpenError::Damaged { path: path.clone(), error };
@@ -108,7 +110,7 @@ fn examine(connection: &Connection) -> rusqlite::Result<Report> {
     Ok(report)
 }
 
-fn open_file(path: &Path) -> Result<Connection, OpenError> {
+fn open_file(path: &Path) -> Result<Connection, JournalOpenError> {
     let io = |error| sqlite::OpenError::Io { path: path.to_owned(), error };
     std::fs::metadata(path).map_err(io)?; // a look must not make a file
     sqlite::check_header(path, &schema::IDENTITY)?;

@@ -10,13 +10,13 @@ use rusqlite::{Transaction, params};
 
 use super::{
     block_rows::{amounts, expires, insert_topics, put_block, to_sqlite, unknown},
-    config::Rules,
+    config::RetentionRules,
     dedupe::{self, IdHash},
     meta::note,
     new_topics::NewTopics,
     schema::BLOCK_BYTES,
-    topics::{Amount, TopicId, Topics},
-    writer::Writer,
+    topics::{Amount, JournalTopics, TopicId},
+    writer::JournalWriter,
 };
 use crate::{
     broker::{
@@ -36,7 +36,7 @@ const NO_ROOM: &str = "the disk is full";
 pub(super) const MOST_AHEAD: Millis = 10_000;
 
 /// What a group adds, gathered before the file is touched; dropped whole when the commit fails.
-struct Group {
+struct CommitGroup {
     blocks: Vec<Arc<Block>>,
     open: BlockBuilder,
     next: Offset,
@@ -44,21 +44,21 @@ struct Group {
     ids: Vec<(IdHash, Offset)>,
     fresh: HashMap<IdHash, Offset>,
     new_topics: NewTopics,
-    answers: Vec<Result<Outcome, PublishError>>,
+    answers: Vec<Result<CommitOutcome, PublishError>>,
 }
 
-struct Outcome {
+struct CommitOutcome {
     offsets: Vec<Offset>,
     accepted: usize,
 }
 
 /// What the commit changed, for the memory to follow.
-struct Written {
+struct CommittedRows {
     amounts: Vec<(TopicId, Amount)>,
     stored_bytes: u64,
 }
 
-impl Writer {
+impl JournalWriter {
     /// Stores a group of batches and answers each.
     pub(super) fn commit(&mut self, batches: Vec<QueuedBatch>) {
         let started = Instant::now();
@@ -97,13 +97,13 @@ impl Writer {
     }
 
     /// Gives offsets and encodes, all in memory.
-    fn gather_group(&mut self, batches: &[QueuedBatch]) -> Group {
+    fn gather_group(&mut self, batches: &[QueuedBatch]) -> CommitGroup {
         self.received = self.next_received();
         let elapsed = self.shared.clock.elapsed();
         self.dedupe.expire(elapsed);
         let shared = self.shared.clone();
         let topics = shared.topics.read();
-        let mut group = Group {
+        let mut group = CommitGroup {
             blocks: Vec::new(),
             open: BlockBuilder::default(),
             next: *self.shared.head.borrow() + 1,
@@ -130,8 +130,8 @@ impl Writer {
     /// Numbers the batch's new topics, or refuses it whole.
     fn find_topics(
         &self,
-        topics: &Topics,
-        group: &mut Group,
+        topics: &JournalTopics,
+        group: &mut CommitGroup,
         batch: &QueuedBatch,
     ) -> Result<(), PublishError> {
         let limit = self.shared.config.max_topics;
@@ -158,8 +158,9 @@ impl Writer {
         Err(PublishError::TooManyTopics { limit, topics: without_room })
     }
 
-    fn take_in(&self, group: &mut Group, batch: &QueuedBatch) -> Outcome {
-        let mut outcome = Outcome { offsets: Vec::with_capacity(batch.events.len()), accepted: 0 };
+    fn take_in(&self, group: &mut CommitGroup, batch: &QueuedBatch) -> CommitOutcome {
+        let mut outcome =
+            CommitOutcome { offsets: Vec::with_capacity(batch.events.len()), accepted: 0 };
         for event in batch.events.iter() {
             if !event.id_is_ours {
                 let hash = self.dedupe.hash(event);
@@ -185,13 +186,13 @@ impl Writer {
     }
 
     /// One transaction. When it fails, the file may or may not hold the group.
-    fn write(&mut self, group: &Group) -> rusqlite::Result<Written> {
+    fn write(&mut self, group: &CommitGroup) -> rusqlite::Result<CommittedRows> {
         let shared = self.shared.clone();
         let transaction = self.connection.unchecked_transaction()?;
         if !self.is_noted {
             note(&transaction, &shared.lineage)?;
         }
-        let mut written = Written { amounts: Vec::new(), stored_bytes: 0 };
+        let mut written = CommittedRows { amounts: Vec::new(), stored_bytes: 0 };
         let topics = shared.topics.read();
         for (id, topic) in group.new_topics.iter() {
             // A forgotten topic has a row of its own, which the new one replaces. No number comes with the newest
@@ -268,7 +269,12 @@ impl Writer {
     }
 
     /// After the commit: memory follows, readers hear of it, publishers are answered.
-    fn publish_group(&mut self, batches: Vec<QueuedBatch>, group: Group, written: Option<Written>) {
+    fn publish_group(
+        &mut self,
+        batches: Vec<QueuedBatch>,
+        group: CommitGroup,
+        written: Option<CommittedRows>,
+    ) {
         let shared = &self.shared;
         if let Some(written) = written {
             if self.failing {
@@ -342,9 +348,9 @@ impl Writer {
 #[expect(clippy::too_many_arguments, reason = "one row, written in one place")]
 fn insert_block(
     transaction: &Transaction<'_>,
-    rules: &Rules,
-    topics: &Topics,
-    group: &Group,
+    rules: &RetentionRules,
+    topics: &JournalTopics,
+    group: &CommitGroup,
     block: &Block,
     codec: i64,
     body: &[u8],

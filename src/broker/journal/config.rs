@@ -12,7 +12,7 @@ use crate::{
 /// The `[journal]` section of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct JournalConfig {
     /// What a stored event survives.
     pub sync: Sync,
     /// How long events are kept whose topic has no rule of its own.
@@ -69,34 +69,36 @@ pub struct RetentionRule {
 
 /// The retention rules in the order they are tried; the last is the global one.
 #[derive(Debug)]
-pub(in crate::broker) struct Rules(pub(in crate::broker) Vec<Rule>);
+pub(in crate::broker) struct RetentionRules(pub(in crate::broker) Vec<RetentionLimits>);
 
 #[derive(Debug)]
-pub(in crate::broker) struct Rule {
+pub(in crate::broker) struct RetentionLimits {
     pub(in crate::broker) filter: Option<TopicFilter>,
     pub(in crate::broker) max_age: Millis,
     pub(in crate::broker) max_bytes: Option<u64>,
 }
 
-impl Rules {
-    pub(in crate::broker) fn new(config: &Config) -> Self {
+impl RetentionRules {
+    pub(in crate::broker) fn new(config: &JournalConfig) -> Self {
         let global = config.max_age.millis();
-        let mut rules: Vec<Rule> = config
+        let mut rules: Vec<RetentionLimits> = config
             .retention
             .iter()
-            .map(|rule| Rule {
+            .map(|rule| RetentionLimits {
                 filter: Some(TopicFilter::new(rule.topics.iter().cloned())),
                 max_age: rule.max_age.map_or(global, Span::millis),
                 max_bytes: rule.max_bytes.map(|bytes| bytes.0),
             })
             .collect();
-        rules.push(Rule { filter: None, max_age: global, max_bytes: None });
+        rules.push(RetentionLimits { filter: None, max_age: global, max_bytes: None });
         Self(rules)
     }
 
     /// The number of the rule for `topic`.
     pub(in crate::broker) fn of(&self, topic: &str) -> usize {
-        let matches = |rule: &Rule| rule.filter.as_ref().is_none_or(|filter| filter.matches(topic));
+        let matches = |rule: &RetentionLimits| {
+            rule.filter.as_ref().is_none_or(|filter| filter.matches(topic))
+        };
         self.0.iter().position(matches).unwrap_or(self.0.len() - 1)
     }
 

@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{commit::MOST_AHEAD, dedupe, state::has_newest, topics::TopicId, writer::Writer};
+use super::{
+    commit::MOST_AHEAD, dedupe, state::has_newest, topics::TopicId, writer::JournalWriter,
+};
 use crate::{position::Offset, time::Millis};
 
 /// Topics forgotten at a time, but for the hub's own: for that long whoever looks up a topic waits.
@@ -10,7 +12,7 @@ const FORGET_STEP: usize = 10_000;
 /// Rows of old ids dropped in one statement.
 const IDS_STEP: usize = 500;
 
-impl Writer {
+impl JournalWriter {
     /// Drops the ids that have left the window.
     pub(super) fn drop_old_ids(&mut self, now: Millis) -> rusqlite::Result<bool> {
         self.dedupe.expire(self.shared.clock.elapsed());

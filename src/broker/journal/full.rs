@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::writer::{Writer, checkpoint, wal_bytes};
+use super::writer::{JournalWriter, checkpoint, wal_bytes};
 use crate::sqlite;
 
 /// How long after an attempt to make the reserve that failed the next one comes.
@@ -13,7 +13,7 @@ const LEFT_TO_OTHERS: Duration = Duration::from_secs(3);
 /// How long truncating the write-ahead log waits for readers.
 const READERS: Duration = Duration::from_millis(100);
 
-impl Writer {
+impl JournalWriter {
     /// Keeps the file and the reserve in order; true if there is more to do at once.
     pub(super) fn look_after(&mut self) -> bool {
         let more = self.maintain();

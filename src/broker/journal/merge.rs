@@ -9,7 +9,7 @@ use super::{
     block_rows::{amounts, expires, insert_topics, put_block, to_sqlite},
     schema::{BLOCK_BYTES, SMALL_BYTES},
     topics::TopicId,
-    writer::Writer,
+    writer::JournalWriter,
 };
 use crate::{broker::codec, event::BlockBuilder, position::Offset, time::Millis};
 
@@ -31,7 +31,7 @@ struct Small {
     bytes: i64,
 }
 
-impl Writer {
+impl JournalWriter {
     /// Merges one run of small neighbours; true if it did.
     pub(super) fn merge(&mut self, _: Millis) -> rusqlite::Result<bool> {
         let small: Vec<Small> = self

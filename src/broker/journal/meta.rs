@@ -2,11 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{config::Rules, schema};
+use super::{config::RetentionRules, schema};
 use crate::{broker::lineage::Lineage, position::Epoch, sqlite};
 
 /// What makes a file this log and no other.
-pub(super) struct Identity {
+pub(super) struct JournalIdentity {
     pub(super) lineage: Lineage,
     /// Whether the file knows of the newest epoch.
     pub(super) is_noted: bool,
@@ -27,7 +27,10 @@ impl From<rusqlite::Error> for IdentifyError {
 /// Begins an epoch, the first or one more.
 ///
 /// Nobody can tell a file from its copy, or whether it has lost its end: so every start is a fork.
-pub(super) fn identify(connection: &Connection, rules: &Rules) -> Result<Identity, IdentifyError> {
+pub(super) fn identify(
+    connection: &Connection,
+    rules: &RetentionRules,
+) -> Result<JournalIdentity, IdentifyError> {
     let name = getrandom::u64().map_err(IdentifyError::Random)?;
     let identity = match lineage(connection)? {
         None => {
@@ -39,7 +42,7 @@ pub(super) fn identify(connection: &Connection, rules: &Rules) -> Result<Identit
                      ('forgotten_through', 0), ('rules', ?)",
                 params![lineage.to_string(), dedupe_key, rules.fingerprint()],
             )?;
-            Identity { lineage, is_noted: true, dedupe_key }
+            JournalIdentity { lineage, is_noted: true, dedupe_key }
         }
         Some(mut lineage) => {
             let dedupe_key = meta(connection, "dedupe_key")?;
@@ -49,14 +52,17 @@ pub(super) fn identify(connection: &Connection, rules: &Rules) -> Result<Identit
                 Err(error) if sqlite::is_full(&error) => false,
                 begun => begun.map(|()| true)?,
             };
-            Identity { lineage, is_noted, dedupe_key }
+            JournalIdentity { lineage, is_noted, dedupe_key }
         }
     };
     Ok(identity)
 }
 
 /// Whether the log was kept under these rules; under others every block has to be looked at anew.
-pub(super) fn is_kept_under(connection: &Connection, rules: &Rules) -> rusqlite::Result<bool> {
+pub(super) fn is_kept_under(
+    connection: &Connection,
+    rules: &RetentionRules,
+) -> rusqlite::Result<bool> {
     Ok(meta::<String>(connection, "rules")? == rules.fingerprint())
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{config::Rules, topics::TopicId};
+use super::{config::RetentionRules, topics::TopicId};
 use crate::topic::Topic;
 
 /// New topics by name and by number; each question costs one look, however many there are.
@@ -43,7 +43,7 @@ impl NewTopics {
     }
 
     /// The hub's own topics are not counted: what they are about has limits of its own.
-    pub(super) fn add(&mut self, topic: &Topic, rules: &Rules) {
+    pub(super) fn add(&mut self, topic: &Topic, rules: &RetentionRules) {
         self.counted += usize::from(!topic.is_reserved());
         let id = self.first + self.in_order.len() as TopicId;
         self.by_name.insert(topic.clone(), id);
@@ -70,11 +70,12 @@ impl NewTopics {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::config::Rule, *};
+    use super::{super::config::RetentionLimits, *};
 
     #[test]
     fn new_topics_are_numbered_in_order_and_those_of_a_refused_batch_leave_nothing() {
-        let rules = Rules(vec![Rule { filter: None, max_age: 1, max_bytes: None }]);
+        let rules =
+            RetentionRules(vec![RetentionLimits { filter: None, max_age: 1, max_bytes: None }]);
         let mut new = NewTopics::new(7);
         let topic = |n: usize| Topic::parse(&format!("t.{n}")).unwrap();
         (0..100).for_each(|n| new.add(&topic(n), &rules));

@@ -11,13 +11,13 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    Config, Inner, Journal, OpenError, Shared, Sync,
-    config::Rules,
+    Journal, JournalConfig, JournalInner, JournalOpenError, JournalShared, Sync,
+    config::RetentionRules,
     meta::{IdentifyError, identify, is_kept_under},
     reader::Readers,
     schema,
-    state::{State, newest_received},
-    writer::Writer,
+    state::{JournalState, newest_received},
+    writer::JournalWriter,
 };
 use crate::{
     broker::{
@@ -30,12 +30,12 @@ use crate::{
 };
 
 pub(super) fn open(
-    config: Config,
+    config: JournalConfig,
     folder: &Path,
     clock: Clock,
     telemetry: Telemetry,
-) -> Result<Journal, OpenError> {
-    let setup = |error: String| OpenError::Setup { path: folder.to_owned(), error };
+) -> Result<Journal, JournalOpenError> {
+    let setup = |error: String| JournalOpenError::Setup { path: folder.to_owned(), error };
     sqlite::make_folder(folder)?;
     let lock = lock(folder)?;
     let path = folder.join(schema::FILE);
@@ -52,7 +52,7 @@ pub(super) fn open(
         Sync::Normal => "normal",
     };
     connection.pragma_update(None, "synchronous", sync).map_err(damaged)?;
-    let rules = Rules::new(&config);
+    let rules = RetentionRules::new(&config);
     clock.meet(newest_received(&connection).map_err(damaged)?);
     let identity = identify(&connection, &rules).map_err(|error| match error {
         IdentifyError::Sqlite(error) => damaged(error).into(),
@@ -60,12 +60,12 @@ pub(super) fn open(
     })?;
     let is_kept_under = is_kept_under(&connection, &rules).map_err(damaged)?;
     let reserve = Reserve::new(folder, config.reserve.0);
-    let mut state =
-        State::load(&connection, &config, &rules, identity.dedupe_key, &clock).map_err(damaged)?;
+    let mut state = JournalState::load(&connection, &config, &rules, identity.dedupe_key, &clock)
+        .map_err(damaged)?;
     state.head = state.head.max(identity.lineage.base());
     let queue_bytes = config.queue_bytes.as_usize();
     let room = QueueRoom::new(queue_bytes, config.queue_timeout.0, telemetry.clone());
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(JournalShared {
         lineage: identity.lineage,
         rules,
         clock,
@@ -77,7 +77,7 @@ pub(super) fn open(
     });
     let readers = Arc::new(Readers::new(shared.clone(), &path).map_err(damaged)?);
     let (requests, queue) = mpsc::sync_channel(QUEUE_LENGTH);
-    let writer = Writer::new(
+    let writer = JournalWriter::new(
         shared.clone(),
         connection,
         queue,
@@ -96,7 +96,7 @@ pub(super) fn open(
         .name("journal".into())
         .spawn(move || writer.run())
         .map_err(|error| setup(error.to_string()))?;
-    Ok(Journal(Arc::new(Inner {
+    Ok(Journal(Arc::new(JournalInner {
         shared,
         readers,
         requests,
@@ -110,7 +110,7 @@ pub(super) fn open(
 const READING: usize = 16;
 
 /// The lock is the open file; it ends with the writer, whatever happens to the process.
-fn lock(folder: &Path) -> Result<File, OpenError> {
+fn lock(folder: &Path) -> Result<File, JournalOpenError> {
     let path = folder.join("lock");
     let io = |error| sqlite::OpenError::Io { path: path.clone(), error };
     let file = File::options()
@@ -122,7 +122,7 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
         .map_err(io)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(folder.to_owned())),
+        Err(TryLockError::WouldBlock) => Err(JournalOpenError::Locked(folder.to_owned())),
         Err(TryLockError::Error(error)) => Err(io(error).into()),
     }
 }

@@ -10,7 +10,7 @@ use quick_cache::{Weighter, unsync::Cache};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
-    Shared,
+    JournalShared,
     block_search::{
         Ends, ends, next_block, next_with_topics, previous_block, previous_with_topics,
     },
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     broker::{
-        Chunk, ReadError, Stretch, TopicInfo, codec,
+        LogChunk, NewestStretch, ReadError, TopicInfo, codec,
         latest::{LatestPlace, LatestSearch},
         look_back::{LookBack, Looked},
     },
@@ -39,7 +39,7 @@ const CACHED_BLOCKS: usize = 256;
 const FEW_TOPICS: usize = 32;
 
 pub(super) struct Readers {
-    shared: Arc<Shared>,
+    shared: Arc<JournalShared>,
     path: PathBuf,
     /// Held to take or give back a connection.
     idle: Mutex<Vec<Connection>>,
@@ -51,7 +51,7 @@ pub(super) struct Readers {
 struct Damaged;
 
 impl Readers {
-    pub(super) fn new(shared: Arc<Shared>, path: &Path) -> rusqlite::Result<Self> {
+    pub(super) fn new(shared: Arc<JournalShared>, path: &Path) -> rusqlite::Result<Self> {
         let first = sqlite::open_read_only(path)?;
         Ok(Self {
             shared,
@@ -67,10 +67,10 @@ impl Readers {
         until: Offset,
         filter: &TopicFilter,
         budget: usize,
-    ) -> Result<Chunk, ReadError> {
+    ) -> Result<LogChunk, ReadError> {
         let few = self.shared.topics.read().matching(filter, FEW_TOPICS);
         let mut chunk = self.with(|connection| {
-            let mut chunk = Chunk::empty(after);
+            let mut chunk = LogChunk::empty(after);
             let mut bytes = 0;
             while bytes < budget {
                 let next = match &few {
@@ -110,7 +110,11 @@ impl Readers {
     }
 
     /// Goes on where a search in memory has come to.
-    pub(super) fn newest(&self, mut back: LookBack, budget: usize) -> Result<Stretch, ReadError> {
+    pub(super) fn newest(
+        &self,
+        mut back: LookBack,
+        budget: usize,
+    ) -> Result<NewestStretch, ReadError> {
         loop {
             match back.through(self.shared.recent_piece(&back)) {
                 Looked::Found(after) => return Ok(back.stretch(after, false)),

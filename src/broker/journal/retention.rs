@@ -7,7 +7,7 @@ use rusqlite::params;
 use super::{
     block_rows::{amounts, expires, insert_topics, put_block, to_sqlite},
     topics::{Amount, TopicId, TopicState},
-    writer::Writer,
+    writer::JournalWriter,
 };
 use crate::{
     broker::codec,
@@ -25,37 +25,37 @@ const TOPICS_STEP: usize = 1000;
 const VACUUM_PAGES: u32 = 256;
 
 /// A bounded piece of upkeep at a time; whether there is more to do.
-type Step = fn(&mut Writer, Millis) -> rusqlite::Result<bool>;
+type UpkeepStep = fn(&mut JournalWriter, Millis) -> rusqlite::Result<bool>;
 
-const UPKEEP: [Step; 9] = [
-    Writer::look_through,
-    Writer::trim_expired,
-    Writer::trim_total,
-    Writer::trim_topics,
-    Writer::cap_latest,
-    Writer::drop_old_ids,
-    Writer::forget_topics,
-    Writer::merge,
-    Writer::vacuum,
+const UPKEEP: [UpkeepStep; 9] = [
+    JournalWriter::look_through,
+    JournalWriter::trim_expired,
+    JournalWriter::trim_total,
+    JournalWriter::trim_topics,
+    JournalWriter::cap_latest,
+    JournalWriter::drop_old_ids,
+    JournalWriter::forget_topics,
+    JournalWriter::merge,
+    JournalWriter::vacuum,
 ];
 /// What frees room on a full disk.
-const MAKING_ROOM: [Step; 6] = [
-    Writer::look_through,
-    Writer::trim_expired,
-    Writer::trim_total,
-    Writer::trim_topics,
-    Writer::drop_old_ids,
-    Writer::vacuum,
+const MAKING_ROOM: [UpkeepStep; 6] = [
+    JournalWriter::look_through,
+    JournalWriter::trim_expired,
+    JournalWriter::trim_total,
+    JournalWriter::trim_topics,
+    JournalWriter::drop_old_ids,
+    JournalWriter::vacuum,
 ];
 
-impl Writer {
+impl JournalWriter {
     /// Does a bounded piece of upkeep; true if there is more to do.
     pub(super) fn maintain(&mut self) -> bool {
         if self.unsure && self.reload().is_err() {
             return false; // said when a publish fails of it
         }
         let now = self.shared.clock.now();
-        let steps: &[Step] = if self.is_full { &MAKING_ROOM } else { &UPKEEP };
+        let steps: &[UpkeepStep] = if self.is_full { &MAKING_ROOM } else { &UPKEEP };
         let mut more = false;
         for step in steps {
             match step(self, now).and_then(|again| self.truncate_log().map(|()| again)) {

@@ -1,12 +1,12 @@
 //! The tables of `journal.db`.
 
-use crate::sqlite::Identity;
+use crate::sqlite::FileIdentity;
 
 /// The file's name in the data folder.
 pub(super) const FILE: &str = "journal.db";
 
 /// `pulj` and the version of the tables below.
-pub(super) const IDENTITY: Identity = Identity {
+pub(super) const IDENTITY: FileIdentity = FileIdentity {
     application_id: u32::from_be_bytes(*b"pulj"),
     version: 2,
     schema: "

@@ -3,10 +3,10 @@
 use rusqlite::Connection;
 
 use super::{
-    Config,
-    config::Rules,
+    JournalConfig,
+    config::RetentionRules,
     dedupe::{self, Dedupe},
-    topics::{Amount, TopicId, Topics},
+    topics::{Amount, JournalTopics, TopicId},
 };
 use crate::{
     position::Offset,
@@ -15,19 +15,19 @@ use crate::{
 };
 
 /// What the file says at a moment when nobody writes to it.
-pub(super) struct State {
+pub(super) struct JournalState {
     pub(super) head: Offset,
     pub(super) received: Millis,
     pub(super) stored_bytes: u64,
-    pub(super) topics: Topics,
+    pub(super) topics: JournalTopics,
     pub(super) dedupe: Dedupe,
 }
 
-impl State {
+impl JournalState {
     pub(super) fn load(
         connection: &Connection,
-        config: &Config,
-        rules: &Rules,
+        config: &JournalConfig,
+        rules: &RetentionRules,
         dedupe_key: [u8; 16],
         clock: &Clock,
     ) -> rusqlite::Result<Self> {
@@ -40,7 +40,7 @@ impl State {
             [],
             |row| row.get(0),
         )?;
-        let mut topics = Topics::default();
+        let mut topics = JournalTopics::default();
         topics.set_forgotten_through(meta("forgotten_through")?);
         let mut rows = connection.prepare("SELECT id, topic, trimmed_through FROM topics")?;
         let mut rows = rows.query([])?;

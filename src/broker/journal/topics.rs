@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::config::Rules;
+use super::config::RetentionRules;
 use crate::{
     broker::{
         TopicInfo,
         candidates::{behind, candidates},
-        losses::Losses,
+        losses::TopicLosses,
     },
     position::Offset,
     topic::{Topic, TopicFilter},
@@ -23,7 +23,7 @@ const LOOKS: usize = 2000;
 
 /// All topics, by name and number.
 #[derive(Debug, Default)]
-pub(super) struct Topics {
+pub(super) struct JournalTopics {
     by_name: HashMap<Topic, TopicId>,
     /// The same in order, for those who page through them; the writer asks the other.
     in_order: BTreeMap<Topic, TopicId>,
@@ -32,7 +32,7 @@ pub(super) struct Topics {
     /// How many of them are the hub's own.
     reserved: usize,
     /// What they and forgotten ones lost.
-    losses: Losses,
+    losses: TopicLosses,
     /// Topics that make room for others, with their row in the file and what they had lost: they must
     /// not make a gap for others that lost nothing.
     forgotten: HashMap<Topic, (TopicId, Offset)>,
@@ -57,7 +57,7 @@ pub(super) struct Amount {
     pub(super) last_received: u64,
 }
 
-impl Topics {
+impl JournalTopics {
     pub(super) fn id(&self, topic: &str) -> Option<TopicId> {
         // A topic's text hashes like the topic: both are the hash of a str.
         self.by_name.get(topic).copied()
@@ -92,7 +92,13 @@ impl Topics {
         self.forgotten_through = offset;
     }
 
-    pub(super) fn insert(&mut self, id: TopicId, topic: Topic, trimmed: Offset, rules: &Rules) {
+    pub(super) fn insert(
+        &mut self,
+        id: TopicId,
+        topic: Topic,
+        trimmed: Offset,
+        rules: &RetentionRules,
+    ) {
         let rule = rules.of(topic.as_str());
         let trimmed = trimmed.max(self.lost_when_forgotten(&topic));
         self.forgotten.remove(&topic);

@@ -11,7 +11,7 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{Request, Shared, dedupe::Dedupe, state::State, topics::TopicId};
+use super::{JournalShared, Request, dedupe::Dedupe, state::JournalState, topics::TopicId};
 use crate::{
     broker::{codec::Compressor, queue::QueuedBatch},
     position::Offset,
@@ -28,8 +28,8 @@ const CHECKPOINT_BYTES: u64 = 4 << 20;
 /// Past this the write-ahead log is started anew, whoever has to wait.
 const WAL_MAX: u64 = 256 << 20;
 
-pub(super) struct Writer {
-    pub(super) shared: Arc<Shared>,
+pub(super) struct JournalWriter {
+    pub(super) shared: Arc<JournalShared>,
     pub(super) connection: Connection,
     queue: mpsc::Receiver<Request>,
     pub(super) path: PathBuf,
@@ -62,10 +62,10 @@ pub(super) struct Writer {
     _lock: File,
 }
 
-impl Writer {
+impl JournalWriter {
     #[expect(clippy::too_many_arguments, reason = "its parts, put together in one place only")]
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<JournalShared>,
         connection: Connection,
         queue: mpsc::Receiver<Request>,
         path: PathBuf,
@@ -157,7 +157,7 @@ impl Writer {
     pub(super) fn reload(&mut self) -> rusqlite::Result<()> {
         let shared = self.shared.clone();
         let (config, rules, clock) = (&shared.config, &shared.rules, &shared.clock);
-        let state = State::load(&self.connection, config, rules, self.dedupe_key, clock)?;
+        let state = JournalState::load(&self.connection, config, rules, self.dedupe_key, clock)?;
         let announced = *shared.head.borrow();
         let missed = super::block_search::blocks_after(&self.connection, announced)?;
         // What was there may be a million topics: it is dropped when nobody waits for the lock.

@@ -8,7 +8,7 @@ use std::{
 use ::redis::{ScriptInvocation, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::{RedisBatch, Shared, scripts::text};
+use super::{RedisBatch, RedisShared, scripts::text};
 use crate::{
     broker::codec::Compressor,
     event::{Block, BlockBuilder, Event, Record},
@@ -17,29 +17,29 @@ use crate::{
 };
 
 /// Enough of a SHA-256 that no two ids share it, made to or not.
-type IdHash = [u8; 16];
+type RedisIdHash = [u8; 16];
 
 /// Where each event of a group is, as far as is known.
-pub(super) struct Group {
+pub(super) struct WriteGroup {
     pub(super) batches: Vec<RedisBatch>,
     /// One for each event of all batches, in order.
-    items: Vec<Item>,
+    items: Vec<WriteItem>,
     /// The last offset given to the group; 0 if none was.
     pub(super) last: Offset,
 }
 
-struct Item {
-    hash: IdHash,
+struct WriteItem {
+    hash: RedisIdHash,
     offset: Option<Offset>,
     /// Whether it was new.
     is_fresh: bool,
 }
 
 /// A batch's offsets, and how many of its events were new.
-pub(super) type Outcome = (Vec<Offset>, usize);
+pub(super) type WriteOutcome = (Vec<Offset>, usize);
 
 /// What a script said to a group.
-pub(super) enum Said {
+pub(super) enum ScriptAnswer {
     /// Stored from this offset on; these topics have too many newest values.
     Stored { first: Offset, full: Vec<String> },
     /// Some are stored already: their numbers within the call, and offsets. Nothing was stored.
@@ -52,10 +52,11 @@ pub(super) enum Said {
     Fenced,
 }
 
-impl Group {
+impl WriteGroup {
     pub(super) fn new(batches: Vec<RedisBatch>) -> Self {
         let events = batches.iter().flat_map(|batch| batch.events.iter());
-        let items = events.map(|event| Item { hash: hash(event), offset: None, is_fresh: false });
+        let items =
+            events.map(|event| WriteItem { hash: hash(event), offset: None, is_fresh: false });
         Self { items: items.collect(), batches, last: 0 }
     }
 
@@ -69,7 +70,7 @@ impl Group {
     /// The call that stores the events numbered `open`; `name` is the same for what is one call sent again.
     pub(super) fn call<'a>(
         &self,
-        shared: &'a Shared,
+        shared: &'a RedisShared,
         open: &[usize],
         name: &str,
         compressor: &mut Compressor,
@@ -129,18 +130,18 @@ impl Group {
     /// An id has one offset, however often it is in the group.
     fn spread(&mut self) {
         let known = self.items.iter().filter_map(|item| Some((item.hash, item.offset?)));
-        let known: HashMap<IdHash, Offset> = known.collect();
+        let known: HashMap<RedisIdHash, Offset> = known.collect();
         for item in self.items.iter_mut().filter(|item| item.offset.is_none()) {
             item.offset = known.get(&item.hash).copied();
         }
     }
 
     /// Each batch with its offsets and how many of them were new; None where one is still open.
-    pub(super) fn outcomes(self) -> Vec<(RedisBatch, Option<Outcome>)> {
+    pub(super) fn outcomes(self) -> Vec<(RedisBatch, Option<WriteOutcome>)> {
         let mut items = self.items.into_iter();
         let mut outcomes = Vec::with_capacity(self.batches.len());
         for batch in self.batches {
-            let own: Vec<Item> = items.by_ref().take(batch.events.len()).collect();
+            let own: Vec<WriteItem> = items.by_ref().take(batch.events.len()).collect();
             let fresh = own.iter().filter(|item| item.is_fresh).count();
             let offsets: Option<Vec<Offset>> = own.iter().map(|item| item.offset).collect();
             outcomes.push((batch, offsets.map(|offsets| (offsets, fresh))));
@@ -149,7 +150,7 @@ impl Group {
     }
 }
 
-impl Said {
+impl ScriptAnswer {
     pub(super) fn read(answer: &[Value]) -> Option<Self> {
         let texts = |value: &Value| -> Option<Vec<String>> {
             let Value::Array(values) = value else { return None };
@@ -175,13 +176,13 @@ impl Said {
     }
 }
 
-fn hash(event: &Event) -> IdHash {
+fn hash(event: &Event) -> RedisIdHash {
     let mut hasher = Sha256::new();
     for part in [event.publisher.as_str(), event.topic.as_str(), &event.source, &event.id] {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
-    let mut hash = IdHash::default();
+    let mut hash = RedisIdHash::default();
     hash.copy_from_slice(&hasher.finalize()[..16]);
     hash
 }

@@ -7,11 +7,11 @@ use std::{
 
 use ::redis::{cmd, pipe};
 
-use super::{Shared, topics::Topics};
+use super::{RedisShared, topics::RedisTopics};
 use crate::{
     broker::candidates::{behind, matching},
     position::Offset,
-    redis::Failure,
+    redis::RedisFailure,
     topic::{Topic, TopicFilter},
 };
 
@@ -26,7 +26,7 @@ const FEW: usize = 1000;
 #[derive(Default)]
 pub(super) struct TopicNames {
     /// As Redis told; none at first, and in a new epoch.
-    known: Option<Arc<Topics>>,
+    known: Option<Arc<RedisTopics>>,
     /// Which question it answered, and how many were asked.
     answered: u64,
     asked: u64,
@@ -39,7 +39,7 @@ pub(super) struct TopicNames {
 /// The names as they were at one moment.
 #[derive(Clone)]
 pub struct KnownNames {
-    known: Arc<Topics>,
+    known: Arc<RedisTopics>,
     fresh: BTreeMap<Topic, ()>,
 }
 
@@ -67,13 +67,13 @@ impl TopicNames {
     }
 
     /// What Redis told, for the names: retention may have forgotten some of them since.
-    fn told(&self) -> Option<Arc<Topics>> {
+    fn told(&self) -> Option<Arc<RedisTopics>> {
         let is_small = self.fresh.len() + self.older.len() <= MOST_FRESH;
         self.known.clone().filter(|_| is_small)
     }
 
     /// The same, if retention has taken nothing since: its numbers hold as well.
-    pub(super) fn current(&self, trims: u64) -> Option<Arc<Topics>> {
+    pub(super) fn current(&self, trims: u64) -> Option<Arc<RedisTopics>> {
         self.told().filter(|known| known.trims == trims)
     }
 
@@ -84,7 +84,7 @@ impl TopicNames {
         self.asked
     }
 
-    fn end(&mut self, question: u64, topics: &Arc<Topics>) {
+    fn end(&mut self, question: u64, topics: &Arc<RedisTopics>) {
         self.is_asking = false;
         self.answered = question;
         self.older.clear();
@@ -92,7 +92,7 @@ impl TopicNames {
         self.known = Some(topics.clone());
     }
 
-    fn names(&self, known: Arc<Topics>) -> KnownNames {
+    fn names(&self, known: Arc<RedisTopics>) -> KnownNames {
         let mut fresh = self.fresh.clone();
         fresh.extend(self.older.iter().map(|(topic, ())| (topic.clone(), ())));
         fresh.retain(|topic, ()| !known.holds(topic.as_str()));
@@ -123,10 +123,10 @@ impl KnownNames {
     }
 }
 
-impl Shared {
+impl RedisShared {
     /// The names of all topics, and maybe of some that were forgotten a moment ago: whoever asks for their numbers finds
     /// out. So a node need not fetch all of them again each time retention takes something.
-    pub(super) async fn names(&self) -> Result<KnownNames, Failure> {
+    pub(super) async fn names(&self) -> Result<KnownNames, RedisFailure> {
         let told = self.names.lock().told();
         let known = match told {
             Some(known) => known,
@@ -140,7 +140,7 @@ impl Shared {
         &self,
         filter: &TopicFilter,
         most: usize,
-    ) -> Result<Option<Vec<Topic>>, Failure> {
+    ) -> Result<Option<Vec<Topic>>, RedisFailure> {
         if filter.is_literal() {
             let named = filter.patterns().iter();
             let names = named.filter_map(|pattern| Topic::parse(pattern.as_str()).ok());
@@ -154,7 +154,7 @@ impl Shared {
     pub(super) async fn few_topics(
         &self,
         filter: &TopicFilter,
-    ) -> Result<Option<Arc<Topics>>, Failure> {
+    ) -> Result<Option<Arc<RedisTopics>>, RedisFailure> {
         match self.names_of(filter, FEW).await? {
             Some(names) => self.topics_named(&names).await.map(Some),
             None => Ok(None),
@@ -162,7 +162,10 @@ impl Shared {
     }
 
     /// Some topics as Redis knows them now.
-    pub(super) async fn topics_named(&self, names: &[Topic]) -> Result<Arc<Topics>, Failure> {
+    pub(super) async fn topics_named(
+        &self,
+        names: &[Topic],
+    ) -> Result<Arc<RedisTopics>, RedisFailure> {
         let mut ask = pipe();
         ask.atomic();
         ask.cmd("HMGET").arg(&self.scripts.meta).arg(&["trims", "trimmed", "forgotten_through"]);
@@ -176,12 +179,15 @@ impl Shared {
         let [trims, forgotten] = self.take_in(&meta);
         let entries = names.iter().zip(numbers.into_iter().skip(1));
         let known = entries.filter_map(|(name, numbers)| Some((name.to_string(), numbers?)));
-        Ok(Arc::new(Topics::new(trims, forgotten, known)))
+        Ok(Arc::new(RedisTopics::new(trims, forgotten, known)))
     }
 
     /// What retention took from a filter's topics, as it was when it last took something, or later. Of a filter without
     /// wildcards it may tell of no others.
-    pub(super) async fn topics_for(&self, filter: &TopicFilter) -> Result<Arc<Topics>, Failure> {
+    pub(super) async fn topics_for(
+        &self,
+        filter: &TopicFilter,
+    ) -> Result<Arc<RedisTopics>, RedisFailure> {
         let current = self.names.lock().current(self.trims.load(Ordering::Acquire));
         match current {
             Some(known) => Ok(known),
@@ -193,7 +199,7 @@ impl Shared {
     pub(super) async fn topics_for_now(
         &self,
         filter: &TopicFilter,
-    ) -> Result<Arc<Topics>, Failure> {
+    ) -> Result<Arc<RedisTopics>, RedisFailure> {
         if !filter.is_literal() {
             return self.load_topics().await;
         }
@@ -202,7 +208,7 @@ impl Shared {
     }
 
     /// All topics as they were when retention last took something, or later.
-    pub(super) async fn known_topics(&self) -> Result<Arc<Topics>, Failure> {
+    pub(super) async fn known_topics(&self) -> Result<Arc<RedisTopics>, RedisFailure> {
         let trims = || self.trims.load(Ordering::Acquire);
         if let Some(known) = self.names.lock().current(trims()) {
             return Ok(known);
@@ -211,7 +217,7 @@ impl Shared {
     }
 
     /// All topics as they are now. Redis is asked by one at a time, and who waited meanwhile has the same answer.
-    pub(super) async fn load_topics(&self) -> Result<Arc<Topics>, Failure> {
+    pub(super) async fn load_topics(&self) -> Result<Arc<RedisTopics>, RedisFailure> {
         let asked = self.names.lock().asked;
         let _turn = self.asking.acquire().await.map_err(|_| closing())?;
         let question = {
@@ -239,15 +245,15 @@ impl Shared {
         }
         if self.meta().await?.0 != epoch {
             let reason = "the log went on in a new epoch meanwhile".to_owned();
-            return Err(Failure::Refused(reason));
+            return Err(RedisFailure::Refused(reason));
         }
-        let topics = off_the_workers(move || Topics::new(trims, forgotten, entries)).await?;
+        let topics = off_the_workers(move || RedisTopics::new(trims, forgotten, entries)).await?;
         let topics = Arc::new(topics);
         self.names.lock().end(question, &topics);
         Ok(topics)
     }
 
-    async fn meta(&self) -> Result<(Option<String>, Vec<Option<u64>>), Failure> {
+    async fn meta(&self) -> Result<(Option<String>, Vec<Option<u64>>), RedisFailure> {
         let mut ask = pipe();
         ask.atomic();
         ask.cmd("HGET").arg(&self.scripts.meta).arg("epoch");
@@ -266,10 +272,10 @@ impl Shared {
     /// The last offset above `after` that retention took from the filter; not above it if it took nothing.
     pub(super) async fn lost(
         &self,
-        topics: &Arc<Topics>,
+        topics: &Arc<RedisTopics>,
         filter: &TopicFilter,
         after: Offset,
-    ) -> Result<Offset, Failure> {
+    ) -> Result<Offset, RedisFailure> {
         if let Some(lost) = topics.lost(filter, after) {
             return Ok(lost);
         }
@@ -281,12 +287,12 @@ impl Shared {
 /// There may be a million topics to look at, which is no work for the runtime's threads.
 pub(super) async fn off_the_workers<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Failure> {
+) -> Result<T, RedisFailure> {
     tokio::task::spawn_blocking(work).await.map_err(|_| closing())
 }
 
-fn closing() -> Failure {
-    Failure::Unreachable("the hub is shutting down".to_owned())
+fn closing() -> RedisFailure {
+    RedisFailure::Unreachable("the hub is shutting down".to_owned())
 }
 
 #[cfg(test)]
@@ -294,9 +300,9 @@ mod tests {
     use super::*;
     use crate::topic::TopicPattern;
 
-    fn told(names: &[&str]) -> Arc<Topics> {
+    fn told(names: &[&str]) -> Arc<RedisTopics> {
         let entry = |name: &&str| ((*name).to_owned(), "1 1 1 1 0".to_owned());
-        Arc::new(Topics::new(0, 0, names.iter().map(entry)))
+        Arc::new(RedisTopics::new(0, 0, names.iter().map(entry)))
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{iter, sync::Arc};
 use ::redis::{cmd, pipe};
 use bytes::Bytes;
 
-use super::Shared;
+use super::RedisShared;
 use crate::{
     broker::{
         ReadError,
@@ -13,7 +13,7 @@ use crate::{
     },
     event::Block,
     position::Offset,
-    redis::Failure,
+    redis::RedisFailure,
     topic::{Topic, TopicFilter},
 };
 
@@ -22,7 +22,7 @@ const TOPICS_AT_ONCE: usize = 256;
 /// Values asked for at once, about: each may be as large as an event.
 pub(super) const VALUES_AT_ONCE: u64 = 64;
 
-impl Shared {
+impl RedisShared {
     pub(super) async fn search_latest(
         &self,
         filter: &TopicFilter,
@@ -74,7 +74,7 @@ impl Shared {
         &self,
         topics: &[&Topic],
         search: &mut LatestSearch,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), RedisFailure> {
         if topics.is_empty() {
             return Ok(());
         }
@@ -89,7 +89,11 @@ impl Shared {
         Ok(())
     }
 
-    async fn search_large(&self, topic: &Topic, search: &mut LatestSearch) -> Result<(), Failure> {
+    async fn search_large(
+        &self,
+        topic: &Topic,
+        search: &mut LatestSearch,
+    ) -> Result<(), RedisFailure> {
         let (key, mut cursor) = (self.newest_of(topic), 0u64);
         loop {
             let mut scan = cmd("HSCAN");

@@ -12,33 +12,35 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Inner, Log, Redis, Shared, retention, scripts::Scripts, tail, writer};
+use super::{
+    Redis, RedisInner, RedisLog, RedisShared, retention, scripts::LogScripts, tail, writer,
+};
 use crate::{
     broker::{
-        journal::{Config, Rules},
+        journal::{JournalConfig, RetentionRules},
         queue::{QUEUE_LENGTH, QueueRoom},
         ring::Ring,
     },
-    redis::{self, Keys, Link, OpenError, Server},
+    redis::{self, Keys, Link, RedisOpenError, Server},
     tasks::TaskFailures,
     telemetry::Telemetry,
     time::{Clock, Millis},
 };
 
 pub(super) async fn open(
-    config: Config,
+    config: JournalConfig,
     server: Server,
     clock: Clock,
     telemetry: Telemetry,
-) -> Result<Redis, OpenError> {
+) -> Result<Redis, RedisOpenError> {
     let keys = Keys::new(&server.config().prefix);
     let warnings = redis::check(&server, &keys).await?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let refuse = |reason: String| OpenError { server: server.to_string(), reason };
+    let refuse = |reason: String| RedisOpenError { server: server.to_string(), reason };
     let node = crate::id::short().map_err(|error| refuse(error.to_string()))?;
-    let (scripts, link) = (Scripts::new(&keys), Link::new(server.clone()));
+    let (scripts, link) = (LogScripts::new(&keys), Link::new(server.clone()));
     let state = scripts
         .hello(&link, None, clock.hand(), &node)
         .await
@@ -48,13 +50,13 @@ pub(super) async fn open(
     clock.meet(newest.unwrap_or(0));
     let room = config.queue_bytes.as_usize();
     let queue = QueueRoom::new(room, config.queue_timeout.0, telemetry.clone());
-    let log = Log {
+    let log = RedisLog {
         epoch: state.lineage.newest(),
         lineage: state.lineage.clone(),
         ring: Ring::new(state.head, config.recent_bytes.as_usize()),
     };
-    let shared = Arc::new(Shared {
-        rules: Rules::new(&config),
+    let shared = Arc::new(RedisShared {
+        rules: RetentionRules::new(&config),
         config,
         server,
         keys,
@@ -90,5 +92,5 @@ pub(super) async fn open(
     tasks.spawn(failures.watch("the log's tail", tail));
     let retention = retention::run(shared.clone(), following.clone());
     tasks.spawn(failures.watch("retention", retention));
-    Ok(Redis(Arc::new(Inner { shared, requests, queue, following, writing, tasks, failures })))
+    Ok(Redis(Arc::new(RedisInner { shared, requests, queue, following, writing, tasks, failures })))
 }

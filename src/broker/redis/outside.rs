@@ -4,15 +4,15 @@ use ::redis::cmd;
 
 use super::{
     reader,
-    scripts::Scripts,
-    tail::{Entry, Raw},
-    topics::Topics,
+    scripts::LogScripts,
+    tail::{RawEntry, StreamEntry},
+    topics::RedisTopics,
 };
 use crate::{
     broker::{journal::Report, lineage::Lineage},
     event::Block,
     position::Offset,
-    redis::{Failure, Keys, Link, OpenError, Server},
+    redis::{Keys, Link, RedisFailure, RedisOpenError, Server},
 };
 
 /// Entries of one answer.
@@ -27,8 +27,8 @@ pub async fn export<E>(
     server: Server,
     after: Offset,
     mut each: impl FnMut(&Block) -> Result<(), E>,
-) -> Result<Result<(), E>, OpenError> {
-    let log = Log::open(server).await?;
+) -> Result<Result<(), E>, RedisOpenError> {
+    let log = ExportedLog::open(server).await?;
     let mut at = after;
     loop {
         let raw = log.entries(at).await.map_err(|failure| log.refuse(&failure))?;
@@ -38,10 +38,10 @@ pub async fn export<E>(
         // After the entries: what retention has taken meanwhile it has noted.
         let topics = log.topics().await.map_err(|failure| log.refuse(&failure))?;
         for raw in raw {
-            let entry = Entry::read(raw).map_err(|failure| log.refuse(&failure))?;
+            let entry = StreamEntry::read(raw).map_err(|failure| log.refuse(&failure))?;
             at = entry.block.last();
             if !log.lineage.holds(entry.epoch, at) {
-                return Err(log.refuse(&Failure::Refused(MOVED.to_owned())));
+                return Err(log.refuse(&RedisFailure::Refused(MOVED.to_owned())));
             }
             if let Some(block) = reader::kept(&entry.block, &topics)
                 && let Err(stop) = each(&block)
@@ -54,12 +54,12 @@ pub async fn export<E>(
 
 /// Reads the whole log and tells what is wrong with it. An epoch that begins meanwhile is no fault of
 /// the log's, but then nothing can be said of what was read before: it is refused, as an export is.
-pub async fn check(server: Server) -> Result<Report, OpenError> {
-    let log = Log::open(server).await?;
+pub async fn check(server: Server) -> Result<Report, RedisOpenError> {
+    let log = ExportedLog::open(server).await?;
     examine(&log).await.map_err(|failure| log.refuse(&failure))
 }
 
-async fn examine(log: &Log) -> Result<Report, Failure> {
+async fn examine(log: &ExportedLog) -> Result<Report, RedisFailure> {
     let mut report = Report::default();
     let mut before = None;
     let mut at = 0;
@@ -71,16 +71,16 @@ async fn examine(log: &Log) -> Result<Report, Failure> {
         for raw in raw {
             let id = raw.0.clone();
             at = id.split_once('-').and_then(|(offset, _)| offset.parse().ok()).ok_or_else(
-                || Failure::Refused(format!("the log has an entry {id}, which no hub wrote")),
+                || RedisFailure::Refused(format!("the log has an entry {id}, which no hub wrote")),
             )?;
             report.blocks += 1;
-            match Entry::read(raw) {
+            match StreamEntry::read(raw) {
                 Err(failure) => report.faults.push(failure.to_string()),
                 Ok(entry) => {
                     report.events += entry.block.len() as u64;
                     let is_foreign = !log.lineage.holds(entry.epoch, at);
                     if is_foreign && log.has_moved().await? {
-                        return Err(Failure::Refused(MOVED.to_owned()));
+                        return Err(RedisFailure::Refused(MOVED.to_owned()));
                     }
                     let is_hole = |before| {
                         log.lineage.remembers(before) && !log.lineage.joins(before, entry.before)
@@ -101,25 +101,25 @@ async fn examine(log: &Log) -> Result<Report, Failure> {
     report.head = log.head().await?;
     if at > report.head {
         if log.has_moved().await? {
-            return Err(Failure::Refused(MOVED.to_owned()));
+            return Err(RedisFailure::Refused(MOVED.to_owned()));
         }
         report.faults.push(format!("events up to {at} lie beyond the head {}", report.head));
     }
     Ok(report)
 }
 
-struct Log {
+struct ExportedLog {
     server: Server,
     link: Link,
-    scripts: Scripts,
+    scripts: LogScripts,
     lineage: Lineage,
 }
 
-impl Log {
-    async fn open(server: Server) -> Result<Self, OpenError> {
-        let refuse = |reason: String| OpenError { server: server.to_string(), reason };
+impl ExportedLog {
+    async fn open(server: Server) -> Result<Self, RedisOpenError> {
+        let refuse = |reason: String| RedisOpenError { server: server.to_string(), reason };
         let link = Link::new(server.clone());
-        let scripts = Scripts::new(&Keys::new(&server.config().prefix));
+        let scripts = LogScripts::new(&Keys::new(&server.config().prefix));
         let lineage = lineage(&link, &scripts).await;
         let lineage = lineage.map_err(|failure| refuse(failure.to_string()))?;
         let lineage = lineage.ok_or_else(|| {
@@ -132,38 +132,38 @@ impl Log {
     }
 
     /// Whether the lineage is another than when this was opened.
-    async fn has_moved(&self) -> Result<bool, Failure> {
+    async fn has_moved(&self) -> Result<bool, RedisFailure> {
         let now = lineage(&self.link, &self.scripts).await?;
         Ok(now.as_deref().and_then(Lineage::parse).as_ref() != Some(&self.lineage))
     }
 
-    async fn entries(&self, after: Offset) -> Result<Vec<Raw>, Failure> {
+    async fn entries(&self, after: Offset) -> Result<Vec<RawEntry>, RedisFailure> {
         let mut range = cmd("XRANGE");
         range.arg(&self.scripts.log).arg(format!("({after}-0")).arg("+");
         self.link.run(range.arg("COUNT").arg(COUNT)).await
     }
 
-    async fn topics(&self) -> Result<Topics, Failure> {
+    async fn topics(&self) -> Result<RedisTopics, RedisFailure> {
         let mut meta = cmd("HGET");
         meta.arg(&self.scripts.meta).arg("forgotten_through");
         let forgotten: Option<Offset> = self.link.run(&meta).await?;
         let entries: Vec<(String, String)> =
             self.link.run(cmd("HGETALL").arg(&self.scripts.topics)).await?;
-        Ok(Topics::new(0, forgotten.unwrap_or(0), entries))
+        Ok(RedisTopics::new(0, forgotten.unwrap_or(0), entries))
     }
 
-    async fn head(&self) -> Result<Offset, Failure> {
+    async fn head(&self) -> Result<Offset, RedisFailure> {
         let head: Option<Offset> =
             self.link.run(cmd("HGET").arg(&self.scripts.meta).arg("head")).await?;
         Ok(head.unwrap_or(0))
     }
 
-    fn refuse(&self, failure: &Failure) -> OpenError {
-        OpenError { server: self.server.to_string(), reason: failure.to_string() }
+    fn refuse(&self, failure: &RedisFailure) -> RedisOpenError {
+        RedisOpenError { server: self.server.to_string(), reason: failure.to_string() }
     }
 }
 
 /// The lineage as Redis keeps it.
-async fn lineage(link: &Link, scripts: &Scripts) -> Result<Option<String>, Failure> {
+async fn lineage(link: &Link, scripts: &LogScripts) -> Result<Option<String>, RedisFailure> {
     link.run(cmd("HGET").arg(&scripts.meta).arg("lineage")).await
 }

@@ -5,18 +5,18 @@ use std::sync::{Arc, atomic::Ordering};
 use ::redis::{Cmd, cmd};
 
 use super::{
-    Shared,
-    tail::{Entry, Raw},
-    topics::Topics,
+    RedisShared,
+    tail::{RawEntry, StreamEntry},
+    topics::RedisTopics,
 };
 use crate::{
     broker::{
-        Chunk, ReadError, Resumption, Stretch,
+        LogChunk, NewestStretch, ReadError, Resumption,
         look_back::{LookBack, Looked, RecentPiece},
     },
     event::{Block, BlockBuilder},
     position::{Offset, Position},
-    redis::Failure,
+    redis::RedisFailure,
     time::Millis,
     topic::TopicFilter,
 };
@@ -28,36 +28,40 @@ const MOST_COUNT: usize = 64;
 /// Bytes of an answer above which the next is not to have more entries.
 const ANSWER: usize = 1 << 20;
 
-impl From<Failure> for ReadError {
-    fn from(failure: Failure) -> Self {
+impl From<RedisFailure> for ReadError {
+    fn from(failure: RedisFailure) -> Self {
         Self(failure.to_string())
     }
 }
 
-impl Shared {
+impl RedisShared {
     pub(super) async fn read(
         &self,
         after: Offset,
         until: Offset,
         filter: &TopicFilter,
         budget: usize,
-    ) -> Result<Chunk, ReadError> {
+    ) -> Result<LogChunk, ReadError> {
         if after >= until {
-            return Ok(Chunk::empty(until));
+            return Ok(LogChunk::empty(until));
         }
         let loss = self.log.lock().lineage.loss_above(after);
         let until = match loss {
             Some(loss) if after >= loss.shared => {
                 let through = loss.to.offset;
                 let lost_from = Some(loss.from);
-                return Ok(Chunk { trimmed_through: through, lost_from, ..Chunk::empty(through) });
+                return Ok(LogChunk {
+                    trimmed_through: through,
+                    lost_from,
+                    ..LogChunk::empty(through)
+                });
             }
             Some(loss) => until.min(loss.shared),
             None => until,
         };
         let (mut chunk, hole) = match self.read_ring(after, until, budget) {
             Some(chunk) => (chunk, 0),
-            None => self.read_stream(Chunk::empty(after), until, budget).await?,
+            None => self.read_stream(LogChunk::empty(after), until, budget).await?,
         };
         // After reading: what retention took from the stream meanwhile has left a hole.
         let trimmed_through = if hole > 0 {
@@ -78,7 +82,7 @@ impl Shared {
         Ok(chunk)
     }
 
-    fn read_ring(&self, after: Offset, until: Offset, budget: usize) -> Option<Chunk> {
+    fn read_ring(&self, after: Offset, until: Offset, budget: usize) -> Option<LogChunk> {
         let log = self.log.lock();
         log.ring.read(after, until, budget)
     }
@@ -86,10 +90,10 @@ impl Shared {
     /// Adds to `chunk` what the stream holds above it; beside it the end of a hole that was met.
     async fn read_stream(
         &self,
-        mut chunk: Chunk,
+        mut chunk: LogChunk,
         until: Offset,
         budget: usize,
-    ) -> Result<(Chunk, Offset), ReadError> {
+    ) -> Result<(LogChunk, Offset), ReadError> {
         let (mut at, mut hole) = (chunk.reached, 0);
         let (mut bytes, mut count) = (0, FIRST_COUNT);
         while at < until && bytes < budget {
@@ -97,7 +101,7 @@ impl Shared {
             let is_end = entries.len() < count;
             let mut answer = 0;
             for raw in entries {
-                let entry = Entry::read(raw)?;
+                let entry = StreamEntry::read(raw)?;
                 answer += entry.stored;
                 if !self.joins(at, entry.before) {
                     hole = self.log.lock().lineage.backward(entry.before);
@@ -134,16 +138,20 @@ impl Shared {
     }
 
     /// Entries as Redis answers them: all of them unpacked may be a thousand times as large.
-    pub(super) async fn entries(&self, from: &str, count: usize) -> Result<Vec<Raw>, Failure> {
+    pub(super) async fn entries(
+        &self,
+        from: &str,
+        count: usize,
+    ) -> Result<Vec<RawEntry>, RedisFailure> {
         self.range(cmd("XRANGE").arg(&self.scripts.log).arg(from).arg("+"), count).await
     }
 
     /// The first entry from an id on.
-    pub(super) async fn entry(&self, from: &str) -> Result<Option<Entry>, Failure> {
-        self.entries(from, 1).await?.into_iter().next().map(Entry::read).transpose()
+    pub(super) async fn entry(&self, from: &str) -> Result<Option<StreamEntry>, RedisFailure> {
+        self.entries(from, 1).await?.into_iter().next().map(StreamEntry::read).transpose()
     }
 
-    async fn range(&self, command: &mut Cmd, count: usize) -> Result<Vec<Raw>, Failure> {
+    async fn range(&self, command: &mut Cmd, count: usize) -> Result<Vec<RawEntry>, RedisFailure> {
         self.link.run(command.arg("COUNT").arg(count)).await
     }
 
@@ -156,7 +164,7 @@ impl Shared {
         &self,
         mut back: LookBack,
         budget: usize,
-    ) -> Result<Stretch, ReadError> {
+    ) -> Result<NewestStretch, ReadError> {
         let from = loop {
             match back.through(self.recent_piece(&back)) {
                 Looked::Found(after) => return Ok(back.stretch(after, false)),
@@ -190,7 +198,7 @@ impl Shared {
             }
             let mut answer = 0;
             for raw in entries {
-                let entry = Entry::read(raw)?;
+                let entry = StreamEntry::read(raw)?;
                 let left = back.left;
                 if let Some(after) = back.take(&entry.block) {
                     return Ok(back.stretch(after, false));
@@ -266,7 +274,7 @@ impl Shared {
         Ok(match meaning {
             Some(Ok(offset)) if offset <= told => Resumption::From(offset),
             Some(Err(to)) => Resumption::Lost(to),
-            _ => Resumption::Lost(self.stand()),
+            _ => Resumption::Lost(self.reached()),
         })
     }
 
@@ -301,7 +309,7 @@ fn next_count(count: usize, bytes: usize) -> usize {
 }
 
 /// The block without what retention took from it.
-pub(super) fn kept(block: &Arc<Block>, topics: &Topics) -> Option<Arc<Block>> {
+pub(super) fn kept(block: &Arc<Block>, topics: &RedisTopics) -> Option<Arc<Block>> {
     let is_kept =
         |record: &crate::event::Record<'_>| record.offset() > topics.trimmed(record.topic());
     if block.records().all(|record| is_kept(&record)) {

@@ -14,15 +14,15 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shared,
+    RedisShared,
     names::off_the_workers,
     newest::{VALUES_AT_ONCE, read_newest},
-    tail::{Entry, Raw},
-    topics::Topics,
+    tail::{RawEntry, StreamEntry},
+    topics::RedisTopics,
 };
 use crate::{
     position::Offset,
-    redis::Failure,
+    redis::RedisFailure,
     telemetry::Limit,
     time::{Millis, rfc3339},
     topic::Topic,
@@ -42,7 +42,7 @@ const MOST_AHEAD: Millis = 10_000;
 const KEYS: usize = 1000;
 
 /// Looks after retention until `stop`, on one node at a time.
-pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+pub(super) async fn run(shared: Arc<RedisShared>, stop: CancellationToken) {
     let mut failing = false;
     loop {
         let work = async {
@@ -52,7 +52,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             if is_our_turn(&shared).await? {
                 to_the_end(&shared).await?;
             }
-            Ok::<(), Failure>(())
+            Ok::<(), RedisFailure>(())
         };
         let result = tokio::select! {
             () = stop.cancelled() => break,
@@ -60,7 +60,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         };
         match result {
             // That Redis is gone is said by the tail.
-            Err(Failure::Refused(error)) if !failing => {
+            Err(RedisFailure::Refused(error)) if !failing => {
                 tracing::warn!(%error, "retention failed; trying again");
                 failing = true;
             }
@@ -71,13 +71,13 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 }
 
 /// Does all there is to do.
-pub(super) async fn to_the_end(shared: &Shared) -> Result<(), Failure> {
+pub(super) async fn to_the_end(shared: &RedisShared) -> Result<(), RedisFailure> {
     while step(shared).await? {}
     cap_latest(shared).await
 }
 
 /// Several nodes at it would do no harm, only the same work.
-async fn is_our_turn(shared: &Shared) -> Result<bool, Failure> {
+async fn is_our_turn(shared: &RedisShared) -> Result<bool, RedisFailure> {
     let key = shared.keys.of("maintainer");
     let mut claim = cmd("SET");
     claim.arg(&key).arg(&shared.node).arg("NX").arg("PX").arg(TURN);
@@ -109,7 +109,7 @@ struct Gone {
 }
 
 /// One step; true if there is more to do.
-async fn step(shared: &Shared) -> Result<bool, Failure> {
+async fn step(shared: &RedisShared) -> Result<bool, RedisFailure> {
     // Of topics that nothing was taken from since, what Redis told before is true.
     let trims: Option<u64> =
         shared.link.run(cmd("HGET").arg(&shared.scripts.meta).arg("trims")).await?;
@@ -166,7 +166,7 @@ async fn step(shared: &Shared) -> Result<bool, Failure> {
 }
 
 /// The time by Redis, if this node's clock bears it out; without it nothing is removed by its age.
-async fn time(shared: &Shared) -> Result<Option<Millis>, Failure> {
+async fn time(shared: &RedisShared) -> Result<Option<Millis>, RedisFailure> {
     if let Some(hand) = shared.clock.hand() {
         return Ok(Some(hand));
     }
@@ -189,18 +189,18 @@ async fn time(shared: &Shared) -> Result<Option<Millis>, Failure> {
 
 /// What leaves the stream: older than every rule allows, or too much, but for the newest entry.
 async fn cut_oldest(
-    shared: &Shared,
-    topics: &Topics,
+    shared: &RedisShared,
+    topics: &RedisTopics,
     now: Option<Millis>,
     cut: &mut Cut,
-) -> Result<(), Failure> {
+) -> Result<(), RedisFailure> {
     let oldest = now.unwrap_or(0).saturating_sub(longest_age(shared));
     let bytes: Option<u64> =
         shared.link.run(cmd("HGET").arg(&shared.scripts.meta).arg("bytes")).await?;
     let mut left = bytes.unwrap_or(0);
     let entries = shared.entries("-", STEP).await?;
     let last = entries.len().saturating_sub(1);
-    let is_too_much = |index, entry: &Entry| {
+    let is_too_much = |index, entry: &StreamEntry| {
         let is_too_much = left > shared.config.max_bytes.0 && index < last;
         left = left.saturating_sub(entry.stored as u64);
         is_too_much
@@ -218,11 +218,11 @@ async fn cut_oldest(
 
 /// What rules take whose age is shorter than the stream's.
 async fn cut_short(
-    shared: &Shared,
-    topics: &Topics,
+    shared: &RedisShared,
+    topics: &RedisTopics,
     now: Millis,
     cut: &mut Cut,
-) -> Result<(), Failure> {
+) -> Result<(), RedisFailure> {
     let longest = longest_age(shared);
     for (number, rule) in shared.rules.0.iter().enumerate() {
         if rule.max_age >= longest {
@@ -250,15 +250,15 @@ async fn cut_short(
 /// What a clock that was ahead received, and has been put right since, is as old as the next entry that is not ahead of
 /// `now`: it goes no sooner, and does not keep what lies behind it until its own time has come.
 async fn beginning(
-    shared: &Shared,
-    stretch: Vec<Raw>,
+    shared: &RedisShared,
+    stretch: Vec<RawEntry>,
     now: Millis,
     oldest: Millis,
-    mut goes: impl FnMut(usize, &Entry) -> bool,
-) -> Result<Vec<Entry>, Failure> {
+    mut goes: impl FnMut(usize, &StreamEntry) -> bool,
+) -> Result<Vec<StreamEntry>, RedisFailure> {
     let (mut old, mut ahead) = (Vec::new(), Vec::new());
     for (index, raw) in stretch.into_iter().enumerate() {
-        let entry = Entry::read(raw)?;
+        let entry = StreamEntry::read(raw)?;
         if goes(index, &entry) || received(&entry) < oldest {
             old.append(&mut ahead);
             old.push(entry);
@@ -278,7 +278,11 @@ async fn beginning(
 
 /// When the first entry behind `after` was received that is not ahead of `now`; `now` if all are. By halving: those that
 /// are ahead lie together.
-async fn received_behind(shared: &Shared, after: Offset, now: Millis) -> Result<Millis, Failure> {
+async fn received_behind(
+    shared: &RedisShared,
+    after: Offset,
+    now: Millis,
+) -> Result<Millis, RedisFailure> {
     let (mut low, mut high, mut found) = (after, *shared.head.borrow(), now);
     while low < high {
         let middle = low + (high - low) / 2;
@@ -291,22 +295,22 @@ async fn received_behind(shared: &Shared, after: Offset, now: Millis) -> Result<
     Ok(found)
 }
 
-fn is_ahead(entry: &Entry, now: Millis) -> bool {
+fn is_ahead(entry: &StreamEntry, now: Millis) -> bool {
     received(entry) > now.saturating_add(MOST_AHEAD)
 }
 
-fn longest_age(shared: &Shared) -> Millis {
+fn longest_age(shared: &RedisShared) -> Millis {
     shared.rules.0.iter().map(|rule| rule.max_age).max().unwrap_or(Millis::MAX)
 }
 
 /// All of an entry was received at once.
-fn received(entry: &Entry) -> Millis {
+fn received(entry: &StreamEntry) -> Millis {
     entry.block.record(0).map_or(0, |record| record.received())
 }
 
 impl Cut {
     /// Counts what leaves with an entry and has not left before.
-    fn take(&mut self, entry: &Entry, topics: &Topics, is_cut: impl Fn(&str) -> bool) {
+    fn take(&mut self, entry: &StreamEntry, topics: &RedisTopics, is_cut: impl Fn(&str) -> bool) {
         for record in entry.block.records() {
             let name = record.topic();
             if !is_cut(name) || record.offset() <= topics.trimmed(name) {
@@ -325,7 +329,7 @@ impl Cut {
 }
 
 /// Above the number of keys a topic may have in `latest`, those that changed longest ago go.
-async fn cap_latest(shared: &Shared) -> Result<(), Failure> {
+async fn cap_latest(shared: &RedisShared) -> Result<(), RedisFailure> {
     let full: Vec<Topic> = std::mem::take(&mut *shared.full.lock()).into_iter().collect();
     let most = shared.config.latest_keys;
     for topic in full {

@@ -5,12 +5,12 @@ use ::redis::{Script, ScriptInvocation, Value};
 use crate::{
     broker::lineage::Lineage,
     position::{Offset, Position},
-    redis::{Failure, Keys, Link},
+    redis::{Keys, Link, RedisFailure},
     time::Millis,
 };
 
 /// The log's scripts with the keys they always need.
-pub(super) struct Scripts {
+pub(super) struct LogScripts {
     hello: Script,
     publish: Script,
     trim: Script,
@@ -23,7 +23,7 @@ pub(super) struct Scripts {
 
 /// How the log stands.
 #[derive(Debug, Clone)]
-pub(super) struct State {
+pub(super) struct LogState {
     pub(super) lineage: Lineage,
     pub(super) head: Offset,
     /// How often retention took something.
@@ -37,7 +37,7 @@ pub(super) struct State {
 /// How long a node counts after its last hello: so long people are told of one that died or hangs.
 const NODE_LIFE: Millis = 30_000;
 
-impl Scripts {
+impl LogScripts {
     pub(super) fn new(keys: &Keys) -> Self {
         let script = |text: &str| Script::new(&format!("{}{text}", include_str!("prelude.lua")));
         Self {
@@ -52,18 +52,19 @@ impl Scripts {
         }
     }
 
-    /// Says where we stand and asks how the log does.
+    /// Says how far we have come and asks how the log does.
     pub(super) fn greeting(
         &self,
-        stand: Option<Position>,
+        reached: Option<Position>,
         hand: Option<Millis>,
         node: &str,
-    ) -> Result<ScriptInvocation<'_>, Failure> {
-        let name = getrandom::u64().map_err(|error| Failure::Unreachable(error.to_string()))?;
+    ) -> Result<ScriptInvocation<'_>, RedisFailure> {
+        let name =
+            getrandom::u64().map_err(|error| RedisFailure::Unreachable(error.to_string()))?;
         let mut call = self.with_keys(&self.hello, hand);
         call.key(&self.nodes);
-        call.arg(stand.map_or(String::new(), |stand| stand.epoch.to_string()));
-        call.arg(stand.map_or(0, |stand| stand.offset));
+        call.arg(reached.map_or(String::new(), |reached| reached.epoch.to_string()));
+        call.arg(reached.map_or(0, |reached| reached.offset));
         // Zero would read as no epoch at all.
         call.arg(format!("{:x}", name.max(1))).arg(node).arg(NODE_LIFE);
         Ok(call)
@@ -72,11 +73,11 @@ impl Scripts {
     pub(super) async fn hello(
         &self,
         link: &Link,
-        stand: Option<Position>,
+        reached: Option<Position>,
         hand: Option<Millis>,
         node: &str,
-    ) -> Result<State, Failure> {
-        State::read(link.script(&self.greeting(stand, hand, node)?).await?)
+    ) -> Result<LogState, RedisFailure> {
+        LogState::read(link.script(&self.greeting(reached, hand, node)?).await?)
     }
 
     pub(super) fn publish(&self, hand: Option<Millis>) -> ScriptInvocation<'_> {
@@ -100,8 +101,8 @@ impl Scripts {
     }
 }
 
-impl State {
-    pub(super) fn read(answer: Vec<String>) -> Result<Self, Failure> {
+impl LogState {
+    pub(super) fn read(answer: Vec<String>) -> Result<Self, RedisFailure> {
         let read = || {
             let [lineage, head, trims, trimmed, bytes] = answer.get(..5)? else { return None };
             Some(Self {
@@ -112,7 +113,9 @@ impl State {
                 bytes: bytes.parse().ok()?,
             })
         };
-        read().ok_or_else(|| Failure::Refused(format!("the log's state is unreadable: {answer:?}")))
+        read().ok_or_else(|| {
+            RedisFailure::Refused(format!("the log's state is unreadable: {answer:?}"))
+        })
     }
 }
 

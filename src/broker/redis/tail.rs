@@ -11,13 +11,13 @@ use bytes::Bytes;
 use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, scripts::State};
+use super::{RedisShared, scripts::LogState};
 use crate::{
     backoff::Backoff,
     broker::codec,
     event::Block,
     position::{Epoch, Offset},
-    redis::{Failure, backoff},
+    redis::{RedisFailure, backoff},
 };
 
 /// How long Redis holds an answer back when there is nothing new.
@@ -29,10 +29,10 @@ const HELLO: Duration = Duration::from_secs(1);
 const MOST_COUNT: usize = 64;
 
 /// An entry of the stream as Redis answers it.
-pub(super) type Raw = (String, HashMap<String, Bytes>);
+pub(super) type RawEntry = (String, HashMap<String, Bytes>);
 
 /// A batch in the stream.
-pub(super) struct Entry {
+pub(super) struct StreamEntry {
     pub(super) epoch: Epoch,
     /// The head before it.
     pub(super) before: Offset,
@@ -42,7 +42,7 @@ pub(super) struct Entry {
 }
 
 /// Reads the stream until `stop`, through all failures.
-pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+pub(super) async fn run(shared: Arc<RedisShared>, stop: CancellationToken) {
     let mut backoff = backoff();
     loop {
         let began = Instant::now();
@@ -61,10 +61,10 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 }
 
 /// One connection's life; tells `backoff` once it works.
-async fn follow(shared: &Shared, backoff: &mut Backoff) -> Failure {
+async fn follow(shared: &RedisShared, backoff: &mut Backoff) -> RedisFailure {
     let mut connection = match shared.server.connect(BLOCK).await {
         Ok(connection) => connection,
-        Err(error) => return Failure::Unreachable(error.to_string()),
+        Err(error) => return RedisFailure::Unreachable(error.to_string()),
     };
     let mut greeted: Option<Instant> = None;
     let mut count = 1;
@@ -86,7 +86,7 @@ async fn follow(shared: &Shared, backoff: &mut Backoff) -> Failure {
         count = (count * 2).min(MOST_COUNT);
         shared.heard();
         for raw in raw {
-            let entry = match Entry::read(raw) {
+            let entry = match StreamEntry::read(raw) {
                 Ok(entry) => entry,
                 Err(failure) => return failure,
             };
@@ -96,7 +96,9 @@ async fn follow(shared: &Shared, backoff: &mut Backoff) -> Failure {
                     return failure;
                 }
                 if !shared.take(&entry) {
-                    return Failure::Refused("the log goes on in an epoch it does not know".into());
+                    return RedisFailure::Refused(
+                        "the log goes on in an epoch it does not know".into(),
+                    );
                 }
             }
             // Each is a whole batch to unpack, and there may be as many again at once.
@@ -105,31 +107,34 @@ async fn follow(shared: &Shared, backoff: &mut Backoff) -> Failure {
     }
 }
 
-async fn hello(shared: &Shared, connection: &mut MultiplexedConnection) -> Result<(), Failure> {
+async fn hello(
+    shared: &RedisShared,
+    connection: &mut MultiplexedConnection,
+) -> Result<(), RedisFailure> {
     let asked = shared.hellos_asked.load(Ordering::Acquire);
     let call =
         shared.scripts.greeting(Some(shared.furthest()), shared.clock.hand(), &shared.node)?;
-    let answer = call.invoke_async(connection).await.map_err(|error| Failure::of(&error))?;
-    shared.learn(State::read(answer)?, asked);
+    let answer = call.invoke_async(connection).await.map_err(|error| RedisFailure::of(&error))?;
+    shared.learn(LogState::read(answer)?, asked);
     shared.heard();
     Ok(())
 }
 
 async fn next(
-    shared: &Shared,
+    shared: &RedisShared,
     connection: &mut MultiplexedConnection,
     count: usize,
-) -> Result<Vec<Raw>, Failure> {
+) -> Result<Vec<RawEntry>, RedisFailure> {
     let mut read = ::redis::cmd("XREAD");
     read.arg("COUNT").arg(count).arg("BLOCK").arg(BLOCK.as_millis() as u64);
     read.arg("STREAMS").arg(&shared.scripts.log).arg(format!("{}-0", *shared.head.borrow()));
-    let answer: Option<Vec<(String, Vec<Raw>)>> =
-        read.query_async(connection).await.map_err(|error| Failure::of(&error))?;
+    let answer: Option<Vec<(String, Vec<RawEntry>)>> =
+        read.query_async(connection).await.map_err(|error| RedisFailure::of(&error))?;
     Ok(answer.into_iter().flatten().flat_map(|(_, entries)| entries).collect())
 }
 
-impl Entry {
-    pub(super) fn read((id, mut fields): Raw) -> Result<Self, Failure> {
+impl StreamEntry {
+    pub(super) fn read((id, mut fields): RawEntry) -> Result<Self, RedisFailure> {
         let mut read = || {
             let last: Offset = id.split_once('-')?.0.parse().ok()?;
             let number = |name, radix| {
@@ -151,7 +156,7 @@ impl Entry {
                 stored,
             })
         };
-        read().ok_or_else(|| Failure::Refused(format!("the entry {id} of the log is damaged")))
+        read().ok_or_else(|| RedisFailure::Refused(format!("the entry {id} of the log is damaged")))
     }
 }
 
@@ -161,9 +166,9 @@ fn unpack(body: &[u8]) -> Option<Block> {
     codec::decode(i64::from(*codec), body.to_vec()).ok()
 }
 
-impl Shared {
+impl RedisShared {
     /// Takes in the next entry; false if it belongs to an epoch that is not known.
-    fn take(&self, entry: &Entry) -> bool {
+    fn take(&self, entry: &StreamEntry) -> bool {
         // Before anybody hears of the events: their topics are found then.
         self.names.lock().meet(entry.block.records().map(|record| record.topic()));
         let mut log = self.log.lock();

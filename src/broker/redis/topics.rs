@@ -6,8 +6,8 @@ use crate::{
     broker::{
         TopicInfo,
         candidates::{behind, matching},
-        journal::Rules,
-        losses::Losses,
+        journal::RetentionRules,
+        losses::TopicLosses,
     },
     position::Offset,
     time::Millis,
@@ -16,7 +16,7 @@ use crate::{
 
 /// All topics.
 #[derive(Debug, Default)]
-pub(super) struct Topics {
+pub(super) struct RedisTopics {
     /// How often retention had taken something by then.
     pub(super) trims: u64,
     /// Of forgotten topics that are not remembered even so, the last loss.
@@ -25,7 +25,7 @@ pub(super) struct Topics {
     /// Those that make room for others, and what they had lost.
     forgotten: BTreeMap<Topic, Offset>,
     /// What all of them lost.
-    losses: Losses,
+    losses: TopicLosses,
 }
 
 /// Topics forgotten in one script, but for the hub's own, and forgotten ones that are not remembered any more: Redis
@@ -44,7 +44,7 @@ struct Numbers {
     trimmed_through: Offset,
 }
 
-impl Topics {
+impl RedisTopics {
     /// From the names and numbers of the hash; what is not a topic is left out.
     pub(super) fn new(
         trims: u64,
@@ -83,7 +83,7 @@ impl Topics {
     }
 
     /// In order.
-    pub(super) fn infos(&self, rules: &Rules) -> Vec<TopicInfo> {
+    pub(super) fn infos(&self, rules: &RetentionRules) -> Vec<TopicInfo> {
         let info = |(topic, numbers): (&Topic, &Numbers)| TopicInfo {
             topic: topic.clone(),
             events: numbers.events,
@@ -186,11 +186,11 @@ mod tests {
             (0..25_000).map(move |n| (format!("t.{n}"), numbers.to_owned()))
         };
         let own = (0..3).map(|n| (format!("hub.x{n}"), "0 0 1 1 1".to_owned()));
-        let empty = Topics::new(0, 0, many("0 0 1 1 1").chain(own));
+        let empty = RedisTopics::new(0, 0, many("0 0 1 1 1").chain(own));
         let forgotten: Vec<_> = empty.empty(&[], 3).collect();
         let own = forgotten.iter().filter(|topic| topic.is_reserved()).count();
         assert_eq!((own, forgotten.len()), (3, 10_003));
-        let remembered = Topics::new(0, 0, many("0 0 1 1 1 f"));
+        let remembered = RedisTopics::new(0, 0, many("0 0 1 1 1 f"));
         assert_eq!(remembered.too_many_forgotten(10_000, 25_000).len(), 10_000);
         assert_eq!(remembered.too_many_forgotten(0, 24_999).len(), 2500);
     }

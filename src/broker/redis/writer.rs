@@ -13,13 +13,13 @@ use ::redis::Value;
 use tokio::{sync::mpsc, time::timeout_at};
 
 use super::{
-    RedisBatch, Shared,
-    batch::{Group, Said},
+    RedisBatch, RedisShared,
+    batch::{ScriptAnswer, WriteGroup},
 };
 use crate::{
     broker::{PublishError, Published, codec::Compressor, queue::RETRY_AFTER},
     position::Position,
-    redis::{Failure, Link, backoff},
+    redis::{Link, RedisFailure, backoff},
     telemetry::Limit,
     topic::Topic,
 };
@@ -29,8 +29,8 @@ const GROUP_BYTES: usize = 512 << 10;
 const GROUP_EVENTS: usize = 1000;
 
 /// Stores what is queued until the queue is closed and empty.
-pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<RedisBatch>) {
-    let mut writer = match Writer::new(shared) {
+pub(super) async fn run(shared: Arc<RedisShared>, mut queue: mpsc::Receiver<RedisBatch>) {
+    let mut writer = match RedisWriter::new(shared) {
         Ok(writer) => writer,
         Err(error) => return tracing::error!(%error, "the log's writer cannot start"),
     };
@@ -74,8 +74,8 @@ fn gather(
     (group, None)
 }
 
-struct Writer {
-    shared: Arc<Shared>,
+struct RedisWriter {
+    shared: Arc<RedisShared>,
     link: Link,
     compressor: Compressor,
     /// Groups so far, which names their calls.
@@ -84,8 +84,8 @@ struct Writer {
     failing: bool,
 }
 
-impl Writer {
-    fn new(shared: Arc<Shared>) -> std::io::Result<Self> {
+impl RedisWriter {
+    fn new(shared: Arc<RedisShared>) -> std::io::Result<Self> {
         let link = Link::new(shared.server.clone());
         Ok(Self { shared, link, compressor: Compressor::new()?, groups: 0, failing: false })
     }
@@ -95,7 +95,7 @@ impl Writer {
         let deadline = batches.iter().map(|batch| batch.terms.deadline).min();
         let deadline = deadline.unwrap_or_else(Instant::now);
         let started = Instant::now();
-        let mut group = Group::new(batches);
+        let mut group = WriteGroup::new(batches);
         let result = self.try_store(&mut group, deadline).await;
         match &result {
             Ok(()) if self.failing => {
@@ -125,7 +125,7 @@ impl Writer {
 
     async fn try_store(
         &mut self,
-        group: &mut Group,
+        group: &mut WriteGroup,
         deadline: Instant,
     ) -> Result<(), PublishError> {
         self.groups += 1;
@@ -138,34 +138,34 @@ impl Writer {
                 return Ok(());
             }
             let failure = match self.ask(group, &open, &name, deadline).await {
-                Ok(Said::Stored { first, full }) => {
+                Ok(ScriptAnswer::Stored { first, full }) => {
                     group.stored(&open, first);
                     self.shared.given.fetch_max(group.last, Ordering::AcqRel);
                     let full = full.iter().filter_map(|topic| Topic::parse(topic).ok());
                     self.shared.full.lock().extend(full);
                     continue;
                 }
-                Ok(Said::Duplicates(found)) => {
+                Ok(ScriptAnswer::Duplicates(found)) => {
                     group.found(&open, &found);
                     continue;
                 }
-                Ok(Said::TooManyTopics(topics)) => {
+                Ok(ScriptAnswer::TooManyTopics(topics)) => {
                     self.shared.telemetry.hit(Limit::Topics);
                     let limit = self.shared.config.max_topics;
                     let topics = topics.iter().filter_map(|topic| Topic::parse(topic).ok());
                     return Err(PublishError::TooManyTopics { limit, topics: topics.collect() });
                 }
-                Ok(Said::Fenced) => return Err(PublishError::Fenced),
-                Ok(Said::Moved) => {
+                Ok(ScriptAnswer::Fenced) => return Err(PublishError::Fenced),
+                Ok(ScriptAnswer::Moved) => {
                     self.shared.ask_for_hello();
                     self.link.forget().await;
-                    Failure::Unreachable("the log is about to go on in a new epoch".to_owned())
+                    RedisFailure::Unreachable("the log is about to go on in a new epoch".to_owned())
                 }
                 Err(failure) => failure,
             };
-            maybe_stored |= matches!(failure, Failure::Unanswered(_));
+            maybe_stored |= matches!(failure, RedisFailure::Unanswered(_));
             let wait = backoff.failed();
-            let is_final = matches!(&failure, Failure::Refused(why) if !may_pass(why));
+            let is_final = matches!(&failure, RedisFailure::Refused(why) if !may_pass(why));
             if is_final || Instant::now() + wait >= deadline {
                 let (reason, retry_after) = (failure.to_string(), RETRY_AFTER);
                 return Err(if maybe_stored {
@@ -180,20 +180,20 @@ impl Writer {
 
     async fn ask(
         &mut self,
-        group: &Group,
+        group: &WriteGroup,
         open: &[usize],
         name: &str,
         deadline: Instant,
-    ) -> Result<Said, Failure> {
-        let refused = |error: std::io::Error| Failure::Refused(error.to_string());
+    ) -> Result<ScriptAnswer, RedisFailure> {
+        let refused = |error: std::io::Error| RedisFailure::Refused(error.to_string());
         let call = group.call(&self.shared, open, name, &mut self.compressor).map_err(refused)?;
         let asked = self.link.script_on::<Vec<Value>>(&call);
         match timeout_at(deadline.into(), asked).await {
             Ok(answer) => {
                 let (answer, ran_on) = answer?;
-                let said = Said::read(&answer)
-                    .ok_or_else(|| Failure::Unanswered(format!("{answer:?}")))?;
-                if matches!(said, Said::Stored { .. } | Said::Duplicates(_)) {
+                let said = ScriptAnswer::read(&answer)
+                    .ok_or_else(|| RedisFailure::Unanswered(format!("{answer:?}")))?;
+                if matches!(said, ScriptAnswer::Stored { .. } | ScriptAnswer::Duplicates(_)) {
                     let left = deadline.saturating_duration_since(Instant::now());
                     self.link.replicated(ran_on, left).await?;
                 }
@@ -202,12 +202,12 @@ impl Writer {
             Err(_) => {
                 // The answer must not be taken for the next call's, and comes too late anyway.
                 self.link.forget().await;
-                Err(Failure::Unanswered("it took too long".to_owned()))
+                Err(RedisFailure::Unanswered("it took too long".to_owned()))
             }
         }
     }
 
-    fn answer(&self, group: Group, result: Result<(), PublishError>) {
+    fn answer(&self, group: WriteGroup, result: Result<(), PublishError>) {
         let telemetry = &self.shared.telemetry;
         let last = group.last;
         for (batch, outcome) in group.outcomes() {

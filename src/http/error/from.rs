@@ -169,8 +169,8 @@ impl From<QueryError> for Problem {
     }
 }
 
-impl From<redis::Failure> for Problem {
-    fn from(failure: redis::Failure) -> Self {
+impl From<redis::RedisFailure> for Problem {
+    fn from(failure: redis::RedisFailure) -> Self {
         tracing::warn!(%failure, "the other nodes cannot be asked");
         Self::new(&UNAVAILABLE, "the other nodes cannot be asked at present")
     }

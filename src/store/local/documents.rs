@@ -5,7 +5,7 @@ use rusqlite::{
     types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef},
 };
 
-use super::Local;
+use super::LocalStore;
 use crate::{
     store::{
         CollectionFull, CollectionKind, Document, DocumentPage, DocumentPlace, DocumentVersion,
@@ -14,7 +14,7 @@ use crate::{
     time::Millis,
 };
 
-impl Local {
+impl LocalStore {
     pub(in crate::store) async fn get(
         &self,
         kind: CollectionKind,

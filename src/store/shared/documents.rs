@@ -6,7 +6,7 @@
 
 use ::redis::{Script, ScriptInvocation, Value, cmd};
 
-use super::{Inner, Shared};
+use super::{SharedInner, SharedStore};
 use crate::{
     redis::{Keys, RanOn},
     store::{
@@ -112,7 +112,7 @@ impl DocumentScripts {
     }
 }
 
-impl Shared {
+impl SharedStore {
     pub(in crate::store) async fn get(
         &self,
         kind: CollectionKind,
@@ -217,7 +217,7 @@ impl Shared {
 
     /// What was taken back or used up must not come back with the replica that takes over.
     async fn replicated(&self, ran_on: RanOn) -> Result<(), StoreError> {
-        let Inner { changing, .. } = &*self.0;
+        let SharedInner { changing, .. } = &*self.0;
         Ok(changing.replicated(ran_on, changing.timeout()).await?)
     }
 

@@ -1,11 +1,11 @@
-//! Where a node stands in the log, and how it goes on when it hears how the log does.
+//! How far a node has come in the log, and how it goes on when it hears how the log does.
 
 use std::sync::atomic::Ordering;
 
-use super::{Log, Shared, scripts::State};
+use super::{RedisLog, RedisShared, scripts::LogState};
 use crate::position::{Offset, Position};
 
-impl Shared {
+impl RedisShared {
     /// Redis has answered.
     pub(super) fn heard(&self) {
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -18,7 +18,7 @@ impl Shared {
     }
 
     /// Takes in what a hello told that began when `asked` had been asked for.
-    pub(super) fn learn(&self, state: State, asked: u64) {
+    pub(super) fn learn(&self, state: LogState, asked: u64) {
         self.telemetry.journal_bytes.set(i64::try_from(state.bytes).unwrap_or(i64::MAX));
         let mut log = self.log.lock();
         log.lineage = state.lineage;
@@ -38,7 +38,7 @@ impl Shared {
     }
 
     /// Goes on into the next epoch where this node's has ended.
-    pub(super) fn cross(&self, log: &mut Log) {
+    pub(super) fn cross(&self, log: &mut RedisLog) {
         loop {
             // Not in one expression: the head must not be borrowed while it is moved.
             let head = *self.head.borrow();
@@ -56,7 +56,7 @@ impl Shared {
     }
 
     /// Where this node is.
-    pub(super) fn stand(&self) -> Position {
+    pub(super) fn reached(&self) -> Position {
         let log = self.log.lock();
         Position { epoch: log.epoch, offset: *self.head.borrow() }
     }
@@ -64,10 +64,10 @@ impl Shared {
     /// The furthest this node knows the log to have come: what was answered counts, whether it was
     /// read back yet or not.
     pub(super) fn furthest(&self) -> Position {
-        let stand = self.stand();
+        let reached = self.reached();
         let given = self.given.load(Ordering::Acquire);
-        if given <= stand.offset {
-            return stand;
+        if given <= reached.offset {
+            return reached;
         }
         Position { epoch: self.log.lock().lineage.epoch_of(given), offset: given }
     }
