@@ -204,6 +204,7 @@ contract!(
     cursors_survive_a_restart,
     documents_are_listed_in_pages,
     documents_run_out,
+    a_key_that_was_of_no_use_any_more_took_its_place_for_ever,
     keys_are_kept_listed_and_taken_back,
     a_page_of_documents_could_be_a_gigabyte,
     nobodys_documents_go_because_somebody_makes_too_many,
@@ -334,6 +335,22 @@ async fn keys_are_kept_listed_and_taken_back(place: Place) {
         ApiKeys::new(&store).get("k2").await.unwrap(),
         Some(StoredKey { revoked: true, ..old })
     );
+}
+
+async fn a_key_that_was_of_no_use_any_more_took_its_place_for_ever(place: Place) {
+    const YEAR: u64 = 365 * 86_400_000;
+    let store = place.open().await;
+    let keys = ApiKeys::new(&store);
+    keys.put(stored_key("runs out", 1)).await.unwrap();
+    for id in ["good", "revoked"] {
+        keys.put(StoredKey { expires: None, ..stored_key(id, 2) }).await.unwrap();
+    }
+    assert!(keys.revoke("revoked").await.unwrap());
+    place.clock().set(YEAR);
+    assert_eq!(keys.list().await.unwrap().len(), 3, "their owners are told why they are refused");
+    place.clock().set(YEAR + 9001);
+    let left = keys.list().await.unwrap();
+    assert_eq!(left.iter().map(|key| &*key.id).collect::<Vec<_>>(), ["good"]);
 }
 
 async fn what_is_taken_back_is_noticed_by_others(place: Place) {

@@ -8,10 +8,10 @@ use crate::{
     store::{
         Collection, CollectionKind, Document, MAX_PAGE, NewDocument, Store, StoreError, Writes,
     },
-    time::Millis,
+    time::{Millis, Span},
 };
 
-/// API keys, each by its id; its owner is its name. One that was taken back stays.
+/// API keys, each by its id; its owner is its name. One that is of no use any more stays for a year.
 pub const KEYS: CollectionKind = CollectionKind {
     name: "keys",
     most: 1_000_000,
@@ -19,6 +19,10 @@ pub const KEYS: CollectionKind = CollectionKind {
     synced: Writes::All,
     told: Writes::Changes,
 };
+
+/// How long a key is kept that was taken back or has run out, so that its owner is told why. Then it is unknown, and gives
+/// its place to another.
+const KEPT: Span = Span::seconds(365 * 86_400);
 
 /// An API key as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +57,7 @@ impl ApiKeys {
 
     /// Keeps a new key.
     pub async fn put(&self, key: StoredKey) -> Result<(), StoreError> {
-        self.0.put(document(key), None).await.map(drop)
+        self.0.put(self.document(key), None).await.map(drop)
     }
 
     /// The key of this id, whether or not it may still be used.
@@ -91,7 +95,7 @@ impl ApiKeys {
             let Some(Document { version, body, .. }) = self.0.get(id).await? else {
                 return Ok(false);
             };
-            let revoked = document(StoredKey { revoked: true, ..body });
+            let revoked = self.document(StoredKey { revoked: true, ..body });
             match self.0.put(revoked, Some(version)).await {
                 // Somebody else has changed it meanwhile.
                 Err(StoreError::Conflict) => {}
@@ -99,11 +103,12 @@ impl ApiKeys {
             }
         }
     }
-}
 
-/// One that has run out stays as well, so that its owner is told why it is refused.
-fn document(key: StoredKey) -> NewDocument<StoredKey> {
-    NewDocument { id: key.id.clone(), owner: key.name.clone(), expires: None, body: key }
+    fn document(&self, key: StoredKey) -> NewDocument<StoredKey> {
+        let over = if key.revoked { Some(self.0.now()) } else { key.expires };
+        let expires = over.map(|over| over.saturating_add(KEPT.millis()));
+        NewDocument { id: key.id.clone(), owner: key.name.clone(), expires, body: key }
+    }
 }
 
 /// Refuses a key that was taken back or has run out.

@@ -8,6 +8,7 @@ use super::{
     CollectionKind, Document, DocumentPage, DocumentPlace, DocumentVersion, MAX_DOCUMENT, MAX_PAGE,
     NewDocument, SecretError, Store, StoreError,
 };
+use crate::time::Millis;
 
 /// The documents of one kind in a store, as JSON. Cheap to clone.
 pub struct Collection<T> {
@@ -25,6 +26,14 @@ impl<T> Clone for Collection<T> {
 impl<T: Serialize + DeserializeOwned> Collection<T> {
     pub(super) fn new(store: Store, kind: CollectionKind) -> Self {
         Self { store, kind, body: PhantomData }
+    }
+
+    /// The time by which documents run out.
+    pub fn now(&self) -> Millis {
+        match &self.store {
+            Store::Local(local) => local.now(),
+            Store::Shared(shared) => shared.now(),
+        }
     }
 
     /// The document of this id.

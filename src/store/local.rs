@@ -18,7 +18,7 @@ use super::{CollectionKind, Part, SecretError, StoreError, secret, watchers::Wat
 use crate::{
     position::Position,
     sqlite::{self, FileIdentity},
-    time::Clock,
+    time::{Clock, Millis},
 };
 
 const FILE: &str = "store.db";
@@ -124,6 +124,10 @@ impl LocalStore {
     /// The secret the hub signs with; made at the first call ever.
     pub fn signing_secret(&self) -> Result<SecretString, SecretError> {
         secret::secret_in(&self.0.folder)
+    }
+
+    pub(super) fn now(&self) -> Millis {
+        self.0.clock.now()
     }
 
     pub(super) fn watch(&self, kinds: &[CollectionKind]) -> watch::Receiver<u64> {

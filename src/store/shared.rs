@@ -22,7 +22,7 @@ use crate::{
     lease::{Fence, LEASE},
     position::Position,
     redis::{self, Keys, Link, Server},
-    time::Clock,
+    time::{Clock, Millis},
 };
 
 /// The store of many nodes. Cheap to clone.
@@ -128,6 +128,10 @@ impl SharedStore {
 
     pub(super) fn signing_secret(&self) -> SecretString {
         self.0.secret.clone()
+    }
+
+    pub(super) fn now(&self) -> Millis {
+        self.0.clock.now()
     }
 
     pub(super) fn watch(&self, kinds: &[CollectionKind]) -> watch::Receiver<u64> {
