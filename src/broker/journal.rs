@@ -5,11 +5,12 @@
 mod block_rows;
 mod block_search;
 mod check;
+mod checkpoints;
 mod commit;
 mod config;
 mod dedupe;
+mod disk_room;
 mod forget;
-mod full;
 mod merge;
 mod meta;
 mod new_topics;

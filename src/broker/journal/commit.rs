@@ -62,7 +62,7 @@ impl JournalWriter {
     /// Stores a group of batches and answers each.
     pub(super) fn commit(&mut self, batches: Vec<QueuedBatch>) {
         let started = Instant::now();
-        if self.is_full {
+        if self.disk.is_full() {
             return self.refuse(batches, NO_ROOM, false);
         }
         if self.unsure
@@ -235,7 +235,7 @@ impl JournalWriter {
         }
         for ((topic, key), (block, index)) in newest {
             if !key.is_empty() {
-                self.touched.insert(topic);
+                self.upkeep.touched.insert(topic);
             }
             let record = group.blocks.get(block).and_then(|block| block.record(index));
             let Some(record) = record else { continue };
@@ -277,10 +277,7 @@ impl JournalWriter {
     ) {
         let shared = &self.shared;
         if let Some(written) = written {
-            if self.failing {
-                tracing::info!("the journal can be written again");
-                self.failing = false;
-            }
+            self.disk.worked();
             let mut topics = shared.topics.write();
             for (id, topic) in group.new_topics.iter() {
                 topics.insert(id, topic.clone(), 0, &shared.rules);
@@ -290,7 +287,7 @@ impl JournalWriter {
             }
             drop(topics);
             self.stored_bytes += written.stored_bytes;
-            self.since_checkpoint += written.stored_bytes + 4096;
+            self.checkpoints.wrote(written.stored_bytes + 4096);
             self.dedupe.remember(shared.clock.elapsed(), &group.ids);
             let mut ring = shared.ring.lock();
             group.blocks.into_iter().for_each(|block| ring.push(block));
@@ -323,7 +320,7 @@ impl JournalWriter {
     }
 
     fn fail(&mut self, batches: Vec<QueuedBatch>, error: &rusqlite::Error, may_be_stored: bool) {
-        self.failed("the journal cannot be written; publishes are answered 503", error);
+        self.disk.failed("the journal cannot be written; publishes are answered 503", error);
         self.refuse(batches, &error.to_string(), may_be_stored);
     }
 

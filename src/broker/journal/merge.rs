@@ -40,7 +40,7 @@ impl JournalWriter {
                 "SELECT first, last, first_received, last_received, raw_bytes FROM blocks
                  WHERE raw_bytes < 65536 AND first > ? ORDER BY first LIMIT ?",
             )?
-            .query_map(params![self.merged_through, LOOK], |row| {
+            .query_map(params![self.upkeep.merged_through, LOOK], |row| {
                 Ok(Small {
                     first: row.get(0)?,
                     last: row.get(1)?,
@@ -63,7 +63,7 @@ impl JournalWriter {
         }
         // Nothing here: the next look goes on behind, or begins again.
         let full = small.len() == LOOK;
-        self.merged_through = if full { small[LOOK / 2].first } else { 0 };
+        self.upkeep.merged_through = if full { small[LOOK / 2].first } else { 0 };
         Ok(false)
     }
 
@@ -141,7 +141,7 @@ impl JournalWriter {
         drop(topics);
         transaction.commit()?;
         self.stored_bytes = (self.stored_bytes + body.len() as u64).saturating_sub(freed);
-        self.since_checkpoint += body.len() as u64 + 4096;
+        self.checkpoints.wrote(body.len() as u64 + 4096);
         Ok(())
     }
 }

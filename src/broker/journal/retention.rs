@@ -1,11 +1,15 @@
 //! Retention: what is too old or too much is trimmed, in small steps between commits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use rusqlite::params;
 
 use super::{
     block_rows::{amounts, expires, insert_topics, put_block, to_sqlite},
+    checkpoints::checkpoint,
     topics::{Amount, TopicId, TopicState},
     writer::JournalWriter,
 };
@@ -13,6 +17,7 @@ use crate::{
     broker::codec,
     event::{Block, BlockBuilder, Record},
     position::Offset,
+    sqlite,
     telemetry::Limit,
     time::Millis,
 };
@@ -48,21 +53,32 @@ const MAKING_ROOM: [UpkeepStep; 6] = [
     JournalWriter::vacuum,
 ];
 
+/// How long truncating the write-ahead log waits for readers.
+const READERS: Duration = Duration::from_millis(100);
+
 impl JournalWriter {
+    /// Keeps the file and the reserve in order; true if there is more to do at once.
+    pub(super) fn look_after(&mut self) -> bool {
+        let more = self.maintain();
+        // On a full disk the room is needed for what deletes, until there is nothing left to delete.
+        let waits = self.disk.is_full() && more;
+        if waits { more } else { self.disk.look_after_the_reserve() | more }
+    }
+
     /// Does a bounded piece of upkeep; true if there is more to do.
     pub(super) fn maintain(&mut self) -> bool {
         if self.unsure && self.reload().is_err() {
             return false; // said when a publish fails of it
         }
         let now = self.shared.clock.now();
-        let steps: &[UpkeepStep] = if self.is_full { &MAKING_ROOM } else { &UPKEEP };
+        let steps: &[UpkeepStep] = if self.disk.is_full() { &MAKING_ROOM } else { &UPKEEP };
         let mut more = false;
         for step in steps {
             match step(self, now).and_then(|again| self.truncate_log().map(|()| again)) {
                 Ok(again) => more |= again,
                 Err(error) => {
                     self.unsure = true;
-                    self.failed("the journal's upkeep failed; trying again", &error);
+                    self.disk.failed("the journal's upkeep failed; trying again", &error);
                     return false;
                 }
             }
@@ -70,9 +86,21 @@ impl JournalWriter {
         more
     }
 
+    /// What was deleted stands in the write-ahead log first: on a full disk its end frees room for more.
+    fn truncate_log(&self) -> rusqlite::Result<()> {
+        if !self.disk.is_full() || self.checkpoints.wal_bytes() == 0 {
+            return Ok(());
+        }
+        self.connection.busy_timeout(READERS)?;
+        let done = checkpoint(&self.connection, "TRUNCATE");
+        self.connection.busy_timeout(sqlite::BUSY_TIMEOUT)?;
+        done
+    }
+
     /// Goes through a log that was kept under other rules, once.
     fn look_through(&mut self, now: Millis) -> rusqlite::Result<bool> {
-        let Some(after) = self.looked_through.filter(|_| self.shared.clock.is_settled()) else {
+        let Some(after) = self.upkeep.looked_through.filter(|_| self.shared.clock.is_settled())
+        else {
             return Ok(false);
         };
         let firsts: Vec<Offset> = self
@@ -82,12 +110,12 @@ impl JournalWriter {
             .collect::<Result<_, _>>()?;
         for first in &firsts {
             self.trim_old(*first, now)?;
-            self.looked_through = Some(*first);
+            self.upkeep.looked_through = Some(*first);
         }
         if firsts.is_empty() {
             let rules = self.shared.rules.fingerprint();
             self.connection.execute("UPDATE meta SET value = ? WHERE key = 'rules'", [rules])?;
-            self.looked_through = None;
+            self.upkeep.looked_through = None;
         }
         Ok(!firsts.is_empty())
     }
@@ -275,7 +303,7 @@ impl JournalWriter {
         }
         drop(topics);
         transaction.commit()?;
-        self.since_checkpoint += 4096 + added;
+        self.checkpoints.wrote(4096 + added);
         Ok(added)
     }
 
@@ -302,7 +330,7 @@ impl JournalWriter {
     /// Above the number of keys a topic may have in `latest`, those that changed longest ago go.
     fn cap_latest(&mut self, _: Millis) -> rusqlite::Result<bool> {
         let most = self.shared.config.latest_keys;
-        for id in std::mem::take(&mut self.touched) {
+        for id in std::mem::take(&mut self.upkeep.touched) {
             let count: usize = self
                 .connection
                 .prepare_cached("SELECT count(*) FROM latest WHERE topic_id = ?")?
@@ -325,7 +353,7 @@ impl JournalWriter {
     /// Gives the pages of what was trimmed back to the file system.
     fn vacuum(&mut self, _: Millis) -> rusqlite::Result<bool> {
         let free: u32 = self.connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
-        if free < 4 * VACUUM_PAGES && !(self.is_full && free > 0) {
+        if free < 4 * VACUUM_PAGES && !(self.disk.is_full() && free > 0) {
             return Ok(false); // the next commits will use them
         }
         let mut vacuum = self

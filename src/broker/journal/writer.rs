@@ -3,19 +3,25 @@
 use std::{
     collections::HashSet,
     fs::File,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, mpsc},
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
 
-use super::{JournalShared, Request, dedupe::Dedupe, state::JournalState, topics::TopicId};
+use super::{
+    JournalShared, Request,
+    checkpoints::{Checkpoints, checkpoint},
+    dedupe::Dedupe,
+    disk_room::DiskRoom,
+    state::JournalState,
+    topics::TopicId,
+};
 use crate::{
     broker::{codec::Compressor, queue::QueuedBatch},
     position::Offset,
-    sqlite::{self, Reserve},
+    sqlite::Reserve,
     time::Millis,
 };
 
@@ -23,8 +29,6 @@ use crate::{
 const GROUP_BYTES: usize = 4 << 20;
 /// How often retention and merging get a turn.
 const MAINTENANCE: Duration = Duration::from_millis(500);
-/// Written since the last checkpoint, this much asks for the next.
-const CHECKPOINT_BYTES: u64 = 4 << 20;
 /// Past this the write-ahead log is started anew, whoever has to wait.
 const WAL_MAX: u64 = 256 << 20;
 
@@ -32,7 +36,6 @@ pub(super) struct JournalWriter {
     pub(super) shared: Arc<JournalShared>,
     pub(super) connection: Connection,
     queue: mpsc::Receiver<Request>,
-    pub(super) path: PathBuf,
     pub(super) dedupe: Dedupe,
     dedupe_key: [u8; 16],
     /// When the newest event was received; the next is not older.
@@ -40,26 +43,24 @@ pub(super) struct JournalWriter {
     /// The stored bodies together, in bytes.
     pub(super) stored_bytes: u64,
     pub(super) compressor: Compressor,
-    /// Whether the last commit failed; said once, and once when it is over.
-    pub(super) failing: bool,
-    /// Whether the disk is full: nothing is stored until there is room for the reserve again.
-    pub(super) is_full: bool,
-    pub(super) reserve: Reserve,
-    /// No earlier the reserve is made again.
-    pub(super) grow_at: Instant,
+    pub(super) disk: DiskRoom,
     /// Whether the file knows the epoch; if the disk was full at the start, the first commit notes it.
     pub(super) is_noted: bool,
-    /// If the log was kept under other rules: blocks up to here were looked at under these.
-    pub(super) looked_through: Option<Offset>,
     /// Whether the file may know more than we do.
     pub(super) unsure: bool,
-    pub(super) since_checkpoint: u64,
+    pub(super) upkeep: UpkeepProgress,
+    pub(super) checkpoints: Checkpoints,
+    _lock: File,
+}
+
+/// How far upkeep has come.
+pub(super) struct UpkeepProgress {
+    /// If the log was kept under other rules: blocks up to here were looked at under these.
+    pub(super) looked_through: Option<Offset>,
     /// Topics whose keys in `latest` have not been counted since they changed.
     pub(super) touched: HashSet<TopicId>,
     /// Small blocks up to here were looked at in vain.
     pub(super) merged_through: Offset,
-    checkpoints: Option<(mpsc::SyncSender<()>, JoinHandle<()>)>,
-    _lock: File,
 }
 
 impl JournalWriter {
@@ -78,28 +79,21 @@ impl JournalWriter {
         is_noted: bool,
         looked_through: Option<Offset>,
     ) -> std::io::Result<Self> {
-        let checkpoints = start_checkpoints(&path)?;
+        let disk = DiskRoom::new(reserve, shared.telemetry.clone());
         Ok(Self {
             shared,
             connection,
             queue,
-            path,
             dedupe,
             dedupe_key,
             received,
             stored_bytes,
             compressor: Compressor::new()?,
-            failing: false,
-            is_full: false,
-            reserve,
-            grow_at: Instant::now(),
+            disk,
             is_noted,
-            looked_through,
             unsure: false,
-            since_checkpoint: 0,
-            touched: HashSet::new(),
-            merged_through: 0,
-            checkpoints: Some(checkpoints),
+            upkeep: UpkeepProgress { looked_through, touched: HashSet::new(), merged_through: 0 },
+            checkpoints: Checkpoints::start(path)?,
             _lock: lock,
         })
     }
@@ -129,9 +123,7 @@ impl JournalWriter {
                 maintenance = Instant::now() + pause;
                 self.measure();
             }
-            if self.since_checkpoint >= CHECKPOINT_BYTES {
-                self.ask_for_checkpoint();
-            }
+            self.checkpoints.ask_if_due();
         }
         self.finish();
     }
@@ -176,79 +168,24 @@ impl JournalWriter {
         Ok(())
     }
 
-    fn ask_for_checkpoint(&mut self) {
-        self.since_checkpoint = 0;
-        if let Some((ask, _)) = &self.checkpoints {
-            // Full means that one is asked for already.
-            let _ = ask.try_send(());
-        }
-    }
-
     fn measure(&mut self) {
         let telemetry = &self.shared.telemetry;
         telemetry.clock(self.shared.clock.jumps(), self.shared.clock.is_settled());
         telemetry.journal_bytes.set(self.stored_bytes as i64);
-        let wal = wal_bytes(&self.path);
+        let wal = self.checkpoints.wal_bytes();
         telemetry.journal_wal_bytes.set(wal as i64);
-        if self.since_checkpoint > 0 {
-            self.ask_for_checkpoint();
-        }
+        self.checkpoints.ask();
         if wal > WAL_MAX
             && let Err(error) = checkpoint(&self.connection, "RESTART")
         {
-            self.failed("the journal's write-ahead log could not be started anew", &error);
+            self.disk.failed("the journal's write-ahead log could not be started anew", &error);
         }
     }
 
     fn finish(mut self) {
-        if let Some((ask, thread)) = self.checkpoints.take() {
-            drop(ask);
-            if thread.join().is_err() {
-                tracing::error!("the journal's checkpoint thread had panicked");
-            }
-        }
+        self.checkpoints.end();
         if let Err(error) = checkpoint(&self.connection, "TRUNCATE") {
             tracing::warn!(%error, "the last checkpoint failed; the next start makes up for it");
         }
     }
-}
-
-/// Passive checkpoints on a thread of their own, so that no commit waits for them.
-fn start_checkpoints(path: &Path) -> std::io::Result<(mpsc::SyncSender<()>, JoinHandle<()>)> {
-    let (ask, asked) = mpsc::sync_channel(1);
-    let path = path.to_owned();
-    let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
-        let connection = match sqlite::open_again(&path) {
-            Ok(connection) => connection,
-            Err(error) => {
-                tracing::error!(%error, "no checkpoints: the journal could not be opened again");
-                return;
-            }
-        };
-        let mut was_failing = false;
-        for () in asked {
-            let result = checkpoint(&connection, "PASSIVE");
-            let is_failing = result.is_err();
-            // Of a full disk the writer tells.
-            if let Err(error) = result
-                && !was_failing
-                && !sqlite::is_full(&error)
-            {
-                tracing::warn!(%error, "a checkpoint of the journal failed; trying again");
-            }
-            was_failing = is_failing;
-        }
-    })?;
-    Ok((ask, thread))
-}
-
-pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
-    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
-}
-
-pub(super) fn wal_bytes(path: &Path) -> u64 {
-    let mut wal = path.as_os_str().to_owned();
-    wal.push("-wal");
-    // There is none before the first write.
-    std::fs::metadata(wal).map_or(0, |metadata| metadata.len())
 }

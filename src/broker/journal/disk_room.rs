@@ -3,27 +3,48 @@
 
 use std::time::{Duration, Instant};
 
-use super::writer::{JournalWriter, checkpoint, wal_bytes};
-use crate::sqlite;
+use crate::{
+    sqlite::{self, Reserve},
+    telemetry::Telemetry,
+};
 
 /// How long after an attempt to make the reserve that failed the next one comes.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long the part of the hub that released the reserve may use the space before it is rebuilt.
 const LEFT_TO_OTHERS: Duration = Duration::from_secs(3);
-/// How long truncating the write-ahead log waits for readers.
-const READERS: Duration = Duration::from_millis(100);
 
-impl JournalWriter {
-    /// Keeps the file and the reserve in order; true if there is more to do at once.
-    pub(super) fn look_after(&mut self) -> bool {
-        let more = self.maintain();
-        // On a full disk the room is needed for what deletes, until there is nothing left to delete.
-        let waits = self.is_full && more;
-        if waits { more } else { self.look_after_the_reserve() | more }
+/// What is known of the room on the disk.
+pub(super) struct DiskRoom {
+    /// Nothing is stored until there is room for the reserve again.
+    is_full: bool,
+    /// Whether the last commit failed; said once, and once when it is over.
+    failing: bool,
+    reserve: Reserve,
+    /// No earlier the reserve is made again.
+    grow_at: Instant,
+    telemetry: Telemetry,
+}
+
+impl DiskRoom {
+    pub(super) fn new(reserve: Reserve, telemetry: Telemetry) -> Self {
+        let grow_at = Instant::now();
+        Self { is_full: false, failing: false, reserve, grow_at, telemetry }
+    }
+
+    /// Whether nothing is stored until there is room for the reserve again.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// A commit succeeded: says so once, if one had failed.
+    pub(super) fn worked(&mut self) {
+        if std::mem::take(&mut self.failing) {
+            tracing::info!("the journal can be written again");
+        }
     }
 
     /// Makes the reserve, a piece at a time, and notices when another part of the hub gave it up.
-    fn look_after_the_reserve(&mut self) -> bool {
+    pub(super) fn look_after_the_reserve(&mut self) -> bool {
         if self.reserve.was_given_up() {
             self.disk_is_full("the reserve was given up");
             self.grow_at = Instant::now() + LEFT_TO_OTHERS;
@@ -56,17 +77,6 @@ impl JournalWriter {
         }
     }
 
-    /// What was deleted stands in the write-ahead log first: on a full disk its end frees room for more.
-    pub(super) fn truncate_log(&self) -> rusqlite::Result<()> {
-        if !self.is_full || wal_bytes(&self.path) == 0 {
-            return Ok(());
-        }
-        self.connection.busy_timeout(READERS)?;
-        let done = checkpoint(&self.connection, "TRUNCATE");
-        self.connection.busy_timeout(sqlite::BUSY_TIMEOUT)?;
-        done
-    }
-
     fn disk_is_full(&mut self, error: &str) {
         if !self.failing {
             let reserve = self.reserve.size();
@@ -84,6 +94,6 @@ impl JournalWriter {
 
     fn set_full(&mut self, is_full: bool) {
         self.is_full = is_full;
-        self.shared.telemetry.disk_full.set(i64::from(is_full));
+        self.telemetry.disk_full.set(i64::from(is_full));
     }
 }
