@@ -5,6 +5,7 @@
 //! goes on reading where it was.
 
 mod batch;
+mod hellos;
 mod names;
 mod newest;
 mod open;
@@ -30,11 +31,11 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::{hellos::Hellos, names::TopicNames, scripts::LogScripts};
 pub use self::{
     names::KnownNames,
     outside::{check, export},
 };
-use self::{names::TopicNames, scripts::LogScripts};
 use super::{
     LogChunk, LogHealth, NewestStretch, PublishError, Published, ReadError, Resumption, TopicInfo,
     journal::{JournalConfig, RetentionRules},
@@ -95,14 +96,7 @@ struct RedisShared {
     /// How often retention took something, as far as is known, and what it took from the stream.
     trims: AtomicU64,
     trimmed: AtomicU64,
-    /// When Redis was last heard of, in milliseconds since `began`.
-    heard: AtomicU64,
-    began: Instant,
-    /// How often the tail was asked to say hello before its time, and up to which of those it has.
-    hellos_asked: AtomicU64,
-    hellos_said: watch::Sender<u64>,
-    /// The head when Redis last told it.
-    told_head: AtomicU64,
+    hellos: Hellos,
     /// The highest offset this node was given for an event; its publisher may have been answered
     /// before the tail has read it.
     given: AtomicU64,
@@ -225,9 +219,8 @@ impl Redis {
     /// Whether Redis is heard of, its clock fits, and what a crash of it may cost.
     pub fn health(&self) -> LogHealth<'_> {
         let shared = &self.0.shared;
-        let heard = Duration::from_millis(shared.heard.load(Ordering::Acquire));
         LogHealth {
-            is_stale: shared.began.elapsed().saturating_sub(heard) > STALE,
+            is_stale: shared.hellos.silence() > STALE,
             is_apart: shared.apart.load(Ordering::Acquire),
             failed: self.0.failures.first(),
             warnings: &shared.warnings,

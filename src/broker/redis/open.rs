@@ -1,11 +1,8 @@
 //! Joining the log: what is asked of Redis first, and the tasks of a node.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64},
-    },
-    time::Instant,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64},
 };
 
 use parking_lot::Mutex;
@@ -13,7 +10,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Redis, RedisInner, RedisLog, RedisShared, retention, scripts::LogScripts, tail, writer,
+    Redis, RedisInner, RedisLog, RedisShared, hellos::Hellos, retention, scripts::LogScripts, tail,
+    writer,
 };
 use crate::{
     broker::{
@@ -71,11 +69,7 @@ pub(super) async fn open(
         asking: Semaphore::new(1),
         trims: AtomicU64::new(state.trims),
         trimmed: AtomicU64::new(state.trimmed),
-        heard: AtomicU64::new(0),
-        began: Instant::now(),
-        hellos_asked: AtomicU64::new(0),
-        hellos_said: watch::Sender::new(0),
-        told_head: AtomicU64::new(state.head),
+        hellos: Hellos::new(state.head),
         given: AtomicU64::new(0),
         closing: CancellationToken::new(),
         full: Mutex::default(),

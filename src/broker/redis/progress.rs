@@ -6,17 +6,6 @@ use super::{RedisLog, RedisShared, scripts::LogState};
 use crate::position::{Offset, Position};
 
 impl RedisShared {
-    /// Redis has answered.
-    pub(super) fn heard(&self) {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heard.store(now, Ordering::Release);
-    }
-
-    /// Asks the tail to say hello before its time; gives the number of the wish.
-    pub(super) fn ask_for_hello(&self) -> u64 {
-        self.hellos_asked.fetch_add(1, Ordering::AcqRel) + 1
-    }
-
     /// Takes in what a hello told that began when `asked` had been asked for.
     pub(super) fn learn(&self, state: LogState, asked: u64) {
         self.telemetry.journal_bytes.set(i64::try_from(state.bytes).unwrap_or(i64::MAX));
@@ -28,8 +17,7 @@ impl RedisShared {
         self.trims.store(state.trims, Ordering::Release);
         self.cross(&mut log);
         drop(log);
-        self.told_head.store(state.head, Ordering::Release);
-        self.hellos_said.send_replace(asked);
+        self.hellos.told(state.head, asked);
     }
 
     /// Retention takes whole entries, and the head is never taken back.

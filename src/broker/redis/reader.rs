@@ -252,7 +252,7 @@ impl RedisShared {
                 _ if round > 0 => {}
                 // Another node was quicker: ask Redis before anybody is told of a loss.
                 _ => {
-                    if !self.is_greeted().await {
+                    if !self.hellos.is_answered(self.server.config().timeout.0).await {
                         return match meaning {
                             // What it says is true or will be found out: a loss ends the epoch.
                             Some(Ok(offset)) => Ok(Resumption::From(offset)),
@@ -263,14 +263,14 @@ impl RedisShared {
                             )),
                         };
                     }
-                    if position.offset <= self.told_head.load(Ordering::Acquire) {
+                    if position.offset <= self.hellos.head() {
                         self.reaches(position.offset).await;
                     }
                 }
             }
         }
         let meaning = self.log.lock().lineage.resume(position);
-        let told = self.told_head.load(Ordering::Acquire);
+        let told = self.hellos.head();
         Ok(match meaning {
             Some(Ok(offset)) if offset <= told => Resumption::From(offset),
             Some(Err(to)) => Resumption::Lost(to),
@@ -279,20 +279,11 @@ impl RedisShared {
     }
 
     pub(super) async fn ask_head(&self) -> Result<Offset, ReadError> {
-        if self.is_greeted().await {
-            Ok(self.told_head.load(Ordering::Acquire))
+        if self.hellos.is_answered(self.server.config().timeout.0).await {
+            Ok(self.hellos.head())
         } else {
             Err(ReadError("Redis did not tell how far it has come".to_owned()))
         }
-    }
-
-    /// Whether Redis answered to a hello that began after this call, in time.
-    async fn is_greeted(&self) -> bool {
-        // One that is under way already does not count.
-        let (asked, mut said) = (self.ask_for_hello(), self.hellos_said.subscribe());
-        let greeted = said.wait_for(|said| *said >= asked);
-        let timeout = self.server.config().timeout.0;
-        tokio::time::timeout(timeout, greeted).await.is_ok_and(|greeted| greeted.is_ok())
     }
 
     async fn reaches(&self, offset: Offset) {

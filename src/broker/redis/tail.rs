@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -69,8 +69,7 @@ async fn follow(shared: &RedisShared, backoff: &mut Backoff) -> RedisFailure {
     let mut greeted: Option<Instant> = None;
     let mut count = 1;
     loop {
-        let is_asked = shared.hellos_asked.load(Ordering::Acquire) > *shared.hellos_said.borrow();
-        if is_asked || greeted.is_none_or(|last| last.elapsed() >= HELLO) {
+        if shared.hellos.is_wanted() || greeted.is_none_or(|last| last.elapsed() >= HELLO) {
             if let Err(failure) = hello(shared, &mut connection).await {
                 return failure;
             }
@@ -84,7 +83,7 @@ async fn follow(shared: &RedisShared, backoff: &mut Backoff) -> RedisFailure {
             Err(failure) => return failure,
         };
         count = (count * 2).min(MOST_COUNT);
-        shared.heard();
+        shared.hellos.heard();
         for raw in raw {
             let entry = match StreamEntry::read(raw) {
                 Ok(entry) => entry,
@@ -111,12 +110,12 @@ async fn hello(
     shared: &RedisShared,
     connection: &mut MultiplexedConnection,
 ) -> Result<(), RedisFailure> {
-    let asked = shared.hellos_asked.load(Ordering::Acquire);
+    let asked = shared.hellos.asked();
     let call =
         shared.scripts.greeting(Some(shared.furthest()), shared.clock.hand(), &shared.node)?;
     let answer = call.invoke_async(connection).await.map_err(|error| RedisFailure::of(&error))?;
     shared.learn(LogState::read(answer)?, asked);
-    shared.heard();
+    shared.hellos.heard();
     Ok(())
 }
 

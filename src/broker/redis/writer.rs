@@ -157,7 +157,7 @@ impl RedisWriter {
                 }
                 Ok(ScriptAnswer::Fenced) => return Err(PublishError::Fenced),
                 Ok(ScriptAnswer::Moved) => {
-                    self.shared.ask_for_hello();
+                    self.shared.hellos.ask();
                     self.link.forget().await;
                     RedisFailure::Unreachable("the log is about to go on in a new epoch".to_owned())
                 }
