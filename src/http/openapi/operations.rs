@@ -156,7 +156,9 @@ const SINCE: Parameter =
     query("since", "string", "Begin with what was received since: `5m`, or a time in RFC 3339.");
 const LATEST: Parameter =
     query("latest", "boolean", "Begin with the newest event of each topic and key.");
-const RESUME: Parameter = query("resume", "string", "Continue behind this position.");
+const AFTER: Parameter =
+    query("after", "string", "Continue behind this position, whatever else is asked for.");
+const RESUME: Parameter = query("resume", "string", "The same as `after`.");
 const MODE: Parameter = query(
     "mode",
     "string",
@@ -171,6 +173,12 @@ const EVENTS: Parameter = query(
     "`plain` (the default): every event is a `message`. `typed`: its type is what an EventSource listens for.",
 );
 const TICKET: Parameter = query("ticket", "string", "A ticket in the place of other credentials.");
+const TOKEN: Parameter = query(
+    "token",
+    "string",
+    "A token in the place of other credentials, where `auth.query_token` allows it.",
+);
+const TOPIC: Parameter = query("topic", "string", "The same as `topics`.");
 
 /// What any request with credentials can be answered.
 macro_rules! refusals {
@@ -272,7 +280,7 @@ pub const OPERATIONS: &[Operation] = &[
         )
         .takes(&[
             query("topics", "string", "Simple mode: patterns, separated by commas or repeated."),
-            LAST, SINCE, LATEST, RESUME, MODE, MAX_HZ, FORMAT, TICKET,
+            TOPIC, AFTER, RESUME, LAST, SINCE, LATEST, MODE, MAX_HZ, FORMAT, TICKET, TOKEN,
         ])
         .answers(&[empty(101, "The connection is a WebSocket now.")])
         .refuses(refusals!["upgrade_required", "too_many_connections", "overloaded", "shutting_down"]),
@@ -280,16 +288,20 @@ pub const OPERATIONS: &[Operation] = &[
         .about("One subscription for an EventSource, which resumes by itself. docs/guides/sse.md")
         .takes(&[
             TOPICS,
+            TOPIC,
+            AFTER,
+            RESUME,
             LAST,
             SINCE,
             LATEST,
-            RESUME,
             MODE,
             MAX_HZ,
             FORMAT,
             EVENTS,
             TICKET,
-            header("Last-Event-ID", "Continue after this position; used rather than `resume`."),
+            TOKEN,
+            header("Last-Event-ID", "Continue after this position; used rather than `after`."),
+            query("lastEventId", "string", "The same, as polyfills of EventSource send it."),
         ])
         .answers(&[other(200, "text/event-stream", "The stream.")])
         .refuses(refusals![
