@@ -35,6 +35,7 @@ pub mod position;
 pub mod projections;
 pub mod protocol;
 pub mod redis;
+pub mod select;
 pub mod series;
 pub mod session;
 pub mod sources;

@@ -14,7 +14,7 @@ use super::{ProjectionBounds, take::Take};
 use crate::{
     event::Record,
     position::Offset,
-    series::derive::Condition,
+    select::Condition,
     telemetry::Limit,
     time::Millis,
     topic::{TopicFilter, TopicPattern},

@@ -11,9 +11,10 @@ use super::{
     take::Take,
 };
 use crate::{
+    select::Condition,
     series::{
         Name, Rules,
-        derive::{self, Condition, Op, Rule},
+        derive::{self, Op, Rule},
     },
     time::Span,
     topic::{Topic, TopicFilter, TopicPattern},

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
-use crate::{event::Record, series::derive::Field};
+use crate::{event::Record, select::Field};
 
 /// What is taken of an event.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -3,18 +3,16 @@
 //! Pure: no value is kept here. The samples feed a series like any other, so a derived value is
 //! charted, survives a restart and is the same on every node.
 
-mod condition;
-mod field;
-
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use self::{
-    condition::{Comparison, Condition, Literal, Test},
-    field::Field,
-};
 use super::sample::Name;
-use crate::{event::Record, time::Span, topic::TopicPattern};
+use crate::{
+    event::Record,
+    select::{Condition, Field, number},
+    time::Span,
+    topic::TopicPattern,
+};
 
 /// One `[[derive]]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -168,40 +166,11 @@ impl Rule {
     }
 }
 
-/// A number as samples have it: a boolean is 0 or 1, a text is none.
-fn number(value: &Value) -> Option<f64> {
-    match value {
-        Value::Bool(so) => Some(if *so { 1.0 } else { 0.0 }),
-        value => value.as_f64().filter(|number| number.is_finite()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        event::{Block, BlockBuilder, Event},
-        topic::Topic,
-    };
-    use serde_json::{json, value::RawValue};
-    use std::sync::Arc;
-
-    pub(super) fn block(data: &str) -> Arc<Block> {
-        let mut builder = BlockBuilder::default();
-        let event = Event {
-            topic: Topic::parse("a.calls").unwrap(),
-            id: "i1".into(),
-            id_is_ours: false,
-            publisher: crate::event::PublisherName::hub(),
-            source: "s".into(),
-            kind: Some("call.ended".into()),
-            time: "2026-11-20T12:00:00Z".into(),
-            key: Some("line \"7\"".into()),
-            data: RawValue::from_string(data.to_owned()).unwrap(),
-        };
-        builder.push(7, 1000, &event);
-        builder.finish()
-    }
+    use crate::select::tests::block;
+    use serde_json::json;
 
     fn config(text: &str) -> DeriveConfig {
         toml::from_str(&format!("name = \"a.n\"\ntopic = \"a.*\"\n{text}")).unwrap()

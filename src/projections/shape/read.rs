@@ -11,7 +11,7 @@ use crate::{
         fault::ProjectionFault,
         take::Take,
     },
-    series::derive::Condition,
+    select::Condition,
     wording,
 };
 

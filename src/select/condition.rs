@@ -5,16 +5,19 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
-use super::{Field, number};
+use super::{
+    field::{Field, FieldError},
+    number,
+};
 use crate::event::Record;
 
 /// What must hold of an event, all of it; nothing holds of every event.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Condition(Vec<(Field, Test)>);
+pub struct Condition(Vec<(Field, FieldTest)>);
 
 /// What must hold of one field.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Test {
+pub enum FieldTest {
     /// It is this.
     Is(Literal),
     /// It compares so.
@@ -68,11 +71,11 @@ impl Condition {
     }
 }
 
-impl Test {
+impl FieldTest {
     fn holds(&self, value: &Value) -> bool {
         match self {
-            Test::Is(literal) => literal.is(value),
-            Test::Compares(comparison) => comparison.holds(value),
+            FieldTest::Is(literal) => literal.is(value),
+            FieldTest::Compares(comparison) => comparison.holds(value),
         }
     }
 }
@@ -104,24 +107,24 @@ impl Literal {
 
 impl<'de> Deserialize<'de> for Condition {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let tests = BTreeMap::<String, Test>::deserialize(deserializer)?;
+        let tests = BTreeMap::<String, FieldTest>::deserialize(deserializer)?;
         let parsed = tests.into_iter().map(|(field, test)| Ok((field.parse()?, test)));
-        parsed.collect::<Result<_, super::field::FieldError>>().map(Self).map_err(de::Error::custom)
+        parsed.collect::<Result<_, FieldError>>().map(Self).map_err(de::Error::custom)
     }
 }
 
 impl<'de> Deserialize<'de> for Literal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match deserializer.deserialize_any(TestVisitor { takes_tables: false })? {
-            Test::Is(literal) => Ok(literal),
-            Test::Compares(_) => Err(de::Error::custom(EXPECTED)),
+        match deserializer.deserialize_any(FieldTestVisitor { takes_tables: false })? {
+            FieldTest::Is(literal) => Ok(literal),
+            FieldTest::Compares(_) => Err(de::Error::custom(EXPECTED)),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Test {
+impl<'de> Deserialize<'de> for FieldTest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TestVisitor { takes_tables: true })
+        deserializer.deserialize_any(FieldTestVisitor { takes_tables: true })
     }
 }
 
@@ -129,12 +132,12 @@ const EXPECTED: &str = "a text, a number, true or false";
 
 /// Tells literals and comparisons apart by their kind of value, so that a mistake in either is told
 /// as such.
-struct TestVisitor {
+struct FieldTestVisitor {
     takes_tables: bool,
 }
 
-impl<'de> de::Visitor<'de> for TestVisitor {
-    type Value = Test;
+impl<'de> de::Visitor<'de> for FieldTestVisitor {
+    type Value = FieldTest;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(EXPECTED)?;
@@ -144,30 +147,30 @@ impl<'de> de::Visitor<'de> for TestVisitor {
         Ok(())
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Test, E> {
-        Ok(Test::Is(Literal::Text(text.into())))
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<FieldTest, E> {
+        Ok(FieldTest::Is(Literal::Text(text.into())))
     }
 
-    fn visit_bool<E: de::Error>(self, so: bool) -> Result<Test, E> {
-        Ok(Test::Is(Literal::Bool(so)))
+    fn visit_bool<E: de::Error>(self, so: bool) -> Result<FieldTest, E> {
+        Ok(FieldTest::Is(Literal::Bool(so)))
     }
 
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Test, E> {
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<FieldTest, E> {
         self.visit_f64(number as f64)
     }
 
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Test, E> {
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<FieldTest, E> {
         self.visit_f64(number as f64)
     }
 
-    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Test, E> {
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<FieldTest, E> {
         if number.is_finite() {
-            return Ok(Test::Is(Literal::Number(number)));
+            return Ok(FieldTest::Is(Literal::Number(number)));
         }
         Err(E::invalid_value(de::Unexpected::Float(number), &self))
     }
 
-    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Test, A::Error> {
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<FieldTest, A::Error> {
         if !self.takes_tables {
             return Err(de::Error::invalid_type(de::Unexpected::Map, &self));
         }
@@ -177,7 +180,7 @@ impl<'de> de::Visitor<'de> for TestVisitor {
                 "compare with not, in, above, at_least, below or at_most",
             ));
         }
-        Ok(Test::Compares(comparison))
+        Ok(FieldTest::Compares(comparison))
     }
 }
 
