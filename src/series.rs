@@ -32,7 +32,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::query::as_object;
 pub use self::{
-    extract::{Found, Incoming, Rules},
+    extract::{DeriveRules, Found, Incoming},
     query::{
         Agg, AggError, Columns, Described, MAX_POINTS, MAX_SERIES, MAX_VALUES, POINTS, QuerySpec,
     },
@@ -105,7 +105,7 @@ pub struct Series(Arc<SeriesInner>);
 
 struct SeriesInner {
     config: SeriesConfig,
-    rules: Rules,
+    rules: DeriveRules,
     feed: Feed,
     store: Store,
     clock: Clock,
@@ -135,7 +135,7 @@ impl Series {
     /// The series of this node, none yet: their [duty](crate::duty::Duty) reads them.
     pub fn new(
         config: SeriesConfig,
-        rules: Rules,
+        rules: DeriveRules,
         feed: Feed,
         store: Store,
         clock: Clock,

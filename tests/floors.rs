@@ -41,9 +41,6 @@ fn every_import_runs_down_the_floors_and_none_of_a_folder_in_a_circle() {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
-/// Names that more than one type still has; they come off this list, and none is added.
-const SHARED_NAMES: [&str; 1] = ["Sample"];
-
 #[test]
 fn no_two_types_have_the_same_name() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -57,12 +54,6 @@ fn no_two_types_have_the_same_name() {
     }
     assert!(found.len() > 500, "only {} types were found: the reader is broken", found.len());
     found.retain(|_, places| places.len() > 1);
-    for name in SHARED_NAMES {
-        assert!(
-            found.remove(name).is_some(),
-            "{name} is the name of one type now: take it off the list"
-        );
-    }
     assert!(found.is_empty(), "put the noun of its room before one of them: {found:#?}");
 }
 

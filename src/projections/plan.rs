@@ -13,8 +13,8 @@ use super::{
 use crate::{
     select::Condition,
     series::{
-        Name, Rules,
-        derive::{self, Op, Rule},
+        DeriveRules, Name,
+        derive::{self, DeriveRule, Op},
     },
     time::Span,
     topic::{Topic, TopicFilter, TopicPattern},
@@ -40,7 +40,7 @@ pub(super) struct Derive {
     pub(super) window: Option<Span>,
     /// For [`Op::Present`]: what counts it.
     pub(super) collect_rule: Option<usize>,
-    rule: Option<Rule>,
+    rule: Option<DeriveRule>,
 }
 
 /// A projection.
@@ -104,7 +104,7 @@ impl Plan {
     }
 
     /// What the series are fed with.
-    pub fn rules(&self) -> Rules {
+    pub fn rules(&self) -> DeriveRules {
         self.derives.iter().filter_map(|derive| derive.rule.clone()).collect()
     }
 

@@ -60,15 +60,15 @@ pub enum Op {
 
 /// What is read of each event.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rule {
+pub struct DeriveRule {
     name: Box<str>,
     topic: TopicPattern,
     condition: Condition,
-    sample: Sample,
+    sample: DerivedSample,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Sample {
+enum DerivedSample {
     One,
     IsSo,
     Field(Field),
@@ -106,14 +106,14 @@ impl DeriveConfig {
     }
 
     /// What its series is fed with; `present` has none.
-    pub fn rule(&self) -> Option<Rule> {
+    pub fn rule(&self) -> Option<DeriveRule> {
         let sample = match (self.op, &self.field) {
             (Op::Present, _) => return None,
-            (Op::Ratio, _) => Sample::IsSo,
-            (_, Some(field)) => Sample::Field(field.clone()),
-            (_, None) => Sample::One,
+            (Op::Ratio, _) => DerivedSample::IsSo,
+            (_, Some(field)) => DerivedSample::Field(field.clone()),
+            (_, None) => DerivedSample::One,
         };
-        Some(Rule {
+        Some(DeriveRule {
             name: self.name.as_str().into(),
             topic: self.topic.clone(),
             condition: self.condition.clone(),
@@ -138,7 +138,7 @@ impl Op {
     }
 }
 
-impl Rule {
+impl DeriveRule {
     /// The name of the series.
     pub fn name(&self) -> &str {
         &self.name
@@ -158,10 +158,10 @@ impl Rule {
     pub fn value(&self, record: Record<'_>, data: &Value) -> Option<f64> {
         let is_so = self.condition.holds(record, data);
         match &self.sample {
-            Sample::IsSo => is_so.map(|so| if so { 1.0 } else { 0.0 }),
+            DerivedSample::IsSo => is_so.map(|so| if so { 1.0 } else { 0.0 }),
             _ if is_so != Some(true) => None,
-            Sample::One => Some(1.0),
-            Sample::Field(field) => number(&*field.read(record, data)?),
+            DerivedSample::One => Some(1.0),
+            DerivedSample::Field(field) => number(&*field.read(record, data)?),
         }
     }
 }

@@ -11,7 +11,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    derive::Rule,
+    derive::DeriveRule,
     sample::{Dropped, Labels, MAX_DEPTH, Name, Sample, Value},
 };
 use crate::{
@@ -49,13 +49,13 @@ pub struct Found {
 }
 
 /// All rules of derived series. Cheap to clone.
-pub type Rules = Arc<[Rule]>;
+pub type DeriveRules = Arc<[DeriveRule]>;
 
 /// What is in a record; None if nothing in it concerns any series. Its [payload](crate::event::payload) is asked for
 /// only where a rule reads it.
 pub fn extract<'a>(
     record: Record<'_>,
-    rules: &[Rule],
+    rules: &[DeriveRule],
     payload: impl Fn() -> &'a serde_json::Value,
 ) -> Option<(Millis, Found)> {
     let (topic, kind) = (record.topic(), record.kind());
@@ -142,7 +142,12 @@ impl<'a> Incoming<'a> {
 }
 
 /// What a rule makes of the event.
-fn derived(rule: &Rule, event: &Incoming<'_>, payload: &serde_json::Value, found: &mut Found) {
+fn derived(
+    rule: &DeriveRule,
+    event: &Incoming<'_>,
+    payload: &serde_json::Value,
+    found: &mut Found,
+) {
     let Some(number) = rule.value(event.record, payload) else { return };
     match Name::new(rule.name()) {
         Ok(name) => found.samples.push(Sample {

@@ -10,7 +10,7 @@ use slab::Slab;
 
 use super::{
     SeriesConfig,
-    extract::Rules,
+    extract::DeriveRules,
     intake::{Arrived, Lacking},
     pack::{PackError, Packer},
     sample::{Dropped, Labels, Name},
@@ -39,7 +39,7 @@ const LACKING: usize = 256;
 /// All series of this node.
 pub(super) struct Table {
     bounds: Bounds,
-    rules: Rules,
+    rules: DeriveRules,
     telemetry: Telemetry,
     tracks: Slab<Track>,
     by_key: HashMap<Box<str>, usize>,
@@ -66,7 +66,7 @@ impl Bounds {
 }
 
 impl Table {
-    pub(super) fn new(bounds: Bounds, rules: Rules, telemetry: Telemetry) -> Self {
+    pub(super) fn new(bounds: Bounds, rules: DeriveRules, telemetry: Telemetry) -> Self {
         Self {
             bounds,
             rules,
