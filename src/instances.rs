@@ -5,45 +5,43 @@
 //! the registry; what a node has in memory is read from there at its start and follows the log.
 
 mod keys;
+mod known;
 mod listening;
+mod liveness;
 mod record;
 mod registry;
 #[cfg(test)]
 mod tests;
 mod watch;
 
-use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
 
-pub use self::keys::KeyError;
-pub use self::record::{
-    InstanceRecord, InstanceState, Liveness, OwnKey, Registered, Sign, UnwritableRecord,
+pub use self::{
+    keys::{InstanceKeys, KeyError},
+    liveness::{InstanceState, Liveness, Sign},
+    record::{InstanceRecord, OwnKey, Registered, UnwritableRecord},
 };
-use self::{listening::Listening, registry::Registry};
+use self::{known::KnownInstances, watch::SilenceWatch};
 use crate::{
-    admission::{Admitted, OwnEvent, Speaker},
-    auth::ApiKeys,
+    admission::{OwnEvent, Speaker},
     bounds,
     broker::{PublishError, ReadError},
+    duty::Duties,
     event::{AppName, InstanceId},
-    follow::{Feed, Follow as _, Progress},
+    follow::Feed,
     ingest::timetracker::Registration,
     position::Offset,
     store::{Store, StoreError},
     telemetry::{Limit, Telemetry},
     time::{Clock, Millis, Span, Timestamp},
-    topic::{TopicError, TopicFilter, TopicPattern},
+    topic::TopicError,
 };
 
 /// The lease and the cursor of who tells of silence.
 const NAME: &str = "instances";
-/// How long an answer waits for the node's own memory to follow what was stored.
-const FOLLOW: Duration = Duration::from_secs(1);
 
 /// The `[instances]` section of the configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -62,24 +60,13 @@ pub struct InstancesConfig {
 
 /// The registry. Cheap to clone.
 #[derive(Clone)]
-pub struct Instances(Arc<InstancesInner>);
-
-struct InstancesInner {
+pub struct Instances {
+    known: Arc<KnownInstances>,
+    keys: InstanceKeys,
+    watch: SilenceWatch,
     config: InstancesConfig,
-    filter: TopicFilter,
-    feed: Feed,
-    store: Store,
-    keys: ApiKeys,
     clock: Clock,
     telemetry: Telemetry,
-    /// Held to look something up, or to take in what the log tells.
-    registry: RwLock<Registry>,
-    /// Held to look at the clocks.
-    listening: Mutex<Listening>,
-    /// How far the registry has followed the log.
-    progress: Progress,
-    /// The last that the log told of an instance while it was followed.
-    told: AtomicU64,
 }
 
 /// Why nothing was changed in the registry.
@@ -122,42 +109,42 @@ impl Instances {
         clock: Clock,
         telemetry: Telemetry,
     ) -> Result<Self, TopicError> {
-        let filter = TopicFilter::new([TopicPattern::parse(&format!("{}.*", AppName::REGISTRY))?]);
-        Ok(Self(Arc::new(InstancesInner {
-            config,
-            filter,
-            progress: Progress::at(feed.broker().head().offset),
-            told: AtomicU64::new(0),
-            feed,
-            keys: ApiKeys::new(&store),
-            store,
-            listening: Mutex::new(Listening::new(clock.now(), clock.elapsed())),
-            clock,
-            telemetry,
-            registry: RwLock::default(),
-        })))
+        let known = Arc::new(KnownInstances::new(feed, store, telemetry.clone())?);
+        let keys = InstanceKeys::new(known.clone(), clock.clone());
+        let watch = SilenceWatch::new(known.clone(), clock.clone(), config.forget_after.millis());
+        Ok(Self { known, keys, watch, config, clock, telemetry })
     }
 
     /// Reads what the log has. It is followed once [`run`](Self::run) runs.
     pub async fn load(&self) -> Result<(), LoadError> {
-        self.0.progress.reach(self.rebuild().await?);
-        Ok(())
+        self.known.load().await
+    }
+
+    /// Follows the log and tells of silence, until `stop`.
+    pub async fn run(self, duties: Duties, stop: CancellationToken) {
+        let watch = duties.run(self.watch.clone(), stop.clone());
+        tokio::join!(self.known.run(&stop), watch, self.watch.listen(&stop));
+    }
+
+    /// Their API keys.
+    pub fn keys(&self) -> &InstanceKeys {
+        &self.keys
     }
 
     /// What is known of an instance.
     pub fn get(&self, app: &AppName, id: &InstanceId) -> Option<InstanceRecord> {
-        self.0.registry.read().get(app, id).cloned()
+        self.known.read().get(app, id).cloned()
     }
 
     /// The applications that have an instance of this name; one as a rule.
     pub fn apps_of(&self, id: &InstanceId) -> Vec<AppName> {
-        let registry = self.0.registry.read();
+        let registry = self.known.read();
         registry.named(id).iter().map(|record| record.app.clone()).collect()
     }
 
     /// The instances that `wanted` lets through, in no order.
     pub fn list(&self, mut wanted: impl FnMut(&InstanceRecord) -> bool) -> Vec<InstanceRecord> {
-        self.0.registry.read().all().filter(|record| wanted(record)).cloned().collect()
+        self.known.read().all().filter(|record| wanted(record)).cloned().collect()
     }
 
     /// An instance registers, for the first time or again; gives its record and whether it is new.
@@ -166,11 +153,11 @@ impl Instances {
         speaker: &Speaker,
         said: Registration,
     ) -> Result<(InstanceRecord, bool), InstanceError> {
-        let now = self.0.clock.now();
+        let now = self.clock.now();
         let (mut record, is_new) = self.known_or_new(speaker, now)?;
         let previous = record.hear(Sign::Registration, now);
         record.registration = Some(Registered { at: Timestamp(now), said });
-        self.publish(record.event("instance.registered", previous, now)?.into()).await?;
+        self.known.publish(record.event("instance.registered", previous, now)?.into()).await?;
         Ok((record, is_new))
     }
 
@@ -185,7 +172,7 @@ impl Instances {
             records.push(record);
             events.push(event);
         }
-        self.publish(events.into_iter().collect()).await?;
+        self.known.publish(events.into_iter().collect()).await?;
         Ok(records)
     }
 
@@ -193,7 +180,7 @@ impl Instances {
     /// long as that says nothing new, for data may come much more often than heartbeats.
     pub fn sent_data(&self, speaker: &Speaker) -> Result<Option<OwnEvent>, InstanceError> {
         const WORTH_TELLING: u64 = 4;
-        let now = self.0.clock.now();
+        let now = self.clock.now();
         let is_told = self.get(speaker.app(), speaker.id()).is_some_and(|record| {
             let silence = now.saturating_sub(record.pulse.last_seen.0);
             record.pulse.state == InstanceState::Up
@@ -207,11 +194,9 @@ impl Instances {
         }
     }
 
-    /// Waits until this node knows what was stored at `offset`, so that whoever was answered finds
-    /// it. Not for ever: another node may be the next to be asked anyway.
+    /// Waits until this node knows what was stored at `offset`, for a while.
     pub async fn followed(&self, offset: Offset) {
-        // Late or not, it is stored.
-        let _ = tokio::time::timeout(FOLLOW, self.0.progress.reaches(offset)).await;
+        self.known.followed(offset).await;
     }
 
     fn heard(
@@ -219,7 +204,7 @@ impl Instances {
         speaker: &Speaker,
         sign: Sign,
     ) -> Result<(InstanceRecord, OwnEvent), InstanceError> {
-        let now = self.0.clock.now();
+        let now = self.clock.now();
         let (mut record, _) = self.known_or_new(speaker, now)?;
         let previous = record.hear(sign, now);
         let kind = match sign {
@@ -238,22 +223,16 @@ impl Instances {
         now: Millis,
     ) -> Result<(InstanceRecord, bool), InstanceError> {
         let (app, id) = (speaker.app(), speaker.id());
-        let registry = self.0.registry.read();
+        let registry = self.known.read();
         if let Some(record) = registry.get(app, id) {
             return Ok((record.clone(), false));
         }
-        let limit = self.0.config.max;
+        let limit = self.config.max;
         if registry.len() >= limit {
-            self.0.telemetry.hit(Limit::Instances);
+            self.telemetry.hit(Limit::Instances);
             return Err(InstanceError::Full { limit });
         }
-        let interval_s = self.0.config.interval.millis() / 1000;
+        let interval_s = self.config.interval.millis() / 1000;
         Ok((InstanceRecord::new(app.clone(), id.clone(), interval_s, now), true))
-    }
-
-    async fn publish(&self, events: Admitted) -> Result<(), InstanceError> {
-        let published = self.0.feed.broker().publish(events.into()).await?;
-        self.followed(published.position.offset).await;
-        Ok(())
     }
 }

@@ -139,7 +139,7 @@ pub(super) async fn rotate_key(
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Response, Problem> {
     let (app, id) = named(&principal, path)?;
-    let key = state.instances.rotate_key(&app, &id).await?;
+    let key = state.instances.keys().rotate(&app, &id).await?;
     let answer = json!({"app": app, "instance_id": id, "key": key.expose_secret()});
     Ok((StatusCode::CREATED, Json(answer)).into_response())
 }
@@ -151,7 +151,7 @@ pub(super) async fn forget(
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
     let (app, id) = named(&principal, path)?;
-    state.instances.forget(&app, &id).await?;
+    state.instances.keys().forget(&app, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

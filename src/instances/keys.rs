@@ -1,17 +1,17 @@
 //! An API key for one instance, good for nothing but its own affairs.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, sync::Arc};
 
 use secrecy::SecretString;
 
-use super::{InstanceError, InstanceRecord, Instances, OwnKey, record};
+use super::{InstanceError, InstanceRecord, OwnKey, known::KnownInstances, record};
 use crate::{
     admission::{Claim, key_grants, key_name},
-    auth::{ApiKey, MakeError, NewApiKey, StoredKey},
+    auth::{ApiKey, ApiKeys, MakeError, NewApiKey, StoredKey},
     broker::PublishError,
     event::{AppName, InstanceId},
     store::StoreError,
-    time::{Millis, Timestamp},
+    time::{Clock, Millis, Timestamp},
 };
 
 /// Why an instance got no key, or was not forgotten.
@@ -34,26 +34,34 @@ pub enum KeyError {
     Behind,
 }
 
-impl Instances {
+/// The API keys of instances. Cheap to clone.
+#[derive(Clone)]
+pub struct InstanceKeys {
+    known: Arc<KnownInstances>,
+    pub(super) keys: ApiKeys,
+    clock: Clock,
+}
+
+impl InstanceKeys {
+    pub(super) fn new(known: Arc<KnownInstances>, clock: Clock) -> Self {
+        Self { keys: ApiKeys::new(known.store()), known, clock }
+    }
+
     /// Makes a key for an instance, which is shown this once; any key it had is good no longer.
     ///
     /// It speaks for this instance, and no other. Of several that are made at once the newest stays,
     /// on whatever nodes: each is put into the store before it is asked which others are there, so
     /// that of any two at least one sees the other.
-    pub async fn rotate_key(
-        &self,
-        app: &AppName,
-        id: &InstanceId,
-    ) -> Result<SecretString, KeyError> {
-        let known = self.get(app, id).ok_or(InstanceError::Unknown)?;
+    pub async fn rotate(&self, app: &AppName, id: &InstanceId) -> Result<SecretString, KeyError> {
+        let known = self.known.read().get(app, id).cloned().ok_or(InstanceError::Unknown)?;
         let (name, grants) = (key_name(app, id), key_grants(app));
         let new = NewApiKey { name, grants, role: None, expires: None };
         // Newer than those before it by whatever clock, so that who comes later is not refused.
         let newest = self.keys_of(app, id).await?.iter().map(|key| key.created + 1).max();
-        let made = newest.unwrap_or(0).max(self.0.clock.now());
+        let made = newest.unwrap_or(0).max(self.clock.now());
         let (key, stored) = ApiKey::make(new, made)?;
         let own = OwnKey { at: Timestamp(made), id: stored.id.clone() };
-        self.0.keys.put(stored).await?;
+        self.keys.put(stored).await?;
         match self.tell_key(known, &own).await {
             Ok(()) => {
                 self.revoke_keys(app, id, |key| age(key) < (made, &own.id)).await?;
@@ -66,7 +74,7 @@ impl Instances {
             }
             Err(error) => {
                 // A key that nobody was shown must not stay.
-                self.0.keys.revoke(&own.id).await?;
+                self.keys.revoke(&own.id).await?;
                 Err(error)
             }
         }
@@ -74,7 +82,7 @@ impl Instances {
 
     /// What is to be shown by whoever wants to speak for an instance.
     pub fn claim<'a>(&self, app: &'a AppName, id: &'a InstanceId) -> Claim<'a> {
-        let registry = self.0.registry.read();
+        let registry = self.known.read();
         let has_key = registry.get(app, id).is_some_and(|record| record.key.is_some());
         Claim { app, id, has_key }
     }
@@ -87,8 +95,8 @@ impl Instances {
             return Err(KeyError::Superseded);
         }
         record.key = Some(own.clone());
-        let told = record.event("instance.key", None, self.0.clock.now());
-        match self.publish(told.map_err(InstanceError::from)?.into()).await {
+        let told = record.event("instance.key", None, self.clock.now());
+        match self.known.publish(told.map_err(InstanceError::from)?.into()).await {
             Err(InstanceError::Publish(error @ PublishError::Unknown { .. })) => {
                 tracing::warn!(%error, "the key of an instance is taken back");
                 return Err(KeyError::Behind);
@@ -96,7 +104,7 @@ impl Instances {
             published => published?,
         }
         // One whose instance was forgotten meanwhile would be good for ever, and in no list.
-        let known = self.get(&app, &id).ok_or(InstanceError::Unknown)?;
+        let known = self.known.read().get(&app, &id).cloned().ok_or(InstanceError::Unknown)?;
         match known.key.as_ref().cmp(&Some(own)) {
             Ordering::Equal => Ok(()),
             Ordering::Greater => Err(KeyError::Superseded),
@@ -106,12 +114,12 @@ impl Instances {
 
     /// Takes an instance and its key out of the registry. If it is heard from again, it is new.
     pub async fn forget(&self, app: &AppName, id: &InstanceId) -> Result<(), KeyError> {
-        if self.get(app, id).is_none() {
+        if self.known.read().get(app, id).is_none() {
             return Err(InstanceError::Unknown.into());
         }
         self.revoke_keys(app, id, |_| true).await?;
-        let removal = record::removal(app, id, self.0.clock.now()).map_err(InstanceError::from)?;
-        self.publish(removal.into()).await?;
+        let removal = record::removal(app, id, self.clock.now()).map_err(InstanceError::from)?;
+        self.known.publish(removal.into()).await?;
         // One that was made meanwhile.
         Ok(self.revoke_keys(app, id, |_| true).await?)
     }
@@ -125,7 +133,7 @@ impl Instances {
     ) -> Result<(), StoreError> {
         for key in self.keys_of(app, id).await? {
             if !key.revoked && which(&key) {
-                self.0.keys.revoke(&key.id).await?;
+                self.keys.revoke(&key.id).await?;
             }
         }
         Ok(())
@@ -133,7 +141,7 @@ impl Instances {
 
     /// All the keys an instance ever had.
     async fn keys_of(&self, app: &AppName, id: &InstanceId) -> Result<Vec<StoredKey>, StoreError> {
-        self.0.keys.named(&key_name(app, id)).await
+        self.keys.named(&key_name(app, id)).await
     }
 }
 

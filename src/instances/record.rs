@@ -1,8 +1,9 @@
-//! What is known of one instance, and what its signs of life and its silence make of it.
+//! What is known of one instance.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::liveness::{InstanceState, Liveness, Sign};
 use crate::{
     admission::OwnEvent,
     event::{AppName, InstanceId},
@@ -31,39 +32,6 @@ pub struct InstanceRecord {
     pub key: Option<OwnKey>,
 }
 
-/// Whether an instance lives, and in what rhythm.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Liveness {
-    /// As of the last event.
-    pub state: InstanceState,
-    /// When it came into that state.
-    pub since: Timestamp,
-    /// When it last sent anything.
-    pub last_seen: Timestamp,
-    /// When it last sent a heartbeat.
-    pub last_heartbeat: Option<Timestamp>,
-    /// How many it has sent.
-    pub heartbeats: u64,
-    /// How often it is expected to be heard from, in seconds.
-    pub interval_s: u64,
-    /// The times between its last heartbeats, in seconds, oldest first.
-    pub gaps_s: Vec<u64>,
-}
-
-/// Whether an instance is heard from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum InstanceState {
-    /// It has registered, and not yet sent anything else.
-    Pending,
-    /// It is heard from.
-    Up,
-    /// It has been silent for more than one interval.
-    Late,
-    /// It has been silent for more than two.
-    Down,
-}
-
 /// A registration and when it came.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Registered {
@@ -83,59 +51,11 @@ pub struct OwnKey {
     pub id: String,
 }
 
-/// What was heard of an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sign {
-    /// It registered.
-    Registration,
-    /// It sent a heartbeat.
-    Heartbeat,
-    /// It sent data.
-    Data,
-}
-
-/// Gaps that are remembered; their median is the rhythm, which neither one outage nor a restart
-/// changes.
-const GAPS: usize = 5;
-/// So many must be known before they count.
-const ENOUGH_GAPS: usize = 3;
-/// No rhythm is taken to be faster or slower than this, in seconds.
-const RHYTHMS: std::ops::RangeInclusive<u64> = 10..=7 * 86_400;
-/// No other node's clock is ahead by more than this.
-const MOST_AHEAD: Millis = 10_000;
-/// A heartbeat may come so much of its interval later and is not late: a client that sleeps
-/// between two of them is always a little behind.
-const SLACK: u64 = 20;
-
-impl InstanceState {
-    /// All there are.
-    pub const ALL: [Self; 4] = [Self::Pending, Self::Up, Self::Late, Self::Down];
-
-    /// Its name on the wire.
-    pub const fn name(self) -> &'static str {
-        match self {
-            InstanceState::Pending => "pending",
-            InstanceState::Up => "up",
-            InstanceState::Late => "late",
-            InstanceState::Down => "down",
-        }
-    }
-}
-
 impl InstanceRecord {
     /// The record of an instance that was never heard of before `now`.
     pub fn new(app: AppName, instance_id: InstanceId, interval_s: u64, now: Millis) -> Self {
-        let now = Timestamp(now);
-        let pulse = Liveness {
-            state: InstanceState::Pending,
-            since: now,
-            last_seen: now,
-            last_heartbeat: None,
-            heartbeats: 0,
-            interval_s,
-            gaps_s: Vec::new(),
-        };
-        Self { app, instance_id, first_seen: now, pulse, registration: None, key: None }
+        let (first_seen, pulse) = (Timestamp(now), Liveness::new(interval_s, now));
+        Self { app, instance_id, first_seen, pulse, registration: None, key: None }
     }
 
     /// Whether this is the first that is told of it: whoever wrote it knew of nothing before.
@@ -146,70 +66,8 @@ impl InstanceRecord {
 
     /// It was heard of; gives the state it was in, if that has changed.
     pub fn hear(&mut self, sign: Sign, now: Millis) -> Option<InstanceState> {
-        let state = match sign {
-            Sign::Registration if self.pulse.last_heartbeat.is_none() => InstanceState::Pending,
-            _ => InstanceState::Up,
-        };
-        if sign == Sign::Heartbeat {
-            self.learn(now);
-        }
-        let last_seen = self.pulse.last_seen;
-        self.pulse.last_seen =
-            if self.is_ahead(now) { Timestamp(now) } else { last_seen.max(Timestamp(now)) };
-        self.enter(state, now)
-    }
-
-    /// Whether it was last heard from by a clock that was ahead, and has been put right since.
-    pub(super) fn is_ahead(&self, now: Millis) -> bool {
-        self.pulse.last_seen.0 > now.saturating_add(MOST_AHEAD)
-    }
-
-    /// The state that its silence has brought it to by `now`, if that is another; nobody has listened
-    /// before `heard_from`.
-    pub fn overdue(&self, now: Millis, heard_from: Millis) -> Option<InstanceState> {
-        self.silent(now, heard_from).filter(|state| *state > self.pulse.state)
-    }
-
-    /// How it is missed by `now`, if it is.
-    pub fn silent(&self, now: Millis, heard_from: Millis) -> Option<InstanceState> {
-        let heard = if self.is_ahead(now) { 0 } else { self.pulse.last_seen.0 };
-        let silence = now.saturating_sub(heard.max(heard_from));
-        let patience = self.pulse.interval_s.saturating_mul(1000 + 1000 / SLACK);
-        match silence {
-            silence if silence > patience.saturating_mul(2) => Some(InstanceState::Down),
-            silence if silence > patience => Some(InstanceState::Late),
-            _ => None,
-        }
-    }
-
-    /// Changes the state; gives the one before, if it was another.
-    pub fn enter(&mut self, state: InstanceState, now: Millis) -> Option<InstanceState> {
-        let before = std::mem::replace(&mut self.pulse.state, state);
-        (before != state).then(|| {
-            self.pulse.since = Timestamp(now);
-            before
-        })
-    }
-
-    fn learn(&mut self, now: Millis) {
-        let pulse = &mut self.pulse;
-        pulse.heartbeats = pulse.heartbeats.saturating_add(1);
-        let Some(last) = pulse.last_heartbeat.replace(Timestamp(now)) else { return };
-        if last.0 > now {
-            return; // the clock was put back
-        }
-        // After a restart the first one comes at once, which is no rhythm.
-        if self.registration.as_ref().is_some_and(|registered| registered.at > last) {
-            return;
-        }
-        pulse.gaps_s.push((now.saturating_sub(last.0) + 500) / 1000);
-        let excess = pulse.gaps_s.len().saturating_sub(GAPS);
-        pulse.gaps_s.drain(..excess);
-        let mut gaps = pulse.gaps_s.clone();
-        gaps.sort_unstable();
-        if let (true, Some(median)) = (gaps.len() >= ENOUGH_GAPS, gaps.get(gaps.len() / 2)) {
-            pulse.interval_s = *median.clamp(RHYTHMS.start(), RHYTHMS.end());
-        }
+        let registered = self.registration.as_ref().map(|registered| registered.at);
+        self.pulse.hear(sign, registered, now)
     }
 
     /// The newest parts of two records of the same instance; `other` came later in the log.
@@ -298,18 +156,21 @@ mod tests {
         assert_eq!(record.pulse.state, InstanceState::Pending);
         assert_eq!(record.hear(Sign::Heartbeat, 1000), Some(InstanceState::Pending));
         assert_eq!((record.pulse.state, record.pulse.since), (InstanceState::Up, Timestamp(1000)));
-        assert_eq!(record.overdue(1000 + HOUR + HOUR / 20, 0), None);
-        assert_eq!(record.overdue(1001 + HOUR + HOUR / 20, 0), Some(InstanceState::Late));
-        assert_eq!(record.enter(InstanceState::Late, 2 * HOUR), Some(InstanceState::Up));
-        assert_eq!(record.overdue(2 * HOUR, 0), None, "it is known to be late");
-        assert_eq!(record.overdue(1001 + 2 * (HOUR + HOUR / 20), 0), Some(InstanceState::Down));
-        record.enter(InstanceState::Down, 3 * HOUR);
-        assert_eq!(record.overdue(100 * HOUR, 0), None);
+        assert_eq!(record.pulse.overdue(1000 + HOUR + HOUR / 20, 0), None);
+        assert_eq!(record.pulse.overdue(1001 + HOUR + HOUR / 20, 0), Some(InstanceState::Late));
+        assert_eq!(record.pulse.enter(InstanceState::Late, 2 * HOUR), Some(InstanceState::Up));
+        assert_eq!(record.pulse.overdue(2 * HOUR, 0), None, "it is known to be late");
+        assert_eq!(
+            record.pulse.overdue(1001 + 2 * (HOUR + HOUR / 20), 0),
+            Some(InstanceState::Down)
+        );
+        record.pulse.enter(InstanceState::Down, 3 * HOUR);
+        assert_eq!(record.pulse.overdue(100 * HOUR, 0), None);
         assert_eq!(record.hear(Sign::Data, 4 * HOUR), Some(InstanceState::Down));
         assert_eq!(record.pulse.state, InstanceState::Up);
         registered(&mut record, 5 * HOUR);
         assert_eq!(record.pulse.state, InstanceState::Up, "it has sent heartbeats before");
-        assert_eq!(record.overdue(0, 0), None, "a clock that goes back makes nobody late");
+        assert_eq!(record.pulse.overdue(0, 0), None, "a clock that goes back makes nobody late");
     }
 
     #[test]
@@ -318,7 +179,7 @@ mod tests {
         let mut record = record();
         record.hear(Sign::Heartbeat, ahead);
         // Nobody has listened by this clock before it was put right.
-        assert_eq!(record.silent(right + 4 * HOUR, right), Some(InstanceState::Down));
+        assert_eq!(record.pulse.silent(right + 4 * HOUR, right), Some(InstanceState::Down));
         record.hear(Sign::Heartbeat, right);
         assert_eq!((record.pulse.last_seen, record.pulse.gaps_s.len()), (Timestamp(right), 0));
     }
@@ -346,7 +207,7 @@ mod tests {
             600,
             "a new rhythm is"
         );
-        assert_eq!(record.pulse.gaps_s.len(), GAPS);
+        assert_eq!(record.pulse.gaps_s.len(), 5);
         assert_eq!((0..9).map(|_| beat(&mut record, 0)).last(), Some(10), "and a flood is none");
     }
 
@@ -377,7 +238,7 @@ mod tests {
             assert_eq!(merged.pulse, two.pulse);
         }
         let mut late = two.clone();
-        late.enter(InstanceState::Late, 30);
+        late.pulse.enter(InstanceState::Late, 30);
         two.hear(Sign::Heartbeat, 31);
         assert_eq!(two.clone().merge(late).pulse.state, InstanceState::Up, "it was heard of since");
     }
@@ -391,7 +252,7 @@ mod tests {
                 match which {
                     0 => registered(on, at),
                     1 => { on.hear(Sign::Heartbeat, at); }
-                    _ => { on.enter(InstanceState::Late, at); }
+                    _ => { on.pulse.enter(InstanceState::Late, at); }
                 }
             }
             let merged = one.clone().merge(two.clone());

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::record::{InstanceRecord, InstanceState};
+use super::{liveness::InstanceState, record::InstanceRecord};
 use crate::{
     event::{self, AppName, InstanceId},
     telemetry::Telemetry,
@@ -91,7 +91,7 @@ impl Registry {
             return;
         };
         let mut known_before = known.clone();
-        if known.is_ahead(event.received()) && told.pulse.last_seen < known.pulse.last_seen {
+        if known.pulse.is_ahead(event.received()) && told.pulse.last_seen < known.pulse.last_seen {
             // By a clock that has been put right: what it said would hold until it is overtaken.
             known_before.pulse = told.pulse.clone();
         }
@@ -152,14 +152,14 @@ impl Registry {
         });
         let silent = self.all().filter_map(|record| {
             let silence = now.saturating_sub(record.pulse.last_seen.0);
-            let is_missed = record.silent(now, heard_from) == Some(InstanceState::Down);
+            let is_missed = record.pulse.silent(now, heard_from) == Some(InstanceState::Down);
             if silence > forget_after && is_missed && record.key.is_none() {
                 return Some(Announcement::Forgotten(
                     record.app.clone(),
                     record.instance_id.clone(),
                 ));
             }
-            let state = record.overdue(now, heard_from)?;
+            let state = record.pulse.overdue(now, heard_from)?;
             Some(Announcement::Silent(record.clone(), state))
         });
         astray.chain(returned).chain(partial).chain(silent).take(most).collect()
@@ -211,7 +211,10 @@ mod tests {
     use crate::{
         admission::OwnEvent,
         event::BlockBuilder,
-        instances::record::{OwnKey, Sign, removal},
+        instances::{
+            liveness::Sign,
+            record::{OwnKey, removal},
+        },
         time::Timestamp,
     };
 
@@ -284,7 +287,7 @@ mod tests {
         let hour = 3_600_000;
         // Its heartbeat and its silence are told at once, and the first knows nothing of the second.
         let mut late = one.clone();
-        late.enter(InstanceState::Late, 2 * hour);
+        late.pulse.enter(InstanceState::Late, 2 * hour);
         apply(
             &mut registry,
             late.event("instance.late", Some(InstanceState::Up), 2 * hour).unwrap(),
@@ -306,7 +309,7 @@ mod tests {
         let hour = 3_600_000;
         let up = heard("a", 0);
         let (mut late, mut beat) = (up.clone(), up.clone());
-        late.enter(InstanceState::Late, 2 * hour);
+        late.pulse.enter(InstanceState::Late, 2 * hour);
         beat.hear(Sign::Heartbeat, 2 * hour);
         let late = late.event("instance.late", Some(InstanceState::Up), 2 * hour).unwrap();
         let beat = beat.event("instance.heartbeat", None, 2 * hour).unwrap();
@@ -356,7 +359,7 @@ mod tests {
             panic!("{due:?}")
         };
         let mut record = record.clone();
-        record.enter(InstanceState::Down, 3 * hour);
+        record.pulse.enter(InstanceState::Down, 3 * hour);
         apply(&mut registry, record.event("instance.down", None, 3 * hour).unwrap());
         assert_eq!(registry.due(4 * hour, 0, day, 10), []);
         assert_eq!(registry.due(2 * day, 0, day, 10), [Announcement::Forgotten(app(), id("a"))]);
@@ -374,7 +377,7 @@ mod tests {
         };
         apply(&mut registry, first.event("instance.up", None, 5).unwrap());
         let (mut late, mut keyed, mut beat) = (first.clone(), first.clone(), first);
-        late.enter(InstanceState::Late, 90);
+        late.pulse.enter(InstanceState::Late, 90);
         keyed.key = Some(OwnKey { at: Timestamp(91), id: "k".into() });
         beat.hear(Sign::Heartbeat, 92);
         for stale in [late, keyed, beat] {

@@ -1,19 +1,18 @@
 //! What a node makes of the log when retention has gone past it, or when it falls behind.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use serde_json::value::RawValue;
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
     auth::{Principal, Role},
     broker::{Broker, journal::RetentionRule},
     config::Config,
-    duty::Duties,
+    follow::Progress,
     grants::Grants,
-    instances::record::{Sign, removal},
-    topic::Topic,
+    instances::record::removal,
+    topic::{Topic, TopicPattern},
 };
 
 const START: Millis = 1_795_176_000_000;
@@ -34,8 +33,7 @@ fn registry(config: Config, folder: &Path, clock: &Clock) -> Instances {
 }
 
 fn duties(instances: &Instances) -> Duties {
-    let InstancesInner { feed, store, .. } = &*instances.0;
-    let broker = feed.broker();
+    let (broker, store) = (instances.known.broker(), instances.known.store());
     Duties::new(store.clone(), broker.clone(), "here", Telemetry::new())
 }
 
@@ -50,7 +48,7 @@ async fn a_forgotten_instance_does_not_come_back_behind_a_gap() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::manual(START);
     let instances = registry(config, folder.path(), &clock);
-    let broker = instances.0.feed.broker().clone();
+    let broker = instances.known.broker().clone();
     let up = |id: &str, now| record(id, now).event("instance.up", None, now).unwrap();
 
     broker.publish(up("old", START).into()).await.unwrap();
@@ -65,8 +63,7 @@ async fn a_forgotten_instance_does_not_come_back_behind_a_gap() {
     clock.set(START + 61_000);
     broker.maintain().await;
 
-    let feed = instances.0.feed.clone();
-    let mut keeping_up = feed.keep_up(&instances, Some(0), Progress::default());
+    let mut keeping_up = instances.known.keep_up(Some(0), Progress::default());
     while keeping_up.reached() < broker.head().offset {
         keeping_up.step().await;
         assert_eq!(instances.get(&gone.app, &gone.instance_id), None);
@@ -79,8 +76,7 @@ async fn a_start_does_not_read_again_what_says_nothing_of_instances() {
     let folder = tempfile::tempdir().unwrap();
     let instances =
         registry(Config::load(None, [], &[]).unwrap(), folder.path(), &Clock::manual(START));
-    let InstancesInner { feed, store, .. } = &*instances.0;
-    let broker = feed.broker();
+    let (broker, store) = (instances.known.broker(), instances.known.store());
     let topic = Topic::parse("t.a").unwrap();
     let other = |_| OwnEvent::new(&topic, "other", START, RawValue::NULL.to_owned());
     broker.publish((0..100).map(other).collect()).await.unwrap();
@@ -112,11 +108,12 @@ async fn no_older_key_stays_good_when_the_log_may_name_one_that_was_taken_back()
     let running = tokio::spawn(instances.clone().run(duties(&instances), stop.clone()));
     let admin = Role::admin();
     let grants = Grants { subscribe: admin.subscribe, publish: admin.publish };
-    let speaker = instances.claim(app, id).speaker(&Principal { grants, ..Principal::hub() });
+    let speaker =
+        instances.keys().claim(app, id).speaker(&Principal { grants, ..Principal::hub() });
     instances.register(&speaker.unwrap(), Registration::default()).await.unwrap();
-    instances.rotate_key(app, id).await.unwrap();
+    instances.keys().rotate(app, id).await.unwrap();
     let good = async || {
-        let mut keys = instances.0.keys.list().await.unwrap();
+        let mut keys = instances.keys.keys.list().await.unwrap();
         keys.retain(|key| !key.revoked);
         keys
     };
@@ -126,11 +123,11 @@ async fn no_older_key_stays_good_when_the_log_may_name_one_that_was_taken_back()
     running.await.unwrap();
 
     // From here on the log is not followed.
-    let behind = instances.rotate_key(app, id).await;
+    let behind = instances.keys().rotate(app, id).await;
     assert!(matches!(behind, Err(KeyError::Behind)), "{:?}", behind.err());
     assert_eq!(good().await, []);
     let running = tokio::spawn(instances.clone().run(duties(&instances), CancellationToken::new()));
-    instances.rotate_key(app, id).await.unwrap();
+    instances.keys().rotate(app, id).await.unwrap();
     let good = good().await;
     assert_eq!((good.len(), &good[0].id), (1, &named()));
     running.abort();
@@ -141,7 +138,7 @@ async fn late_is_told_and_up_never() {
     let folder = tempfile::tempdir().unwrap();
     let instances =
         registry(Config::load(None, [], &[]).unwrap(), folder.path(), &Clock::manual(START));
-    let broker = instances.0.feed.broker().clone();
+    let broker = instances.known.broker().clone();
     let up = record("one", START);
     broker.publish(up.event("instance.up", None, START).unwrap().into()).await.unwrap();
     instances.load().await.unwrap();
@@ -149,7 +146,7 @@ async fn late_is_told_and_up_never() {
     let running = tokio::spawn(instances.clone().run(duties(&instances), stop.clone()));
     // Both were written by who knew nothing of the other.
     let (mut late, mut heard) = (up.clone(), up);
-    let previous = late.enter(InstanceState::Late, START + 1);
+    let previous = late.pulse.enter(InstanceState::Late, START + 1);
     assert_eq!(heard.hear(Sign::Heartbeat, START + 2), None);
     let told = [
         late.event("instance.late", previous, START + 1).unwrap(),
@@ -158,7 +155,7 @@ async fn late_is_told_and_up_never() {
     broker.publish(told.into_iter().collect()).await.unwrap();
     let told = async {
         loop {
-            let newest = broker.latest(instances.0.filter.clone()).all().await.unwrap();
+            let newest = broker.latest(instances.known.filter.clone()).all().await.unwrap();
             let data = newest.record(0).unwrap();
             if data.kind() == Some(b"\"instance.up\"") && data.offset() > 3 {
                 return String::from_utf8(data.data().to_vec()).unwrap();

@@ -57,7 +57,7 @@ pub(in crate::http) async fn register(
             InstanceId::parse(&new_id()).map_err(|error| Problem::bad_request(error.to_string()))?
         }
     };
-    let speaker = state.instances.claim(&app, &id).speaker(&principal)?;
+    let speaker = state.instances.keys().claim(&app, &id).speaker(&principal)?;
     let (record, is_new) = state.instances.register(&speaker, said).await?;
     dropped.count(&state.telemetry);
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
@@ -101,7 +101,7 @@ pub(in crate::http) async fn heartbeat(
     });
     let ((named, id), ..) = read.await?;
     let speakers = match named {
-        Some(app) => vec![state.instances.claim(&app, &id).speaker(&principal)?],
+        Some(app) => vec![state.instances.keys().claim(&app, &id).speaker(&principal)?],
         None => speakers_of(&state, &principal, &id)?,
     };
     let records = state.instances.heartbeat(&speakers).await?;
@@ -138,7 +138,7 @@ pub(in crate::http) async fn data(
         Ok((app, id, events))
     });
     let ((app, id, events), mut dropped, _charge) = read.await?;
-    let claim = state.instances.claim(&app, &id);
+    let claim = state.instances.keys().claim(&app, &id);
     let mut events = state.admit(&principal, Some(&claim), events)?;
     let mut answer = json!({"status": "ok", "accepted": 0, "duplicates": 0});
     if !events.is_empty() {
@@ -236,7 +236,7 @@ fn speakers_of(
     principal: &Principal,
     id: &InstanceId,
 ) -> Result<Vec<Speaker>, Problem> {
-    let speaker = |app: AppName| state.instances.claim(&app, id).speaker(principal).ok();
+    let speaker = |app: AppName| state.instances.keys().claim(&app, id).speaker(principal).ok();
     let known: Vec<_> = state.instances.apps_of(id).into_iter().filter_map(speaker).collect();
     if !known.is_empty() {
         return Ok(known);
