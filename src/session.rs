@@ -3,6 +3,7 @@
 //! The session knows the protocol and the time it is told; the socket that drives it knows bytes.
 
 mod action;
+mod allowance;
 mod command;
 mod opening;
 mod subscriptions;
@@ -13,19 +14,19 @@ use std::{net::SocketAddr, sync::Arc, task::Context, time::Instant};
 use bytes::Bytes;
 use secrecy::SecretString;
 
-use self::subscriptions::Subscriptions;
 pub use self::{
     action::Action,
     command::start,
     opening::GrantError,
     terms::{SocketConfig, Terms},
 };
+use self::{allowance::Allowance, subscriptions::Subscriptions};
 use crate::{
     auth::{AuthError, Principal},
     broker::{PublishError, Published},
     connections::{Connection, Order},
     dialect::Dialect,
-    hub::{Cursor, CursorItem, Gap, SubscribeError, Subscription, TaskWaker},
+    hub::{Cursor, SubscribeError, Subscription, TaskWaker},
     position::Position,
     protocol::{
         ClientMessage, CloseCode, Connect, ErrorCode, Losses, MessageError, MessageId,
@@ -62,9 +63,7 @@ pub struct Session {
     expires: Option<Instant>,
     ping_at: Instant,
     pong_by: Option<Instant>,
-    /// Messages that may still come, and when they were last made more.
-    allowed: f64,
-    allowed_at: Instant,
+    allowance: Allowance,
 }
 
 #[derive(Debug)]
@@ -127,7 +126,7 @@ impl Session {
         state: SessionState,
         now: Now,
     ) -> Self {
-        let mut session = Self {
+        Self {
             connection: terms.connections.enter(dialect, client, waker, now.wall),
             dialect,
             state,
@@ -137,12 +136,9 @@ impl Session {
             expires: None,
             ping_at: now.instant + terms.config.ping.0,
             pong_by: None,
-            allowed: 0.0,
-            allowed_at: now.instant,
+            allowance: Allowance::new(&terms.limits, now.instant),
             terms,
-        };
-        session.allowed = session.burst();
-        session
+        }
     }
 
     /// Its entry among all connections.
@@ -282,55 +278,16 @@ impl Session {
         &mut self,
         cx: &mut Context<'_>,
         burst: usize,
-        mut write: impl FnMut(Bytes),
+        write: impl FnMut(Bytes),
     ) -> Vec<Action> {
-        let (dialect, telemetry) = (self.dialect, &self.terms.telemetry);
-        let (mut bytes, mut events, mut frames, mut asked) = (0, 0, 0, 0);
-        let mut then = Vec::new();
-        while bytes < burst
-            && let Some((sub, item)) = self.subscriptions.next(cx, &mut asked)
-        {
-            match item {
-                CursorItem::Frame(frame) => {
-                    bytes += frame.bytes.len();
-                    events += frame.events as u64;
-                    frames += 1;
-                    write(frame.bytes);
-                }
-                CursorItem::Live { position, was_owing } => {
-                    dialect
-                        .say(&ServerMessage::Live { sub, position, was_owing })
-                        .into_iter()
-                        .for_each(&mut write);
-                }
-                CursorItem::Gap(Gap { from, to, reason }) => {
-                    telemetry.gap(reason.name());
-                    match dialect.say(&ServerMessage::Gap { sub, from, to, reason, position: to }) {
-                        Some(frame) => write(frame),
-                        // Who cannot be told comes back and asks anew.
-                        None => {
-                            let reason = format!("{from} to {to} are missing: {}", reason.name());
-                            then = close(CloseCode::Gap, reason);
-                        }
-                    }
-                    break;
-                }
-                CursorItem::Failed(error) => {
-                    tracing::error!(%error, "a subscriber's history cannot be read");
-                    then = close(CloseCode::Overloaded, error.to_string());
-                    // Until it closes, which may wait for other work, nobody asks the log in vain.
-                    self.subscriptions = Subscriptions::default();
-                    self.show_lags();
-                    break;
-                }
+        let Self { dialect, subscriptions, .. } = self;
+        match subscriptions.deliver(cx, burst, *dialect, &self.terms.telemetry, write) {
+            Ok(()) => Vec::new(),
+            Err((code, reason)) => {
+                self.show_lags();
+                close(code, reason)
             }
         }
-        if frames > 0 {
-            let telemetry = &self.terms.telemetry;
-            telemetry.deliveries.inc_by(events);
-            telemetry.frames.inc_by(frames);
-        }
-        then
     }
 
     /// The bytes of a ping. What the subscriptions had after `now` was asked for must have been delivered: who has
@@ -400,23 +357,12 @@ impl Session {
     /// Any frame proves that the client lives; too many of them are too many.
     fn heard(&mut self, frames: u32, now: Now) -> Option<Vec<Action>> {
         self.pong_by = None;
-        let most = self.terms.limits.messages_per_second;
-        let passed = now.instant.saturating_duration_since(self.allowed_at);
-        self.allowed_at = now.instant;
-        let refilled = self.allowed + passed.as_secs_f64() * f64::from(most);
-        self.allowed = refilled.min(self.burst()) - f64::from(frames);
-        if self.allowed >= 0.0 {
+        if self.allowance.take(frames, &self.terms.limits, now.instant) {
             return None;
         }
+        let most = self.terms.limits.messages_per_second;
         self.terms.telemetry.hit(Limit::MessagesPerSecond);
         Some(close(CloseCode::TooMany, format!("more than {most} messages in a second")))
-    }
-
-    /// Messages that may come at once: a client that comes back may name and drop every subscription it may
-    /// have one by one, beside what it says in a second.
-    fn burst(&self) -> f64 {
-        let limits = &self.terms.limits;
-        f64::from(limits.messages_per_second) + 2.0 * limits.subscriptions as f64
     }
 
     fn show_lags(&self) {

@@ -2,10 +2,14 @@
 
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+
 use crate::{
-    dialect::Form,
-    hub::{Cursor, CursorItem, Lag, Subscription},
+    dialect::{Dialect, Form},
+    hub::{Cursor, CursorItem, Gap, Lag, Subscription},
     position::Offset,
+    protocol::{CloseCode, ServerMessage},
+    telemetry::Telemetry,
     topic::TopicFilter,
 };
 
@@ -61,12 +65,63 @@ impl Subscriptions {
         self.all.extract_if(.., |one| !granted(one.filter())).collect()
     }
 
-    /// What comes next, of which subscription. In one turn of the task, `asked` counts from 0 those that had no more.
-    pub(super) fn next(
+    /// Writes what they have, up to about `burst` bytes of events; or says how the session ends.
+    pub(super) fn deliver(
         &mut self,
         cx: &mut Context<'_>,
-        asked: &mut usize,
-    ) -> Option<(&str, CursorItem)> {
+        burst: usize,
+        dialect: Dialect,
+        telemetry: &Telemetry,
+        mut write: impl FnMut(Bytes),
+    ) -> Result<(), (CloseCode, String)> {
+        let (mut bytes, mut events, mut frames, mut asked) = (0, 0, 0, 0);
+        let mut end = Ok(());
+        while bytes < burst
+            && let Some((sub, item)) = self.next(cx, &mut asked)
+        {
+            match item {
+                CursorItem::Frame(frame) => {
+                    bytes += frame.bytes.len();
+                    events += frame.events as u64;
+                    frames += 1;
+                    write(frame.bytes);
+                }
+                CursorItem::Live { position, was_owing } => {
+                    dialect
+                        .say(&ServerMessage::Live { sub, position, was_owing })
+                        .into_iter()
+                        .for_each(&mut write);
+                }
+                CursorItem::Gap(Gap { from, to, reason }) => {
+                    telemetry.gap(reason.name());
+                    match dialect.say(&ServerMessage::Gap { sub, from, to, reason, position: to }) {
+                        Some(frame) => write(frame),
+                        // Who cannot be told comes back and asks anew.
+                        None => {
+                            let reason = format!("{from} to {to} are missing: {}", reason.name());
+                            end = Err((CloseCode::Gap, reason));
+                        }
+                    }
+                    break;
+                }
+                CursorItem::Failed(error) => {
+                    tracing::error!(%error, "a subscriber's history cannot be read");
+                    end = Err((CloseCode::Overloaded, error.to_string()));
+                    // Until it closes, which may wait for other work, nobody asks the log in vain.
+                    *self = Self::default();
+                    break;
+                }
+            }
+        }
+        if frames > 0 {
+            telemetry.deliveries.inc_by(events);
+            telemetry.frames.inc_by(frames);
+        }
+        end
+    }
+
+    /// What comes next, of which subscription. In one turn of the task, `asked` counts from 0 those that had no more.
+    fn next(&mut self, cx: &mut Context<'_>, asked: &mut usize) -> Option<(&str, CursorItem)> {
         while *asked < self.all.len() {
             let at = self.turn % self.all.len();
             if let SubscriptionState::Following(cursor) = &mut self.all[at]
