@@ -3,6 +3,8 @@
 mod cursor;
 mod dispatch;
 mod index;
+mod item;
+mod lag;
 mod latest;
 mod pace;
 mod quota;
@@ -33,7 +35,9 @@ use self::{
     view::{View, ViewKey, ViewTail},
 };
 pub use self::{
-    cursor::{Cursor, CursorItem, Gap, Lag},
+    cursor::Cursor,
+    item::{CursorItem, Gap},
+    lag::Lag,
     quota::Owner,
     start::Start,
     task_waker::TaskWaker,

@@ -1,13 +1,8 @@
 //! The accept loop: who gets in, how long they may take to say what they want, and how it ends.
 
-use std::{
-    convert::Infallible,
-    io,
-    net::{IpAddr, SocketAddr},
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+mod options;
+
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{body::Body, extract::Request, response::IntoResponse as _};
 use http::{HeaderValue, Method, Response, Version, header};
@@ -24,8 +19,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{ServiceExt as _, util::BoxCloneSyncService};
 
+pub use self::options::Options;
 use super::{
-    Network, Problem,
+    Problem,
     answering::{self, Answering, Streams},
     connection_slots::{ConnectionSlot, ConnectionSlots, NoSlot, Visit},
     forwarded,
@@ -42,35 +38,6 @@ use crate::{
 
 /// What answers requests.
 pub type Answers = BoxCloneSyncService<Request, Response<Body>, Infallible>;
-
-/// How the server treats its connections.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Connections at a time, sockets included; who comes then is told 503.
-    pub max_connections: usize,
-    /// Connections from one address.
-    pub max_per_address: usize,
-    /// Header lines of a request; who sends more is told 431.
-    pub max_headers: usize,
-    /// Proxies that are believed.
-    pub trusted_proxies: Arc<[Network]>,
-    /// Whether their connections begin with a header of the PROXY protocol.
-    pub proxy_protocol: bool,
-    /// Time for a request's headers to arrive, and for the first request of a connection.
-    pub header_timeout: Duration,
-    /// Time for the next request of a connection.
-    pub idle_timeout: Duration,
-    /// Time for a peer to take the next piece of an answer.
-    pub write_timeout: Duration,
-    /// Time for requests under way to end once the server stops.
-    pub drain: Duration,
-}
-
-impl Options {
-    fn trusts(&self, address: IpAddr) -> bool {
-        self.trusted_proxies.iter().any(|network| network.contains(address))
-    }
-}
 
 /// What a request knows of its connection; among the request's extensions.
 #[derive(Clone)]

@@ -10,7 +10,9 @@ use std::{
 };
 
 use super::{
-    Hub, SubscriberGuard,
+    SubscriberGuard,
+    item::{CursorItem, Gap},
+    lag::Lag,
     latest::{Conflated, LatestValue},
     snapshot::Snapshot,
     task_waker::Subscriber,
@@ -71,35 +73,6 @@ impl Phase {
 }
 
 type HistoryRead = Pin<Box<dyn Future<Output = Result<LogChunk, ReadError>> + Send>>;
-
-/// What comes next for a subscription.
-#[derive(Debug)]
-pub enum CursorItem {
-    /// Events.
-    Frame(Frame),
-    /// Events are missing.
-    Gap(Gap),
-    /// What follows is live. Said once.
-    Live {
-        /// Everything up to here has been sent.
-        position: Position,
-        /// Whether a gap or newest values came first.
-        was_owing: bool,
-    },
-    /// The log could not be read; asking again tries again.
-    Failed(ReadError),
-}
-
-/// Events that will not come: `from` and `to` are inclusive, and the subscription goes on from `to`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gap {
-    /// The first that may be missing.
-    pub from: Position,
-    /// The last that may be missing.
-    pub to: Position,
-    /// Why.
-    pub reason: GapReason,
-}
 
 /// Where a cursor begins, decided by [`Hub::subscribe`].
 pub(super) struct Beginning {
@@ -397,42 +370,6 @@ impl Cursor {
             self.position = position;
             self.subscriber.position.store(position, Ordering::Relaxed);
         }
-    }
-}
-
-/// Tells how far a cursor is behind.
-#[derive(Clone)]
-pub struct Lag {
-    view: Arc<View>,
-    subscriber: Arc<Subscriber>,
-    hub: Hub,
-}
-
-impl Lag {
-    /// The subscription's name.
-    pub fn sub(&self) -> &str {
-        self.view.key.form.sub()
-    }
-
-    /// What the subscription matches.
-    pub fn filter(&self) -> &TopicFilter {
-        &self.view.key.filter
-    }
-
-    /// Offsets between the cursor and `head`; 0 when it has all that matches.
-    pub fn offsets(&self, head: Offset) -> u64 {
-        let position = self.subscriber.position.load(Ordering::Relaxed);
-        if self.view.is_lagging(position) {
-            self.hub.0.broker.epochs().offsets_between(position, head)
-        } else {
-            0
-        }
-    }
-}
-
-impl std::fmt::Debug for Lag {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lag").field("view", &self.view.key).finish_non_exhaustive()
     }
 }
 

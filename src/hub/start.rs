@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Hub, cursor::Gap, snapshot::Snapshot};
+use super::{Hub, item::Gap, snapshot::Snapshot};
 use crate::{
     broker::{NewestStretch, ReadError, Resumption},
     position::{Offset, Position},

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::liveness::{InstanceState, Liveness, Sign};
 use crate::{
     admission::OwnEvent,
-    event::{AppName, InstanceId},
+    event::{AppName, InstanceId, Record},
     ingest::timetracker::Registration,
     time::{Millis, Timestamp},
 };
@@ -129,6 +129,36 @@ fn event(
 ) -> Result<OwnEvent, UnwritableRecord> {
     let topic = app.registry_topic().map_err(|_| UnwritableRecord)?;
     Ok(OwnEvent::new(&topic, kind, now, data).with_key(instance_id.as_str()))
+}
+
+/// What an event says.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
+pub(super) enum InstanceEvent {
+    Record(InstanceRecord),
+    Removal(AppName, InstanceId),
+}
+
+pub(super) fn read(told: Record<'_>) -> Option<InstanceEvent> {
+    if !told.is_removal() {
+        return serde_json::from_slice(told.data()).ok().map(InstanceEvent::Record);
+    }
+    let app = told.topic().strip_prefix(AppName::REGISTRY)?.strip_prefix('.')?;
+    let id = serde_json::from_slice(told.key()?).ok()?;
+    Some(InstanceEvent::Removal(AppName::parse(app).ok()?, id))
+}
+
+/// Whether an event tells that the state was another before.
+pub(super) fn says_previous(told: Record<'_>) -> bool {
+    #[derive(serde::Deserialize)]
+    struct PreviousState {
+        previous: Option<InstanceState>,
+    }
+    serde_json::from_slice(told.data()).is_ok_and(|said: PreviousState| said.previous.is_some())
+}
+
+pub(super) fn complain(told: Record<'_>) {
+    let (topic, offset) = (told.topic(), told.offset());
+    tracing::error!(topic, offset, "the record of an instance cannot be read");
 }
 
 #[cfg(test)]

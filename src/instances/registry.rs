@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{liveness::InstanceState, record::InstanceRecord};
+use super::{
+    liveness::InstanceState,
+    record::{InstanceEvent, InstanceRecord, complain, read, says_previous},
+};
 use crate::{
     event::{self, AppName, InstanceId},
     telemetry::Telemetry,
@@ -173,36 +176,6 @@ impl Registry {
             telemetry.instances(state.name()).set(count);
         }
     }
-}
-
-/// What an event says.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
-enum InstanceEvent {
-    Record(InstanceRecord),
-    Removal(AppName, InstanceId),
-}
-
-fn read(told: event::Record<'_>) -> Option<InstanceEvent> {
-    if !told.is_removal() {
-        return serde_json::from_slice(told.data()).ok().map(InstanceEvent::Record);
-    }
-    let app = told.topic().strip_prefix(AppName::REGISTRY)?.strip_prefix('.')?;
-    let id = serde_json::from_slice(told.key()?).ok()?;
-    Some(InstanceEvent::Removal(AppName::parse(app).ok()?, id))
-}
-
-/// Whether an event tells that the state was another before.
-fn says_previous(told: event::Record<'_>) -> bool {
-    #[derive(serde::Deserialize)]
-    struct PreviousState {
-        previous: Option<InstanceState>,
-    }
-    serde_json::from_slice(told.data()).is_ok_and(|said: PreviousState| said.previous.is_some())
-}
-
-fn complain(told: event::Record<'_>) {
-    let (topic, offset) = (told.topic(), told.offset());
-    tracing::error!(topic, offset, "the record of an instance cannot be read");
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@ mod daemon;
 mod diff;
 mod follow;
 mod record;
+mod topics;
 
 use std::{collections::HashSet, convert::Infallible, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
-pub(super) use self::diff::own_topics;
+pub(super) use self::topics::own_topics;
 use self::{daemon::FlextDaemon, diff::Diff, follow::Followed};
 use super::SourceConfig;
 use crate::{

@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::http::Network;
 
 /// The longest any condition is waited for; long, for a slow machine must not fail a test.
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -1,55 +1,46 @@
-//! What a source should show and what the log has of it: the difference is what is published.
+//! FlextTopic a source should show and what the log has of it: the difference is what is published.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use serde::Serialize;
 use serde_json::{Value, json, value::to_raw_value};
 
 use super::{
     daemon::{DaemonAnswers, LISTED, MAX_ANSWER},
     proto::ExecutionUpdate,
-    record::{self, Execution},
+    record::{self, Execution, fits, length},
+    topics::{FlextTopic, is_same, topics},
 };
 use crate::{
     admission::OwnEvent,
     broker::{Broker, ReadError},
     duty::TermError,
-    event::{MAX_ATTRIBUTE_BYTES, METRICS, Record},
+    event::{MAX_ATTRIBUTE_BYTES, Record},
     sources::SourceConfig,
     telemetry::Telemetry,
     time::{Millis, parse_rfc3339, rfc3339},
     topic::{Topic, TopicError, TopicFilter, TopicPattern},
 };
 
-/// What a source should show, and what the log has.
+/// FlextTopic a source should show, and what the log has.
 pub(super) struct Diff {
     name: Box<str>,
-    topics: BTreeMap<What, Topic>,
+    topics: BTreeMap<FlextTopic, Topic>,
     event_bytes: usize,
     stats: Option<Value>,
     health: Option<Value>,
     executions: BTreeMap<String, Execution>,
     state: Option<Value>,
     /// As the log has it, by key where there is one.
-    stored: HashMap<(What, Option<String>), Value>,
+    stored: HashMap<(FlextTopic, Option<String>), Value>,
     /// When the log got the state that it has.
     told: Millis,
     /// The topics that the log had no room for the last time.
     without_room: HashSet<Topic>,
 }
 
-/// A kind of thing that is shown, each on a topic of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum What {
-    Stats,
-    Health,
-    Executions,
-    Source,
-}
-
 /// Something that changed.
 pub(super) struct Draft {
-    what: What,
+    what: FlextTopic,
     key: Option<String>,
     data: Value,
 }
@@ -61,42 +52,6 @@ const REPEAT: Millis = 20_000;
 const REMEMBERED: usize = 10 * LISTED;
 /// The most bytes that the executions have together, as JSON: those shown, and those of the log.
 const ROOM: usize = MAX_ANSWER;
-
-const ALL: [What; 4] = [What::Stats, What::Health, What::Executions, What::Source];
-
-impl What {
-    /// The last word of its topic.
-    fn name(self) -> &'static str {
-        match self {
-            What::Stats => "stats",
-            What::Health => "health",
-            What::Executions => "executions",
-            What::Source => "source",
-        }
-    }
-
-    /// The `type` of its events.
-    fn kind(self) -> &'static str {
-        match self {
-            What::Stats => METRICS,
-            What::Health => "flext.health",
-            What::Executions => "flext.execution",
-            What::Source => "flext.source",
-        }
-    }
-}
-
-/// Where each of them is published.
-fn topics(config: &SourceConfig) -> Result<BTreeMap<What, Topic>, TopicError> {
-    ALL.into_iter().map(|what| Ok((what, config.topic_of(what.name())?))).collect()
-}
-
-/// Where the source of `config` publishes.
-pub(in crate::sources) fn own_topics(
-    config: &SourceConfig,
-) -> Result<impl Iterator<Item = Topic> + use<>, TopicError> {
-    Ok(topics(config)?.into_values())
-}
 
 /// Why what the log has cannot be told.
 #[derive(Debug, thiserror::Error)]
@@ -139,24 +94,24 @@ impl Diff {
         // The newest are those that the daemon may still list.
         let mut room = ROOM;
         latest.records().rev().for_each(|record| diff.remember(record, &mut room));
-        let state = diff.stored.get(&(What::Source, Some(diff.name.to_string())));
+        let state = diff.stored.get(&(FlextTopic::Source, Some(diff.name.to_string())));
         // Anybody who may publish on the topic can have written there.
         diff.state = state.filter(|state| state["since"].as_str().is_some_and(is_time)).cloned();
         Ok(diff)
     }
 
-    /// What somebody else published on these topics is passed over if it is of another shape.
+    /// FlextTopic somebody else published on these topics is passed over if it is of another shape.
     fn remember(&mut self, record: Record<'_>, room: &mut usize) {
         let found = self.topics.iter().find(|(_, topic)| topic.as_str() == record.topic());
         let Some((&what, _)) = found else { return };
-        if what == What::Executions {
+        if what == FlextTopic::Executions {
             let left = room.checked_sub(record.data().len());
             let Some(left) = left.filter(|_| self.stored.len() < REMEMBERED) else { return };
             *room = left;
         }
         let key = record.key().and_then(|key| serde_json::from_slice::<String>(key).ok());
         let Ok(data) = serde_json::from_slice::<Value>(record.data()) else { return };
-        if what == What::Source && key.as_deref() == Some(&*self.name) {
+        if what == FlextTopic::Source && key.as_deref() == Some(&*self.name) {
             self.told = record.received();
         }
         self.stored.insert((what, key), data);
@@ -185,7 +140,7 @@ impl Diff {
                 for listed in listed {
                     let known = before.get(&listed.id).cloned().or_else(|| {
                         let stored =
-                            self.stored.get(&(What::Executions, Some(listed.id.clone())))?;
+                            self.stored.get(&(FlextTopic::Executions, Some(listed.id.clone())))?;
                         serde_json::from_value(stored.clone()).ok()
                     });
                     let execution = Execution::new(listed, known.as_ref());
@@ -198,10 +153,10 @@ impl Diff {
                         left_out += 1;
                     }
                 }
-                // What is not listed any more will not be compared again.
+                // FlextTopic is not listed any more will not be compared again.
                 let listed = &self.executions;
                 self.stored.retain(|(what, key), _| {
-                    *what != What::Executions
+                    *what != FlextTopic::Executions
                         || key.as_ref().is_some_and(|key| listed.contains_key(key))
                 });
             }
@@ -241,7 +196,7 @@ impl Diff {
         is_news
     }
 
-    /// What differs from what the log has, and the state if that was told too long ago.
+    /// FlextTopic differs from what the log has, and the state if that was told too long ago.
     pub(super) fn changed(&mut self, now: Millis, telemetry: &Telemetry) -> Vec<Draft> {
         let limit = self.event_bytes;
         for execution in self.executions.values_mut() {
@@ -253,16 +208,16 @@ impl Diff {
         let one = |what, value: &Option<Value>| Some((what, None, value.clone()?));
         let executions = self.executions.iter();
         let executions = executions
-            .map(|(id, execution)| (What::Executions, Some(id.clone()), json!(execution)));
+            .map(|(id, execution)| (FlextTopic::Executions, Some(id.clone()), json!(execution)));
         let state = self.state.clone();
-        let state = state.map(|state| (What::Source, Some(self.name.to_string()), state));
+        let state = state.map(|state| (FlextTopic::Source, Some(self.name.to_string()), state));
         let is_due = now.abs_diff(self.told) >= REPEAT;
-        let all = one(What::Stats, &self.stats).into_iter();
-        let all = all.chain(one(What::Health, &self.health)).chain(executions).chain(state);
+        let all = one(FlextTopic::Stats, &self.stats).into_iter();
+        let all = all.chain(one(FlextTopic::Health, &self.health)).chain(executions).chain(state);
         all.filter_map(|(what, key, data)| {
             let slot = (what, key);
             let is_same = self.stored.get(&slot).is_some_and(|stored| is_same(what, stored, &data));
-            let is_news = !is_same || (what == What::Source && is_due);
+            let is_news = !is_same || (what == FlextTopic::Source && is_due);
             is_news.then_some(Draft { what, key: slot.1, data })
         })
         .collect()
@@ -290,7 +245,7 @@ impl Diff {
         let topics = &self.topics;
         let has_room = |what| topics.get(&what).is_none_or(|topic| !without_room.contains(topic));
         drafts.retain(|draft| has_room(draft.what));
-        if drafts.iter().any(|draft| draft.what == What::Source) {
+        if drafts.iter().any(|draft| draft.what == FlextTopic::Source) {
             self.told = now;
         }
         let drafts = drafts.into_iter().map(|draft| ((draft.what, draft.key), draft.data));
@@ -305,29 +260,6 @@ fn is_time(text: &str) -> bool {
     parse_rfc3339(text).is_ok()
 }
 
-/// When a daemon looked at its health is no change of it.
-fn is_same(what: What, one: &Value, other: &Value) -> bool {
-    if what != What::Health {
-        return one == other;
-    }
-    let without = |value: &Value| {
-        let mut value = value.clone();
-        value.as_object_mut().map(|object| object.remove("timestamp"));
-        value
-    };
-    without(one) == without(other)
-}
-
-/// Whether an event may be as large as that, with something to spare for its attributes.
-fn fits(value: &impl Serialize, limit: usize) -> bool {
-    length(value).saturating_add(4 * MAX_ATTRIBUTE_BYTES) <= limit
-}
-
-/// How long it is as JSON.
-fn length(value: &impl Serialize) -> usize {
-    json!(value).to_string().len()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,7 +268,7 @@ mod tests {
     fn diff() -> Diff {
         Diff {
             name: "flext".into(),
-            topics: ALL
+            topics: FlextTopic::ALL
                 .map(|what| (what, Topic::parse(&format!("flext.{}", what.name())).unwrap()))
                 .into(),
             event_bytes: 4096,

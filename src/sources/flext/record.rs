@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::proto;
+use crate::event::MAX_ATTRIBUTE_BYTES;
 
 /// The payload of `flext.stats`.
 pub(super) fn stats(stats: &proto::SystemStats) -> Value {
@@ -139,6 +140,16 @@ fn text(text: String) -> Option<String> {
 fn rfc3339(time: &Timestamp) -> Option<String> {
     let time = jiff::Timestamp::new(time.seconds, time.nanos).ok()?;
     Some(format!("{time:.3}"))
+}
+
+/// Whether an event may be as large as that, with something to spare for its attributes.
+pub(super) fn fits(value: &impl Serialize, limit: usize) -> bool {
+    length(value).saturating_add(4 * MAX_ATTRIBUTE_BYTES) <= limit
+}
+
+/// How long it is as JSON.
+pub(super) fn length(value: &impl Serialize) -> usize {
+    json!(value).to_string().len()
 }
 
 #[cfg(test)]
