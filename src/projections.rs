@@ -12,6 +12,7 @@ mod plan;
 mod publisher;
 mod shape;
 mod snapshot;
+mod style;
 mod take;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use self::{number::ShownNumber, words::Words};
 use super::buckets::Buckets;
 
-pub(super) use self::{number::plain, read::ShapeReader};
+pub(super) use self::read::ShapeReader;
 
 /// One node of a projection's JSON.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,7 +9,8 @@ use super::{
     buckets::{Buckets, Hours, Steps},
     collect::Kept,
     plan::{Derive, Projection, Watch},
-    shape::{Inputs, plain},
+    shape::Inputs,
+    style::plain,
 };
 use crate::{
     series::{Agg, Identity, Labels, QueryError, QuerySpec, derive::Op},
