@@ -1,5 +1,6 @@
 //! The HTTP side: one route table, and what every request passes on its way to it.
 
+mod accept;
 mod answering;
 mod answers;
 mod attempts;

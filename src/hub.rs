@@ -305,7 +305,10 @@ impl Hub {
         };
         let subscriber = Arc::new(Subscriber::new(waker, joined_at));
         let subscriber_key = view.subscribers.lock().insert(subscriber.clone());
-        self.0.telemetry.subscriptions.inc();
+        // The hub's own are nobody's, and are not counted.
+        if owner.is_some() {
+            self.0.telemetry.subscriptions.inc();
+        }
         let guard = SubscriberGuard {
             hub: self.clone(),
             slot,
@@ -320,6 +323,7 @@ impl Hub {
         let mut registry = self.0.registry.lock();
         if let Some(owner) = owner {
             registry.quotas.leave(owner, slot);
+            self.0.telemetry.subscriptions.dec();
         }
         let view = registry.views[slot].clone();
         let empty = {
@@ -334,7 +338,6 @@ impl Hub {
             registry.ended += 1;
             self.0.telemetry.views.dec();
         }
-        self.0.telemetry.subscriptions.dec();
     }
 
     fn epoch(&self) -> Epoch {

@@ -1,5 +1,7 @@
 //! The hub's own numbers, counted where things happen and shown on `/metrics` and `hub.metrics`.
 
+mod text;
+
 use std::{
     fmt::Write as _,
     sync::{Arc, atomic::AtomicU64},
@@ -32,9 +34,9 @@ pub struct Metrics {
     /// Refused input, by the code answered.
     pub refusals: Family<CodeLabel, Counter>,
     /// Parts of accepted requests that could not be kept, by kind.
-    pub dropped: Family<CodeLabel, Counter>,
+    pub dropped: Family<PartLabel, Counter>,
     /// Instances in the registry, by state.
-    pub instances: Family<CodeLabel, Gauge>,
+    pub instances: Family<StateLabel, Gauge>,
     /// Events stored.
     pub events_stored: Counter,
     /// Events that were stored before and not again.
@@ -48,10 +50,10 @@ pub struct Metrics {
     /// Frames written to subscribers.
     pub frames: Counter,
     /// Gaps said, by reason.
-    pub gaps: Family<CodeLabel, Counter>,
+    pub gaps: Family<ReasonLabel, Counter>,
     /// Connections that receive events, now.
     pub connections: Gauge,
-    /// Subscriptions, now.
+    /// Subscriptions of users, now.
     pub subscriptions: Gauge,
     /// Views, now.
     pub views: Gauge,
@@ -70,7 +72,7 @@ pub struct Metrics {
     /// Things a source sent that could not be published, by its name.
     pub source_left_out: Family<SourceLabel, Counter>,
     /// CPU used by the process, in seconds.
-    pub cpu_seconds: Gauge<f64, AtomicU64>,
+    pub cpu_seconds: Counter<f64, AtomicU64>,
     /// Resident memory of the process, in bytes.
     pub memory_bytes: Gauge,
     /// Series, now.
@@ -78,13 +80,13 @@ pub struct Metrics {
     /// Samples put into series.
     pub series_samples: Counter,
     /// Samples left out of series, by reason.
-    pub series_drops: Family<CodeLabel, Counter>,
+    pub series_drops: Family<ReasonLabel, Counter>,
     /// Samples whose time could not be true, so that the event's arrival counted.
     pub series_retimed: Counter,
     /// How often events were missing in the log before they were in their series.
     pub series_gaps: Counter,
     /// How often the system's clock has jumped.
-    pub clock_jumps: Gauge,
+    pub clock_jumps: Counter,
     /// 1 while nothing is removed by its age, for the clock is in doubt.
     pub clock_unsettled: Gauge,
     /// 1 while nothing is stored, for the disk is full.
@@ -250,10 +252,28 @@ impl DroppedPart {
     }
 }
 
-/// A stable code, as answered.
+/// A code of the protocol, as answered.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct CodeLabel {
     code: &'static str,
+}
+
+/// A [part of a request](DroppedPart).
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct PartLabel {
+    part: &'static str,
+}
+
+/// The state of an instance.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct StateLabel {
+    state: &'static str,
+}
+
+/// Why something is missing.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReasonLabel {
+    reason: &'static str,
 }
 
 impl Telemetry {
@@ -288,7 +308,7 @@ impl Telemetry {
             ),
             dropped: metric!(
                 "dropped",
-                "Parts of accepted requests that could not be kept, by kind: number, timestamp, field, point, sample, instance"
+                "Parts of accepted requests that could not be kept, by part: number, timestamp, field, point, sample, instance"
             ),
             instances: metric!("instances", "Instances in the registry, by state"),
             events_stored: metric!("events_stored", "Events stored in the log"),
@@ -361,7 +381,7 @@ impl Telemetry {
 
     /// Whether the clock is in doubt, and how often it has jumped.
     pub fn clock(&self, jumps: u64, is_settled: bool) {
-        self.clock_jumps.set(i64::try_from(jumps).unwrap_or(i64::MAX));
+        self.clock_jumps.inc_by(jumps.saturating_sub(self.clock_jumps.get()));
         self.clock_unsettled.set(i64::from(!is_settled));
     }
 
@@ -377,22 +397,22 @@ impl Telemetry {
 
     /// Counts parts of a request that could not be kept.
     pub fn dropped(&self, what: DroppedPart, count: usize) {
-        self.dropped.get_or_create(&CodeLabel { code: what.name() }).inc_by(count as u64);
+        self.dropped.get_or_create(&PartLabel { part: what.name() }).inc_by(count as u64);
     }
 
     /// How many instances are in `state`.
     pub fn instances(&self, state: &'static str) -> Gauge {
-        self.instances.get_or_create_owned(&CodeLabel { code: state })
+        self.instances.get_or_create_owned(&StateLabel { state })
     }
 
     /// Counts one gap said for `reason`.
     pub fn gap(&self, reason: &'static str) {
-        self.gaps.get_or_create(&CodeLabel { code: reason }).inc();
+        self.gaps.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Counts one sample left out of its series for `reason`.
     pub fn series_dropped(&self, reason: &'static str) {
-        self.series_drops.get_or_create(&CodeLabel { code: reason }).inc();
+        self.series_drops.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Counts one time that `source` did not answer as it should.
@@ -422,5 +442,10 @@ impl Telemetry {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+
+    /// All metrics in the text format 0.0.4 of Prometheus.
+    pub fn prometheus_text(&self) -> Result<String, std::fmt::Error> {
+        Ok(text::from_openmetrics(&self.openmetrics()?))
     }
 }

@@ -118,7 +118,8 @@ impl Vitals {
         let (counts, memory_bytes) = Counts::take(&self.telemetry, &mut self.process, now);
         let before = std::mem::replace(&mut self.before, counts);
         let telemetry = &self.telemetry;
-        telemetry.cpu_seconds.set(counts.cpu.as_secs_f64());
+        let used = counts.cpu.as_secs_f64() - telemetry.cpu_seconds.get();
+        telemetry.cpu_seconds.inc_by(used.max(0.0));
         telemetry.memory_bytes.set(i64::try_from(memory_bytes).unwrap_or(i64::MAX));
         let seconds = now.saturating_sub(before.at) as f64 / 1000.0;
         let rate = |amount: f64| {

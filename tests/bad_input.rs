@@ -259,14 +259,14 @@ async fn samples_that_become_no_series_are_told_in_the_answer_and_the_others_kep
     assert_eq!((&answer["accepted"], &answer["dropped"]["sample"]), (&json!(1), &json!(2)));
     let reasons = answer["dropped"]["reasons"].to_string();
     assert!(reasons.contains("`time` is RFC 3339"), "{answer}");
-    assert_eq!(hub.metric("pulsehub_dropped_total{code=\"sample\"}").await, 2.0);
+    assert_eq!(hub.metric("pulsehub_dropped_total{part=\"sample\"}").await, 2.0);
     let mut client = hub.client("ada", &["**"]).await;
     let events = json!([{"topic": "a.b", "type": "samples", "data": {"samples": [7]}}]);
     client.send(json!({"type": "publish", "id": 1, "events": events})).await;
     let ack = client.expect("ack").await;
     assert_eq!((&ack["accepted"], &ack["dropped"]["sample"]), (&json!(1), &json!(1)), "{ack}");
     assert!(ack["dropped"]["reasons"][0].as_str().unwrap().starts_with("event 0: "), "{ack}");
-    assert_eq!(hub.metric("pulsehub_dropped_total{code=\"sample\"}").await, 3.0);
+    assert_eq!(hub.metric("pulsehub_dropped_total{part=\"sample\"}").await, 3.0);
     client.send(json!({"type": "publish", "id": 2, "events": [{"topic": "a.b"}]})).await;
     assert_eq!(client.expect("ack").await.get("dropped"), None);
     let ask = async |query: &str| {

@@ -101,7 +101,7 @@ async fn a_clock_two_days_ahead_for_a_moment_empties_no_log_and_freezes_nothing(
     publish(&home, &hub, "before").await;
     clock.set("+2d");
     eventually("the jump is noticed", async || {
-        (metric(&hub, "pulsehub_clock_jumps").await == 1.0).then_some(())
+        (metric(&hub, "pulsehub_clock_jumps_total").await == 1.0).then_some(())
     })
     .await;
     publish(&home, &hub, "ahead").await;
@@ -178,7 +178,7 @@ async fn a_clock_forty_days_ahead_for_a_moment_signs_nobody_out_and_takes_no_ser
     eventually("the series", async || series(&home, &hub).await).await;
     clock.set("+40d");
     eventually("the jump is noticed", async || {
-        (metric(&hub, "pulsehub_clock_jumps").await == 1.0).then_some(())
+        (metric(&hub, "pulsehub_clock_jumps_total").await == 1.0).then_some(())
     })
     .await;
     // Whoever signs in makes the store drop what has run out.

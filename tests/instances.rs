@@ -103,7 +103,7 @@ async fn silence_is_told_once_and_its_end_too() {
         list(&hub, "").await["counts"],
         json!({"pending": 0, "up": 0, "late": 0, "down": 1})
     );
-    hub.metric_becomes("pulsehub_instances{code=\"down\"}", 1.0).await;
+    hub.metric_becomes("pulsehub_instances{state=\"down\"}", 1.0).await;
     let mut client = follower(&hub).await;
     clock.set(START + 4 * HOUR);
     assert_eq!(beat(&hub, "one").await["state"], "up");

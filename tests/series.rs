@@ -86,7 +86,7 @@ async fn bad_leaves_cost_only_themselves() {
     assert_eq!(names, ["bad._", "bad.a.b.c.deep", "bad.fine", "bad.good", "ok"]);
     let dropped = json!({"depth": 1, "labels": 1, "name": 1, "shape": 4, "value": 4});
     assert_eq!(list["dropped"], dropped);
-    assert_eq!(hub.metric("pulsehub_series_drops_total{code=\"shape\"}").await, 4.0);
+    assert_eq!(hub.metric("pulsehub_series_drops_total{reason=\"shape\"}").await, 4.0);
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn too_many_series_are_left_out_and_counted() {
     assert_eq!((of("one.metrics"), of("two.metrics"), of("three.metrics")), (50, 50, 1));
     assert_eq!((&list["dropped"], &list["max"]), (&json!({"cap": 1900}), &json!(120)));
     assert!(list["count"].as_u64().unwrap() >= 101, "the hub's own beside these");
-    assert_eq!(hub.metric("pulsehub_series_drops_total{code=\"cap\"}").await, 1900.0);
+    assert_eq!(hub.metric("pulsehub_series_drops_total{reason=\"cap\"}").await, 1900.0);
     // Those that are there go on.
     hub.publish(json!({"topic": "one.metrics", "data": {"n000": 77, "n999": 1}})).await;
     becomes(&hub, "one.n000", 77.0).await;
@@ -266,5 +266,5 @@ async fn counters_and_histograms_are_counted_from_their_samples() {
     let other = json!({"samples": [{"name": "jobs", "type": "gauge", "value": 1}, {"name": "seen", "value": 1}]});
     hub.publish(json!({"topic": "web.samples", "type": "samples", "data": other})).await;
     becomes(&hub, "seen", 1.0).await;
-    assert_eq!(hub.metric("pulsehub_series_drops_total{code=\"kind\"}").await, 1.0);
+    assert_eq!(hub.metric("pulsehub_series_drops_total{reason=\"kind\"}").await, 1.0);
 }

@@ -172,7 +172,7 @@ async fn a_position_of_another_history_is_a_gap_said_once() {
         hub.publish_numbers("a.b", 4..5).await;
         assert_eq!(numbers(&client.events("s", 1).await), [4]);
     }
-    hub.metric_becomes("pulsehub_gaps_total{code=\"epoch\"}", 2.0).await;
+    hub.metric_becomes("pulsehub_gaps_total{reason=\"epoch\"}", 2.0).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use axum::{
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use serde::Serialize;
 
-use super::{AppState, Caller, Problem};
+use super::{AppState, Caller, Problem, accept::quality};
 use crate::topic::TopicPattern;
 
 /// The process runs and answers; nothing else is asked.
@@ -61,7 +61,7 @@ fn readiness(state: &AppState, is_ready: impl Fn(&Ready<'_>) -> bool) -> Respons
     (status, Json(ready)).into_response()
 }
 
-/// OpenMetrics 1.0, open to everybody where the settings or a loopback address allow it.
+/// OpenMetrics 1.0, or the text format of Prometheus for whoever prefers that; open to everybody where the settings or a loopback address allow it.
 pub(super) async fn metrics(
     State(state): State<AppState>,
     mut parts: Parts,
@@ -75,10 +75,21 @@ pub(super) async fn metrics(
             return Err(Problem::forbidden(&["subscribe hub.metrics".to_owned()]));
         }
     }
-    let text = state.telemetry.openmetrics().map_err(|error| {
+    let takes_text = quality(&parts.headers, "text/plain");
+    let (text, content_type) =
+        if takes_text > quality(&parts.headers, "application/openmetrics-text") {
+            (state.telemetry.prometheus_text(), PROMETHEUS_TEXT)
+        } else {
+            (state.telemetry.openmetrics(), OPENMETRICS)
+        };
+    let text = text.map_err(|error| {
         tracing::error!(%error, "the metrics cannot be written");
         Problem::unavailable("the metrics cannot be written")
     })?;
-    const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS))], text).into_response())
+    let vary = HeaderValue::from_static("accept");
+    let content_type = HeaderValue::from_static(content_type);
+    Ok(([(header::CONTENT_TYPE, content_type), (header::VARY, vary)], text).into_response())
 }
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -220,6 +220,12 @@ async fn metrics_are_open_where_only_this_machine_can_read_them() {
             .starts_with("application/openmetrics-text")
     );
     assert!(answer.body.ends_with(b"# EOF\n"));
+    let plain = Request::get("/metrics").header("accept", "text/plain;version=0.0.4;q=1,*/*;q=0.1");
+    let answer = open.send(plain.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.headers[header::CONTENT_TYPE], "text/plain; version=0.0.4; charset=utf-8");
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    assert!(text.contains("# TYPE pulsehub_cpu_seconds_total counter\n"), "{text}");
+    assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
     let closed = Server::with(&[("listen", "0.0.0.0:0")]);
     let get = async |token: Option<String>| {
         let mut request = Request::get("/metrics");

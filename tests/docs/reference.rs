@@ -129,7 +129,8 @@ fn metrics_md_is_what_the_hub_counts() {
         "# Metrics\n\n\
          <!-- Made of the hub's own metrics: change src/telemetry.rs, then run the tests with UPDATE_DOCS=1. -->\n\n\
          ```sh\ncurl -sS \"$HUB/metrics\"\n```\n\n\
-         The answer is in the OpenMetrics text format. On a loopback address anybody may ask, and so may everybody with\n\
+         The answer is in the OpenMetrics text format, or in that of Prometheus 0.0.4 if `Accept` prefers `text/plain`.\n\
+         On a loopback address anybody may ask, and so may everybody with\n\
          `http.public_metrics`. Otherwise it takes an admin, or a grant to subscribe to `hub.metrics`. The same numbers are\n\
          published every second on the topic `hub.metrics`, with the node's name as key.\n\n\
          | metric | type | labels | |\n|---|---|---|---|\n",

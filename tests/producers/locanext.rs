@@ -58,7 +58,7 @@ async fn the_exporter_works_unmodified_and_all_of_it_is_there_after_a_restart() 
     assert_eq!(events[6]["data"]["source"], "Übersetzung");
     let odd = json!({"test": true, "ratio": null, "most": null, "name": "x", "list": [[1]], "none": null});
     assert_eq!(events[8]["data"]["metrics"], odd);
-    hub.metric_becomes("pulsehub_dropped_total{code=\"number\"}", 2.0).await;
+    hub.metric_becomes("pulsehub_dropped_total{part=\"number\"}", 2.0).await;
 }
 
 #[tokio::test]

@@ -151,7 +151,7 @@ async fn one_bad_point_costs_no_other_and_is_told() {
     assert_eq!(topics, ["tt.usage.a", "tt.usage.Seite__ffnen", "tt.usage.b"]);
     assert_eq!(events[0]["data"]["value"], Value::Null);
     assert_eq!(events[1]["time"], events[1]["data"]["received_at"]);
-    hub.metric_becomes("pulsehub_dropped_total{code=\"point\"}", 5.0).await;
+    hub.metric_becomes("pulsehub_dropped_total{part=\"point\"}", 5.0).await;
 
     let nothing = json!({"app_identifier": "tt", "instance_id": "i", "data": [1]});
     let (status, answer) = post(&hub, "data", &["**"], nothing).await;
@@ -215,7 +215,7 @@ async fn keep_what_fits(hub: TestHub) {
     assert!((3..=4).contains(&accepted) && accepted + dropped == 6, "{answer}");
     assert_eq!(answer["duplicates"], 0);
     assert!(answer["dropped"]["reasons"][0].as_str().unwrap().contains("2 topics"), "{answer}");
-    hub.metric_becomes("pulsehub_dropped_total{code=\"point\"}", dropped as f64).await;
+    hub.metric_becomes("pulsehub_dropped_total{part=\"point\"}", dropped as f64).await;
     assert_eq!(history(&hub, "tt.**").await.len() as u64, 1 + accepted);
     // With nothing to keep it is refused, and the client keeps it.
     let (status, problem) = send("tt", &["e", "f"]).await;

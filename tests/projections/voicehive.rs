@@ -109,7 +109,7 @@ async fn who_may_only_publish_calls_cannot_write_into_what_is_derived_of_them() 
     let event = json!({"topic": "voicehive.calls", "type": "samples",
                        "data": {"samples": samples, "duration": 4.0, "status": "success"}});
     hub.publish(json!([event])).await;
-    hub.metric_becomes("pulsehub_series_drops_total{code=\"derived\"}", 202.0).await;
+    hub.metric_becomes("pulsehub_series_drops_total{reason=\"derived\"}", 202.0).await;
     hub.publish(json!([call(6.0, "success")])).await;
     let summary = metrics_become(&hub, "total_calls", json!(2)).await;
     assert_eq!(summary["avg_duration"], 5.0);

@@ -64,14 +64,14 @@ impl Producer {
     async fn second_by_second(&mut self, kind: &str, last: &str) -> f64 {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.tick().await;
-        let (began, before) = (Instant::now(), self.metric("pulsehub_cpu_seconds").await);
+        let (began, before) = (Instant::now(), self.metric("pulsehub_cpu_seconds_total").await);
         for _ in 0..70 {
             tick.tick().await;
             let mut body = String::new();
             self.events(&mut body, kind, last, Clock::system().now());
             self.publish(body).await;
         }
-        let used = self.metric("pulsehub_cpu_seconds").await - before;
+        let used = self.metric("pulsehub_cpu_seconds_total").await - before;
         used / began.elapsed().as_secs_f64() * 100.0
     }
 
@@ -105,7 +105,7 @@ async fn ten_thousand_series_with_a_sample_a_second() {
             .unwrap();
     }
     producer.publish(day).await;
-    let before = producer.metric("pulsehub_cpu_seconds").await;
+    let before = producer.metric("pulsehub_cpu_seconds_total").await;
     // Whole chunks of every width: hours by the minute, one by ten seconds, the last by the second.
     let minutes = (15..300).rev().map(|minute| now - minute * 60_000);
     let tens = (90..360).rev().map(|ten| now - ten * 10_000);
@@ -122,7 +122,7 @@ async fn ten_thousand_series_with_a_sample_a_second() {
     })
     .await;
     tokio::time::sleep(Duration::from_secs(2)).await; // the hub takes its own figures every second
-    let used = producer.metric("pulsehub_cpu_seconds").await - before;
+    let used = producer.metric("pulsehub_cpu_seconds_total").await - before;
     println!("{} series", producer.metric("pulsehub_series").await);
     println!("{samples} samples: {:.2} µs CPU each, all told", used / samples * 1e6);
     let full = producer.metric("pulsehub_memory_bytes").await;
