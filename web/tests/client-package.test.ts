@@ -1,7 +1,8 @@
-// The client as a package: packed, unpacked elsewhere, type-checked and run there against a hub.
+// The client as a package: packed in a clean folder as its README says, installed elsewhere, type-checked and run there
+// against a hub.
 
 import { execFile } from "node:child_process";
-import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -18,16 +19,26 @@ let folder: string;
 beforeAll(async () => {
   hub = await Hub.start();
   folder = await mkdtemp(join(tmpdir(), "pulsehub-client-"));
+  // What a fresh clone has: nothing installed, nothing built.
+  const clone = join(folder, "clone");
+  const isOurs = (path: string) => !/node_modules|\/dist\b|\.tgz$/.test(path.slice(WEB.length));
+  for (const part of ["client", "src/lib", "tsconfig.json"])
+    await cp(join(WEB, part), join(clone, "web", part), { recursive: true, filter: isOurs });
+  await cp(join(WEB, "../LICENSE"), join(clone, "LICENSE"));
   const packed = await run("npm", ["pack", "--json", "--pack-destination", folder], {
-    cwd: join(WEB, "client"),
+    cwd: join(clone, "web/client"),
   });
-  const [{ filename }] = JSON.parse(packed.stdout.slice(packed.stdout.indexOf("[")));
-  const home = join(folder, "node_modules/pulsehub-client");
-  await mkdir(home, { recursive: true });
-  await run("tar", ["-xzf", join(folder, filename), "-C", home, "--strip-components=1"]);
+  const [{ filename, files }] = JSON.parse(packed.stdout.slice(packed.stdout.indexOf("[\n")));
+  const names = files.map(({ path }: { path: string }) => path);
+  expect(names).toEqual(
+    expect.arrayContaining(["dist/client.js", "dist/client.d.ts", "LICENSE", "README.md"]),
+  );
+  await writeFile(join(folder, "package.json"), '{"type":"module"}');
+  await run("npm", ["install", "--no-audit", "--no-fund", "--offline", join(folder, filename)], {
+    cwd: folder,
+  });
   for (const name of ["ws", "@types"])
     await symlink(join(WEB, "node_modules", name), join(folder, "node_modules", name));
-  await writeFile(join(folder, "package.json"), '{"type":"module"}');
 });
 afterAll(async () => {
   await hub.stop();
@@ -61,7 +72,10 @@ test("a program elsewhere type-checks with it, runs with it, and ends when it is
     types: ["node"],
     skipLibCheck: false,
   };
-  await writeFile(join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions: options }));
+  await writeFile(
+    join(folder, "tsconfig.json"),
+    JSON.stringify({ compilerOptions: options, files: ["program.ts"] }),
+  );
   await hub.publish({ topic: "a.b", data: "it works" });
   const token = await hub.token({ subscribe: ["a.**"] });
   await run("node", [join(WEB, "node_modules/typescript/bin/tsc"), "-p", folder]);

@@ -2,6 +2,7 @@
 import { expect, test } from "vitest";
 
 import { barriers, LATER, look, pill, rows, signIn, SOON, stage } from "./browser";
+import { Hub } from "./hub";
 
 const it = stage();
 
@@ -38,6 +39,22 @@ test("a stranger sees nothing but how to sign in, and comes back to where they w
   expect(
     await it.page.evaluate(() => Object.keys(localStorage).length + Object.keys(sessionStorage).length),
   ).toBe(0);
+});
+
+test("where everybody may see something, the page still lets people sign in", async () => {
+  const open = await Hub.start({}, '[auth.anonymous]\nsubscribe = ["voicehive.dashboard.*"]\npublish = []\n');
+  try {
+    await it.page.goto(open.url);
+    await it.page.getByText("anonymous", { exact: true }).waitFor(LATER);
+    await it.page.getByRole("button", { name: "Sign in" }).click();
+    await it.page.getByLabel("Token or API key").fill(await open.token({ subscribe: ["demo.**"] }));
+    await it.page.keyboard.press("Enter");
+    await it.page.getByRole("button", { name: "Sign out" }).waitFor(LATER);
+    await pill(it.page, "Live");
+    expect(await it.page.getByText("anonymous", { exact: true }).count()).toBe(0);
+  } finally {
+    await open.stop();
+  }
 });
 
 test("a hub of synthetic data says so on every screen, another one does not", async () => {

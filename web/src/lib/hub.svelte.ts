@@ -18,6 +18,9 @@ const ASK_AGAIN = 2_000;
 /** Whether somebody is signed in: `expired` keeps the page and asks again in place. */
 export type Entry = "unknown" | "in" | "out" | "expired";
 
+/** What the hub calls those without credentials. */
+const ANONYMOUS = "anonymous";
+
 class Hub {
   readonly client: Client;
   /** Changes with every change of the connection. */
@@ -63,6 +66,18 @@ class Hub {
   /** Signs in with a token or an API key; throws what the hub answered. */
   async signIn(token: string): Promise<void> {
     this.#entered(await signIn({ token }));
+  }
+
+  /** Whether nobody is signed in, and the hub shows what everybody may see (`[auth.anonymous]`). */
+  get isAnonymous(): boolean {
+    return this.session?.user === ANONYMOUS;
+  }
+
+  /** Somebody who was let in without credentials wants to sign in. */
+  askToSignIn(): void {
+    // A connection that comes back would take the form away.
+    this.client.stop();
+    this.entry = "out";
   }
 
   /** Ends the session, and takes everything shown away with it, in every tab. */
