@@ -3,6 +3,7 @@
 //! Every node follows the log and can tell what a projection is now; the node that holds the lease
 //! publishes each on its topic when it changes.
 
+mod asked;
 mod buckets;
 mod collect;
 mod collector;
@@ -19,12 +20,14 @@ mod tests;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use http::StatusCode;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
+    asked::{Asked, RowLimit, RowLimitError},
     buckets::{Hours, HoursError},
     config::{FreshnessConfig, Path, PathError, ProjectionConfig, ProjectionsConfig},
     fault::ProjectionFault,
@@ -60,6 +63,15 @@ struct ProjectionsInner {
     drawn: Mutex<HashMap<(usize, Hours), Drawn>>,
 }
 
+/// A projection as it is now.
+#[derive(Debug)]
+pub struct ShownProjection {
+    /// Its JSON.
+    pub value: Value,
+    /// What it is to be answered with instead of 200, if its values are not good.
+    pub failure: Option<StatusCode>,
+}
+
 /// How much one may be.
 #[derive(Debug, Clone, Copy)]
 pub struct ProjectionBounds {
@@ -75,6 +87,9 @@ pub enum ProjectionError {
     /// The hub has started and has not read yet what it is made of.
     #[error("the hub is still reading what this is made of")]
     Starting,
+    /// Who follows the log for it does not keep up.
+    #[error("the hub does not keep up with what this is made of")]
+    Behind,
     /// The series did not answer.
     #[error(transparent)]
     Series(#[from] QueryError),
@@ -115,17 +130,18 @@ impl Projections {
         self.0.plan.projections()
     }
 
-    /// What `projection` is now; `hours` is how far its charts go back, if not as configured.
+    /// What `projection` is now.
     pub async fn now(
         &self,
         projection: &Projection,
-        hours: Option<Hours>,
-    ) -> Result<Value, ProjectionError> {
+        asked: Asked,
+    ) -> Result<ShownProjection, ProjectionError> {
         timeout(PATIENCE, self.ready()).await.map_err(|_| ProjectionError::Starting)?;
         let _ = timeout(CATCH_UP, self.caught_up(projection)).await;
-        let mut moment = ProjectionSnapshot::new(&self.0);
-        moment.learn(projection, hours).await?;
-        Ok(moment.render(projection, &moment.clock()))
+        let snapshot = ProjectionSnapshot::take(&self.0, projection, asked).await?;
+        let status = projection.freshness.as_ref().and_then(|watch| watch.status);
+        let failure = status.filter(|_| snapshot.trouble().is_some());
+        Ok(ShownProjection { value: snapshot.render(), failure })
     }
 
     /// Follows the log and, while the lease is ours, publishes, until `stop`.
@@ -147,8 +163,8 @@ impl Projections {
     async fn caught_up(&self, projection: &Projection) {
         let head = self.0.broker.head().offset;
         self.0.collector.progress().reaches(head).await;
-        let (derives, charts) = projection.shows();
-        if !derives.is_empty() || !charts.is_empty() {
+        let parts = projection.shows();
+        if !parts.derives.is_empty() || !parts.charts.is_empty() {
             self.0.series.progress().reaches(head).await;
         }
     }

@@ -4,6 +4,7 @@
 //!
 //! docs/series.md tells what becomes a series, and how to ask.
 
+mod at_once;
 mod chunk;
 mod column;
 pub mod derive;
@@ -32,6 +33,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::query::as_object;
 pub use self::{
+    at_once::{FigureQuestion, FigureSpan, Figures},
     extract::{DeriveRules, Found, Incoming},
     query::{
         Agg, AggError, Columns, Described, MAX_POINTS, MAX_SERIES, MAX_VALUES, POINTS, QuerySpec,

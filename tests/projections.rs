@@ -184,7 +184,7 @@ async fn what_has_not_changed_is_not_published_again_by_the_clock_or_a_restart()
 #[tokio::test]
 async fn nothing_is_published_before_anything_has_come() {
     let hub = TestHub::with_file(&fifth_customer()).await;
-    for path in ["/api/shop/summary", "/api/stats/", "/api/dashboard/metrics"] {
+    for path in ["/api/shop/summary", "/api/dashboard/alerts", "/api/dashboard/metrics"] {
         becomes(&hub, path, |_| true).await;
     }
     hub.publish(json!([order(json!(1))])).await;
@@ -391,6 +391,55 @@ async fn whoever_has_published_finds_it_in_the_lists_too() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_frame_showed_a_total_of_one_moment_beside_a_sum_of_another() {
+    let derive = |name: &str, how: &str| {
+        format!("[[derive]]\nname = \"t.{name}\"\ntopic = \"t.a\"\n{how}\n")
+    };
+    let file = [
+        derive("total", "op = \"count\""),
+        derive("sum", "op = \"sum\"\nfield = \"one\"\nwindow = \"1h\""),
+        derive("last", "op = \"last\"\nfield = \"n\"\nwindow = \"1d\""),
+        derive("keys", "op = \"present\"\nwhere = { one = 1 }"),
+        "[[projection]]\ntopic = \"whole\"\npath = \"/whole\"\nsocket = \"/whole/live\"\n\
+         [projection.shape]\n\
+         all = [{ value = \"t.total\" }, { value = \"t.sum\" }, { value = \"t.last\" }, \
+                { value = \"t.keys\" }, { newest = \"t.a\", take = \"n\" }]\n\
+         chart = { buckets = \"t.total\", as = \"n\", hours = 24 }\n\
+         [projections]\nmax_hz = 60\n"
+            .to_owned(),
+    ]
+    .concat();
+    let hub = TestHub::with_file(&file).await;
+    becomes(&hub, "/whole", |value| value["all"][0] == 0).await;
+    const EVENTS: u64 = 600;
+    let check = |value: &Value| {
+        let rows = value["chart"].as_array().unwrap().iter();
+        let charted: u64 = rows.map(|row| row["n"].as_u64().unwrap()).sum();
+        let all: Vec<_> = value["all"].as_array().unwrap().iter().map(Value::as_u64).collect();
+        let total = all[0].unwrap();
+        let wanted =
+            if total == 0 { [Some(0), Some(0), None, Some(0), None] } else { [Some(total); 5] };
+        assert_eq!((&all[..], charted), (&wanted[..], total), "{value}");
+        total
+    };
+    let publish = async {
+        for n in 1..=EVENTS {
+            let data = json!({"one": 1, "n": n});
+            let event = json!({"topic": "t.a", "key": n.to_string(), "data": data});
+            hub.publish(json!([event])).await;
+        }
+    };
+    let ask = async { while check(&get(&hub, "/whole", &["**"]).await.1) < EVENTS {} };
+    let token = hub.token("reader", &["whole"]);
+    let listen = async {
+        let mut socket = hub.socket("/whole/live", &[("x-api-key", &token)]).await;
+        while check(&socket.next_json().await) < EVENTS {}
+    };
+    let all = async { tokio::join!(publish, ask, listen) };
+    tokio::time::timeout(3 * crate::support::DEADLINE, all).await.expect("all of it is shown");
+}
+
 #[tokio::test]
 async fn a_hostile_event_costs_itself_and_nothing_else() {
     let (hub, _) = standing(ALL_OPS).await;
@@ -565,7 +614,7 @@ async fn when_the_node_that_publishes_is_killed_another_goes_on_and_nothing_is_p
 #[tokio::test]
 async fn the_files_that_come_with_the_hub_can_be_left_out() {
     let hub = TestHub::with(&[("projections.shipped", "flext")]).await;
-    becomes(&hub, "/api/stats/", |_| true).await;
+    assert_eq!(get(&hub, "/api/stats/", &["**"]).await.0, 503);
     let (status, _) = get(&hub, "/api/dashboard/health", &["**"]).await;
     assert_eq!(status, 404);
     let none = Config::load(None, [], &[("projections.shipped", String::new())]).unwrap();

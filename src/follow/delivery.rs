@@ -15,6 +15,7 @@ use crate::{
 };
 
 /// What comes next: at least one event, or word that some are missing.
+#[derive(Clone)]
 pub struct Delivery {
     pieces: Vec<Piece>,
     filter: TopicFilter,
@@ -26,6 +27,7 @@ pub struct Delivery {
     pub position: Position,
 }
 
+#[derive(Clone)]
 struct Piece {
     block: Arc<Block>,
     /// Once a payload was asked for.

@@ -13,7 +13,7 @@ use crate::{
     dialect::Form,
     event::AppName,
     hub::{Start, Subscription},
-    projections::{Hours, Projection, ProjectionError, Projections},
+    projections::{Asked, Hours, Projection, ProjectionError, Projections, RowLimit},
     protocol::Mode,
     topic::{TopicFilter, TopicPattern},
 };
@@ -45,7 +45,7 @@ pub(super) fn sockets(projections: &Projections) -> Router<AppState> {
     router
 }
 
-/// What a projection is now; `hours=` asks its charts for another span.
+/// What a projection is now; `hours=` asks its charts for another span, `limit=` its lists for other rows.
 async fn show(
     state: &AppState,
     number: usize,
@@ -57,16 +57,30 @@ async fn show(
     if !principal.may_subscribe(&pattern) {
         return Err(Problem::forbidden(&[format!("subscribe {pattern}")]));
     }
-    let hours = query::pairs(parts).into_iter().find(|(name, _)| name == "hours");
-    let hours = hours.map(|(_, text)| text.parse::<Hours>()).transpose();
-    let hours = hours.map_err(|error| Problem::bad_request(error.to_string()))?;
-    let value = state.projections.now(projection, hours).await.map_err(|error| {
+    let asked = asked(parts).map_err(Problem::bad_request)?;
+    let shown = state.projections.now(projection, asked).await.map_err(|error| {
         if !matches!(error, ProjectionError::Starting) {
             tracing::error!(%error, topic = %projection.topic, "a projection cannot be made");
         }
         Problem::unavailable("what this is made of cannot be read at present")
     })?;
-    answers::json(state, principal, &value)
+    let mut answer = answers::json(state, principal, &shown.value)?;
+    if let Some(failure) = shown.failure {
+        *answer.status_mut() = failure;
+    }
+    Ok(answer)
+}
+
+fn asked(parts: &Parts) -> Result<Asked, String> {
+    let pairs = query::pairs(parts);
+    let text = |wanted| {
+        let found = pairs.iter().find(|(name, _)| name == wanted);
+        found.map(|(_, text)| text.as_str())
+    };
+    let hours = text("hours").map(str::parse::<Hours>).transpose();
+    let rows = text("limit").map(str::parse::<RowLimit>).transpose();
+    let hours = hours.map_err(|error| error.to_string())?;
+    Ok(Asked { hours, rows: rows.map_err(|error| error.to_string())? })
 }
 
 /// The newest at once, then each change.

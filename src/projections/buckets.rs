@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value, json};
 
+use super::style::NumberStyle;
 use crate::{json, time::Millis};
 
 /// `{ buckets = "…" }` of a shape.
@@ -12,6 +13,10 @@ pub(super) struct Buckets {
     pub(super) derive: usize,
     /// What it is called in each row.
     pub(super) name: String,
+    /// Whether its rows are told by `date`, where a step is a day or more.
+    pub(super) is_dated: bool,
+    /// How its figures are written.
+    pub(super) style: NumberStyle,
     /// How far back, unless the request says.
     pub(super) hours: Hours,
 }
@@ -78,8 +83,13 @@ impl Buckets {
     pub(super) fn rows(&self, hours: Hours, steps: Steps, values: &[Value]) -> Value {
         let row = |(index, value): (usize, &Value)| {
             let at = steps.start(index);
+            let label = label(at, hours.0 > 24);
+            let when = match label.split_once(' ') {
+                Some((date, _)) if self.is_dated && steps.step >= 24 * HOUR => json!(date),
+                _ => json!(label),
+            };
             let row = [
-                ("time".to_owned(), json!(label(at, hours.0 > 24))),
+                (if self.is_dated { "date" } else { "time" }.to_owned(), when),
                 (self.name.clone(), value.clone()),
             ];
             Value::Object(row.into_iter().collect::<Map<_, _>>())
@@ -142,7 +152,13 @@ mod tests {
     fn a_day_is_twelve_steps_of_two_hours() {
         let steps = Hours(24).steps(at("2026-11-21T15:31:00Z"));
         assert_eq!(steps, Steps { from: at("2026-11-20T16:00:00Z"), step: 2 * HOUR, count: 12 });
-        let buckets = Buckets { derive: 0, name: "calls".into(), hours: Hours(24) };
+        let buckets = Buckets {
+            derive: 0,
+            name: "calls".into(),
+            is_dated: false,
+            style: NumberStyle::Plain,
+            hours: Hours(24),
+        };
         let rows = buckets.rows(Hours(24), steps, &[json!(3), json!(0)]);
         assert_eq!(rows, json!([{"time": "16:00", "calls": 3}, {"time": "18:00", "calls": 0}]));
     }
@@ -165,9 +181,18 @@ mod tests {
     #[test]
     fn longer_spans_name_the_day() {
         let steps = Hours(48).steps(at("2026-11-21T15:31:00Z"));
-        let buckets = Buckets { derive: 0, name: "n".into(), hours: Hours(24) };
+        let buckets = Buckets {
+            derive: 0,
+            name: "n".into(),
+            is_dated: false,
+            style: NumberStyle::Plain,
+            hours: Hours(24),
+        };
         let rows = buckets.rows(Hours(48), steps, &[json!(1)]);
         assert_eq!(rows[0]["time"], "2026-11-19 16:00");
+        let dated = Buckets { is_dated: true, ..buckets };
+        let steps = Hours(168).steps(at("2026-11-21T15:31:00Z"));
+        assert_eq!(dated.rows(Hours(168), steps, &[json!(1)])[0]["date"], "2026-11-15");
     }
 
     #[test]

@@ -14,9 +14,9 @@ use super::{ProjectionBounds, take::Take};
 use crate::{
     event::Record,
     position::Offset,
-    select::Condition,
+    select::{Condition, Field},
     telemetry::Limit,
-    time::Millis,
+    time::{Millis, parse_rfc3339},
     topic::{TopicFilter, TopicPattern},
 };
 
@@ -27,6 +27,8 @@ pub(super) struct CollectRule {
     /// Only events that are so.
     pub(super) condition: Condition,
     pub(super) keep: KeepPolicy,
+    /// For [`KeepPolicy::PerKey`]: those with the greatest value of this, instead of the newest.
+    pub(super) sort_by: Option<Field>,
     pub(super) take: Take,
 }
 
@@ -37,7 +39,7 @@ pub(super) enum KeepPolicy {
     Newest,
     /// So many of the newest, the newest first.
     List(usize),
-    /// Of so many (topic, key) the newest, the newest first.
+    /// Of so many (topic, key) the newest, the newest first, or as the rule sorts them.
     PerKey(usize),
     /// How many (topic, key) there are whose newest event is so.
     Present,
@@ -60,10 +62,21 @@ pub(super) struct Kept {
 struct KeptItem {
     /// For [`KeepPolicy::PerKey`].
     id: Box<[u8]>,
+    /// What the rule sorts by.
+    rank: Rank,
     received: Millis,
     value: Value,
     /// The length of its JSON.
     bytes: usize,
+}
+
+/// What items are sorted by. What is missing is less than anything.
+#[derive(Debug, Clone, PartialEq, PartialOrd)]
+enum Rank {
+    Missing,
+    Number(f64),
+    Time(Millis),
+    Text(Box<str>),
 }
 
 /// Names of topics as the configuration has them: one pattern or several.
@@ -108,7 +121,10 @@ impl CollectRule {
         let id =
             if matches!(self.keep, KeepPolicy::PerKey(_)) { id(record) } else { Box::default() };
         let bytes = value.to_string().len();
-        kept.items.push_front(KeptItem { id, received: record.received(), value, bytes });
+        let rank = self.sort_by.as_ref().map(|field| Rank::read(field, record, data));
+        let place = rank.as_ref().map_or(0, |rank| kept.place(rank, &id));
+        let rank = rank.unwrap_or(Rank::Missing);
+        kept.items.insert(place, KeptItem { id, rank, received: record.received(), value, bytes });
         kept.items.truncate(self.keep.limit());
         kept.fit(bounds.event)
     }
@@ -154,7 +170,13 @@ impl Kept {
         self.through = self.through.max(offset);
     }
 
-    /// Forgets the oldest items until the others have at most so many bytes; the newest stays.
+    /// Where an item belongs among those that are sorted, the greatest first. Equals go by their id, so that all nodes
+    /// keep the same, and an item does not move because something came for it.
+    fn place(&self, rank: &Rank, id: &[u8]) -> usize {
+        self.items.partition_point(|item| (&item.rank, &*item.id) > (rank, id))
+    }
+
+    /// Forgets the last items until the others have at most so many bytes; the first stays.
     fn fit(&mut self, most: usize) -> Option<Limit> {
         let before = self.items.len();
         let mut bytes: usize = self.items.iter().map(|item| item.bytes).sum();
@@ -186,6 +208,18 @@ impl Kept {
         let (_, oldest) = self.present_order.pop_first()?;
         self.present.remove(&oldest);
         Some(Limit::LatestKeys)
+    }
+}
+
+impl Rank {
+    fn read(field: &Field, record: Record<'_>, data: &Value) -> Self {
+        match field.read(record, data).as_deref() {
+            Some(Value::Number(number)) => number.as_f64().map_or(Self::Missing, Self::Number),
+            Some(Value::String(text)) => {
+                parse_rfc3339(text).map_or_else(|_| Self::Text(text.as_str().into()), Self::Time)
+            }
+            _ => Self::Missing,
+        }
     }
 }
 
@@ -253,6 +287,7 @@ mod tests {
             filter: TopicFilter::new([TopicPattern::parse("a.*").unwrap()]),
             condition: toml::from_str(condition).unwrap(),
             keep,
+            sort_by: None,
             take: take["take"].clone().try_into().unwrap(),
         }
     }
@@ -313,6 +348,29 @@ mod tests {
         assert_eq!(list.value(&after(&list, &events, 0)), json!([4, 3]));
         events.push(("a.y", Some("1"), "null"));
         assert_eq!(list.value(&after(&list, &events, 0)), json!([3]));
+    }
+
+    #[test]
+    fn a_sorted_list_keeps_the_greatest_and_what_comes_for_others_hides_none_of_them() {
+        let sort_by = Some("at".parse().unwrap());
+        let list = CollectRule { sort_by, ..rule(KeepPolicy::PerKey(2), "", "\"n\"") };
+        let at = |time: &str, n: u32| json!({"at": time, "n": n}).to_string();
+        let (old, new) = ("2026-11-21T15:00:00Z", "2026-11-21T16:00:00.5Z");
+        let data = [at(new, 1), at(old, 2), at(old, 3), at("2026-11-21T15:59:59+01:30", 4)];
+        let mut events = vec![
+            ("a.x", Some("new"), data[0].as_str()),
+            ("a.x", Some("b"), &data[1]),
+            ("a.x", Some("a"), &data[2]),
+        ];
+        assert_eq!(list.value(&after(&list, &events, 0)), json!([1, 2]), "equals go by their id");
+        // One that started before it runs on.
+        events.push(("a.x", Some("a"), &data[2]));
+        events.push(("a.x", Some("old"), &data[3]));
+        assert_eq!(list.value(&after(&list, &events, 0)), json!([1, 2]));
+        events.push(("a.x", Some("new"), "{\"n\":5,\"at\":null}"));
+        assert_eq!(list.value(&after(&list, &events, 0)), json!([2, 5]), "without one it is last");
+        events.push(("a.x", Some("b"), "null"));
+        assert_eq!(list.value(&after(&list, &events, 0)), json!([5]));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Follows the log for what projections keep of newest events. Every node does, by itself.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     sync::{
         Arc,
@@ -36,11 +37,30 @@ struct CollectorInner {
     telemetry: Telemetry,
     /// Whether it was said that there are more.
     said_full: AtomicBool,
-    /// Held to take in an event or to read what is kept; nothing is written or waited for meanwhile.
-    kept: Mutex<Vec<Kept>>,
-    /// How often something was taken in; 0 until the log was read.
+    /// Held to take in events or to read what is kept; nothing is written or waited for meanwhile.
+    state: Mutex<CollectorState>,
+    /// How often something came; 0 until the log was read.
     changes: watch::Sender<u64>,
     progress: Progress,
+}
+
+/// What is kept, and what has come but is taken in when it is read: whoever shows it beside series reads both as of one
+/// offset, and series may lag behind.
+#[derive(Default)]
+struct CollectorState {
+    kept: Vec<Kept>,
+    /// Everything up to here was taken in.
+    applied: Offset,
+    waiting: VecDeque<Delivery>,
+    /// Events in all that waits, and their bytes.
+    events: usize,
+    bytes: usize,
+}
+
+/// What is kept as of one offset. Empty until the log was read.
+pub(super) struct CollectedView<'a> {
+    rules: &'a [CollectRule],
+    kept: &'a [Kept],
 }
 
 /// Events of a list's topics that are looked through for it when the hub starts.
@@ -49,6 +69,10 @@ const LOOK_BACK: usize = 1000;
 const LOOK_BACK_BYTES: usize = 64 << 20;
 /// Read at a time, in bytes.
 const CHUNK: usize = 256 << 10;
+/// Events that wait to be taken in until they are read, at most.
+const WAITING: usize = 4096;
+/// The same in bytes.
+const WAITING_BYTES: usize = 2 << 20;
 
 impl Collector {
     /// Collects what the rules ask for.
@@ -64,7 +88,7 @@ impl Collector {
             bounds,
             telemetry,
             said_full: AtomicBool::new(false),
-            kept: Mutex::default(),
+            state: Mutex::default(),
             changes: watch::Sender::new(0),
             progress: Progress::default(),
         }))
@@ -80,24 +104,49 @@ impl Collector {
         &self.0.progress
     }
 
-    /// What is collected under this number, as JSON.
-    pub(super) fn value(&self, number: usize) -> Value {
-        self.with(number, |rule, kept| rule.value(kept)).unwrap_or_default()
+    /// Everything up to here was taken in, and is not read without any more.
+    pub(super) fn applied(&self) -> Offset {
+        self.0.state.lock().applied
     }
 
-    /// How many keys are present in what is collected under this number; None until the log was read.
-    pub(super) fn present(&self, number: usize) -> Option<usize> {
-        self.with(number, |_, kept| kept.present())
-    }
-
-    /// Calls `read` with what is collected under this number; None until the log was read.
-    pub(super) fn with<T>(
+    /// Calls `read` with what is kept as of `at`, which the log was followed to, or with all there is. None if more was
+    /// taken in already.
+    pub(super) fn read<T>(
         &self,
-        number: usize,
-        read: impl FnOnce(&CollectRule, &Kept) -> T,
+        at: Option<Offset>,
+        read: impl FnOnce(&CollectedView<'_>) -> T,
     ) -> Option<T> {
-        let kept = self.0.kept.lock();
-        Some(read(self.0.collect_rules.get(number)?, kept.get(number)?))
+        let mut state = self.0.state.lock();
+        if at.is_some_and(|at| at < state.applied) {
+            return None;
+        }
+        self.apply(&mut state, at.unwrap_or(Offset::MAX));
+        state.applied = state.applied.max(at.unwrap_or(0));
+        Some(read(&CollectedView { rules: &self.0.collect_rules, kept: &state.kept }))
+    }
+
+    /// Takes in what waits, up to `through`.
+    fn apply(&self, state: &mut CollectorState, through: Offset) {
+        while let Some(delivery) = state.waiting.pop_front() {
+            let after = state.applied;
+            let new = delivery.events().skip_while(|event| event.record().offset() <= after);
+            for event in new.take_while(|event| event.record().offset() <= through) {
+                let record = event.record();
+                state.applied = record.offset();
+                let (events, bytes) = (state.events, state.bytes);
+                state.events = events.saturating_sub(1);
+                state.bytes = bytes.saturating_sub(record.data().len());
+                for (rule, kept) in self.0.collect_rules.iter().zip(state.kept.iter_mut()) {
+                    if rule.filter.matches(record.topic()) {
+                        self.look_at(rule, kept, record, event.payload());
+                    }
+                }
+            }
+            if delivery.position.offset > through {
+                state.waiting.push_front(delivery);
+                return;
+            }
+        }
     }
 
     /// Follows the log for ever.
@@ -165,22 +214,46 @@ impl Follow for Collector {
         for rule in &self.0.collect_rules {
             all.push(self.begin(rule, head).await?);
         }
-        *self.0.kept.lock() = all;
+        *self.0.state.lock() = CollectorState { kept: all, applied: head, ..Default::default() };
         self.0.changes.send_modify(|changes| *changes += 1);
         Ok(head)
     }
 
     fn take_in(&self, delivery: &Delivery) {
-        let mut kept = self.0.kept.lock();
+        let (mut events, mut bytes) = (0, 0);
         for event in delivery.events() {
-            let record = event.record();
-            for (rule, kept) in self.0.collect_rules.iter().zip(kept.iter_mut()) {
-                if rule.filter.matches(record.topic()) {
-                    self.look_at(rule, kept, record, event.payload());
-                }
-            }
+            // Parsed while it is shared with others who follow, and without the lock.
+            event.payload();
+            (events, bytes) = (events + 1, bytes + event.record().data().len());
         }
-        drop(kept);
+        let mut state = self.0.state.lock();
+        state.waiting.push_back(delivery.clone());
+        state.events += events;
+        state.bytes += bytes;
+        while state.events > WAITING || state.bytes > WAITING_BYTES {
+            let Some(oldest) = state.waiting.front() else { break };
+            let through = oldest.position.offset;
+            self.apply(&mut state, through);
+        }
+        drop(state);
         self.0.changes.send_modify(|changes| *changes += 1);
+    }
+}
+
+impl CollectedView<'_> {
+    /// What is collected under this number, as JSON.
+    pub(super) fn value(&self, number: usize) -> Value {
+        let found = self.rules.get(number).zip(self.kept(number));
+        found.map_or(Value::Null, |(rule, kept)| rule.value(kept))
+    }
+
+    /// How many keys are present in what is collected under this number.
+    pub(super) fn present(&self, number: usize) -> Option<usize> {
+        self.kept(number).map(Kept::present)
+    }
+
+    /// What is collected under this number.
+    pub(super) fn kept(&self, number: usize) -> Option<&Kept> {
+        self.kept.get(number)
     }
 }

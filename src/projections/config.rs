@@ -41,6 +41,8 @@ pub struct FreshnessConfig {
     pub(super) source: Option<ConfiguredTopics>,
     /// How long what was said counts, the values and the words about them.
     pub(super) silent_after: Span,
+    /// What GET answers with while they are not good, instead of 200.
+    pub(super) status: Option<u16>,
 }
 
 /// A path of a projection's own: `/` and words of `A-Z a-z 0-9 _ - . ~`, perhaps a `/` at the end.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use http::StatusCode;
+
 use super::{
     buckets::Buckets,
     collect::{CollectRule, KeepPolicy},
@@ -56,6 +58,16 @@ pub struct Projection {
     pub(super) freshness: Option<Watch>,
 }
 
+/// What a projection is made of.
+#[derive(Default)]
+pub(super) struct ShownParts<'a> {
+    /// The numbers of derived values.
+    pub(super) derives: BTreeSet<usize>,
+    pub(super) charts: Vec<&'a Buckets>,
+    /// The numbers of what is collected.
+    pub(super) collected: BTreeSet<usize>,
+}
+
 /// What is watched to know whether values are still good.
 #[derive(Debug, Clone)]
 pub(super) struct Watch {
@@ -65,6 +77,8 @@ pub(super) struct Watch {
     pub(super) source: Option<Source>,
     /// How long whatever was said counts.
     pub(super) silent_after: Span,
+    /// What GET answers with while they are not.
+    pub(super) status: Option<StatusCode>,
     /// The values' topics, for people.
     pub(super) name: String,
 }
@@ -115,16 +129,19 @@ impl Plan {
 }
 
 impl Projection {
-    /// The derived values it shows, and the charts.
-    pub(super) fn shows(&self) -> (BTreeSet<usize>, Vec<&Buckets>) {
-        let (mut derives, mut charts) = (BTreeSet::new(), Vec::new());
+    /// What it is made of.
+    pub(super) fn shows(&self) -> ShownParts<'_> {
+        let mut parts = ShownParts::default();
         self.shape.visit(&mut |node| match node {
-            Shape::Number(number) => derives.extend([number.derive()]),
-            Shape::Words(words) => derives.extend(words.derives()),
-            Shape::Buckets(buckets) => charts.push(buckets),
+            Shape::Number(number) => parts.derives.extend([number.derive()]),
+            Shape::Words(words) => parts.derives.extend(words.derives()),
+            Shape::Buckets(buckets) => parts.charts.push(buckets),
+            Shape::Newest(number) | Shape::List { number, .. } => {
+                parts.collected.extend([*number]);
+            }
             _ => {}
         });
-        (derives, charts)
+        parts
     }
 }
 
@@ -198,7 +215,13 @@ impl Making {
         let collect_rule = (config.op == Op::Present).then(|| {
             let condition = config.condition.clone();
             let keep = KeepPolicy::Present;
-            self.collect(CollectRule { filter, condition, keep, take: Take::default() })
+            self.collect(CollectRule {
+                filter,
+                condition,
+                keep,
+                sort_by: None,
+                take: Take::default(),
+            })
         });
         self.derives.push(Derive {
             name,
@@ -247,28 +270,39 @@ impl Making {
         for rule in &self.collect_rules[before..] {
             self.readers.push((format!("{key}.shape"), rule.filter.clone()));
         }
-        let freshness = freshness.as_ref().map(|freshness| self.watch(key, freshness));
+        let freshness =
+            freshness.as_ref().map(|freshness| self.watch(key, freshness)).transpose()?;
         let (path, socket) = (path.clone(), socket.clone());
         let topic = topic.clone();
         self.projections.push(Projection { topic, path, socket, shape, freshness });
         Ok(())
     }
 
-    fn watch(&mut self, key: &str, freshness: &FreshnessConfig) -> Watch {
-        let FreshnessConfig { of, source, silent_after } = freshness;
+    fn watch(&mut self, key: &str, freshness: &FreshnessConfig) -> Result<Watch, ProjectionFault> {
+        let FreshnessConfig { of, source, silent_after, status } = freshness;
+        let failure = |status: &u16| {
+            let found = StatusCode::from_u16(*status).ok().filter(StatusCode::is_server_error);
+            found.ok_or_else(|| {
+                let message = "is a status of a server's failure, from 500 to 599, such as 503";
+                ProjectionFault::new(&format!("{key}.freshness.status"), message)
+            })
+        };
+        let status = status.as_ref().map(failure).transpose()?;
         for topics in [Some(of), source.as_ref()].into_iter().flatten() {
             self.readers.push((format!("{key}.freshness"), topics.0.clone()));
         }
         let mut collect = |filter: &TopicFilter, keep| {
             let (condition, take) = (Condition::default(), Take::default());
-            self.collect(CollectRule { filter: filter.clone(), condition, keep, take })
+            let filter = filter.clone();
+            self.collect(CollectRule { filter, condition, keep, sort_by: None, take })
         };
         let values = collect(&of.0, KeepPolicy::Newest);
         let source = source.as_ref().map(|topics| Source {
             words: collect(&topics.0, KeepPolicy::PerKey(SOURCES)),
             name: names(&topics.0),
         });
-        Watch { values, source, silent_after: *silent_after, name: names(&of.0) }
+        let (silent_after, name) = (*silent_after, names(&of.0));
+        Ok(Watch { values, source, silent_after, status, name })
     }
 
     /// The number of what is collected, with which others may have to do as well.

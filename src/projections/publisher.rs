@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, value::RawValue};
 
-use super::{ProjectionsInner, plan::Projection, snapshot::ProjectionSnapshot};
+use super::{ProjectionsInner, asked::Asked, plan::Projection, snapshot::ProjectionSnapshot};
 use crate::{
     admission::OwnEvent,
     broker::{Batch, ReadError},
@@ -107,24 +107,26 @@ impl Publisher<'_> {
         published: &mut PublishedValues,
     ) -> Result<BTreeSet<usize>, TermError> {
         let projections = &self.inner.plan.projections;
-        let mut moment = ProjectionSnapshot::new(self.inner);
-        let clock = moment.clock();
         let (mut events, mut changed) = (Vec::new(), Vec::new());
         let mut left_out = BTreeSet::new();
         for (number, projection) in projections.iter().enumerate() {
-            if let Err(error) = moment.learn(projection, None).await {
-                if left_out.insert(number) && !self.left_out.contains(&number) {
-                    let topic = &projection.topic;
-                    tracing::warn!(%topic, %error, "a projection is not known and not published");
+            let asked = Asked::default();
+            let snapshot = match ProjectionSnapshot::take(self.inner, projection, asked).await {
+                Ok(snapshot) => snapshot,
+                Err(error) => {
+                    if left_out.insert(number) && !self.left_out.contains(&number) {
+                        let topic = &projection.topic;
+                        tracing::warn!(%topic, %error, "a projection is not known and not published");
+                    }
+                    continue;
                 }
-                continue;
-            }
-            let value = moment.render(projection, &clock);
+            };
+            let value = snapshot.render();
             let mut still = value.clone();
             projection.shape.stop_clock(&mut still);
             let is_news = match published.get(&number) {
                 Some(before) => *before != still,
-                None => moment.blank(projection) != still,
+                None => snapshot.blank() != still,
             };
             if !is_news {
                 continue;

@@ -26,8 +26,10 @@ pub(super) enum Shape {
     Number(ShownNumber),
     /// What derived values amount to, in a word.
     Words(Words),
-    /// What is collected of newest events under this number.
-    Collected(usize),
+    /// What is collected under this number of the newest event.
+    Newest(usize),
+    /// What is collected under `number` of newest events, the first so many.
+    List { number: usize, limit: usize },
     /// A derived value over the last hours, step by step.
     Buckets(Buckets),
     /// Why the values are not to be trusted; null while they are.
@@ -46,6 +48,8 @@ pub(super) struct Inputs<'a> {
     pub(super) collected: &'a dyn Fn(usize) -> Value,
     /// The rows of a chart.
     pub(super) rows: &'a dyn Fn(&Buckets) -> Value,
+    /// How many rows of a list are asked for, if not as configured.
+    pub(super) limit: Option<usize>,
     /// Why the values are not to be trusted.
     pub(super) error: Option<&'a str>,
     /// The time as texts have it.
@@ -64,7 +68,14 @@ impl Shape {
             Shape::Array(nodes) => nodes.iter().map(|node| node.render(inputs)).collect(),
             Shape::Number(number) => number.render((inputs.value)(number.derive())),
             Shape::Words(words) => words.choose(inputs.value).into(),
-            Shape::Collected(number) => (inputs.collected)(*number),
+            Shape::Newest(number) => (inputs.collected)(*number),
+            Shape::List { number, limit } => {
+                let mut rows = (inputs.collected)(*number);
+                if let Value::Array(rows) = &mut rows {
+                    rows.truncate(inputs.limit.unwrap_or(*limit));
+                }
+                rows
+            }
             Shape::Buckets(buckets) => (inputs.rows)(buckets),
             Shape::Error => inputs.error.into(),
             Shape::IsStale => inputs.error.is_some().into(),

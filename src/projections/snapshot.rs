@@ -1,29 +1,47 @@
-//! What projections are made of, at one moment.
+//! What a projection is made of, as of one offset of the log.
 
 use std::{collections::HashMap, time::Duration};
 
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::{
-    ProjectionsInner,
+    ProjectionError, ProjectionsInner,
+    asked::{Asked, RowLimit},
     buckets::{Buckets, Hours, Steps},
     collect::Kept,
-    plan::{Derive, Projection, Watch},
+    collector::CollectedView,
+    plan::{Derive, Projection, ShownParts, Watch},
     shape::Inputs,
-    style::plain,
 };
 use crate::{
-    series::{Agg, Identity, Labels, QueryError, QuerySpec, derive::Op},
+    series::{Agg, FigureQuestion, FigureSpan, Figures, derive::Op},
     time::{Millis, Span, rfc3339},
 };
 
-/// What projections are made of, at one moment.
+/// What a projection is made of, as of one offset of the log.
 pub(super) struct ProjectionSnapshot<'a> {
     inner: &'a ProjectionsInner,
+    projection: &'a Projection,
+    asked: Asked,
     now: Millis,
     /// The derived values that are known, by number.
     values: HashMap<usize, f64>,
     charts: Vec<Chart<'a>>,
+    /// What it shows of newest events, by number.
+    collected: HashMap<usize, Value>,
+    /// Why the values are not to be trusted.
+    trouble: Option<String>,
+}
+
+/// How long two that follow the log may take to come to one offset.
+const MEET: Duration = Duration::from_secs(2);
+
+/// What was read of a collection.
+struct Gathered {
+    present: Vec<(usize, f64)>,
+    collected: HashMap<usize, Value>,
+    trouble: Option<String>,
 }
 
 /// A chart as it is at one moment.
@@ -38,7 +56,7 @@ struct Chart<'a> {
 #[derive(Clone)]
 pub(super) struct Drawn {
     /// How many samples there had been.
-    samples: Option<f64>,
+    samples: f64,
     steps: Steps,
     column: DrawnColumn,
 }
@@ -52,50 +70,169 @@ struct DrawnColumn {
 }
 
 impl<'a> ProjectionSnapshot<'a> {
-    /// Now, of which nothing is known yet.
-    pub(super) fn new(inner: &'a ProjectionsInner) -> Self {
-        let now = inner.clock.now();
-        Self { inner, now, values: HashMap::new(), charts: Vec::new() }
-    }
-
-    /// Learns what `projection` needs. `hours` is how far charts go back, if not as configured.
-    pub(super) async fn learn(
-        &mut self,
+    /// `projection` now. Nothing in it is of another offset than what stands beside it.
+    pub(super) async fn take(
+        inner: &'a ProjectionsInner,
         projection: &'a Projection,
-        hours: Option<Hours>,
-    ) -> Result<(), QueryError> {
-        let (derives, charts) = projection.shows();
-        for number in derives {
-            if !self.values.contains_key(&number)
-                && let Some(derive) = self.inner.plan.derives.get(number)
-                && let Some(value) = self.value(derive).await?
-            {
-                self.values.insert(number, value);
-            }
-        }
-        for chart in charts {
-            if let Some(chart) = self.chart(chart, hours.unwrap_or(chart.hours)).await? {
-                self.charts.push(chart);
-            }
-        }
-        Ok(())
+        asked: Asked,
+    ) -> Result<Self, ProjectionError> {
+        let mut snapshot = Self {
+            inner,
+            projection,
+            asked,
+            now: inner.clock.now(),
+            values: HashMap::new(),
+            charts: Vec::new(),
+            collected: HashMap::new(),
+            trouble: None,
+        };
+        let parts = projection.shows();
+        timeout(MEET, snapshot.learn(&parts)).await.map_err(|_| ProjectionError::Behind)??;
+        Ok(snapshot)
     }
 
-    /// The projection as it is, with `clock` where it shows the time.
-    pub(super) fn render(&self, projection: &Projection, clock: &str) -> Value {
-        let error = projection.freshness.as_ref().and_then(|watch| self.trouble(watch));
-        projection.shape.render(&Inputs {
+    async fn learn(&mut self, parts: &ShownParts<'a>) -> Result<(), ProjectionError> {
+        let collector = &self.inner.collector;
+        let plan = &self.inner.plan;
+        let derives =
+            parts.derives.iter().filter_map(|number| Some((*number, plan.derives.get(*number)?)));
+        let (present, derived): (Vec<_>, Vec<_>) =
+            derives.partition(|(_, derive)| derive.collect_rule.is_some());
+        let charts = parts.charts.iter().filter_map(|chart| {
+            let hours = self.asked.hours.unwrap_or(chart.hours);
+            Some((*chart, hours, plan.derives.get(chart.derive)?))
+        });
+        let charts: Vec<_> = charts.collect();
+        if derived.is_empty() && charts.is_empty() {
+            let all = collector.read(None, |collection| self.gather(parts, &present, collection));
+            self.keep(all);
+            return Ok(());
+        }
+        let is_collected = !present.is_empty()
+            || !parts.collected.is_empty()
+            || self.projection.freshness.is_some();
+        loop {
+            if is_collected {
+                // Somebody may have read what was collected of more than the series have.
+                self.inner.series.progress().reaches(collector.applied()).await;
+            }
+            let before: Vec<_> = charts
+                .iter()
+                .map(|(chart, hours, _)| {
+                    let steps = hours.steps(self.now);
+                    let drawn = self.inner.drawn.lock().get(&(chart.derive, *hours)).cloned();
+                    (steps, drawn.filter(|drawn| drawn.steps == steps))
+                })
+                .collect();
+            let values = derived.iter().map(|(_, derive)| {
+                derive.question(match derive.window {
+                    Some(window) => FigureSpan::Window(window),
+                    None => FigureSpan::Ever,
+                })
+            });
+            let columns = charts.iter().zip(&before).map(|((_, _, derive), (steps, drawn))| {
+                derive.question(FigureSpan::Steps {
+                    from: steps.from,
+                    step: steps.step,
+                    count: steps.count,
+                    unless_samples: drawn.as_ref().map(|drawn| drawn.samples),
+                })
+            });
+            let questions: Vec<_> = values.chain(columns).collect();
+            let (offset, answers) = self.inner.series.figures(&questions, self.now).await;
+            let answers = answers?;
+            if is_collected {
+                collector.progress().reaches(offset).await;
+                let at = Some(offset);
+                let all = collector.read(at, |collection| self.gather(parts, &present, collection));
+                if all.is_none() {
+                    continue;
+                }
+                self.keep(all);
+            }
+            let mut answers = answers.into_iter();
+            for ((number, derive), figures) in derived.iter().zip(answers.by_ref()) {
+                let found = figures.values.first().copied().flatten();
+                let figure = derive.figure(found, derive.window);
+                self.values.extend(figure.map(|figure| (*number, figure)));
+            }
+            let columns = answers.zip(charts).zip(before);
+            for ((figures, (buckets, hours, derive)), (steps, drawn)) in columns {
+                self.draw(buckets, hours, derive, steps, drawn, figures);
+            }
+            return Ok(());
+        }
+    }
+
+    /// What of the collection it shows.
+    fn gather(
+        &self,
+        parts: &ShownParts<'_>,
+        present: &[(usize, &Derive)],
+        collection: &CollectedView<'_>,
+    ) -> Gathered {
+        let count = |(number, derive): &(usize, &Derive)| {
+            Some((*number, collection.present(derive.collect_rule?)? as f64))
+        };
+        let value = |number: &usize| (*number, collection.value(*number));
+        let freshness = self.projection.freshness.as_ref();
+        Gathered {
+            present: present.iter().filter_map(count).collect(),
+            collected: parts.collected.iter().map(value).collect(),
+            trouble: freshness.and_then(|watch| self.trouble_of(watch, collection)),
+        }
+    }
+
+    fn keep(&mut self, gathered: Option<Gathered>) {
+        let Some(Gathered { present, collected, trouble }) = gathered else { return };
+        self.values.extend(present);
+        self.collected = collected;
+        self.trouble = trouble;
+    }
+
+    /// A chart; as it was drawn before where neither a sample nor a step was added.
+    fn draw(
+        &mut self,
+        buckets: &'a Buckets,
+        hours: Hours,
+        derive: &Derive,
+        steps: Steps,
+        drawn: Option<Drawn>,
+        figures: Figures,
+    ) {
+        let Figures { values, since, samples } = figures;
+        let drawn = match drawn.filter(|drawn| drawn.samples == samples) {
+            Some(drawn) => drawn,
+            None => Drawn { samples, steps, column: DrawnColumn { values, since } },
+        };
+        let rows = derive.draw(buckets, hours, steps, &drawn.column);
+        self.charts.push(Chart { buckets, rows, since: drawn.column.since });
+        // Only those that everybody is shown: requests may ask for many others.
+        if hours == buckets.hours {
+            self.inner.drawn.lock().insert((buckets.derive, hours), drawn);
+        }
+    }
+
+    /// Why the values are not to be trusted; None while they are.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// The projection as it is.
+    pub(super) fn render(&self) -> Value {
+        self.projection.shape.render(&Inputs {
             value: &|number| self.values.get(&number).copied(),
-            collected: &|number| self.inner.collector.value(number),
+            collected: &|number| self.collected.get(&number).cloned().unwrap_or_default(),
             rows: &|buckets| self.drawn(buckets).map_or(Value::Null, |chart| chart.rows.clone()),
-            error: error.as_deref(),
-            clock,
+            limit: self.asked.rows.map(RowLimit::rows),
+            error: self.trouble(),
+            clock: &self.clock(),
         })
     }
 
     /// The projection as it is while nothing has ever come, without the time.
-    pub(super) fn blank(&self, projection: &Projection) -> Value {
-        let plan = &self.inner.plan;
+    pub(super) fn blank(&self) -> Value {
+        let (projection, plan) = (self.projection, &self.inner.plan);
         let figure = |number: usize| {
             let derive = plan.derives.get(number)?;
             derive.figure(None, derive.window)
@@ -116,6 +253,7 @@ impl<'a> ProjectionSnapshot<'a> {
                     derive.draw(buckets, buckets.hours, steps, &nothing)
                 })
             },
+            limit: None,
             error: error.as_deref(),
             clock: "",
         });
@@ -124,95 +262,23 @@ impl<'a> ProjectionSnapshot<'a> {
     }
 
     /// The time, to the second.
-    pub(super) fn clock(&self) -> String {
+    fn clock(&self) -> String {
         let text = rfc3339(self.now);
         text.split_once('.').map_or(text.clone(), |(seconds, _)| format!("{seconds}Z"))
-    }
-
-    async fn value(&self, derive: &Derive) -> Result<Option<f64>, QueryError> {
-        if let Some(number) = derive.collect_rule {
-            return Ok(self.inner.collector.present(number).map(|count| count as f64));
-        }
-        let found = self.ask(derive, derive.agg(), derive.window).await?;
-        Ok(derive.figure(found, derive.window))
     }
 
     fn drawn(&self, buckets: &Buckets) -> Option<&Chart<'a>> {
         self.charts.iter().find(|chart| chart.buckets == buckets)
     }
 
-    /// A chart; as it was drawn before where neither a sample nor a step was added.
-    async fn chart(
-        &self,
-        buckets: &'a Buckets,
-        hours: Hours,
-    ) -> Result<Option<Chart<'a>>, QueryError> {
-        let Some(derive) = self.inner.plan.derives.get(buckets.derive) else { return Ok(None) };
-        let steps = hours.steps(self.now);
-        // Before the rows are: what comes meanwhile has them drawn again.
-        let samples = self.ask(derive, Agg::Count, None).await?;
-        let drawn = self.inner.drawn.lock().get(&(buckets.derive, hours)).cloned();
-        let (before, column) = match drawn {
-            Some(drawn) if drawn.samples == samples && drawn.steps == steps => (true, drawn.column),
-            _ => (false, self.column(derive, steps).await?),
-        };
-        // Only those that everybody is shown: requests may ask for many others.
-        if !before && hours == buckets.hours {
-            let drawn = Drawn { samples, steps, column: column.clone() };
-            self.inner.drawn.lock().insert((buckets.derive, hours), drawn);
-        }
-        let rows = derive.draw(buckets, hours, steps, &column);
-        Ok(Some(Chart { buckets, rows, since: column.since }))
-    }
-
-    async fn ask(
-        &self,
-        derive: &Derive,
-        agg: Agg,
-        window: Option<Span>,
-    ) -> Result<Option<f64>, QueryError> {
-        let (name, labels) = (&derive.name, Labels::default());
-        let is_ours = |series: &Identity| derive.has(series);
-        self.inner.series.window(name, &labels, agg, window, self.now, &is_ours).await
-    }
-
-    /// One figure for each step.
-    async fn column(&self, derive: &Derive, steps: Steps) -> Result<DrawnColumn, QueryError> {
-        let spec = QuerySpec {
-            name: derive.name.clone(),
-            labels: Labels::default(),
-            from: steps.from,
-            to: steps.from + steps.count as Millis * steps.step,
-            step: Some(Span(Duration::from_millis(steps.step))),
-            agg: Some(derive.agg()),
-        };
-        let is_ours = |series: &Identity| derive.has(series);
-        let columns = self.inner.series.query(&spec, self.now, &is_ours).await?;
-        let mut figures = vec![None; steps.count];
-        let since = columns.since * 1000;
-        let values = columns.values.into_iter().flatten();
-        for (at, value) in columns.times.iter().zip(values) {
-            let index = (at * 1000).checked_sub(steps.from).map(|after| after / steps.step);
-            let figure = index.and_then(|index| figures.get_mut(usize::try_from(index).ok()?));
-            if let Some(figure) = figure {
-                *figure = value;
-            }
-        }
-        Ok(DrawnColumn { values: figures, since })
-    }
-
     /// Why the values are not to be trusted; None while they are. Whatever was said counts for a
     /// while: whoever has ended, or was taken out of the settings, does not take it back.
-    fn trouble(&self, watch: &Watch) -> Option<String> {
-        let collected = &self.inner.collector;
+    fn trouble_of(&self, watch: &Watch, collection: &CollectedView<'_>) -> Option<String> {
         let is_past = |at: Millis| self.now.saturating_sub(at) > watch.silent_after.millis();
         let newest = |kept: &Kept| kept.received().next().map(|(at, _)| at);
-        let values = collected.with(watch.values, |_, kept| newest(kept)).flatten();
-        let (told, error) = match &watch.source {
-            Some(source) => collected.with(source.words, |_, kept| told(kept, is_past)),
-            None => None,
-        }
-        .unwrap_or_default();
+        let values = collection.kept(watch.values).and_then(newest);
+        let words = watch.source.as_ref().and_then(|source| collection.kept(source.words));
+        let (told, error) = words.map(|kept| told(kept, is_past)).unwrap_or_default();
         if error.is_some() {
             return error;
         }
@@ -244,11 +310,9 @@ impl Watch {
 }
 
 impl Derive {
-    /// Whether that is its series: there is one, which has no labels.
-    fn has(&self, series: &Identity) -> bool {
-        *series.topic == *self.topic.as_str()
-            && series.name == self.name
-            && series.labels.is_empty()
+    /// Asks its series, which has its topic and no labels.
+    fn question(&self, span: FigureSpan) -> FigureQuestion<'_> {
+        FigureQuestion { topic: self.topic.as_str(), name: &self.name, agg: self.agg(), span }
     }
 
     /// What is asked of its series.
@@ -269,7 +333,7 @@ impl Derive {
         let row = |(index, value): (usize, &Option<f64>)| {
             let is_kept = steps.start(index) >= column.since;
             let figure = if is_kept { self.figure(*value, Some(step)) } else { None };
-            figure.map_or(Value::Null, plain)
+            figure.map_or(Value::Null, |figure| chart.style.render(figure))
         };
         let values: Vec<Value> = column.values.iter().enumerate().map(row).collect();
         chart.rows(hours, steps, &values)

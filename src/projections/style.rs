@@ -9,8 +9,10 @@ pub(super) enum NumberStyle {
     Plain,
     /// With so many digits behind the point.
     Rounded(i32),
-    /// As seconds in words.
+    /// As seconds in words: `5d 12h 30m`.
     Uptime,
+    /// As seconds in words: `2m 5s`.
+    Duration,
 }
 
 /// `text` of the configuration.
@@ -18,6 +20,7 @@ pub(super) enum NumberStyle {
 #[serde(rename_all = "lowercase")]
 pub(super) enum NumberText {
     Uptime,
+    Duration,
 }
 
 /// Numbers below this are whole numbers in JSON for every reader (RFC 8259 section 6).
@@ -32,6 +35,7 @@ impl NumberStyle {
         match (text, round) {
             (None, None) => Ok(Self::Plain),
             (Some(NumberText::Uptime), None) => Ok(Self::Uptime),
+            (Some(NumberText::Duration), None) => Ok(Self::Duration),
             (None, Some(digits @ 0..=9)) => Ok(Self::Rounded(digits.into())),
             (None, Some(_)) => Err(("round", "is from 0 to 9 digits")),
             (Some(_), Some(_)) => Err(("round", "is for numbers, not for a text")),
@@ -49,12 +53,13 @@ impl NumberStyle {
                 if rounded.is_finite() { (rounded + 0.0).into() } else { value.into() }
             }
             Self::Uptime => uptime(value).into(),
+            Self::Duration => duration(value).into(),
         }
     }
 }
 
 /// A whole number without a point, any other as it is.
-pub(super) fn plain(value: f64) -> Value {
+fn plain(value: f64) -> Value {
     if value.fract() == 0.0 { whole(value) } else { value.into() }
 }
 
@@ -70,6 +75,17 @@ fn uptime(seconds: f64) -> String {
         (0, 0) => format!("{minutes}m"),
         (0, _) => format!("{hours}h {minutes}m"),
         _ => format!("{days}d {hours}h {minutes}m"),
+    }
+}
+
+/// Seconds as the two largest of hours, minutes and seconds: `1h 5m`, `2m 5s`, `5s`.
+fn duration(seconds: f64) -> String {
+    let seconds = seconds.max(0.0) as u64;
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{minutes}m {seconds}s"),
+        _ => format!("{hours}h {minutes}m"),
     }
 }
 
@@ -104,6 +120,15 @@ mod tests {
             (-1.0, "0m"),
         ] {
             assert_eq!(render(NumberStyle::Uptime, seconds), format!("\"{text}\""));
+        }
+    }
+
+    #[test]
+    fn a_duration_is_told_in_the_two_largest_units() {
+        for (seconds, text) in
+            [(0.4, "0s"), (5.0, "5s"), (125.9, "2m 5s"), (3900.0, "1h 5m"), (-1.0, "0s")]
+        {
+            assert_eq!(render(NumberStyle::Duration, seconds), format!("\"{text}\""));
         }
     }
 }

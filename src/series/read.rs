@@ -17,9 +17,9 @@ use crate::time::{Millis, Span};
 pub type May<'a> = &'a (dyn Fn(&Identity) -> bool + Send + Sync);
 
 /// One series read into the stretches of a grid.
-struct Row {
-    identity: Identity,
-    stretches: Vec<Stretch>,
+pub(super) struct Row {
+    pub(super) identity: Identity,
+    pub(super) stretches: Vec<Stretch>,
 }
 
 /// What is asked of the series of a name.
@@ -35,7 +35,7 @@ struct Question<'a> {
 }
 
 /// What was copied of a series while the lock was held.
-struct Copied {
+pub(super) struct Copied {
     identity: Identity,
     row: Box<str>,
     buckets: Vec<(Millis, Bucket)>,
@@ -94,15 +94,7 @@ impl Series {
             Some((tracks.first()?.identity.kind, whole))
         };
         if let Some((kind, bucket)) = whole(name) {
-            return match (kind, agg) {
-                (Kind::Gauge, Agg::Avg) => Some(bucket.sum / bucket.count),
-                (Kind::Counter, Agg::Increase) | (_, Agg::Sum) => Some(bucket.sum),
-                (_, Agg::Min) => Some(bucket.min),
-                (_, Agg::Max) => Some(bucket.max),
-                (_, Agg::Last) => Some(bucket.last),
-                (_, Agg::Count) => Some(bucket.count),
-                _ => None,
-            };
+            return ever_figure(kind, agg, bucket);
         }
         let of = |suffix| whole(&part(name, suffix)?).map(|(_, bucket)| bucket.sum);
         match agg {
@@ -251,7 +243,7 @@ impl Series {
             return Err(QueryError::TooMany { found: found.len(), most });
         }
         for (place, row) in found {
-            let Some(series) = self.copy(place, row, grid) else { continue };
+            let Some(series) = self.copy(place, &row, grid) else { continue };
             take(self.complete(series, agg, grid).await?);
             tokio::task::yield_now().await; // there may be many of them
         }
@@ -259,16 +251,19 @@ impl Series {
     }
 
     /// What memory has of one series; None if it is gone.
-    fn copy(&self, place: usize, row: Box<str>, grid: Grid) -> Option<Copied> {
+    fn copy(&self, place: usize, row: &str, grid: Grid) -> Option<Copied> {
         let table = self.table();
-        let track = table.track(place).filter(|track| track.row == row)?;
-        let mut buckets = Vec::new();
-        let missing = track.read(grid.tier, range(grid), &mut buckets);
-        Some(Copied { identity: track.identity.clone(), row, buckets, missing })
+        let track = table.track(place).filter(|track| *track.row == *row)?;
+        Some(Copied::of(track, grid))
     }
 
     /// Reads what memory lacks from the store, and puts all of it into stretches.
-    async fn complete(&self, series: Copied, agg: Agg, grid: Grid) -> Result<Row, QueryError> {
+    pub(super) async fn complete(
+        &self,
+        series: Copied,
+        agg: Agg,
+        grid: Grid,
+    ) -> Result<Row, QueryError> {
         let Copied { identity, row, mut buckets, missing } = series;
         for (column, bytes) in self.stored(&row, missing).await? {
             // One that is broken must not cost the others.
@@ -286,6 +281,28 @@ impl Series {
             }
         }
         Ok(Row { identity, stretches })
+    }
+}
+
+impl Copied {
+    /// What memory has of a series.
+    pub(super) fn of(track: &Track, grid: Grid) -> Self {
+        let mut buckets = Vec::new();
+        let missing = track.read(grid.tier, range(grid), &mut buckets);
+        Self { identity: track.identity.clone(), row: track.row.clone(), buckets, missing }
+    }
+}
+
+/// What a series comes to since it began.
+pub(super) fn ever_figure(kind: Kind, agg: Agg, bucket: Bucket) -> Option<f64> {
+    match (kind, agg) {
+        (Kind::Gauge, Agg::Avg) => Some(bucket.sum / bucket.count),
+        (Kind::Counter, Agg::Increase) | (_, Agg::Sum) => Some(bucket.sum),
+        (_, Agg::Min) => Some(bucket.min),
+        (_, Agg::Max) => Some(bucket.max),
+        (_, Agg::Last) => Some(bucket.last),
+        (_, Agg::Count) => Some(bucket.count),
+        _ => None,
     }
 }
 

@@ -15,8 +15,8 @@ guide = pathlib.Path(__file__).parent.parent.parent / "docs" / "guides" / "voice
 code = re.search(r"```python\n(.*?)```", guide.read_text(), re.DOTALL).group(1)
 exec(code)
 
-record_call_metrics(duration=4.2, status="success", agent="roxy")
-record_call_metrics(duration=4.4, status="error", agent="roxy")
+record_call_metrics(duration=252, status="success", agent="roxy")
+record_call_metrics(duration=264, status="error", agent="roxy")
 update_system_metrics(memory_usage=72.0, cpu_usage=35.0, active_calls=8)
 
 API = HUB_URL  # http://localhost:8000 in the documents

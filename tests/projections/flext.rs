@@ -26,8 +26,16 @@ fn source(ok: bool, error: Value) -> Value {
     json!({"topic": "flext.source", "key": "flext", "data": data})
 }
 
+/// Waits until the stats are so. They are answered with 503 while they are not to be trusted.
 async fn stats_become(hub: &TestHub, is_so: impl Fn(&Value) -> bool) -> Value {
-    becomes(hub, "/api/stats/", is_so).await
+    eventually("/api/stats/", async || {
+        let (status, value) = get(hub, "/api/stats/", &["**"]).await;
+        let is_failure = value["stale"] == true;
+        assert_eq!(status.as_u16(), if is_failure { 503 } else { 200 }, "{value}");
+        assert_eq!(value["error"].is_string(), is_failure, "{value}");
+        is_so(&value).then_some(value)
+    })
+    .await
 }
 
 #[tokio::test]
@@ -53,22 +61,70 @@ async fn the_stats_have_every_field_of_its_page_and_nothing_made_up() {
         value["error"] == json!(null) && value["recent_executions"][1] != json!(null)
     })
     .await;
-    let row = |id: &str, status: &str, duration: Value| {
+    let row = |id: &str, status: &str, duration: Value, seconds: Value| {
         json!({"id": id, "pipeline_name": "orders", "status": status,
-               "started_at": "2026-11-21T15:00:00.000Z", "duration": duration})
+               "started_at": "2026-11-21T15:00:00.000Z", "duration": duration,
+               "duration_seconds": seconds})
     };
+    let failed = row("e2", "failed", json!("7s"), json!(7.5));
+    let mut metrics = stats(3)["data"]["metrics"].clone();
+    metrics["cpu_usage"] = json!(41.3);
     let wanted = json!({
-        "stats": stats(3)["data"]["metrics"], "health": health, "error": null, "stale": false,
-        "recent_executions": [row("e2", "failed", json!(7.5)), row("e1", "running", json!(null))],
+        "stats": metrics, "health": health, "error": null, "stale": false,
+        "recent_executions": [failed, row("e1", "running", json!(null), json!(null))],
     });
     assert_eq!(all, wanted);
     // Each execution is listed once, as it is now.
-    hub.publish(json!([execution("e1", "success", json!(12))])).await;
-    let all = stats_become(&hub, |value| value["recent_executions"][0]["id"] == "e1").await;
-    assert_eq!(
-        all["recent_executions"],
-        json!([row("e1", "success", json!(12)), row("e2", "failed", json!(7.5))])
-    );
+    hub.publish(json!([execution("e1", "success", json!(125))])).await;
+    let all =
+        stats_become(&hub, |value| value["recent_executions"][1]["status"] == "success").await;
+    let success = row("e1", "success", json!("2m 5s"), json!(125));
+    assert_eq!(all["recent_executions"], json!([failed, success]));
+}
+
+#[tokio::test]
+async fn what_running_executions_say_hid_the_failures() {
+    let hub = TestHub::start().await;
+    let started = |n: u32, status: &str| {
+        let mut execution = execution(&format!("e{n:02}"), status, json!(null));
+        execution["data"]["started_at"] = json!(format!("2026-11-21T15:{n:02}:00.000Z"));
+        execution
+    };
+    // One failed last, twelve that started before it run on and say so again and again.
+    let mut events = vec![started(30, "failed")];
+    events.extend((0..3).flat_map(|_| (0..12).map(|n| started(n, "running"))));
+    events.push(json!({"topic": "flext.stats", "data": {"metrics": {"cpu_usage": 1}}}));
+    hub.publish(json!(events)).await;
+    let all = stats_become(&hub, |value| value["stats"]["cpu_usage"] == 1.0).await;
+    let ids = |value: &Value| -> Vec<String> {
+        let rows = value["recent_executions"].as_array().unwrap().iter();
+        rows.map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let newest: Vec<_> = (3..12).rev().map(|n| format!("e{n:02}")).collect();
+    assert_eq!(ids(&all), [vec!["e30".to_owned()], newest].concat());
+    assert_eq!(all["recent_executions"][0]["status"], "failed");
+    let asked = |limit: &str| {
+        let path = format!("/api/stats/?limit={limit}");
+        let hub = &hub;
+        async move { get(hub, &path, &["flext.*"]).await }
+    };
+    assert_eq!(ids(&asked("2").await.1), ["e30", "e11"]);
+    assert_eq!(ids(&asked("50").await.1).len(), 13);
+    for bad in ["0", "1001", "all", "-1"] {
+        let (status, problem) = asked(bad).await;
+        assert_eq!((status.as_u16(), &problem["code"]), (400, &json!("bad_request")), "{bad}");
+        assert!(problem["detail"].as_str().unwrap().contains("`limit`"), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn its_own_socket_path_answers() {
+    let hub = TestHub::start().await;
+    hub.publish(json!([stats(3), source(true, json!(null))])).await;
+    stats_become(&hub, |value| value["stale"] == false).await;
+    let token = hub.token("page", &["flext.dashboard"]);
+    let mut socket = hub.socket("/api/ws/dashboard-1", &[("x-api-key", &token)]).await;
+    while socket.next_json().await["stats"]["active_pipelines"] != 3 {}
 }
 
 #[tokio::test]
@@ -105,7 +161,7 @@ async fn values_that_nobody_fetches_are_stale_when_they_fall_silent() {
     clock.set(NOW + 60_001);
     let silent = stats_become(&hub, |value| value["stale"] == true).await;
     let reason = format!("nothing has come on flext.stats since {}", pulsehub::time::rfc3339(NOW));
-    assert_eq!((&silent["error"], &silent["stats"]["cpu_usage"]), (&json!(reason), &json!(41.25)));
+    assert_eq!((&silent["error"], &silent["stats"]["cpu_usage"]), (&json!(reason), &json!(41.3)));
     // The topic says so too, though nothing was published.
     eventually("the silence on the topic", async || {
         published(&hub, "flext.dashboard")
@@ -179,7 +235,7 @@ async fn from_a_daemon_that_speaks_grpc_to_its_page_and_to_whoever_subscribes() 
     assert_eq!((&page["stats"]["success_rate"], &page["error"]), (&json!(98.5), &json!(null)));
     assert_eq!(page["health"]["healthy"], true);
     let row = json!({"pipeline_name": "crm-to-lake", "status": "running", "started_at": null,
-                     "duration": null});
+                     "duration": null, "duration_seconds": null});
     for execution in page["recent_executions"].as_array().unwrap() {
         let mut row = row.clone();
         row["id"] = execution["id"].clone();
@@ -218,7 +274,8 @@ async fn from_a_daemon_that_speaks_grpc_to_its_page_and_to_whoever_subscribes() 
 #[tokio::test]
 async fn the_guides_commands_work_as_written() {
     let hub = TestHub::start().await;
-    becomes(&hub, "/api/stats/", |_| true).await;
+    hub.publish(json!([stats(3), source(true, json!(null))])).await;
+    stats_become(&hub, |value| value["stale"] == false).await;
     let said = guide("flext.md", &variables(&hub, &["flext.**"])).await;
     assert!(said.contains("\"recent_executions\":[]"), "{said}");
 }

@@ -4,10 +4,22 @@ use super::*;
 use crate::odd_payloads::CORPUS;
 use crate::support::program::{guide, python, variables};
 
-const PATHS: [&str; 4] = ["metrics", "health", "call-volume", "recent-activity"];
+const PATHS: [&str; 9] = [
+    "metrics",
+    "health",
+    "call-volume",
+    "recent-activity",
+    "alerts",
+    "call-logs",
+    "performance-metrics",
+    "call-analytics",
+    "usage-analytics",
+];
 
-fn call(duration: f64, status: &str) -> Value {
-    json!({"topic": "voicehive.calls", "data": {"duration": duration, "status": status, "agent": "roxy"}})
+/// A call of so many minutes.
+fn call(minutes: f64, status: &str) -> Value {
+    let data = json!({"duration": minutes * 60.0, "status": status, "agent": "roxy"});
+    json!({"topic": "voicehive.calls", "type": "call", "data": data})
 }
 
 fn metrics(memory: f64, more: Value) -> Value {
@@ -25,10 +37,10 @@ async fn what_nobody_has_told_is_null_and_a_count_of_nothing_is_0() {
     let hub = TestHub::start().await;
     let summary = becomes(&hub, "/api/dashboard/metrics", |_| true).await;
     let nothing = json!({"total_calls": 0, "active_calls": null, "success_rate": null, "avg_duration": null,
-                         "system_health": "unknown", "alerts": 0});
+                         "avg_duration_seconds": null, "system_health": "warning", "alerts": 0});
     assert_eq!(without(summary, "last_updated"), nothing);
     let health = becomes(&hub, "/api/dashboard/health", |_| true).await;
-    let nothing = json!({"status": "unknown", "api_response_time": null, "memory_usage": null,
+    let nothing = json!({"status": "warning", "api_response_time": null, "memory_usage": null,
                          "cpu_usage": null, "active_alerts": 0, "uptime": null});
     assert_eq!(health, nothing);
     assert_eq!(becomes(&hub, "/api/dashboard/recent-activity", |_| true).await, json!([]));
@@ -36,6 +48,70 @@ async fn what_nobody_has_told_is_null_and_a_count_of_nothing_is_0() {
     let volume = volume.as_array().unwrap();
     assert_eq!(volume.len(), 12);
     assert!(volume.iter().all(|row| row["calls"] == 0), "{volume:?}");
+    assert_eq!(becomes(&hub, "/api/dashboard/alerts", |_| true).await, json!([]));
+    let logs = becomes(&hub, "/api/dashboard/call-logs", |_| true).await;
+    assert_eq!(logs, json!({"logs": [], "total": 0}));
+    let performance = becomes(&hub, "/api/dashboard/performance-metrics", |_| true).await;
+    let nothing = json!({"response_times": {"api": null}, "throughput": {"calls_per_minute": 0.0},
+                         "error_rates": {"calls": null}, "resource_usage": {"memory": null, "cpu": null}});
+    assert_eq!(performance, nothing);
+    let analytics = becomes(&hub, "/api/dashboard/call-analytics", |_| true).await;
+    let trend = analytics["success_rate_trend"].as_array().unwrap();
+    assert_eq!(trend.len(), 7);
+    assert!(trend.iter().all(|day| day["rate"] == Value::Null), "{analytics}");
+    assert_eq!(
+        (&analytics["common_issues"], &analytics["sentiment_analysis"]),
+        (&json!([]), &json!({}))
+    );
+}
+
+#[tokio::test]
+async fn its_other_pages_show_what_is_known_of_calls_and_alerts() {
+    let (hub, _) = standing("").await;
+    let time = pulsehub::time::rfc3339(NOW);
+    let at = |mut event: Value| {
+        event["time"] = json!(time);
+        event
+    };
+    let alert = |key: &str, status: &str| {
+        let data = json!({"status": status, "severity": "warning", "message": "High memory usage"});
+        at(json!({"topic": "voicehive.alerts", "key": key, "type": "alert", "data": data}))
+    };
+    hub.publish(json!([
+        at(call(4.2, "success")),
+        at(call(1.0, "error")),
+        at(metrics(72.0, json!({"api_response_time": 45}))),
+        alert("memory", "firing"),
+        alert("calls", "firing"),
+        alert("calls", "resolved"),
+    ]))
+    .await;
+    let logs = becomes(&hub, "/api/dashboard/call-logs", |logs| logs["total"] == 2).await;
+    let newest = json!({"timestamp": time, "duration": 60.0, "status": "error", "caller": null, "agent": "roxy",
+                        "summary": null, "sentiment": null, "id": logs["logs"][0]["id"]});
+    assert_eq!((&logs["logs"][0], logs["logs"].as_array().unwrap().len()), (&newest, 2));
+    let one = becomes(&hub, "/api/dashboard/call-logs?limit=1", |_| true).await;
+    assert_eq!(one["logs"], json!([newest]));
+    let alerts = becomes(&hub, "/api/dashboard/alerts", |alerts| alerts[0] != Value::Null).await;
+    let wanted = json!([{"id": "memory", "severity": "warning", "message": "High memory usage",
+                         "timestamp": time, "acknowledged": null}]);
+    assert_eq!(alerts, wanted);
+    let path = "/api/dashboard/performance-metrics";
+    let performance = becomes(&hub, path, |value| value["error_rates"]["calls"] == 50.0).await;
+    assert_eq!(performance["throughput"], json!({"calls_per_minute": 0.4}));
+    assert_eq!(performance["resource_usage"], json!({"memory": 72.0, "cpu": 35.0}));
+    let usage = becomes(&hub, "/api/dashboard/usage-analytics", |_| true).await;
+    let today = &time[..10];
+    assert_eq!(usage["call_volume"][6], json!({"date": today, "calls": 2}));
+    assert_eq!(usage["success_rate"][6], json!({"date": today, "rate": 50.0}));
+    assert_eq!(usage["avg_duration"][6], json!({"date": today, "duration": 156.0}));
+    assert_eq!(usage["avg_duration"][0]["duration"], Value::Null, "nothing is made up");
+    assert_eq!(usage["top_callers"], json!([]));
+    let activity = becomes(&hub, "/api/dashboard/recent-activity?limit=5", |_| true).await;
+    assert_eq!(activity.as_array().unwrap().len(), 5);
+    let row = |at: usize| ["timestamp", "event", "details"].map(|name| activity[at][name].clone());
+    assert_eq!(row(0), [json!(time), json!("alert"), json!("High memory usage")]);
+    assert_eq!(row(3), [json!(time), json!("call"), Value::Null]);
 }
 
 #[tokio::test]
@@ -67,7 +143,7 @@ async fn the_dashboard_gets_its_numbers_in_its_own_shapes_and_keeps_them_over_a_
             .await
         };
         let wanted = json!({"total_calls": 4, "active_calls": 8, "success_rate": 75.0, "avg_duration": 4.3,
-                            "system_health": "warning", "alerts": 1});
+                            "avg_duration_seconds": 259.5, "system_health": "warning", "alerts": 1});
         assert_eq!(without(summary, "last_updated"), wanted, "round {round}");
         let health = becomes(&hub, "/api/dashboard/health", |_| true).await;
         let wanted = json!({"status": "warning", "api_response_time": 45.0, "memory_usage": 72.0,
@@ -83,7 +159,7 @@ async fn the_dashboard_gets_its_numbers_in_its_own_shapes_and_keeps_them_over_a_
         let oldest = &activity[6];
         assert_eq!(
             (&oldest["topic"], &oldest["duration"], &oldest["agent"]),
-            (&json!("voicehive.calls"), &json!(4.2), &json!("roxy"))
+            (&json!("voicehive.calls"), &json!(252.0), &json!("roxy"))
         );
         let volume = becomes(&hub, "/api/dashboard/call-volume?hours=24", |_| true).await;
         let counted: u64 =
@@ -107,7 +183,7 @@ async fn who_may_only_publish_calls_cannot_write_into_what_is_derived_of_them() 
     samples.push(json!({"name": name, "type": "counter", "value": 7}));
     samples.push(json!({"name": name, "type": "histogram", "count": 7, "sum": 7}));
     let event = json!({"topic": "voicehive.calls", "type": "samples",
-                       "data": {"samples": samples, "duration": 4.0, "status": "success"}});
+                       "data": {"samples": samples, "duration": 240.0, "status": "success"}});
     hub.publish(json!([event])).await;
     hub.metric_becomes("pulsehub_series_drops_total{reason=\"derived\"}", 202.0).await;
     hub.publish(json!([call(6.0, "success")])).await;
@@ -131,11 +207,11 @@ async fn the_systems_health_follows_the_thresholds_of_its_alert_rules() {
     for (events, word) in [
         (vec![metrics(72.0, json!({}))], "healthy"),
         (vec![metrics(80.5, json!({}))], "warning"),
-        (vec![metrics(91.0, json!({}))], "critical"),
+        (vec![metrics(91.0, json!({}))], "error"),
         (vec![metrics(72.0, json!({"api_response_time": 2500}))], "warning"),
         (vec![metrics(72.0, json!({"api_response_time": 100}))], "healthy"),
-        (vec![call(700.0, "success")], "warning"),
-        (vec![call(1.0, "error"), call(1.0, "error"), call(1.0, "error")], "critical"),
+        (vec![call(11.0, "success")], "warning"),
+        (vec![call(1.0, "error"), call(1.0, "error"), call(1.0, "error")], "error"),
     ] {
         hub.publish(json!(events)).await;
         metrics_become(&hub, "system_health", json!(word)).await;
@@ -186,8 +262,9 @@ async fn odd_payloads_cost_no_projection_what_stands_beside_them() {
     let odd = CORPUS.lines().count();
     let all = 3 * odd + 1;
     let summary = metrics_become(&hub, "total_calls", json!(all)).await;
-    let average = (4 * odd + 7 * odd + 4) as f64 / (2 * odd + 1) as f64;
-    assert_eq!(summary["avg_duration"], (average * 10.0).round() / 10.0, "{summary}");
+    let average = (4 * odd + 7 * odd + 240) as f64 / (2 * odd + 1) as f64;
+    // The last call is one of four minutes.
+    assert_eq!(summary["avg_duration_seconds"], (average * 10.0).round() / 10.0, "{summary}");
     metrics_become(&hub, "active_calls", json!(8)).await;
     let calls =
         |value: &Value| value.as_array().unwrap().iter().any(|item| item["agent"] == "roxy");

@@ -22,14 +22,20 @@ async fn voicehive_and_flext_with_redis() {
 async fn show_dashboards(on: On) {
     let mut scene = Scene::start_on(on, "projections", "").await;
     let voice = scene.user("voice", &["voicehive.**", "flext.**"]);
-    const PATHS: [&str; 5] = [
+    const PATHS: [&str; 10] = [
         "/api/dashboard/metrics",
         "/api/dashboard/health",
         "/api/dashboard/call-volume",
         "/api/dashboard/recent-activity",
         "/api/stats/",
+        "/api/dashboard/alerts",
+        "/api/dashboard/call-logs",
+        "/api/dashboard/performance-metrics",
+        "/api/dashboard/call-analytics",
+        "/api/dashboard/usage-analytics",
     ];
-    let stands = |status: u16, _: &Value| status == 200;
+    // FLEXT's stats are answered with 503 before they have come, and so is everything while the hub starts.
+    let stands = |status: u16, value: &Value| status == 200 || value["stale"] == true;
 
     scene.note("before anything has come");
     for path in PATHS {
@@ -62,12 +68,17 @@ async fn show_dashboards(on: On) {
          "data": {"ok": true, "error": null, "since": "2027-01-15T07:00:00.000Z"}},
     ]);
     scene.ask(post("/api/v1/publish").by(&voice).json(&events)).await;
-    let waits: [fn(&Value) -> bool; 5] = [
+    let waits: [fn(&Value) -> bool; 10] = [
         |value| value["total_calls"] == 3 && value["alerts"] == 1 && value["active_calls"] == 8,
         |value| value["active_alerts"] == 1 && value["uptime"] != Value::Null,
         |value| value.as_array().unwrap().iter().any(|row| row["calls"] == 3),
         |value| value.as_array().unwrap().len() == 4,
         |value| value["recent_executions"][0]["id"] == "e1" && value["health"] != Value::Null,
+        |value| value[0]["id"] == "memory",
+        |value| value["total"] == 3,
+        |value| value["resource_usage"]["memory"] != Value::Null,
+        |value| value["success_rate_trend"][6]["rate"] != Value::Null,
+        |value| value["call_volume"][6]["calls"] == 3,
     ];
     for (path, is_so) in PATHS.into_iter().zip(waits) {
         scene.ask_until(get(path).by(&voice), |status, value| status == 200 && is_so(value)).await;

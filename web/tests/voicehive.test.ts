@@ -55,7 +55,7 @@ publish = []
     expect(await shown()).toEqual([]);
     const call = (status: string) => ({
       topic: "voicehive.calls",
-      data: { duration: 4.2, status, agent: "roxy" },
+      data: { duration: 252, status, agent: "roxy" },
     });
     await hub.publish([
       call("success"),

@@ -9,9 +9,10 @@ use crate::{
         buckets::{Buckets, Hours},
         collect::{CollectRule, ConfiguredTopics, KeepPolicy},
         fault::ProjectionFault,
+        style::NumberStyle,
         take::Take,
     },
-    select::Condition,
+    select::{Condition, Field},
     wording,
 };
 
@@ -49,8 +50,11 @@ struct NewestOperator {
 struct ListOperator {
     list: ConfiguredTopics,
     limit: Option<usize>,
+    /// The most that `?limit=` may ask for.
+    keep: Option<usize>,
     #[serde(default)]
     by_key: bool,
+    sort_by: Option<Field>,
     #[serde(default, rename = "where")]
     condition: Condition,
     #[serde(default)]
@@ -64,6 +68,9 @@ struct BucketsOperator {
     buckets: String,
     #[serde(rename = "as")]
     name: String,
+    #[serde(default)]
+    dated: bool,
+    round: Option<u8>,
     hours: Hours,
 }
 
@@ -159,22 +166,38 @@ impl ShapeReader<'_> {
             "words" => self.words(key, parse(key, value)?),
             "newest" => {
                 let NewestOperator { newest, take } = parse(key, value)?;
-                Ok(self.collect(newest, Condition::default(), KeepPolicy::Newest, take))
+                let (condition, keep) = (Condition::default(), KeepPolicy::Newest);
+                let filter = newest.0;
+                let rule = CollectRule { filter, condition, keep, sort_by: None, take };
+                Ok(Shape::Newest(self.collect(rule)))
             }
             "list" => {
-                let ListOperator { list, limit, by_key, condition, take } = parse(key, value)?;
-                let limit = limit.unwrap_or(USUAL);
-                if limit == 0 || limit > MOST {
-                    let message = format!("must be from 1 to {MOST}");
-                    return Err(ProjectionFault::new(&format!("{key}.limit"), message));
+                let config: ListOperator = parse(key, value)?;
+                let limit = config.limit.unwrap_or(USUAL);
+                let keep = config.keep.unwrap_or(limit);
+                for (name, number, least) in [("limit", limit, 1), ("keep", keep, limit)] {
+                    if number < least || number > MOST {
+                        let message = format!("must be from {least} to {MOST}");
+                        return Err(ProjectionFault::new(&format!("{key}.{name}"), message));
+                    }
                 }
-                let keep = if by_key { KeepPolicy::PerKey(limit) } else { KeepPolicy::List(limit) };
-                Ok(self.collect(list, condition, keep, take))
+                let ListOperator { list, by_key, sort_by, condition, take, .. } = config;
+                if sort_by.is_some() && !by_key {
+                    let message = "sorts a list of the newest of each key: add `by_key = true`";
+                    return Err(ProjectionFault::new(&format!("{key}.sort_by"), message));
+                }
+                let keep = if by_key { KeepPolicy::PerKey(keep) } else { KeepPolicy::List(keep) };
+                let rule = CollectRule { filter: list.0, condition, keep, sort_by, take };
+                Ok(Shape::List { number: self.collect(rule), limit })
             }
             "buckets" => {
-                let BucketsOperator { buckets, name, hours } = parse(key, value)?;
+                let config: BucketsOperator = parse(key, value)?;
+                let style = NumberStyle::new(None, config.round).map_err(|(name, message)| {
+                    ProjectionFault::new(&format!("{key}.{name}"), message)
+                })?;
+                let BucketsOperator { buckets, name, dated: is_dated, hours, .. } = config;
                 let derive = self.derive(&format!("{key}.buckets"), &buckets)?;
-                Ok(Shape::Buckets(Buckets { derive, name, hours }))
+                Ok(Shape::Buckets(Buckets { derive, name, is_dated, style, hours }))
             }
             "freshness" => {
                 let FreshnessOperator { freshness } = parse(key, value)?;
@@ -219,15 +242,10 @@ impl ShapeReader<'_> {
         })
     }
 
-    fn collect(
-        &mut self,
-        topics: ConfiguredTopics,
-        condition: Condition,
-        keep: KeepPolicy,
-        take: Take,
-    ) -> Shape {
-        self.collect_rules.push(CollectRule { filter: topics.0, condition, keep, take });
-        Shape::Collected(self.collect_rules.len() - 1)
+    /// The number of what is collected.
+    fn collect(&mut self, rule: CollectRule) -> usize {
+        self.collect_rules.push(rule);
+        self.collect_rules.len() - 1
     }
 }
 
@@ -269,6 +287,7 @@ mod tests {
             value: &|derive| (derive == 0).then_some(94.25),
             collected: &|number| json!([number]),
             rows: &|buckets| json!([{ &buckets.name: 3 }]),
+            limit: None,
             error,
             clock,
         })
@@ -329,6 +348,13 @@ mod tests {
             ("x = { value = 1 }", "shape.x.value", "is a text, not the number 1"),
             ("x = [{ newest = \"a..b\" }]", "shape.x[0].newest", "empty tokens"),
             ("x = { list = \"a.b\", limit = 0 }", "shape.x.limit", "from 1 to 1000"),
+            ("x = { list = \"a\", keep = 19 }", "shape.x.keep", "from 20 to 1000"),
+            ("x = { list = \"a\", sort_by = \"at\" }", "shape.x.sort_by", "by_key = true"),
+            (
+                "x = { list = \"a\", take = { y = { field = \"z\", round = 12 } } }",
+                "shape.x.take",
+                "`round` is from 0 to 9",
+            ),
             ("x = { list = [] }", "shape.x.list", "at least one"),
             ("x = { list = \"a\", take = { y = \"@no\" } }", "shape.x.take", "@topic"),
             (
