@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     series::restart::Client,
     support::{
-        eventually,
+        DEADLINE, eventually,
         flext::FakeDaemon,
         hub::SECRET,
         process::{Home, Process},
@@ -28,9 +28,9 @@ const DUTIES: [(&str, &str); 4] = [
     ("instances", ":log\""),
     ("source.main", ":log\""),
 ];
-/// A daemon lists a hundred.
-const EXECUTIONS: usize = 80;
-const INSTANCES: usize = 40;
+/// How many of each a duty gets in its round, besides those of the rounds before. A daemon lists a hundred.
+const EXECUTIONS: usize = 20;
+const INSTANCES: usize = 10;
 
 fn settings(redis: &RedisServer, daemon: &FakeDaemon) -> String {
     format!(
@@ -53,6 +53,7 @@ struct Load<'a> {
     http: reqwest::Client,
     token: String,
     daemon: &'a FakeDaemon,
+    rounds: usize,
     steps: usize,
     executions: usize,
     instances: usize,
@@ -62,13 +63,13 @@ impl Load<'_> {
     async fn step(&mut self, node: &Process) {
         self.client.publish(node).await;
         self.steps += 1;
-        if self.steps % 8 == 1 && self.executions < EXECUTIONS {
+        if self.steps % 8 == 1 && self.executions < self.rounds * EXECUTIONS {
             let (id, status) = (self.executions.to_string(), Status::Success.into());
             let execution = Execution { id, status, ..Execution::default() };
             self.daemon.state().executions.push(execution);
             self.executions += 1;
         }
-        if self.steps % 8 == 5 && self.instances < INSTANCES {
+        if self.steps % 8 == 5 && self.instances < self.rounds * INSTANCES {
             let id = format!("i{}", self.instances);
             let body = json!({"app_identifier": "tt", "instance_id": id});
             self.send(node, "register", &body).await;
@@ -100,12 +101,16 @@ impl Monitor {
     /// Waits until a script is run under the lease of `duty` that writes to `key`.
     async fn sees(&mut self, (duty, key): (&str, &str)) {
         let lease = format!(":lease:{duty}\"");
-        loop {
-            let line = self.0.next_line().await.unwrap().expect("Redis runs");
-            if line.contains("\"EVALSHA\"") && line.contains(&lease) && line.contains(key) {
-                return;
+        let comes = async {
+            loop {
+                let line = self.0.next_line().await.unwrap().expect("Redis runs");
+                if line.contains("\"EVALSHA\"") && line.contains(&lease) && line.contains(key) {
+                    return;
+                }
             }
-        }
+        };
+        let came = tokio::time::timeout(DEADLINE, comes).await;
+        came.unwrap_or_else(|_| panic!("never came: a write of {duty}"));
     }
 }
 
@@ -133,13 +138,15 @@ async fn a_holder_that_dies_in_the_middle_of_a_write_loses_nothing_and_doubles_n
     let mut tokens = held(&redis, &[]).await;
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let (client, token) = (Client::new(&home), home.token("tt", "*.**"));
-    let (steps, executions, instances) = (0, 0, 0);
-    let mut load = Load { client, http, token, daemon: &daemon, steps, executions, instances };
-    let mut monitor = Monitor::of(&redis).await;
+    let (rounds, steps, executions, instances) = (0, 0, 0, 0);
+    let mut load =
+        Load { client, http, token, daemon: &daemon, rounds, steps, executions, instances };
     // This changes once, whoever publishes what comes of it.
     load.send(&holder, "publish", &json!({"topic": "t.still", "data": 1})).await;
     let mut next = home.start().await;
     for (round, duty) in DUTIES.into_iter().enumerate() {
+        load.rounds += 1;
+        let mut monitor = Monitor::of(&redis).await;
         let is_dead = Cell::new(false);
         let dies = async {
             monitor.sees(duty).await;
@@ -157,6 +164,7 @@ async fn a_holder_that_dies_in_the_middle_of_a_write_loses_nothing_and_doubles_n
             }
         };
         tokio::join!(dies, works);
+        println!("{duty:?} after {} steps", load.steps); // shown when it fails
         for _ in 0..10 {
             load.step(&next).await;
         }
