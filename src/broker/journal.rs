@@ -10,6 +10,7 @@ mod commit;
 mod config;
 mod dedupe;
 mod disk_room;
+mod folder_lock;
 mod forget;
 mod merge;
 mod meta;

@@ -1,8 +1,6 @@
 //! Start-up: lock the folder, open the file, read what the writer must know — never the journal.
 
 use std::{
-    fs::{File, TryLockError},
-    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     sync::{Arc, mpsc},
 };
@@ -13,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use super::{
     Journal, JournalConfig, JournalInner, JournalOpenError, JournalShared, Sync,
     config::RetentionRules,
+    folder_lock::FolderLock,
     meta::{IdentifyError, identify, is_kept_under},
     reader::Readers,
     schema,
@@ -37,7 +36,7 @@ pub(super) fn open(
 ) -> Result<Journal, JournalOpenError> {
     let setup = |error: String| JournalOpenError::Setup { path: folder.to_owned(), error };
     sqlite::make_folder(folder)?;
-    let lock = lock(folder)?;
+    let lock = FolderLock::take(folder)?;
     let path = folder.join(schema::FILE);
     let connection = sqlite::open(&path, &schema::IDENTITY).or_else(|error| {
         if !error.is_full() {
@@ -108,21 +107,3 @@ pub(super) fn open(
 
 /// Who reads the file at a time.
 const READING: usize = 16;
-
-/// The lock is the open file; it ends with the writer, whatever happens to the process.
-fn lock(folder: &Path) -> Result<File, JournalOpenError> {
-    let path = folder.join("lock");
-    let io = |error| sqlite::OpenError::Io { path: path.clone(), error };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(JournalOpenError::Locked(folder.to_owned())),
-        Err(TryLockError::Error(error)) => Err(io(error).into()),
-    }
-}

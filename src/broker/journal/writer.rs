@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    fs::File,
     path::PathBuf,
     sync::{Arc, mpsc},
     time::{Duration, Instant},
@@ -15,6 +14,7 @@ use super::{
     checkpoints::{Checkpoints, checkpoint},
     dedupe::Dedupe,
     disk_room::DiskRoom,
+    folder_lock::FolderLock,
     state::JournalState,
     topics::TopicId,
 };
@@ -50,7 +50,7 @@ pub(super) struct JournalWriter {
     pub(super) unsure: bool,
     pub(super) upkeep: UpkeepProgress,
     pub(super) checkpoints: Checkpoints,
-    _lock: File,
+    _lock: FolderLock,
 }
 
 /// How far upkeep has come.
@@ -70,7 +70,7 @@ impl JournalWriter {
         connection: Connection,
         queue: mpsc::Receiver<Request>,
         path: PathBuf,
-        lock: File,
+        lock: FolderLock,
         reserve: Reserve,
         dedupe_key: [u8; 16],
         dedupe: Dedupe,
