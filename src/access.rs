@@ -53,7 +53,7 @@ pub enum Credential {
     Token(SecretString),
     /// A single-use ticket.
     Ticket(SecretString),
-    /// A ticket for one stream, as often as it breaks.
+    /// A ticket for streams of some topics, any number of times.
     StreamTicket(SecretString),
     /// A browser's session.
     Session(SecretString),

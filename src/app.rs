@@ -58,7 +58,7 @@ pub fn weaknesses(config: &Config, with_machine: bool) -> Vec<String> {
         MachineFacts::default()
     };
     let mut weaknesses = machine.warnings(config, config.listen);
-    weaknesses.extend(MachineFacts::idle_variables(|name| std::env::var_os(name).is_some()));
+    weaknesses.extend(warnings::idle_variables(|name| std::env::var_os(name)));
     weaknesses
 }
 
@@ -79,7 +79,7 @@ impl App {
         let makers = Makers::new(&config, plan, &base).await?;
         let most_files = descriptors::raise();
         let warnings = MachineFacts::look(most_files).warnings(&config, address);
-        let idle = MachineFacts::idle_variables(|name| std::env::var_os(name).is_some());
+        let idle = warnings::idle_variables(|name| std::env::var_os(name));
         for warning in warnings.iter().chain(&idle) {
             tracing::warn!("{warning}");
         }

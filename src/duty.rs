@@ -69,7 +69,7 @@ pub enum TermError {
     /// Another node has the lease and goes on from what was written.
     #[error("the lease has passed to another node")]
     Lost,
-    /// This node does not get on with the log, and another may: it is given the lease.
+    /// This node cannot read the log, and another may: it is given the lease.
     #[error(transparent)]
     Unread(#[from] ReadError),
     /// The duty cannot be done at present.

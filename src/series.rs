@@ -114,7 +114,8 @@ struct SeriesInner {
     telemetry: Telemetry,
     /// Where the log was when this began.
     began: Position,
-    /// Held for as long as one delivery is added or one series is read, never while waiting.
+    /// Held for as long as one delivery is added, one series is read or those of one projection are copied, never while
+    /// waiting.
     table: RwLock<Table>,
     tally: Mutex<Tally>,
     changes: watch::Sender<u64>,

@@ -112,7 +112,7 @@ impl Session {
         let principal = principal.ok_or(GrantError::NoCredentials)?;
         permitted(&principal, &only.filter)
             .map_err(|pattern| GrantError::Forbidden(pattern.clone()))?;
-        session.subscriptions.expect(&only);
+        session.subscriptions.add_asked(&only);
         let owner = Some(session.terms.owner(&principal));
         session.adopt(principal, now);
         Ok((session, Subscription { owner, ..only }))

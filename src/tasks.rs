@@ -25,7 +25,7 @@ impl TaskFailures {
         async move {
             if let Err(error) = running.await {
                 tracing::error!(task = &*name, %error, "a task of the hub has failed; restart this node");
-                // One that failed before is as good a reason.
+                // Only the first is kept.
                 let _ = failures.0.set(name);
             }
         }

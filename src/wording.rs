@@ -40,18 +40,17 @@ pub fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
 }
 
 /// Texts as a list that ends with `or`.
-pub fn either(texts: &[&str]) -> String {
+pub fn either<T: std::borrow::Borrow<str>>(texts: &[T]) -> String {
     match texts {
         [] => String::new(),
-        [only] => (*only).to_owned(),
-        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+        [only] => only.borrow().to_owned(),
+        [first @ .., last] => format!("{} or {}", first.join(", "), last.borrow()),
     }
 }
 
 fn said(message: &str) -> Option<String> {
     if let Some((name, known)) = unknown_field(message) {
         let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
-        let known: Vec<_> = known.iter().map(String::as_str).collect();
         return Some(if known.is_empty() {
             format!("has no `{name}`, and nothing else either")
         } else {

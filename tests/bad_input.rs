@@ -307,6 +307,11 @@ async fn a_parameter_with_a_typing_error_was_passed_over() {
     let answer = hub.http().get(url).bearer_auth(&admin).send().await.unwrap();
     let problem: Value = answer.json().await.unwrap();
     assert_eq!(problem["detail"], "the parameter `limit` is given twice");
+    // Also under another name of its own.
+    let url = hub.url("/sse/real-time?topics=a.*&topic=b.*");
+    let answer = hub.http().get(url).bearer_auth(&admin).send().await.unwrap();
+    let problem: Value = answer.json().await.unwrap();
+    assert_eq!(problem["detail"], "the parameter `topics` is given twice");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Tickets of streams: good as often as a stream breaks, for that stream alone, and no longer than who made them.
+//! Tickets of streams: good as often as a stream breaks, for streams of its topics alone, and no longer than who made them.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -165,4 +165,14 @@ async fn a_streams_ticket_is_refused_where_it_would_give_too_much() {
     }
     let (status, problem) = ask(&hub, Method::POST, PATH, &token, json!({"topics": ["a.*"]})).await;
     assert_eq!((status.as_u16(), &problem["code"]), (429, &json!("too_many_passes")));
+}
+
+#[tokio::test]
+async fn an_empty_object_was_no_request_for_a_ticket() {
+    let hub = TestHub::start().await;
+    let token = hub.token("ada", &["a.*"]);
+    let (status, answer) = ask(&hub, Method::POST, PATH, &token, json!({})).await;
+    assert_eq!(status, 201, "{answer}");
+    assert!(!answer["ticket"].as_str().unwrap().starts_with("phs_"), "{answer}");
+    assert_eq!((&answer["expires_in"], answer.get("topics")), (&json!(30), None));
 }

@@ -1,6 +1,6 @@
 //! What of the machine and the settings weakens the hub: told at start and in `/readyz`.
 
-use std::{fs, net::SocketAddr};
+use std::{ffi::OsString, fs, net::SocketAddr};
 
 use crate::{broker::journal::Sync, config::Config};
 
@@ -30,6 +30,20 @@ const LOCANEXT_VARIABLES: [&str; 8] = [
     "PROMETHEUS_PORT",
 ];
 
+/// A sentence for each of these variables: they configure LocaNext's exporter, and this hub does nothing for them.
+/// `value` tells what one is set to.
+pub(super) fn idle_variables(value: impl Fn(&str) -> Option<OsString>) -> Vec<String> {
+    // Kubernetes sets PROMETHEUS_PORT to tcp://… beside every service called prometheus.
+    let is_set = |name: &&&str| {
+        value(name).is_some_and(|value| !value.to_string_lossy().starts_with("tcp://"))
+    };
+    let set = LOCANEXT_VARIABLES.iter().filter(is_set);
+    set.map(|name| {
+        format!("the variable {name} is set, and this hub does not use it: set it where LocaNext runs, or unset it")
+    })
+    .collect()
+}
+
 impl MachineFacts {
     /// This one, as Linux tells it.
     pub(super) fn look(connections: Option<u64>) -> Self {
@@ -39,16 +53,6 @@ impl MachineFacts {
             somaxconn: number("/proc/sys/net/core/somaxconn"),
             overcommit: number("/proc/sys/vm/overcommit_memory"),
         }
-    }
-
-    /// A sentence for each variable of LocaNext's exporter that is set here: it configures that program, and this hub
-    /// does nothing for it.
-    pub(super) fn idle_variables(is_set: impl Fn(&str) -> bool) -> Vec<String> {
-        let set = LOCANEXT_VARIABLES.iter().filter(|name| is_set(name));
-        set.map(|name| {
-            format!("the variable {name} is set, and this hub does not use it: set it where LocaNext runs, or unset it")
-        })
-        .collect()
     }
 
     /// A sentence for each weakness: what it is, and what to do.
@@ -137,7 +141,11 @@ mod tests {
 
     #[test]
     fn a_variable_that_does_nothing_is_told_of() {
-        let told = MachineFacts::idle_variables(|name| name == "CUSTOM_WEBHOOK_URL");
+        let told = idle_variables(|name| match name {
+            "CUSTOM_WEBHOOK_URL" => Some("https://example.com".into()),
+            "PROMETHEUS_PORT" => Some("tcp://10.0.0.1:9090".into()),
+            _ => None,
+        });
         assert_eq!(told.len(), 1);
         assert!(told[0].contains("CUSTOM_WEBHOOK_URL"), "{told:?}");
     }

@@ -92,10 +92,15 @@ impl ApiKeys {
     /// Takes a key back; false if there is none.
     pub async fn revoke(&self, id: &str) -> Result<bool, StoreError> {
         loop {
-            let Some(Document { version, body, .. }) = self.0.get(id).await? else {
+            let Some(Document { version, body, expires, .. }) = self.0.get(id).await? else {
                 return Ok(false);
             };
-            let revoked = self.document(StoredKey { revoked: true, ..body });
+            let was_revoked = body.revoked;
+            let mut revoked = self.document(StoredKey { revoked: true, ..body });
+            if was_revoked {
+                // Written again, for nobody may have been told that it was done; kept no longer for that.
+                revoked.expires = expires;
+            }
             match self.0.put(revoked, Some(version)).await {
                 // Somebody else has changed it meanwhile.
                 Err(StoreError::Conflict) => {}

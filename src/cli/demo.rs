@@ -13,7 +13,7 @@ use super::{
     CommandFailure,
     serve::{Signals, announce},
     settings::{SettingsArgs, signing_secret},
-    sign_in_link::SignInLinkCommand,
+    sign_in_link::SignInLink,
 };
 use crate::{
     app::App,
@@ -95,7 +95,7 @@ impl DemoCommand {
         })?;
         let app = App::start(config.clone(), listener, Clock::system()).await?;
         announce(app.address()).context("cannot say that the hub is ready")?;
-        let link = SignInLinkCommand::make(&app, &config.data).await?;
+        let link = SignInLink::make(&app, &config.data).await?;
         eprintln!("{}", welcome(&link, self.speed));
 
         let started = self.produce(&config, &app, &day, &tasks, &stop).await;
@@ -150,7 +150,7 @@ impl DemoCommand {
     }
 }
 
-fn welcome(link: &SignInLinkCommand, speed: f64) -> String {
+fn welcome(link: &SignInLink, speed: f64) -> String {
     format!(
         "
   Synthetic data, {speed} times as fast as a real day.

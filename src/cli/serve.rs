@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{CommandFailure, settings::SettingsArgs, sign_in_link::SignInLinkCommand};
+use super::{CommandFailure, settings::SettingsArgs, sign_in_link::SignInLink};
 use crate::{app::App, http::server, logging, time::Clock};
 
 /// Run the hub
@@ -66,8 +66,8 @@ pub(super) fn announce(address: SocketAddr) -> std::io::Result<()> {
     out.flush()
 }
 
-async fn welcome(app: &App, data: &Path) -> Result<SignInLinkCommand, CommandFailure> {
-    let (address, link) = (app.address(), SignInLinkCommand::make(app, data).await?);
+async fn welcome(app: &App, data: &Path) -> Result<SignInLink, CommandFailure> {
+    let (address, link) = (app.address(), SignInLink::make(app, data).await?);
     let program = std::env::args().next().unwrap_or_else(|| "pulsehub".into());
     let data = data.display();
     eprintln!(

@@ -19,12 +19,12 @@ const FILE: &str = "sign-in-link";
 /// A link that signs a browser in, once. Its text says so to who reads standard error; what is no
 /// terminal may be a log, which others read, so that it learns only which file has the link. The
 /// file goes with the value.
-pub(super) enum SignInLinkCommand {
+pub(super) enum SignInLink {
     Shown(String),
     Kept(PathBuf),
 }
 
-impl SignInLinkCommand {
+impl SignInLink {
     /// Makes one for `app`, whose data folder is `data`.
     pub(super) async fn make(app: &App, data: &Path) -> Result<Self, CommandFailure> {
         let code = app.sign_in_code().await.context("cannot make a sign-in link")?;
@@ -51,7 +51,7 @@ fn keep(path: &Path, link: &str) -> io::Result<()> {
     writeln!(file, "{link}")
 }
 
-impl fmt::Display for SignInLinkCommand {
+impl fmt::Display for SignInLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Shown(link) => {
@@ -67,7 +67,7 @@ impl fmt::Display for SignInLinkCommand {
     }
 }
 
-impl Drop for SignInLinkCommand {
+impl Drop for SignInLink {
     fn drop(&mut self) {
         if let Self::Kept(path) = self {
             let _ = fs::remove_file(path); // it may be gone already, with the folder of a demo

@@ -1,6 +1,8 @@
 //! Simple mode: a WebSocket on which the hub alone speaks, one event or payload a frame. A client that reads no messages
 //! cannot be told of a gap: the connection ends, and it asks anew.
 
+use std::fmt::Write as _;
+
 use bytes::Bytes;
 
 use crate::{
@@ -15,10 +17,12 @@ pub(super) fn say(message: &ServerMessage<'_>) -> Option<Bytes> {
 
 /// Each event says where it is, so that a client that comes back can go on behind it.
 pub(super) fn events<'a>(epoch: Epoch, records: impl Iterator<Item = Record<'a>>) -> Bytes {
-    let mut out = Vec::new();
+    let (mut out, mut place) = (Vec::new(), String::new());
     for record in records {
         let position = Position { epoch, offset: record.offset() };
-        let place = format!("{{\"position\":\"{position}\",");
+        place.clear();
+        // Writing to memory cannot fail.
+        let _ = write!(place, "{{\"position\":\"{position}\",");
         let rest = record.json().strip_prefix(b"{").unwrap_or_default();
         wire::put_text_header(&mut out, place.len() + rest.len());
         out.extend_from_slice(place.as_bytes());

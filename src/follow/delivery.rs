@@ -73,6 +73,15 @@ impl Delivery {
             .filter(|event| self.filter.matches(event.record.topic()))
     }
 
+    /// About how many bytes it keeps in memory: whole blocks, and of their payloads what was parsed.
+    pub fn held(&self) -> usize {
+        let held = |piece: &Piece| {
+            let parsed = piece.payloads.get().map_or(0, |payloads| payloads.held());
+            piece.block.bytes() + parsed
+        };
+        self.pieces.iter().map(held).sum()
+    }
+
     /// Their records.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
         self.events().map(|event| event.record)

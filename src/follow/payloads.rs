@@ -106,6 +106,11 @@ impl BlockPayloads {
         Self { values, held: AtomicUsize::new(held), totals }
     }
 
+    /// About what the values take that were parsed so far, in bytes.
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
     fn are_of(&self, block: &Block) -> bool {
         block.records().map(Record::offset).eq(self.values.iter().map(|(offset, _)| *offset))
     }

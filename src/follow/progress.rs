@@ -10,7 +10,7 @@ use crate::{
     position::Offset,
 };
 
-/// Who follows the log and gets no further for so long has something that ails it.
+/// A follower that makes no progress for this long is stuck.
 pub(super) const PATIENCE: Duration = LEASE.saturating_mul(2);
 
 /// How far a follower has come: everything up to there is in what it makes. Cheap to clone.
@@ -66,7 +66,8 @@ async fn gets_to(
         if at >= offset {
             return Ok(());
         }
-        let stuck = |why: &str| ReadError(format!("it was read up to {at} of {offset}, {why}"));
+        // Without the offset wanted, which moves: who says each reason once would say it again and again.
+        let stuck = |why: &str| ReadError(format!("it was read up to {at} only, {why}"));
         match timeout(patience, reached.changed()).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(stuck("and is closed")),
@@ -85,7 +86,7 @@ mod tests {
         let short = Duration::from_millis(1);
         assert!(gets_to(reached.subscribe(), 3, short).await.is_ok());
         let stuck = gets_to(reached.subscribe(), 4, short).await.unwrap_err().to_string();
-        assert!(stuck.contains("up to 3 of 4, and this node gets no further"), "{stuck}");
+        assert!(stuck.contains("up to 3 only, and this node gets no further"), "{stuck}");
         // Whoever gets on may take as long as it likes.
         let moving = async {
             for offset in 4..=6 {

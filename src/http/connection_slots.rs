@@ -30,15 +30,15 @@ struct SlotsInner {
     most_per_address: usize,
     telemetry: Telemetry,
     /// Locked to come, to go, and for each request of a stranger; never for longer than a look into the maps.
-    state: Mutex<SeatsState>,
+    state: Mutex<SlotsState>,
     /// Told whenever somebody who lost a slot is gone.
     left: Notify,
 }
 
 #[derive(Default)]
-struct SeatsState {
+struct SlotsState {
     taken: usize,
-    /// Seats lost to others whose connections are not closed yet.
+    /// Slots lost to others whose connections are not closed yet.
     leaving: usize,
     /// Numbers strangers by when they were last heard of.
     next: u64,
@@ -90,7 +90,7 @@ pub(super) struct Visit {
     address: IpAddr,
 }
 
-/// Seats that are reserved, at most.
+/// Slots that are reserved, at most.
 const RESERVE: usize = 16;
 
 /// Lost slots whose connections may be open still.
@@ -144,7 +144,7 @@ impl ConnectionSlots {
 
 impl SlotsInner {
     /// At its limit an address loses its own quietest stranger, or comes in vain.
-    fn make_room_of(&self, state: &mut SeatsState, address: IpAddr) -> Result<(), NoSlot> {
+    fn make_room_of(&self, state: &mut SlotsState, address: IpAddr) -> Result<(), NoSlot> {
         let Some(own) = state.by_address.get(&address) else { return Ok(()) };
         if own.taken < self.most_per_address {
             return Ok(());
@@ -156,7 +156,7 @@ impl SlotsInner {
     }
 }
 
-impl SeatsState {
+impl SlotsState {
     /// Takes a stranger's slot away; false if too many are leaving already.
     fn evict(&mut self, number: u64) -> bool {
         if self.leaving >= MAX_LEAVING {
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seat_lost_while_its_proxy_spoke_was_counted_for_ever() {
+    fn a_slot_lost_while_its_proxy_spoke_was_counted_for_ever() {
         let slots = ConnectionSlots::new(80, 80, Telemetry::new());
         let proxied = slots.take(None).unwrap();
         let others: Vec<_> = (0..70).map(|n| slots.take(Some(there(n))).unwrap()).collect();

@@ -8,7 +8,9 @@ use http::{HeaderMap, HeaderName, Method, header, request::Parts, uri::Authority
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{AppState, Problem, query, server};
-use crate::{access::Credential, auth::Principal, protocol::BEARER_SUBPROTOCOL};
+use crate::{
+    access::Credential, auth::Principal, protocol::BEARER_SUBPROTOCOL, topic::TopicPattern,
+};
 
 /// The cookie that holds a browser's session.
 pub const SESSION_COOKIE: &str = "pulsehub_session";
@@ -36,6 +38,16 @@ pub enum CredentialsError {
     CrossOrigin,
 }
 
+/// Refuses a reader who lacks a grant for some of `patterns`, naming each.
+pub(super) fn check_readable(
+    principal: &Principal,
+    patterns: &[TopicPattern],
+) -> Result<(), Problem> {
+    let missing = patterns.iter().filter(|pattern| !principal.may_subscribe(pattern));
+    let missing: Vec<_> = missing.map(|pattern| format!("subscribe {pattern}")).collect();
+    if missing.is_empty() { Ok(()) } else { Err(Problem::forbidden(&missing)) }
+}
+
 /// Who makes a request of a program that comes with a key which everybody knows, unless it was given another one:
 /// `auth.open_keys` says what may be done with it.
 pub struct ProgramCaller(pub Arc<Principal>);
@@ -44,8 +56,8 @@ impl FromRequestParts<AppState> for ProgramCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let open = match of_headers(&parts.headers)?.as_slice() {
-            [Credential::Token(key)] => state.access.open_key(key.expose_secret()),
+        let open = match agree(of_headers(&parts.headers)?)? {
+            Some(Credential::Token(key)) => state.access.open_key(key.expose_secret()),
             _ => None,
         };
         match open {

@@ -162,9 +162,15 @@ impl StreamQuery {
         })
     }
 
-    fn start(&self, last_event_id: Option<&str>, most: usize, now: Now) -> Result<Start, String> {
-        let last_event_id = last_event_id.or(self.last_event_id.as_deref());
-        let last_event_id = last_event_id.filter(|id| !id.is_empty());
+    fn start<'a>(
+        &'a self,
+        last_event_id: Option<&'a str>,
+        most: usize,
+        now: Now,
+    ) -> Result<Start, String> {
+        // One that has nothing yet says so with an empty text.
+        let given = |id: Option<&'a str>| id.filter(|id| !id.is_empty());
+        let last_event_id = given(last_event_id).or(given(self.last_event_id.as_deref()));
         if let Some(text) = last_event_id.or(self.after.as_deref()) {
             return Ok(Start::Resume(position(text)?));
         }

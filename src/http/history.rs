@@ -16,6 +16,7 @@ use self::page::Page;
 use super::{
     AppState, Caller, Problem, answers,
     budget::Charge,
+    credentials,
     query::{PageLimit, Parsed, Query, Several},
 };
 use crate::{
@@ -145,14 +146,7 @@ impl HistoryRequest {
             let most = limits.replay;
             return Err(Problem::bad_request(format!("`limit` is from 1 to {most}")));
         }
-        let missing: Vec<_> = topics
-            .iter()
-            .filter(|pattern| !principal.may_subscribe(pattern))
-            .map(|pattern| format!("subscribe {pattern}"))
-            .collect();
-        if !missing.is_empty() {
-            return Err(Problem::forbidden(&missing));
-        }
+        credentials::check_readable(principal, &topics)?;
         let (filter, names_publishers) = (TopicFilter::new(topics), principal.admin);
         Ok(Self { filter, after, before, since, limit, names_publishers })
     }

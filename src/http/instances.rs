@@ -109,7 +109,8 @@ impl InstancesQuery {
         let mut visible: HashMap<AppName, bool> = HashMap::new();
         let mut is_visible =
             |app: &AppName| *visible.entry(app.clone()).or_insert_with(|| may_read(principal, app));
-        let found = instances.list(|record| self.wants(record) && is_visible(&record.app));
+        let wanted = self.q.to_lowercase();
+        let found = instances.list(|record| self.wants(&wanted, record) && is_visible(&record.app));
         let mut counts: BTreeMap<_, _> = InstanceState::ALL.map(|state| (state, 0)).into();
         for record in &found {
             *counts.entry(record.pulse.state).or_default() += 1;
@@ -174,14 +175,15 @@ fn may_read(principal: &Principal, app: &AppName) -> bool {
 }
 
 impl InstancesQuery {
-    fn wants(&self, record: &InstanceRecord) -> bool {
+    /// `wanted` is `q` in lower case.
+    fn wants(&self, wanted: &str, record: &InstanceRecord) -> bool {
         self.app.as_ref().is_none_or(|app| *app == record.app)
             && (self.state.0.is_empty()
                 || self.state.0.iter().any(|StateName(state)| *state == record.pulse.state))
-            && (self.q.is_empty()
+            && (wanted.is_empty()
                 || [record.instance_id.as_str(), version(record), host(record)]
                     .iter()
-                    .any(|text| text.to_lowercase().contains(&self.q.to_lowercase())))
+                    .any(|text| text.to_lowercase().contains(wanted)))
     }
 
     fn place(&self, record: &InstanceRecord) -> SortKey {

@@ -1,23 +1,25 @@
 //! The HTTP side as OpenAPI 3.1, and a page that shows it: one entry for each method of each path, beside the route table.
 //!
-//! Answers are written by hand in places (a page of history is a stream, parameters are read pair by pair), which no macro
+//! Answers are written by hand in places (a page of history is a stream), which no macro
 //! sees. So the entries stand in `operations.rs` and the shapes in `schemas.json`, and tests/openapi.rs holds both against
 //! the routes and against real answers, in which nothing may be that the shapes do not name.
 
 mod operations;
 mod page;
 
+use std::sync::LazyLock;
+
 use axum::{
     Json,
-    extract::State,
+    extract::{FromRequestParts as _, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, header};
+use http::{HeaderValue, header, request::Parts};
 use serde_json::{Map, Value, json};
 
 pub use self::operations::{OPERATIONS, Operation};
 use self::operations::{OperationAccess, ParameterPlace};
-use super::{AppState, Caller, error};
+use super::{AppState, Caller, Problem, credentials, error};
 use crate::topic::TopicPattern;
 
 const SCHEMAS: &str = include_str!("openapi/schemas.json");
@@ -30,7 +32,7 @@ const TAGS: [(&str, &str); 7] = [
         "Receiving",
         "Events come out as they happen; docs/protocol.md describes what is said on the socket.",
     ),
-    ("Credentials", "Tickets for sockets, and sessions of browsers."),
+    ("Credentials", "Tickets for sockets and streams, and sessions of browsers."),
     ("Instances", "Programs that register and send heartbeats; docs/instances.md."),
     (
         "Projections",
@@ -43,10 +45,14 @@ const TAGS: [(&str, &str); 7] = [
 /// read.
 pub(super) async fn document_of_hub(
     State(state): State<AppState>,
-    caller: Result<Caller, super::Problem>,
-) -> Response {
-    let mut document = document();
-    let Ok(Caller(principal)) = caller else { return Json(document).into_response() };
+    mut parts: Parts,
+) -> Result<Response, Problem> {
+    let caller = match credentials::collect(&parts)? {
+        Some(_) => Some(Caller::from_request_parts(&mut parts, &state).await?.0),
+        None => state.access.anonymous(),
+    };
+    let Some(principal) = caller else { return Ok(Json(&*DOCUMENT).into_response()) };
+    let mut document = DOCUMENT.clone();
     for projection in state.projections.all() {
         let Some(path) = &projection.path else { continue };
         if principal.may_subscribe(&TopicPattern::from(&projection.topic)) {
@@ -54,13 +60,13 @@ pub(super) async fn document_of_hub(
             document["paths"][path.as_str()] = json!({"get": operations::projection(&summary)});
         }
     }
-    Json(document).into_response()
+    Ok(Json(document).into_response())
 }
 
 /// `GET /api/v1/docs`: the same for people, without a script.
 pub(super) async fn page() -> Response {
-    let (text, policy) = page::render(&document());
-    let mut response = text.into_response();
+    let (text, policy) = &*PAGE;
+    let mut response = text.as_str().into_response();
     let about = response.headers_mut();
     about.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     if let Ok(policy) = HeaderValue::try_from(policy) {
@@ -68,6 +74,10 @@ pub(super) async fn page() -> Response {
     }
     response
 }
+
+/// Made once: anybody may ask, as often as they like.
+static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
+static PAGE: LazyLock<(String, String)> = LazyLock::new(|| page::render(&DOCUMENT));
 
 /// The document of every hub, without projections.
 pub fn document() -> Value {

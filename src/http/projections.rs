@@ -8,7 +8,7 @@ use axum::{
 };
 use http::request::Parts;
 
-use super::{AppState, Caller, Problem, answers, query, websocket};
+use super::{AppState, Caller, Problem, answers, credentials, query, websocket};
 use crate::{
     dialect::Form,
     event::AppName,
@@ -54,15 +54,15 @@ async fn show(
 ) -> Result<Response, Problem> {
     let projection = state.projections.all().get(number).ok_or_else(Problem::not_found)?;
     let pattern = TopicPattern::from(&projection.topic);
-    if !principal.may_subscribe(&pattern) {
-        return Err(Problem::forbidden(&[format!("subscribe {pattern}")]));
-    }
+    credentials::check_readable(principal, &[pattern])?;
     let asked = asked(parts).map_err(Problem::bad_request)?;
     let shown = state.projections.now(projection, asked).await.map_err(|error| {
-        if !matches!(error, ProjectionError::Starting) {
+        // The others pass, and who publishes says so once; anybody may ask as often as they like.
+        if matches!(error, ProjectionError::Series(_)) {
             tracing::error!(%error, topic = %projection.topic, "a projection cannot be made");
+            return Problem::unavailable("what this is made of cannot be read at present");
         }
-        Problem::unavailable("what this is made of cannot be read at present")
+        Problem::unavailable(error.to_string())
     })?;
     let mut answer = answers::json(state, principal, &shown.value)?;
     if let Some(failure) = shown.failure {

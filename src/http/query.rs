@@ -38,6 +38,10 @@ pub(super) fn read<T: DeserializeOwned>(parts: &Parts) -> Result<T, String> {
         if let Some(name) = message.strip_prefix("missing field ") {
             return format!("the parameter {name} is needed");
         }
+        // A parameter beside another name of its own.
+        if let Some(name) = message.strip_prefix("duplicate field ") {
+            return format!("the parameter {name} is given twice");
+        }
         // Without the number of the value in a list.
         let name = error.path().iter().next().map(ToString::to_string).unwrap_or_default();
         // The library's word for several values where one is wanted.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     AppState, Caller, Problem,
     body::{self, Payer},
-    sessions,
+    credentials, sessions,
 };
 use crate::{
     access,
@@ -25,8 +25,8 @@ use crate::{
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
-    /// Of the streams it opens.
-    topics: Vec<TopicPattern>,
+    /// Of the streams it opens; without them it is for one socket or stream.
+    topics: Option<Vec<TopicPattern>>,
 }
 
 #[derive(Serialize)]
@@ -53,13 +53,15 @@ pub(super) async fn issue(
 ) -> Result<Response, Problem> {
     let payer = Payer::Known(&principal);
     let (body, _charge) = body::read_small(&headers, body, &state, payer).await?;
-    if body.is_empty() {
+    let wanted = match &body[..] {
+        [] => Object(Wanted { topics: None }),
+        body => json::read("the body", body).map_err(|error| Problem::invalid_json(&error))?,
+    };
+    let Object(Wanted { topics: Some(topics) }) = wanted else {
         let ticket = sessions::counted(&state, state.access.issue_ticket(&principal).await)?;
         let expires_in = access::TICKET_LIFE.millis() / 1000;
         return Ok(answer(&ticket, expires_in, None));
-    }
-    let wanted = json::read("the body", &body).map_err(|error| Problem::invalid_json(&error));
-    let Object(Wanted { topics }) = wanted?;
+    };
     let most = state.settings.limits.patterns;
     if topics.is_empty() || topics.len() > most {
         return Err(Problem::bad_request(format!("`topics` are from 1 to {most} patterns")));
@@ -68,14 +70,7 @@ pub(super) async fn issue(
         let detail = "what everybody may read needs no ticket: open the stream without one";
         return Err(Problem::bad_request(detail));
     }
-    let missing: Vec<String> = topics
-        .iter()
-        .filter(|pattern| !principal.may_subscribe(pattern))
-        .map(|pattern| format!("subscribe {pattern}"))
-        .collect();
-    if !missing.is_empty() {
-        return Err(Problem::forbidden(&missing));
-    }
+    credentials::check_readable(&principal, &topics)?;
     let names = topics.iter().map(TopicPattern::to_string).collect();
     let made = state.access.issue_stream_ticket(&principal, topics).await;
     let (ticket, expires) = sessions::counted(&state, made)?;

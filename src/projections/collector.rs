@@ -51,9 +51,9 @@ struct CollectorState {
     kept: Vec<Kept>,
     /// Everything up to here was taken in.
     applied: Offset,
-    waiting: VecDeque<Delivery>,
-    /// Events in all that waits, and their bytes.
-    events: usize,
+    /// Each with the bytes it kept in memory when it came.
+    waiting: VecDeque<(Delivery, usize)>,
+    /// Of all that waits.
     bytes: usize,
 }
 
@@ -69,10 +69,9 @@ const LOOK_BACK: usize = 1000;
 const LOOK_BACK_BYTES: usize = 64 << 20;
 /// Read at a time, in bytes.
 const CHUNK: usize = 256 << 10;
-/// Events that wait to be taken in until they are read, at most.
-const WAITING: usize = 4096;
-/// The same in bytes.
-const WAITING_BYTES: usize = 2 << 20;
+/// What waits to be taken in until it is read keeps at most so many bytes in memory, the events beside it in the same
+/// blocks among them.
+const WAITING_BYTES: usize = 8 << 20;
 
 impl Collector {
     /// Collects what the rules ask for.
@@ -127,15 +126,12 @@ impl Collector {
 
     /// Takes in what waits, up to `through`.
     fn apply(&self, state: &mut CollectorState, through: Offset) {
-        while let Some(delivery) = state.waiting.pop_front() {
+        while let Some((delivery, bytes)) = state.waiting.pop_front() {
             let after = state.applied;
             let new = delivery.events().skip_while(|event| event.record().offset() <= after);
             for event in new.take_while(|event| event.record().offset() <= through) {
                 let record = event.record();
                 state.applied = record.offset();
-                let (events, bytes) = (state.events, state.bytes);
-                state.events = events.saturating_sub(1);
-                state.bytes = bytes.saturating_sub(record.data().len());
                 for (rule, kept) in self.0.collect_rules.iter().zip(state.kept.iter_mut()) {
                     if rule.filter.matches(record.topic()) {
                         self.look_at(rule, kept, record, event.payload());
@@ -143,9 +139,10 @@ impl Collector {
                 }
             }
             if delivery.position.offset > through {
-                state.waiting.push_front(delivery);
+                state.waiting.push_front((delivery, bytes));
                 return;
             }
+            state.bytes -= bytes;
         }
     }
 
@@ -220,18 +217,16 @@ impl Follow for Collector {
     }
 
     fn take_in(&self, delivery: &Delivery) {
-        let (mut events, mut bytes) = (0, 0);
         for event in delivery.events() {
             // Parsed while it is shared with others who follow, and without the lock.
             event.payload();
-            (events, bytes) = (events + 1, bytes + event.record().data().len());
         }
+        let bytes = delivery.held();
         let mut state = self.0.state.lock();
-        state.waiting.push_back(delivery.clone());
-        state.events += events;
+        state.waiting.push_back((delivery.clone(), bytes));
         state.bytes += bytes;
-        while state.events > WAITING || state.bytes > WAITING_BYTES {
-            let Some(oldest) = state.waiting.front() else { break };
+        while state.bytes > WAITING_BYTES {
+            let Some((oldest, _)) = state.waiting.front() else { break };
             let through = oldest.position.offset;
             self.apply(&mut state, through);
         }

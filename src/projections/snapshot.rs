@@ -38,13 +38,13 @@ pub(super) struct ProjectionSnapshot<'a> {
 const MEET: Duration = Duration::from_secs(2);
 
 /// What was read of a collection.
-struct Gathered {
+struct CollectedParts {
     present: Vec<(usize, f64)>,
     collected: HashMap<usize, Value>,
     trouble: Option<String>,
 }
 
-/// A chart as it is at one moment.
+/// A chart as it is as of one offset.
 struct Chart<'a> {
     buckets: &'a Buckets,
     rows: Value,
@@ -65,7 +65,7 @@ pub(super) struct Drawn {
 #[derive(Clone)]
 struct DrawnColumn {
     values: Vec<Option<f64>>,
-    /// From when on samples are kept: what was before that nobody knows any more.
+    /// From when on samples are kept; older data has been discarded.
     since: Millis,
 }
 
@@ -104,7 +104,8 @@ impl<'a> ProjectionSnapshot<'a> {
         });
         let charts: Vec<_> = charts.collect();
         if derived.is_empty() && charts.is_empty() {
-            let all = collector.read(None, |collection| self.gather(parts, &present, collection));
+            let all =
+                collector.read(None, |collection| self.collected_of(parts, &present, collection));
             self.keep(all);
             return Ok(());
         }
@@ -144,7 +145,8 @@ impl<'a> ProjectionSnapshot<'a> {
             if is_collected {
                 collector.progress().reaches(offset).await;
                 let at = Some(offset);
-                let all = collector.read(at, |collection| self.gather(parts, &present, collection));
+                let all =
+                    collector.read(at, |collection| self.collected_of(parts, &present, collection));
                 if all.is_none() {
                     continue;
                 }
@@ -165,26 +167,26 @@ impl<'a> ProjectionSnapshot<'a> {
     }
 
     /// What of the collection it shows.
-    fn gather(
+    fn collected_of(
         &self,
         parts: &ShownParts<'_>,
         present: &[(usize, &Derive)],
         collection: &CollectedView<'_>,
-    ) -> Gathered {
+    ) -> CollectedParts {
         let count = |(number, derive): &(usize, &Derive)| {
             Some((*number, collection.present(derive.collect_rule?)? as f64))
         };
         let value = |number: &usize| (*number, collection.value(*number));
         let freshness = self.projection.freshness.as_ref();
-        Gathered {
+        CollectedParts {
             present: present.iter().filter_map(count).collect(),
             collected: parts.collected.iter().map(value).collect(),
             trouble: freshness.and_then(|watch| self.trouble_of(watch, collection)),
         }
     }
 
-    fn keep(&mut self, gathered: Option<Gathered>) {
-        let Some(Gathered { present, collected, trouble }) = gathered else { return };
+    fn keep(&mut self, collected_parts: Option<CollectedParts>) {
+        let Some(CollectedParts { present, collected, trouble }) = collected_parts else { return };
         self.values.extend(present);
         self.collected = collected;
         self.trouble = trouble;

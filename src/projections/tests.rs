@@ -3,7 +3,7 @@
 use serde_json::{json, value::to_raw_value};
 
 use super::*;
-use crate::{admission::OwnEvent, config, store::Store, topic::Topic};
+use crate::{admission::OwnEvent, broker::Batch, config, store::Store, topic::Topic};
 
 /// 2026-11-20T12:00:00Z
 const START: u64 = 1_795_176_000_000;
@@ -48,4 +48,42 @@ async fn series_and_projections_share_the_payloads_that_one_of_them_has_parsed()
     for task in running {
         task.await.unwrap();
     }
+}
+
+/// A node without the lease publishes no projection, and so reads none.
+#[tokio::test]
+async fn what_nobody_read_kept_whole_blocks_in_memory() {
+    const ROUNDS: u64 = 120;
+    let config = config::Config::load(None, [], &[]).unwrap();
+    let plan = config.plan().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (telemetry, clock) = (Telemetry::new(), Clock::system());
+    let broker =
+        Broker::open(config.journal, folder.path(), clock.clone(), telemetry.clone()).unwrap();
+    let store = Store::open(folder.path(), clock.clone()).unwrap();
+    let feed = Feed::new(broker.clone());
+    let (log, rules) = (feed.clone(), plan.rules());
+    let series = Series::new(config.series, rules, log, store, clock.clone(), telemetry.clone());
+    let bounds = ProjectionBounds { keys: 10, event: 100_000 };
+    let projections = Projections::new(plan, series, feed, bounds, clock, telemetry);
+    let collector = projections.0.collector.clone();
+    let following = tokio::spawn(async move { collector.run().await });
+    projections.0.collector.changes().wait_for(|changes| *changes > 0).await.unwrap();
+    // Small enough to share a block with the event that is followed.
+    let large = to_raw_value(&"x".repeat(100 << 10)).unwrap();
+    let mut last = 0;
+    for n in 0..ROUNDS {
+        let event = |topic: &str, data| {
+            let topic = Topic::parse(topic).unwrap();
+            OwnEvent::new(&topic, "test", START, data)
+        };
+        let small = event("voicehive.calls", to_raw_value(&n).unwrap());
+        let batch: Batch<'_> = [small, event("shop.large", large.clone())].into_iter().collect();
+        last = broker.publish(batch).await.unwrap().position.offset;
+    }
+    let reached = projections.0.collector.progress().reaches(last);
+    timeout(Duration::from_secs(60), reached).await.expect("it is followed");
+    let applied = projections.0.collector.applied();
+    assert!(last - applied <= 2 * 82, "{applied} of {last} were taken in: the rest waits whole");
+    following.abort();
 }

@@ -4,10 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ::redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
-    RedisConnectionInfo, RedisError, TlsMode,
-    aio::MultiplexedConnection,
-    io::tcp::TcpSettings,
-    sentinel::{Sentinel, SentinelNodeConnectionInfo},
+    RedisConnectionInfo, RedisError, aio::MultiplexedConnection, io::tcp::TcpSettings,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -24,12 +21,11 @@ struct ServerInner {
 
 enum Endpoint {
     Fixed(ConnectionInfo),
-    /// The sentinels know where the master called `name` is.
+    /// The sentinels know where the master called `name` is; `as_master` is how to log in there.
     Sentinels {
         sentinels: Vec<ConnectionInfo>,
         name: String,
-        master: SentinelNodeConnectionInfo,
-        has_password: bool,
+        as_master: ConnectionInfo,
     },
 }
 
@@ -70,10 +66,11 @@ impl Server {
 
     /// Whether the address holds a password.
     pub fn has_password(&self) -> bool {
-        match &self.0.place {
-            Endpoint::Fixed(info) => info.redis_settings().password().is_some(),
-            Endpoint::Sentinels { has_password, .. } => *has_password,
-        }
+        let info = match &self.0.place {
+            Endpoint::Fixed(info) => info,
+            Endpoint::Sentinels { as_master, .. } => as_master,
+        };
+        info.redis_settings().password().is_some()
     }
 
     /// What can be set about it.
@@ -85,16 +82,60 @@ impl Server {
     pub async fn connect(&self, patience: Duration) -> Result<MultiplexedConnection, RedisError> {
         let client = match &self.0.place {
             Endpoint::Fixed(info) => Client::open(info.clone())?,
-            Endpoint::Sentinels { sentinels, name, master, .. } => {
-                let mut asked = Sentinel::build(with_and_without_login(sentinels))?;
-                asked.async_master_for(name, Some(master)).await?
+            Endpoint::Sentinels { sentinels, name, as_master } => {
+                Client::open(self.find_master(sentinels, name, as_master).await?)?
             }
         };
+        self.open(client, patience).await
+    }
+
+    async fn open(
+        &self,
+        client: Client,
+        patience: Duration,
+    ) -> Result<MultiplexedConnection, RedisError> {
         let timeout = self.0.config.timeout.0 + patience;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(timeout))
             .set_response_timeout(Some(timeout));
         client.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    /// The library's own sentinel client waits half a second for each answer, whatever `cluster.timeout` says.
+    async fn find_master(
+        &self,
+        sentinels: &[ConnectionInfo],
+        name: &str,
+        as_master: &ConnectionInfo,
+    ) -> Result<ConnectionInfo, RedisError> {
+        let mut failed = None;
+        for sentinel in with_and_without_login(sentinels) {
+            let asked = async {
+                let mut connection = self.open(Client::open(sentinel)?, Duration::ZERO).await?;
+                let mut ask = ::redis::cmd("SENTINEL");
+                ask.arg("get-master-addr-by-name").arg(name);
+                ask.query_async::<Option<(String, u16)>>(&mut connection).await
+            };
+            match asked.await {
+                Ok(Some((host, port))) => {
+                    let address = match as_master.addr() {
+                        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+                            ConnectionAddr::TcpTls {
+                                host,
+                                port,
+                                insecure: *insecure,
+                                tls_params: tls_params.clone(),
+                            }
+                        }
+                        _ => ConnectionAddr::Tcp(host, port),
+                    };
+                    return Ok(as_master.clone().set_addr(address));
+                }
+                Ok(None) => failed = Some(unknown_master()),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or_else(unknown_master))
     }
 }
 
@@ -147,17 +188,13 @@ fn sentinels(
         .map(|host| at(&if host.contains(':') { host.to_owned() } else { format!("{host}:26379") }))
         .collect();
     // Only its login, database and TLS are used; the sentinels tell the rest.
-    let master = at(&format!("localhost/{database}"))?;
-    let has_password = master.redis_settings().password().is_some();
-    let (login, tcp) = (master.redis_settings().clone(), master.tcp_settings().clone());
-    let known = SentinelNodeConnectionInfo::default();
-    let known = known.set_redis_connection_info(login).set_tcp_settings(tcp);
-    let master = match master.addr() {
-        ConnectionAddr::TcpTls { insecure: true, .. } => known.set_tls_mode(TlsMode::Insecure),
-        ConnectionAddr::TcpTls { .. } => known.set_tls_mode(TlsMode::Secure),
-        _ => known,
-    };
-    Ok(Endpoint::Sentinels { sentinels: sentinels?, name: name.to_owned(), master, has_password })
+    let as_master = at(&format!("localhost/{database}"))?;
+    Ok(Endpoint::Sentinels { sentinels: sentinels?, name: name.to_owned(), as_master })
+}
+
+fn unknown_master() -> RedisError {
+    let kind = ::redis::ErrorKind::MasterNameNotFoundBySentinel;
+    (kind, "no sentinel knows the master").into()
 }
 
 fn info(url: &str, config: &RedisConfig) -> Result<ConnectionInfo, RedisAddressError> {

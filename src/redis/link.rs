@@ -120,7 +120,11 @@ impl Link {
         // Zero would be for ever.
         wait.arg(wanted).arg(patience.as_millis().max(1) as u64);
         let reached = wait.query_async(&mut connection).await;
-        let reached: u32 = self.judge(number, reached).await?;
+        // It was written before: a master that became a replica meanwhile refuses to wait, and may have handed it on.
+        let reached: u32 = self.judge(number, reached).await.map_err(|failure| match failure {
+            RedisFailure::Refused(why) => RedisFailure::Unanswered(why),
+            other => other,
+        })?;
         if reached < wanted {
             let message = format!("{reached} of {wanted} replicas have what was written");
             return Err(RedisFailure::Unanswered(message));

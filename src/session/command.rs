@@ -81,7 +81,7 @@ impl Session {
             start,
             owner: Some(self.terms.owner(&principal)),
         };
-        self.subscriptions.expect(&subscription);
+        self.subscriptions.add_asked(&subscription);
         vec![Action::Subscribe(Some(id.clone()), subscription)]
     }
 

@@ -38,7 +38,7 @@ impl Subscriptions {
     }
 
     /// Notes one that the hub is asked for.
-    pub(super) fn expect(&mut self, asked: &Subscription) {
+    pub(super) fn add_asked(&mut self, asked: &Subscription) {
         self.all.reserve_exact(1); // most clients have one
         self.all.push(SubscriptionState::Expected(asked.form.clone(), asked.filter.clone()));
     }

@@ -74,12 +74,12 @@ impl LocalStore {
     /// Opens the store in `folder`, or makes it. Several processes may have it open.
     /// On a full disk the reserve is given up for it.
     pub fn open(folder: &Path, clock: Clock) -> Result<Self, StoreError> {
-        Self::try_open(folder, clock.clone(), None).or_else(|error| {
+        Self::try_open(folder, clock.clone()).or_else(|error| {
             if !is_full(&error) {
                 return Err(error);
             }
             sqlite::give_up_reserve(folder);
-            Self::try_open(folder, clock, None)
+            Self::try_open(folder, clock)
         })
     }
 
@@ -95,19 +95,27 @@ impl LocalStore {
         let to = copy.path().join(FILE);
         let from = sqlite::open_read_only(&path).map_err(failed)?;
         from.execute("VACUUM INTO ?", [to.to_string_lossy()]).map_err(failed)?;
-        let folder = copy.path().to_owned();
-        Self::try_open(&folder, clock, Some(copy))
+        Self::open_file(&to, clock, folder, Some(copy))
     }
 
-    fn try_open(folder: &Path, clock: Clock, copy: Option<TempDir>) -> Result<Self, StoreError> {
+    fn try_open(folder: &Path, clock: Clock) -> Result<Self, StoreError> {
         sqlite::make_folder(folder)?;
-        let path = folder.join(FILE);
-        if !sqlite::check_header(&path, &IDENTITY)? {
+        Self::open_file(&folder.join(FILE), clock, folder, None)
+    }
+
+    /// Opens `path`, the file of `folder` or a copy of it.
+    fn open_file(
+        path: &Path,
+        clock: Clock,
+        folder: &Path,
+        copy: Option<TempDir>,
+    ) -> Result<Self, StoreError> {
+        if !sqlite::check_header(path, &IDENTITY)? {
             // Before anything is written, for what is damaged stays as it is.
-            check_whole(&path)?;
-            upgrade::upgrade(&path)?;
+            check_whole(path)?;
+            upgrade::upgrade(path)?;
         }
-        let connection = sqlite::open(&path, &IDENTITY)?;
+        let connection = sqlite::open(path, &IDENTITY)?;
         connection.pragma_update(None, "synchronous", "full")?;
         // Little is written here: SQLite may tidy up by itself.
         connection.pragma_update(None, "wal_autocheckpoint", 1000)?;

@@ -152,10 +152,10 @@ impl SharedStore {
             link.run::<()>(&redis::set_version(keys)).await?;
         }
         if is_behind || old > 0 {
-            tracing::warn!(
-                "Redis has keys of an earlier version again; they are brought up to date"
-            );
             upgrade::upgrade(link, keys).await?;
+            tracing::warn!(
+                "Redis had keys of an earlier version again; they were brought up to date"
+            );
             watchers.tell(|_| true);
         }
         let seen = std::mem::replace(&mut *seen.lock(), found.clone());

@@ -68,6 +68,8 @@ async fn what_was_taken_back_or_used_came_back_with_the_replica_that_took_over()
     pair.replica.freeze();
     let revoked = keys.revoke(&key.id).await;
     assert!(matches!(revoked, Err(StoreError::Redis(_))), "{revoked:?}");
+    let said = revoked.unwrap_err().to_string();
+    assert!(said.contains("0 of 1 replicas have what was written"), "{said}");
     let is_unsure = |answer: Option<AuthError>| {
         assert!(matches!(answer, Some(AuthError::Unavailable(_))), "{answer:?}");
     };

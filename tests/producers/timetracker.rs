@@ -50,6 +50,10 @@ async fn a_client_with_the_key_that_everybody_has_may_publish_where_one_line_all
         let wanted = if allowed { [201, 403] } else { [401, 401] };
         let register = "/api/v1/register";
         assert_eq!([send(register, "timetracker").await, send(register, "other").await], wanted);
+        let both = hub.http().get(hub.url("/api/v1/status"));
+        let both =
+            both.header("x-api-key", "no-license-required").bearer_auth("no-license-required");
+        assert_eq!(both.send().await.unwrap().status(), if allowed { 200 } else { 401 });
         // On other paths it is no credential.
         assert_eq!(send("/api/v1/publish", "timetracker").await, 401);
     }

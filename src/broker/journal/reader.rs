@@ -33,7 +33,7 @@ use crate::{
 const CONNECTIONS: usize = 4;
 /// Decoded blocks shared by readers.
 const CACHE_BYTES: u64 = 32 << 20;
-/// How many of them these may be, as far as that is known beforehand.
+/// The estimated number of cached blocks; it only sizes the table.
 const CACHED_BLOCKS: usize = 256;
 /// Filters with at most so many topics find their blocks by topic, others by reading all.
 const FEW_TOPICS: usize = 32;

@@ -33,7 +33,7 @@ impl Hellos {
         }
     }
 
-    /// Asks the tail to say hello before its time; gives the number of the wish.
+    /// Asks the tail to say hello before its time; returns the request's number.
     pub(super) fn ask(&self) -> u64 {
         self.asked.fetch_add(1, Ordering::AcqRel) + 1
     }

@@ -10,8 +10,12 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Redis, RedisInner, RedisLog, RedisShared, hellos::Hellos, retention, scripts::LogScripts, tail,
-    writer,
+    Redis, RedisInner, RedisLog, RedisShared,
+    hellos::Hellos,
+    retention,
+    scripts::LogScripts,
+    tail,
+    writer::{self, RedisWriter},
 };
 use crate::{
     broker::{
@@ -36,7 +40,8 @@ pub(super) async fn open(
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let refuse = |reason: String| RedisOpenError { server: server.to_string(), reason };
+    let place = server.to_string();
+    let refuse = |reason: String| RedisOpenError { server: place.clone(), reason };
     let node = crate::id::short().map_err(|error| refuse(error.to_string()))?;
     let (scripts, link) = (LogScripts::new(&keys), Link::new(server.clone()));
     let state = scripts
@@ -80,7 +85,8 @@ pub(super) async fn open(
     let following = CancellationToken::new();
     let (writing, tasks) = (TaskTracker::new(), TaskTracker::new());
     let failures = TaskFailures::default();
-    let writer = writer::run(shared.clone(), queued);
+    let writer = RedisWriter::new(shared.clone()).map_err(|error| refuse(error.to_string()))?;
+    let writer = writer::run(writer, queued);
     writing.spawn(failures.watch("the log's writer", writer));
     let tail = tail::run(shared.clone(), following.clone());
     tasks.spawn(failures.watch("the log's tail", tail));

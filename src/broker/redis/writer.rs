@@ -29,11 +29,7 @@ const GROUP_BYTES: usize = 512 << 10;
 const GROUP_EVENTS: usize = 1000;
 
 /// Stores what is queued until the queue is closed and empty.
-pub(super) async fn run(shared: Arc<RedisShared>, mut queue: mpsc::Receiver<RedisBatch>) {
-    let mut writer = match RedisWriter::new(shared) {
-        Ok(writer) => writer,
-        Err(error) => return tracing::error!(%error, "the log's writer cannot start"),
-    };
+pub(super) async fn run(mut writer: RedisWriter, mut queue: mpsc::Receiver<RedisBatch>) {
     let mut next = None;
     let closing = writer.shared.closing.clone();
     loop {
@@ -74,7 +70,7 @@ fn gather(
     (group, None)
 }
 
-struct RedisWriter {
+pub(super) struct RedisWriter {
     shared: Arc<RedisShared>,
     link: Link,
     compressor: Compressor,
@@ -85,7 +81,7 @@ struct RedisWriter {
 }
 
 impl RedisWriter {
-    fn new(shared: Arc<RedisShared>) -> std::io::Result<Self> {
+    pub(super) fn new(shared: Arc<RedisShared>) -> std::io::Result<Self> {
         let link = Link::new(shared.server.clone());
         Ok(Self { shared, link, compressor: Compressor::new()?, groups: 0, failing: false })
     }

@@ -1,4 +1,4 @@
-//! The description as a page: plain HTML, made at each request, for which nothing is fetched and nothing runs.
+//! The description as a page: plain HTML, for which nothing is fetched and nothing runs.
 
 use std::fmt::Write as _;
 

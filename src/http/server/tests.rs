@@ -169,7 +169,7 @@ async fn who_finds_no_room_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_seat_outlives_its_connection_with_who_took_it() {
+async fn a_slot_outlives_its_connection_with_who_took_it() {
     let taken: Arc<parking_lot::Mutex<Option<ClientConnection>>> = Arc::default();
     let take = {
         let taken = taken.clone();

@@ -95,13 +95,15 @@ for _, member in ipairs(members) do
   local size, at = string.match(member, '^(%d+):()')
   local id = string.sub(member, at + size)
   local document = redis.call('HGET', KEYS[1], id)
-  bytes = bytes + #document
-  if #found > 1 and bytes > tonumber(ARGV[4]) then
-    found[1] = '1'
-    break
+  if document then
+    bytes = bytes + #document
+    if #found > 1 and bytes > tonumber(ARGV[4]) then
+      found[1] = '1'
+      break
+    end
+    found[#found + 1] = id
+    found[#found + 1] = document
   end
-  found[#found + 1] = id
-  found[#found + 1] = document
 end
 return found";
 
@@ -218,7 +220,8 @@ impl SharedStore {
     /// What was taken back or used up must not come back with the replica that takes over.
     async fn replicated(&self, ran_on: RanOn) -> Result<(), StoreError> {
         let SharedInner { changing, .. } = &*self.0;
-        Ok(changing.replicated(ran_on, changing.timeout()).await?)
+        // Sooner than the answer itself is given up.
+        Ok(changing.replicated(ran_on, changing.timeout() / 2).await?)
     }
 
     /// Tells this node at once what may have been done, also where Redis did not say so; the others notice the count.
