@@ -6,6 +6,7 @@
 mod candidates;
 mod codec;
 mod epochs;
+mod front;
 pub mod journal;
 mod latest;
 mod lineage;
@@ -30,7 +31,7 @@ pub use self::{
     publish::{Batch, LeftOut, PublishError, Published},
     topics::{TopicCatalog, TopicIndex},
 };
-use self::{journal::Journal, redis::Redis};
+use self::{front::LogFront, journal::Journal, redis::Redis};
 use crate::{
     admission::Admitted,
     event::Block,
@@ -145,27 +146,21 @@ impl Broker {
 
     /// The newest committed position.
     pub fn head(&self) -> Position {
-        match self {
-            Self::Journal(journal) => journal.head(),
-            Self::Redis(redis) => redis.head(),
-        }
+        self.front().head()
     }
 
     /// The head on whatever node: everything that anybody stored before this call lies up to it. This node may not have
     /// read so far yet.
     pub async fn head_of_all(&self) -> Result<Offset, ReadError> {
         match self {
-            Self::Journal(journal) => Ok(journal.head().offset),
-            Self::Redis(redis) => redis.head_of_all().await,
+            Self::Journal(journal) => Ok(journal.front().offset()),
+            Self::Redis(redis) => redis.reader().head_of_all().await,
         }
     }
 
     /// Changes after each commit, when its blocks can be read.
     pub fn tail(&self) -> watch::Receiver<Offset> {
-        match self {
-            Self::Journal(journal) => journal.tail(),
-            Self::Redis(redis) => redis.tail(),
-        }
+        self.front().tail()
     }
 
     /// The log's epochs, and what offsets, positions and times mean in them.
@@ -183,10 +178,7 @@ impl Broker {
 
     /// The blocks in memory with records above `after`; None if memory does not reach back there.
     pub fn recent(&self, after: Offset) -> Option<Vec<Arc<Block>>> {
-        match self {
-            Self::Journal(journal) => journal.recent(after),
-            Self::Redis(redis) => redis.recent(after),
-        }
+        self.front().recent(after)
     }
 
     /// Reads what lies above `after` up to `until`: blocks that hold all that matches `filter`,
@@ -200,7 +192,7 @@ impl Broker {
     ) -> Result<LogChunk, ReadError> {
         match self {
             Self::Journal(journal) => journal.read(after, until, filter, budget).await,
-            Self::Redis(redis) => redis.read(after, until, filter, budget).await,
+            Self::Redis(redis) => redis.reader().read(after, until, filter, budget).await,
         }
     }
 
@@ -232,6 +224,14 @@ impl Broker {
         match self {
             Self::Journal(journal) => journal.close().await,
             Self::Redis(redis) => redis.close().await,
+        }
+    }
+
+    /// What of it is in memory.
+    fn front(&self) -> &LogFront {
+        match self {
+            Self::Journal(journal) => journal.front(),
+            Self::Redis(redis) => redis.front(),
         }
     }
 }

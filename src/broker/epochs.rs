@@ -25,40 +25,31 @@ impl<'a> Epochs<'a> {
 
     /// Names the history that the log is in.
     pub fn newest(&self) -> Epoch {
-        match self.0 {
-            Broker::Journal(journal) => journal.epoch(),
-            Broker::Redis(redis) => redis.epoch(),
-        }
+        self.0.front().head().epoch
     }
 
     /// The position of an offset, in the epoch that gave it out.
     pub fn position(&self, offset: Offset) -> Position {
-        match self.0 {
-            Broker::Journal(journal) => journal.position(offset),
-            Broker::Redis(redis) => redis.position(offset),
-        }
+        self.0.front().position(offset)
     }
 
     /// How many offsets were given out above `after` up to `until`; between two epochs lies a hole.
     pub fn offsets_between(&self, after: Offset, until: Offset) -> u64 {
-        match self.0 {
-            Broker::Journal(journal) => journal.offsets_between(after, until),
-            Broker::Redis(redis) => redis.offsets_between(after, until),
-        }
+        self.0.front().offsets_between(after, until)
     }
 
     /// Before the first record received at or after `since`: the offset to read after.
     pub async fn locate(&self, since: Millis, until: Offset) -> Result<Offset, ReadError> {
         match self.0 {
             Broker::Journal(journal) => journal.locate(since, until).await,
-            Broker::Redis(redis) => redis.locate(since, until).await,
+            Broker::Redis(redis) => redis.reader().locate(since, until).await,
         }
     }
 
     /// What a position means here that somebody had before, of whatever epoch.
     pub async fn resume(&self, position: Position) -> Result<Resumption, ReadError> {
         match self.0 {
-            Broker::Redis(redis) => redis.resume(position).await,
+            Broker::Redis(redis) => redis.reader().resume(position).await,
             Broker::Journal(journal) => Ok(journal.resume(position)),
         }
     }

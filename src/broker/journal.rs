@@ -30,7 +30,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot};
 
 pub(super) use self::config::RetentionRules;
 pub use self::{
@@ -40,16 +40,15 @@ pub use self::{
 use self::{reader::Readers, topics::JournalTopics};
 use super::{
     LogChunk, NewestStretch, PublishError, Published, ReadError, Resumption, TopicInfo,
+    front::LogFront,
     latest::{LatestPlace, LatestSearch},
-    lineage::Lineage,
-    look_back::{LookBack, RecentPiece},
+    look_back::LookBack,
     queue::{PublishReply, QueueRoom, QueuedBatch},
-    ring::Ring,
 };
 use crate::{
     admission::Admitted,
     event::Block,
-    position::{Epoch, Offset, Position},
+    position::{Offset, Position},
     sqlite,
     telemetry::Telemetry,
     time::{Clock, Millis},
@@ -91,17 +90,14 @@ struct JournalInner {
 
 /// What the writer and the readers both see.
 struct JournalShared {
-    /// The newest began with this start.
-    lineage: Lineage,
+    /// The newest epoch began with this start.
+    front: LogFront,
     config: JournalConfig,
     rules: RetentionRules,
     clock: Clock,
     telemetry: Telemetry,
     /// Held for look-ups and updates in memory only.
     topics: RwLock<JournalTopics>,
-    /// Held to push a block or to copy a few pointers.
-    ring: Mutex<Ring>,
-    head: watch::Sender<Offset>,
 }
 
 enum Request {
@@ -147,45 +143,21 @@ impl Journal {
         })
     }
 
-    /// The newest committed position.
-    pub fn head(&self) -> Position {
-        Position { epoch: self.epoch(), offset: *self.0.shared.head.borrow() }
-    }
-
-    /// Names this run of the log.
-    pub fn epoch(&self) -> Epoch {
-        self.0.shared.lineage.newest()
-    }
-
-    /// The position of an offset, in the epoch that gave it out.
-    pub fn position(&self, offset: Offset) -> Position {
-        Position { epoch: self.0.shared.lineage.epoch_of(offset), offset }
-    }
-
-    /// How many offsets were given out above `after` up to `until`.
-    pub fn offsets_between(&self, after: Offset, until: Offset) -> u64 {
-        self.0.shared.lineage.between(after, until)
+    /// What of it is in memory.
+    pub(super) fn front(&self) -> &LogFront {
+        &self.0.shared.front
     }
 
     /// What a position of any epoch means here.
     pub fn resume(&self, position: Position) -> Resumption {
-        let head = self.head();
-        match self.0.shared.lineage.resume(position) {
+        let head = self.front().head();
+        let meaning = self.front().lock().lineage.resume(position);
+        match meaning {
             Some(Ok(offset)) if offset <= head.offset => Resumption::From(offset),
             Some(Err(to)) => Resumption::Lost(to),
             // Of an epoch that this log never was in, or never given out.
             Some(Ok(_)) | None => Resumption::Lost(head),
         }
-    }
-
-    /// Changes after each commit, when its blocks can be read.
-    pub fn tail(&self) -> watch::Receiver<Offset> {
-        self.0.shared.head.subscribe()
-    }
-
-    /// The blocks in memory with records above `after`; None if memory does not reach back there.
-    pub fn recent(&self, after: Offset) -> Option<Vec<Arc<Block>>> {
-        self.0.shared.ring.lock().after(after).map(|blocks| blocks.cloned().collect())
     }
 
     /// Reads what lies above `after` up to `until`: blocks that hold all that matches `filter`,
@@ -197,7 +169,7 @@ impl Journal {
         filter: &TopicFilter,
         budget: usize,
     ) -> Result<LogChunk, ReadError> {
-        if let Some(chunk) = self.0.shared.read_ring(after, until, budget) {
+        if let Some(chunk) = self.front().read(after, until, budget) {
             return Ok(chunk);
         }
         let filter = filter.clone();
@@ -207,11 +179,6 @@ impl Journal {
     /// Before the first record received at or after `since`: the offset to read after.
     pub async fn locate(&self, since: Millis, until: Offset) -> Result<Offset, ReadError> {
         self.blocking(move |readers| readers.locate_since(since, until)).await
-    }
-
-    /// What a search backwards looks through next, of what is in memory.
-    pub(super) fn recent_piece(&self, back: &LookBack) -> RecentPiece {
-        self.0.shared.recent_piece(back)
     }
 
     /// Goes on with a search for the last that match, through memory and then about `budget` bytes of the file.
@@ -315,15 +282,5 @@ impl JournalInner {
 impl Drop for JournalInner {
     fn drop(&mut self) {
         self.end_writer();
-    }
-}
-
-impl JournalShared {
-    fn read_ring(&self, after: Offset, until: Offset, budget: usize) -> Option<LogChunk> {
-        self.ring.lock().read(after, until, budget)
-    }
-
-    fn recent_piece(&self, back: &LookBack) -> RecentPiece {
-        back.piece(&self.ring.lock())
     }
 }

@@ -122,7 +122,7 @@ impl LatestReader {
     async fn search(&self, search: LatestSearch) -> Result<LatestSearch, ReadError> {
         match &self.broker {
             Broker::Journal(journal) => journal.search_latest(&self.filter, search).await,
-            Broker::Redis(redis) => redis.search_latest(&self.filter, search).await,
+            Broker::Redis(redis) => redis.latest().search(&self.filter, search).await,
         }
     }
 
@@ -130,7 +130,7 @@ impl LatestReader {
     async fn at(&self, places: Vec<LatestPlace>) -> Result<Vec<Arc<Block>>, ReadError> {
         match &self.broker {
             Broker::Journal(journal) => journal.latest_at(places).await,
-            Broker::Redis(redis) => redis.latest_at(&places).await,
+            Broker::Redis(redis) => redis.latest().at(&places).await,
         }
     }
 }

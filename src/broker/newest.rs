@@ -19,11 +19,7 @@ impl NewestSearch {
 
     /// Where they lie, if the newest blocks in memory hold all of them. It takes no long search.
     pub fn in_memory(&mut self) -> Option<NewestStretch> {
-        let piece = match &self.broker {
-            Broker::Journal(journal) => journal.recent_piece(&self.back),
-            Broker::Redis(redis) => redis.recent_piece(&self.back),
-        };
-        match self.back.through(piece) {
+        match self.back.through(self.broker.front().piece(&self.back)) {
             Looked::Found(after) => Some(self.back.stretch(after, false)),
             Looked::More | Looked::End(_) => None,
         }
@@ -39,7 +35,7 @@ impl NewestSearch {
         }
         match self.broker {
             Broker::Journal(journal) => journal.newest(self.back, budget).await,
-            Broker::Redis(redis) => redis.newest(self.back, budget).await,
+            Broker::Redis(redis) => redis.reader().newest(self.back, budget).await,
         }
     }
 }

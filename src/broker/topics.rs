@@ -37,7 +37,7 @@ impl<'a> TopicCatalog<'a> {
     pub async fn index(&self) -> Result<TopicIndex, ReadError> {
         match self.0 {
             Broker::Journal(journal) => Ok(TopicIndex::Journal(journal.clone())),
-            Broker::Redis(redis) => redis.topic_names().await.map(TopicIndex::Redis),
+            Broker::Redis(redis) => Ok(TopicIndex::Redis(redis.topics().names().await?)),
         }
     }
 
@@ -45,7 +45,7 @@ impl<'a> TopicCatalog<'a> {
     pub async fn infos(&self, topics: Vec<Topic>) -> Result<Vec<TopicInfo>, ReadError> {
         match self.0 {
             Broker::Journal(journal) => journal.topic_infos(topics).await,
-            Broker::Redis(redis) => redis.topic_infos(&topics).await,
+            Broker::Redis(redis) => Ok(redis.topics().infos(&topics).await?),
         }
     }
 
@@ -53,7 +53,7 @@ impl<'a> TopicCatalog<'a> {
     pub async fn trimmed_through(&self, filter: &TopicFilter) -> Result<Offset, ReadError> {
         match self.0 {
             Broker::Journal(journal) => journal.trimmed_through(filter, 0).await,
-            Broker::Redis(redis) => redis.trimmed_through(filter).await,
+            Broker::Redis(redis) => Ok(redis.topics().trimmed_through(filter).await?),
         }
     }
 
@@ -61,7 +61,7 @@ impl<'a> TopicCatalog<'a> {
     pub async fn has_lost(&self, filter: &TopicFilter, after: Offset) -> Result<bool, ReadError> {
         match self.0 {
             Broker::Journal(journal) => Ok(journal.trimmed_through(filter, after).await? > after),
-            Broker::Redis(redis) => redis.has_lost(filter, after).await,
+            Broker::Redis(redis) => redis.reader().has_lost(filter, after).await,
         }
     }
 }

@@ -106,7 +106,7 @@ impl JournalWriter {
         let mut group = CommitGroup {
             blocks: Vec::new(),
             open: BlockBuilder::default(),
-            next: *self.shared.head.borrow() + 1,
+            next: self.shared.front.offset() + 1,
             received: self.received,
             ids: Vec::new(),
             fresh: HashMap::new(),
@@ -190,7 +190,8 @@ impl JournalWriter {
         let shared = self.shared.clone();
         let transaction = self.connection.unchecked_transaction()?;
         if !self.is_noted {
-            note(&transaction, &shared.lineage)?;
+            let lineage = shared.front.lock().lineage.clone();
+            note(&transaction, &lineage)?;
         }
         let mut written = CommittedRows { amounts: Vec::new(), stored_bytes: 0 };
         let topics = shared.topics.read();
@@ -289,11 +290,12 @@ impl JournalWriter {
             self.stored_bytes += written.stored_bytes;
             self.checkpoints.wrote(written.stored_bytes + 4096);
             self.dedupe.remember(shared.clock.elapsed(), &group.ids);
-            let mut ring = shared.ring.lock();
-            group.blocks.into_iter().for_each(|block| ring.push(block));
-            drop(ring);
-            shared.head.send_replace(group.next - 1);
+            let mut front = shared.front.lock();
+            group.blocks.into_iter().for_each(|block| front.ring.push(block));
+            drop(front);
+            shared.front.move_to(group.next - 1);
         }
+        let epoch = shared.front.head().epoch;
         let mut stored = 0;
         let mut duplicates = 0;
         for (batch, answer) in batches.into_iter().zip(group.answers) {
@@ -304,7 +306,7 @@ impl JournalWriter {
             if let Some(asked) = batch.answer {
                 let answer = answer.map(|outcome| Published {
                     position: Position {
-                        epoch: shared.lineage.newest(),
+                        epoch,
                         offset: outcome.offsets.iter().copied().max().unwrap_or(group.next - 1),
                     },
                     offsets: outcome.offsets,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use super::{
     Journal, JournalConfig, JournalInner, JournalOpenError, JournalShared, Sync,
@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     broker::{
+        front::LogFront,
         queue::{QUEUE_LENGTH, QueueRoom},
-        ring::Ring,
     },
     sqlite::{self, Reserve},
     telemetry::Telemetry,
@@ -65,13 +65,11 @@ pub(super) fn open(
     let queue_bytes = config.queue_bytes.as_usize();
     let room = QueueRoom::new(queue_bytes, config.queue_timeout.0, telemetry.clone());
     let shared = Arc::new(JournalShared {
-        lineage: identity.lineage,
+        front: LogFront::new(identity.lineage, state.head, config.recent_bytes.as_usize()),
         rules,
         clock,
         telemetry,
         topics: RwLock::new(state.topics),
-        ring: Mutex::new(Ring::new(state.head, config.recent_bytes.as_usize())),
-        head: watch::Sender::new(state.head),
         config,
     });
     let readers = Arc::new(Readers::new(shared.clone(), &path).map_err(damaged)?);

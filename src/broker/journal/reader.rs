@@ -116,7 +116,7 @@ impl Readers {
         budget: usize,
     ) -> Result<NewestStretch, ReadError> {
         loop {
-            match back.through(self.shared.recent_piece(&back)) {
+            match back.through(self.shared.front.piece(&back)) {
                 Looked::Found(after) => return Ok(back.stretch(after, false)),
                 Looked::More => {}
                 Looked::End(0) => return Ok(back.stretch(0, false)),

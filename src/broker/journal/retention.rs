@@ -257,7 +257,7 @@ impl JournalWriter {
         drop(topics);
         let added = self.replace_block(first, &gone, &kept)?;
         if !gone.is_empty() {
-            shared.ring.lock().forget(last);
+            shared.front.lock().ring.forget(last);
         }
         let mut topics = shared.topics.write();
         for (id, amount) in &gone {

@@ -150,7 +150,7 @@ impl JournalWriter {
         let shared = self.shared.clone();
         let (config, rules, clock) = (&shared.config, &shared.rules, &shared.clock);
         let state = JournalState::load(&self.connection, config, rules, self.dedupe_key, clock)?;
-        let announced = *shared.head.borrow();
+        let announced = shared.front.offset();
         let missed = super::block_search::blocks_after(&self.connection, announced)?;
         // What was there may be a million topics: it is dropped when nobody waits for the lock.
         let before = std::mem::replace(&mut *shared.topics.write(), state.topics);
@@ -159,10 +159,10 @@ impl JournalWriter {
         self.received = self.received.max(state.received);
         self.stored_bytes = state.stored_bytes;
         for block in missed {
-            shared.ring.lock().push(block);
+            shared.front.lock().ring.push(block);
         }
         if state.head > announced {
-            shared.head.send_replace(state.head);
+            shared.front.move_to(state.head);
         }
         self.unsure = false;
         Ok(())

@@ -2,18 +2,21 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    time::Duration,
+    sync::Arc,
 };
 
 use ::redis::{ScriptInvocation, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::{RedisBatch, RedisShared, scripts::text};
+use super::{
+    RedisBatch,
+    scripts::{LogScripts, text},
+};
 use crate::{
-    broker::codec::Compressor,
+    broker::{codec::Compressor, journal::JournalConfig},
     event::{Block, BlockBuilder, Event, Record},
     lease::Fence,
-    position::Offset,
+    position::{Epoch, Offset},
 };
 
 /// Enough of a SHA-256 that no two ids share it, made to or not.
@@ -67,45 +70,6 @@ impl WriteGroup {
         open.filter(|(_, item)| seen.insert(item.hash)).map(|(number, _)| number).collect()
     }
 
-    /// The call that stores the events numbered `open`; `name` is the same for what is one call sent again.
-    pub(super) fn call<'a>(
-        &self,
-        shared: &'a RedisShared,
-        open: &[usize],
-        name: &str,
-        compressor: &mut Compressor,
-    ) -> std::io::Result<ScriptInvocation<'a>> {
-        let events: Vec<&Event> =
-            self.batches.iter().flat_map(|batch| batch.events.iter()).collect();
-        let mut builder = BlockBuilder::default();
-        for (offset, event) in (1..).zip(open.iter().filter_map(|number| events.get(*number))) {
-            builder.push(offset, 0, event);
-        }
-        let block = builder.finish();
-        let config = &shared.config;
-        let window = Duration::from_millis(config.dedupe_window.millis()).as_millis() as u64;
-        let mut call = shared.scripts.publish(shared.clock.hand());
-        let changes = changes(&block);
-        for change in &changes {
-            call.key(shared.keys.of(&format!("latest:{}", change.topic)));
-        }
-        call.arg(shared.log.lock().lineage.newest().to_string());
-        call.arg(shared.keys.of("ids:")).arg(window).arg(config.dedupe_ids);
-        call.arg(config.max_topics).arg(config.latest_keys);
-        let fence = self.batches.iter().find_map(|batch| batch.terms.fence.as_ref());
-        call.arg(fence.map_or(String::new(), |fence| shared.keys.of(&fence.key())));
-        call.arg(fence.map_or(0, Fence::token)).arg(name);
-        call.arg(pack(&block, compressor)?).arg(open.len()).arg(block.origins());
-        for item in open.iter().filter_map(|number| self.items.get(*number)) {
-            call.arg(&item.hash[..]);
-        }
-        call.arg(changes.len());
-        for change in &changes {
-            change.put(&mut call);
-        }
-        Ok(call)
-    }
-
     /// Takes in what was said to a call with these numbers.
     pub(super) fn stored(&mut self, open: &[usize], first: Offset) {
         for (number, offset) in open.iter().zip(first..) {
@@ -147,6 +111,55 @@ impl WriteGroup {
             outcomes.push((batch, offsets.map(|offsets| (offsets, fresh))));
         }
         outcomes
+    }
+}
+
+/// Makes the calls that store groups.
+pub(super) struct GroupCalls {
+    pub(super) scripts: Arc<LogScripts>,
+    pub(super) config: JournalConfig,
+    pub(super) compressor: Compressor,
+}
+
+impl GroupCalls {
+    /// The call that stores the events of `group` numbered `open`, in `epoch` or not at all; `name` is the same for what is
+    /// one call sent again.
+    pub(super) fn call(
+        &mut self,
+        group: &WriteGroup,
+        open: &[usize],
+        epoch: Epoch,
+        name: &str,
+    ) -> std::io::Result<ScriptInvocation<'_>> {
+        let Self { scripts, config, compressor } = self;
+        let keys = &scripts.keys;
+        let events: Vec<&Event> =
+            group.batches.iter().flat_map(|batch| batch.events.iter()).collect();
+        let mut builder = BlockBuilder::default();
+        for (offset, event) in (1..).zip(open.iter().filter_map(|number| events.get(*number))) {
+            builder.push(offset, 0, event);
+        }
+        let block = builder.finish();
+        let mut call = scripts.publish();
+        let changes = changes(&block);
+        for change in &changes {
+            call.key(keys.latest(change.topic));
+        }
+        call.arg(epoch.to_string());
+        call.arg(keys.of("ids:")).arg(config.dedupe_window.millis()).arg(config.dedupe_ids);
+        call.arg(config.max_topics).arg(config.latest_keys);
+        let fence = group.batches.iter().find_map(|batch| batch.terms.fence.as_ref());
+        call.arg(fence.map_or(String::new(), |fence| keys.of(&fence.key())));
+        call.arg(fence.map_or(0, Fence::token)).arg(name);
+        call.arg(pack(&block, compressor)?).arg(open.len()).arg(block.origins());
+        for item in open.iter().filter_map(|number| group.items.get(*number)) {
+            call.arg(&item.hash[..]);
+        }
+        call.arg(changes.len());
+        for change in &changes {
+            change.put(&mut call);
+        }
+        Ok(call)
     }
 }
 

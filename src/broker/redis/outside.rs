@@ -3,16 +3,16 @@
 use ::redis::cmd;
 
 use super::{
+    entry::{RawEntry, StreamEntry},
     reader,
-    scripts::LogScripts,
-    tail::{RawEntry, StreamEntry},
+    stored::{LogKeys, StoredLog},
     topics::RedisTopics,
 };
 use crate::{
     broker::{journal::Report, lineage::Lineage},
     event::Block,
     position::Offset,
-    redis::{Keys, Link, RedisFailure, RedisOpenError, Server},
+    redis::{RedisFailure, RedisOpenError, Server},
 };
 
 /// Entries of one answer.
@@ -110,17 +110,16 @@ async fn examine(log: &ExportedLog) -> Result<Report, RedisFailure> {
 
 struct ExportedLog {
     server: Server,
-    link: Link,
-    scripts: LogScripts,
+    stored: StoredLog,
     lineage: Lineage,
 }
 
 impl ExportedLog {
     async fn open(server: Server) -> Result<Self, RedisOpenError> {
         let refuse = |reason: String| RedisOpenError { server: server.to_string(), reason };
-        let link = Link::new(server.clone());
-        let scripts = LogScripts::new(&Keys::new(&server.config().prefix));
-        let lineage = lineage(&link, &scripts).await;
+        let stored = StoredLog::new(server.clone(), LogKeys::new(&server.config().prefix));
+        // As Redis keeps it.
+        let lineage: Result<Option<String>, _> = stored.meta("lineage").await;
         let lineage = lineage.map_err(|failure| refuse(failure.to_string()))?;
         let lineage = lineage.ok_or_else(|| {
             let prefix = &server.config().prefix;
@@ -128,42 +127,31 @@ impl ExportedLog {
         })?;
         let lineage = Lineage::parse(&lineage)
             .ok_or_else(|| refuse(format!("the log's lineage is unreadable: {lineage:?}")))?;
-        Ok(Self { link, scripts, lineage, server })
+        Ok(Self { stored, lineage, server })
     }
 
     /// Whether the lineage is another than when this was opened.
     async fn has_moved(&self) -> Result<bool, RedisFailure> {
-        let now = lineage(&self.link, &self.scripts).await?;
+        let now: Option<String> = self.stored.meta("lineage").await?;
         Ok(now.as_deref().and_then(Lineage::parse).as_ref() != Some(&self.lineage))
     }
 
     async fn entries(&self, after: Offset) -> Result<Vec<RawEntry>, RedisFailure> {
-        let mut range = cmd("XRANGE");
-        range.arg(&self.scripts.log).arg(format!("({after}-0")).arg("+");
-        self.link.run(range.arg("COUNT").arg(COUNT)).await
+        self.stored.entries(&format!("({after}-0"), COUNT).await
     }
 
     async fn topics(&self) -> Result<RedisTopics, RedisFailure> {
-        let mut meta = cmd("HGET");
-        meta.arg(&self.scripts.meta).arg("forgotten_through");
-        let forgotten: Option<Offset> = self.link.run(&meta).await?;
-        let entries: Vec<(String, String)> =
-            self.link.run(cmd("HGETALL").arg(&self.scripts.topics)).await?;
+        let StoredLog { link, keys } = &self.stored;
+        let forgotten: Option<Offset> = self.stored.meta("forgotten_through").await?;
+        let entries: Vec<(String, String)> = link.run(cmd("HGETALL").arg(&keys.topics)).await?;
         Ok(RedisTopics::new(0, forgotten.unwrap_or(0), entries))
     }
 
     async fn head(&self) -> Result<Offset, RedisFailure> {
-        let head: Option<Offset> =
-            self.link.run(cmd("HGET").arg(&self.scripts.meta).arg("head")).await?;
-        Ok(head.unwrap_or(0))
+        Ok(self.stored.meta("head").await?.unwrap_or(0))
     }
 
     fn refuse(&self, failure: &RedisFailure) -> RedisOpenError {
         RedisOpenError { server: self.server.to_string(), reason: failure.to_string() }
     }
-}
-
-/// The lineage as Redis keeps it.
-async fn lineage(link: &Link, scripts: &LogScripts) -> Result<Option<String>, RedisFailure> {
-    link.run(cmd("HGET").arg(&scripts.meta).arg("lineage")).await
 }

@@ -1,18 +1,15 @@
 //! Reading what memory no longer holds, from the stream and the hashes beside it.
 
-use std::sync::{Arc, atomic::Ordering};
-
-use ::redis::{Cmd, cmd};
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    RedisShared,
-    tail::{RawEntry, StreamEntry},
-    topics::RedisTopics,
+    entry::StreamEntry, hellos::Hellos, progress::RedisProgress, stored::StoredLog,
+    topic_cache::TopicCache, topics::RedisTopics,
 };
 use crate::{
     broker::{
         LogChunk, NewestStretch, ReadError, Resumption,
-        look_back::{LookBack, Looked, RecentPiece},
+        look_back::{LookBack, Looked},
     },
     event::{Block, BlockBuilder},
     position::{Offset, Position},
@@ -34,8 +31,20 @@ impl From<RedisFailure> for ReadError {
     }
 }
 
-impl RedisShared {
-    pub(super) async fn read(
+/// Reads the log, in memory and in Redis.
+pub(in crate::broker) struct RedisReader {
+    pub(super) stored: Arc<StoredLog>,
+    pub(super) progress: Arc<RedisProgress>,
+    pub(super) topics: Arc<TopicCache>,
+    pub(super) hellos: Arc<Hellos>,
+    /// How long Redis may take for an answer.
+    pub(super) patience: Duration,
+}
+
+impl RedisReader {
+    /// Reads what lies above `after` up to `until`: blocks that hold all that matches `filter`,
+    /// about `budget` bytes of them, at least one.
+    pub(in crate::broker) async fn read(
         &self,
         after: Offset,
         until: Offset,
@@ -45,7 +54,7 @@ impl RedisShared {
         if after >= until {
             return Ok(LogChunk::empty(until));
         }
-        let loss = self.log.lock().lineage.loss_above(after);
+        let loss = self.progress.front.lock().lineage.loss_above(after);
         let until = match loss {
             Some(loss) if after >= loss.shared => {
                 let through = loss.to.offset;
@@ -59,32 +68,27 @@ impl RedisShared {
             Some(loss) => until.min(loss.shared),
             None => until,
         };
-        let (mut chunk, hole) = match self.read_ring(after, until, budget) {
+        let (mut chunk, hole) = match self.progress.front.read(after, until, budget) {
             Some(chunk) => (chunk, 0),
             None => self.read_stream(LogChunk::empty(after), until, budget).await?,
         };
         // After reading: what retention took from the stream meanwhile has left a hole.
         let trimmed_through = if hole > 0 {
-            let topics = self.topics_for_now(filter).await?;
-            if self.trimmed.load(Ordering::Acquire) >= hole {
-                self.lost(&topics, filter, after).await?
+            let topics = self.topics.of_now(filter).await?;
+            if self.topics.trimmed() >= hole {
+                self.topics.lost(&topics, filter, after).await?
             } else {
                 hole // nobody said that this was trimmed: it may be anybody's
             }
         } else {
-            self.lost(&self.topics_for(filter).await?, filter, after).await?
+            self.topics.lost(&self.topics.of(filter).await?, filter, after).await?
         };
         if trimmed_through > after {
-            let topics = self.topics_for(filter).await?;
+            let topics = self.topics.of(filter).await?;
             chunk.blocks = chunk.blocks.iter().filter_map(|block| kept(block, &topics)).collect();
             chunk.trimmed_through = trimmed_through;
         }
         Ok(chunk)
-    }
-
-    fn read_ring(&self, after: Offset, until: Offset, budget: usize) -> Option<LogChunk> {
-        let log = self.log.lock();
-        log.ring.read(after, until, budget)
     }
 
     /// Adds to `chunk` what the stream holds above it; beside it the end of a hole that was met.
@@ -97,20 +101,20 @@ impl RedisShared {
         let (mut at, mut hole) = (chunk.reached, 0);
         let (mut bytes, mut count) = (0, FIRST_COUNT);
         while at < until && bytes < budget {
-            let entries = self.entries(&format!("({at}-0"), count).await?;
+            let entries = self.stored.entries(&format!("({at}-0"), count).await?;
             let is_end = entries.len() < count;
             let mut answer = 0;
             for raw in entries {
                 let entry = StreamEntry::read(raw)?;
                 answer += entry.stored;
                 if !self.joins(at, entry.before) {
-                    hole = self.log.lock().lineage.backward(entry.before);
+                    hole = self.progress.front.lock().lineage.backward(entry.before);
                 }
                 if entry.before >= until {
                     at = until;
                     break;
                 }
-                if !self.log.lock().lineage.holds(entry.epoch, entry.block.last()) {
+                if !self.progress.front.lock().lineage.holds(entry.epoch, entry.block.last()) {
                     return Err(ReadError("Redis holds another history of the log".to_owned()));
                 }
                 at = entry.block.last();
@@ -134,45 +138,23 @@ impl RedisShared {
 
     fn joins(&self, at: Offset, before: Offset) -> bool {
         // An entry may begin before where we are.
-        before <= at || self.log.lock().lineage.joins(at, before)
+        before <= at || self.progress.front.lock().lineage.joins(at, before)
     }
 
-    /// Entries as Redis answers them: all of them unpacked may be a thousand times as large.
-    pub(super) async fn entries(
-        &self,
-        from: &str,
-        count: usize,
-    ) -> Result<Vec<RawEntry>, RedisFailure> {
-        self.range(cmd("XRANGE").arg(&self.scripts.log).arg(from).arg("+"), count).await
-    }
-
-    /// The first entry from an id on.
-    pub(super) async fn entry(&self, from: &str) -> Result<Option<StreamEntry>, RedisFailure> {
-        self.entries(from, 1).await?.into_iter().next().map(StreamEntry::read).transpose()
-    }
-
-    async fn range(&self, command: &mut Cmd, count: usize) -> Result<Vec<RawEntry>, RedisFailure> {
-        self.link.run(command.arg("COUNT").arg(count)).await
-    }
-
-    pub(super) fn recent_piece(&self, back: &LookBack) -> RecentPiece {
-        back.piece(&self.log.lock().ring)
-    }
-
-    /// Goes on where a search in memory has come to.
-    pub(super) async fn newest(
+    /// Goes on with a search for the last that match, through memory and then about `budget` bytes of the stream.
+    pub(in crate::broker) async fn newest(
         &self,
         mut back: LookBack,
         budget: usize,
     ) -> Result<NewestStretch, ReadError> {
         let from = loop {
-            match back.through(self.recent_piece(&back)) {
+            match back.through(self.progress.front.piece(&back)) {
                 Looked::Found(after) => return Ok(back.stretch(after, false)),
                 Looked::End(from) => break from,
                 Looked::More => tokio::task::yield_now().await,
             }
         };
-        let few = self.few_topics(&back.filter).await?;
+        let few = self.topics.few(&back.filter).await?;
         // Of topics that have been quiet, everything lies before their newest event.
         let last = few.as_ref().map_or(back.until, |topics| topics.last_offset(&back.filter));
         back.until = back.until.min(last);
@@ -180,7 +162,7 @@ impl RedisShared {
         let mut end = format!("{oldest}-0");
         if oldest < from {
             // An entry may hold it and later ones.
-            if let Some(holds) = self.entry(&end).await? {
+            if let Some(holds) = self.stored.entry(&end).await? {
                 end = format!("{}-0", holds.block.last());
             }
         }
@@ -189,9 +171,7 @@ impl RedisShared {
         let mut kept = kept.saturating_sub((back.wanted - back.left) as u64);
         let (mut bytes, mut pages) = (0, FIRST_COUNT);
         while kept > 0 && bytes < budget {
-            let mut command = cmd("XREVRANGE");
-            command.arg(&self.scripts.log).arg(&end).arg("-");
-            let entries = self.range(&mut command, pages).await?;
+            let entries = self.stored.entries_back(&end, pages).await?;
             if entries.is_empty() {
                 (oldest, kept) = (0, 0);
                 break;
@@ -221,16 +201,17 @@ impl RedisShared {
         Ok(back.stretch(oldest, kept > 0))
     }
 
-    /// By halving: ids are offsets, and what was received later has a higher one.
-    pub(super) async fn locate_since(
+    /// Before the first record received at or after `time`: the offset to read after. By halving: ids are offsets, and
+    /// what was received later has a higher one.
+    pub(in crate::broker) async fn locate(
         &self,
         time: Millis,
         until: Offset,
     ) -> Result<Offset, ReadError> {
-        let (mut low, mut high) = (self.trimmed.load(Ordering::Acquire), until);
+        let (mut low, mut high) = (self.topics.trimmed(), until);
         while low < high {
             let middle = low + (high - low) / 2;
-            let next = self.entry(&format!("({middle}-0")).await?;
+            let next = self.stored.entry(&format!("({middle}-0")).await?;
             let found = next.as_ref().filter(|entry| entry.before < until);
             match found.and_then(|entry| Some((entry, entry.block.record(0)?.received()))) {
                 // It begins too early; so does all before its end.
@@ -242,17 +223,36 @@ impl RedisShared {
         Ok(low.min(until))
     }
 
-    pub(super) async fn resume(&self, position: Position) -> Result<Resumption, ReadError> {
+    /// Whether something that matches was lost above `after`, for whatever reason.
+    pub(in crate::broker) async fn has_lost(
+        &self,
+        filter: &TopicFilter,
+        after: Offset,
+    ) -> Result<bool, ReadError> {
+        let front = &self.progress.front;
+        let loss = front.lock().lineage.loss_above(after);
+        if loss.is_some_and(|loss| loss.to.offset <= front.offset()) {
+            return Ok(true);
+        }
+        let topics = self.topics.of(filter).await?;
+        Ok(self.topics.lost(&topics, filter, after).await? > after)
+    }
+
+    /// What a position of any epoch means here.
+    pub(in crate::broker) async fn resume(
+        &self,
+        position: Position,
+    ) -> Result<Resumption, ReadError> {
         for round in 0..2 {
-            let meaning = self.log.lock().lineage.resume(position);
-            let head = *self.head.borrow();
+            let meaning = self.progress.front.lock().lineage.resume(position);
+            let head = self.progress.front.offset();
             match meaning {
                 Some(Ok(offset)) if offset <= head => return Ok(Resumption::From(offset)),
                 Some(Err(to)) if to.offset <= head => return Ok(Resumption::Lost(to)),
                 _ if round > 0 => {}
                 // Another node was quicker: ask Redis before anybody is told of a loss.
                 _ => {
-                    if !self.hellos.is_answered(self.server.config().timeout.0).await {
+                    if !self.hellos.is_answered(self.patience).await {
                         return match meaning {
                             // What it says is true or will be found out: a loss ends the epoch.
                             Some(Ok(offset)) => Ok(Resumption::From(offset)),
@@ -269,17 +269,18 @@ impl RedisShared {
                 }
             }
         }
-        let meaning = self.log.lock().lineage.resume(position);
+        let meaning = self.progress.front.lock().lineage.resume(position);
         let told = self.hellos.head();
         Ok(match meaning {
             Some(Ok(offset)) if offset <= told => Resumption::From(offset),
             Some(Err(to)) => Resumption::Lost(to),
-            _ => Resumption::Lost(self.reached()),
+            _ => Resumption::Lost(self.progress.front.head()),
         })
     }
 
-    pub(super) async fn ask_head(&self) -> Result<Offset, ReadError> {
-        if self.hellos.is_answered(self.server.config().timeout.0).await {
+    /// The newest offset that Redis knows.
+    pub(in crate::broker) async fn head_of_all(&self) -> Result<Offset, ReadError> {
+        if self.hellos.is_answered(self.patience).await {
             Ok(self.hellos.head())
         } else {
             Err(ReadError("Redis did not tell how far it has come".to_owned()))
@@ -287,10 +288,10 @@ impl RedisShared {
     }
 
     async fn reaches(&self, offset: Offset) {
-        let mut head = self.head.subscribe();
+        let mut head = self.progress.front.tail();
         let reached = head.wait_for(|head| *head >= offset);
         // If not in time, the position lies ahead, and the subscription begins when it is reached.
-        let _ = tokio::time::timeout(self.server.config().timeout.0, reached).await;
+        let _ = tokio::time::timeout(self.patience, reached).await;
     }
 }
 

@@ -1,24 +1,27 @@
 //! The scripts that run inside Redis, and what they say.
 
+use std::sync::Arc;
+
 use ::redis::{Script, ScriptInvocation, Value};
 
+use super::stored::LogKeys;
 use crate::{
     broker::lineage::Lineage,
     position::{Offset, Position},
-    redis::{Keys, Link, RedisFailure},
-    time::Millis,
+    redis::RedisFailure,
+    time::{Clock, Millis},
 };
 
-/// The log's scripts with the keys they always need.
+/// The log's scripts with what they always need.
 pub(super) struct LogScripts {
     hello: Script,
     publish: Script,
     trim: Script,
     cap: Script,
-    pub(super) meta: String,
-    pub(super) log: String,
-    pub(super) topics: String,
-    pub(super) nodes: String,
+    pub(super) keys: LogKeys,
+    clock: Clock,
+    /// What this node is called.
+    node: Arc<str>,
 }
 
 /// How the log stands.
@@ -38,17 +41,16 @@ pub(super) struct LogState {
 const NODE_LIFE: Millis = 30_000;
 
 impl LogScripts {
-    pub(super) fn new(keys: &Keys) -> Self {
+    pub(super) fn new(keys: LogKeys, clock: Clock, node: Arc<str>) -> Self {
         let script = |text: &str| Script::new(&format!("{}{text}", include_str!("prelude.lua")));
         Self {
             hello: script(include_str!("hello.lua")),
             publish: script(include_str!("publish.lua")),
             trim: script(include_str!("trim.lua")),
             cap: Script::new(include_str!("cap.lua")),
-            meta: keys.of("meta"),
-            log: keys.of("log"),
-            topics: keys.of("topics"),
-            nodes: keys.of("nodes"),
+            keys,
+            clock,
+            node,
         }
     }
 
@@ -56,47 +58,35 @@ impl LogScripts {
     pub(super) fn greeting(
         &self,
         reached: Option<Position>,
-        hand: Option<Millis>,
-        node: &str,
     ) -> Result<ScriptInvocation<'_>, RedisFailure> {
         let name =
             getrandom::u64().map_err(|error| RedisFailure::Unreachable(error.to_string()))?;
-        let mut call = self.with_keys(&self.hello, hand);
-        call.key(&self.nodes);
+        let mut call = self.with_keys(&self.hello);
+        call.key(&self.keys.nodes);
         call.arg(reached.map_or(String::new(), |reached| reached.epoch.to_string()));
         call.arg(reached.map_or(0, |reached| reached.offset));
         // Zero would read as no epoch at all.
-        call.arg(format!("{:x}", name.max(1))).arg(node).arg(NODE_LIFE);
+        call.arg(format!("{:x}", name.max(1))).arg(&*self.node).arg(NODE_LIFE);
         Ok(call)
     }
 
-    pub(super) async fn hello(
-        &self,
-        link: &Link,
-        reached: Option<Position>,
-        hand: Option<Millis>,
-        node: &str,
-    ) -> Result<LogState, RedisFailure> {
-        LogState::read(link.script(&self.greeting(reached, hand, node)?).await?)
+    pub(super) fn publish(&self) -> ScriptInvocation<'_> {
+        self.with_keys(&self.publish)
     }
 
-    pub(super) fn publish(&self, hand: Option<Millis>) -> ScriptInvocation<'_> {
-        self.with_keys(&self.publish, hand)
-    }
-
-    pub(super) fn trim(&self, hand: Option<Millis>) -> ScriptInvocation<'_> {
-        self.with_keys(&self.trim, hand)
+    pub(super) fn trim(&self) -> ScriptInvocation<'_> {
+        self.with_keys(&self.trim)
     }
 
     pub(super) fn cap(&self, key: &str) -> ScriptInvocation<'_> {
         self.cap.key(key)
     }
 
-    fn with_keys<'a>(&'a self, script: &'a Script, hand: Option<Millis>) -> ScriptInvocation<'a> {
+    fn with_keys<'a>(&'a self, script: &'a Script) -> ScriptInvocation<'a> {
         let mut call = script.prepare_invoke();
-        call.key(&self.meta).key(&self.log).key(&self.topics);
+        call.key(&self.keys.meta).key(&self.keys.log).key(&self.keys.topics);
         // Redis' time is the measure for all nodes, but where a test has its hand on the clock.
-        call.arg(hand.map_or(String::new(), |now| now.to_string()));
+        call.arg(self.clock.hand().map_or(String::new(), |now| now.to_string()));
         call
     }
 }

@@ -4,23 +4,23 @@
 //! until the publisher must be answered: Redis knows them if they are stored, and by the call's name
 //! whether that same call did it.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use ::redis::Value;
 use tokio::{sync::mpsc, time::timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    RedisBatch, RedisShared,
-    batch::{ScriptAnswer, WriteGroup},
+    RedisBatch,
+    batch::{GroupCalls, ScriptAnswer, WriteGroup},
+    hellos::Hellos,
+    latest::RedisLatest,
+    progress::RedisProgress,
 };
 use crate::{
-    broker::{PublishError, Published, codec::Compressor, queue::RETRY_AFTER},
-    position::Position,
+    broker::{PublishError, Published, queue::RETRY_AFTER},
     redis::{Link, RedisFailure, backoff},
-    telemetry::Limit,
+    telemetry::{Limit, Telemetry},
     topic::Topic,
 };
 
@@ -28,62 +28,45 @@ use crate::{
 const GROUP_BYTES: usize = 512 << 10;
 const GROUP_EVENTS: usize = 1000;
 
-/// Stores what is queued until the queue is closed and empty.
-pub(super) async fn run(mut writer: RedisWriter, mut queue: mpsc::Receiver<RedisBatch>) {
-    let mut next = None;
-    let closing = writer.shared.closing.clone();
-    loop {
-        let first = tokio::select! {
-            biased;
-            first = std::future::ready(next.take()), if next.is_some() => first,
-            first = queue.recv() => first,
-            () = closing.cancelled() => {
-                // What was queued before is stored; nothing comes behind it.
-                queue.close();
-                queue.recv().await
-            }
-        };
-        let Some(first) = first else { return };
-        let group;
-        (group, next) = gather(first, &mut queue);
-        writer.store(group).await;
-    }
-}
-
-/// What goes with `first`, and what was taken from the queue but goes alone.
-fn gather(
-    first: RedisBatch,
-    queue: &mut mpsc::Receiver<RedisBatch>,
-) -> (Vec<RedisBatch>, Option<RedisBatch>) {
-    let (mut bytes, mut events) = (first.bytes, first.events.len());
-    let is_alone = first.terms.fence.is_some();
-    let mut group = vec![first];
-    while !is_alone && bytes < GROUP_BYTES && events < GROUP_EVENTS {
-        let Ok(batch) = queue.try_recv() else { break };
-        if batch.terms.fence.is_some() {
-            return (group, Some(batch));
-        }
-        bytes += batch.bytes;
-        events += batch.events.len();
-        group.push(batch);
-    }
-    (group, None)
-}
-
+/// Who writes to the log.
 pub(super) struct RedisWriter {
-    shared: Arc<RedisShared>,
-    link: Link,
-    compressor: Compressor,
-    /// Groups so far, which names their calls.
-    groups: u64,
+    pub(super) link: Link,
+    pub(super) calls: GroupCalls,
+    pub(super) progress: Arc<RedisProgress>,
+    pub(super) latest: Arc<RedisLatest>,
+    pub(super) hellos: Arc<Hellos>,
+    pub(super) telemetry: Telemetry,
+    pub(super) node: Arc<str>,
+    /// Groups so far, which name their calls.
+    pub(super) groups: u64,
     /// Whether the last group failed; said once, and once when it is over.
-    failing: bool,
+    pub(super) failing: bool,
 }
 
 impl RedisWriter {
-    pub(super) fn new(shared: Arc<RedisShared>) -> std::io::Result<Self> {
-        let link = Link::new(shared.server.clone());
-        Ok(Self { shared, link, compressor: Compressor::new()?, groups: 0, failing: false })
+    /// Stores what is queued until the queue is closed and empty; `closing` closes it.
+    pub(super) async fn run(
+        mut self,
+        mut queue: mpsc::Receiver<RedisBatch>,
+        closing: CancellationToken,
+    ) {
+        let mut next = None;
+        loop {
+            let first = tokio::select! {
+                biased;
+                first = std::future::ready(next.take()), if next.is_some() => first,
+                first = queue.recv() => first,
+                () = closing.cancelled() => {
+                    // What was queued before is stored; nothing comes behind it.
+                    queue.close();
+                    queue.recv().await
+                }
+            };
+            let Some(first) = first else { return };
+            let group;
+            (group, next) = gather(first, &mut queue);
+            self.store(group).await;
+        }
     }
 
     async fn store(&mut self, batches: Vec<RedisBatch>) {
@@ -114,7 +97,7 @@ impl RedisWriter {
             _ => {}
         }
         if result.is_ok() {
-            self.shared.telemetry.commit_seconds.observe(started.elapsed().as_secs_f64());
+            self.telemetry.commit_seconds.observe(started.elapsed().as_secs_f64());
         }
         self.answer(group, result);
     }
@@ -125,7 +108,7 @@ impl RedisWriter {
         deadline: Instant,
     ) -> Result<(), PublishError> {
         self.groups += 1;
-        let name = format!("{}-{}", self.shared.node, self.groups);
+        let name = format!("{}-{}", self.node, self.groups);
         let mut maybe_stored = false;
         let mut backoff = backoff();
         loop {
@@ -136,9 +119,9 @@ impl RedisWriter {
             let failure = match self.ask(group, &open, &name, deadline).await {
                 Ok(ScriptAnswer::Stored { first, full }) => {
                     group.stored(&open, first);
-                    self.shared.given.fetch_max(group.last, Ordering::AcqRel);
+                    self.progress.given(group.last);
                     let full = full.iter().filter_map(|topic| Topic::parse(topic).ok());
-                    self.shared.full.lock().extend(full);
+                    self.latest.overflow(full);
                     continue;
                 }
                 Ok(ScriptAnswer::Duplicates(found)) => {
@@ -146,14 +129,14 @@ impl RedisWriter {
                     continue;
                 }
                 Ok(ScriptAnswer::TooManyTopics(topics)) => {
-                    self.shared.telemetry.hit(Limit::Topics);
-                    let limit = self.shared.config.max_topics;
+                    self.telemetry.hit(Limit::Topics);
+                    let limit = self.calls.config.max_topics;
                     let topics = topics.iter().filter_map(|topic| Topic::parse(topic).ok());
                     return Err(PublishError::TooManyTopics { limit, topics: topics.collect() });
                 }
                 Ok(ScriptAnswer::Fenced) => return Err(PublishError::Fenced),
                 Ok(ScriptAnswer::Moved) => {
-                    self.shared.hellos.ask();
+                    self.hellos.ask();
                     self.link.forget().await;
                     RedisFailure::Unreachable("the log is about to go on in a new epoch".to_owned())
                 }
@@ -182,7 +165,8 @@ impl RedisWriter {
         deadline: Instant,
     ) -> Result<ScriptAnswer, RedisFailure> {
         let refused = |error: std::io::Error| RedisFailure::Refused(error.to_string());
-        let call = group.call(&self.shared, open, name, &mut self.compressor).map_err(refused)?;
+        let epoch = self.progress.front.lock().lineage.newest();
+        let call = self.calls.call(group, open, epoch, name).map_err(refused)?;
         let asked = self.link.script_on::<Vec<Value>>(&call);
         match timeout_at(deadline.into(), asked).await {
             Ok(answer) => {
@@ -204,7 +188,7 @@ impl RedisWriter {
     }
 
     fn answer(&self, group: WriteGroup, result: Result<(), PublishError>) {
-        let telemetry = &self.shared.telemetry;
+        let Self { telemetry, progress, .. } = self;
         let last = group.last;
         for (batch, outcome) in group.outcomes() {
             let answer = match (outcome, &result) {
@@ -212,8 +196,7 @@ impl RedisWriter {
                     telemetry.events_stored.inc_by(accepted as u64);
                     telemetry.events_duplicate.inc_by((offsets.len() - accepted) as u64);
                     let offset = offsets.iter().copied().max().unwrap_or(last);
-                    let epoch = self.shared.log.lock().lineage.epoch_of(offset);
-                    let position = Position { epoch, offset };
+                    let position = progress.front.position(offset);
                     Ok(Published { position, offsets, accepted, left_out: None })
                 }
                 (None, Err(error)) => {
@@ -232,6 +215,26 @@ impl RedisWriter {
             }
         }
     }
+}
+
+/// What goes with `first`, and what was taken from the queue but goes alone.
+fn gather(
+    first: RedisBatch,
+    queue: &mut mpsc::Receiver<RedisBatch>,
+) -> (Vec<RedisBatch>, Option<RedisBatch>) {
+    let (mut bytes, mut events) = (first.bytes, first.events.len());
+    let is_alone = first.terms.fence.is_some();
+    let mut group = vec![first];
+    while !is_alone && bytes < GROUP_BYTES && events < GROUP_EVENTS {
+        let Ok(batch) = queue.try_recv() else { break };
+        if batch.terms.fence.is_some() {
+            return (group, Some(batch));
+        }
+        bytes += batch.bytes;
+        events += batch.events.len();
+        group.push(batch);
+    }
+    (group, None)
 }
 
 /// Whether a refusal may be over in a moment: a master is being chosen, or is loading its data.
