@@ -7,20 +7,24 @@ mod block_search;
 mod check;
 mod checkpoints;
 mod commit;
+mod commit_group;
 mod config;
 mod dedupe;
 mod disk_room;
+mod file;
 mod folder_lock;
 mod forget;
+mod latest_cap;
 mod merge;
 mod meta;
 mod new_topics;
 mod open;
 mod reader;
-mod retention;
 mod schema;
 mod state;
 mod topics;
+mod trim;
+mod upkeep;
 mod writer;
 
 use std::{

@@ -8,7 +8,7 @@ use super::{
     config::RetentionRules,
     topics::{Amount, TopicId},
 };
-use crate::{event::Block, position::Offset, time::Millis};
+use crate::{broker::codec::Compressor, event::Block, position::Offset, time::Millis};
 
 /// How much of each topic a block holds; an error for a topic that has no number, for no other may
 /// stand in for it: it would get losses that are not its own.
@@ -49,8 +49,36 @@ pub(super) fn expires(
     last_of_rule.into_iter().map(expiry).min().unwrap_or(0).min(i64::MAX as u64)
 }
 
-/// Writes a block's row.
-pub(super) fn put_block(
+/// Writes a block's rows, which are to be looked at when it `expires`; how many bytes its body has.
+pub(super) fn write_block(
+    connection: &Connection,
+    compressor: &mut Compressor,
+    block: &Block,
+    amounts: &[(TopicId, Amount)],
+    expires: Millis,
+) -> rusqlite::Result<u64> {
+    let (codec, body) = compressor.encode(block).map_err(to_sqlite)?;
+    put_block(connection, block, codec, &body, expires)?;
+    insert_topics(connection, block.first(), amounts)?;
+    Ok(body.len() as u64)
+}
+
+/// Deletes the rows of the block at `first`, which holds these topics.
+pub(super) fn delete_block(
+    connection: &Connection,
+    first: Offset,
+    topics: impl Iterator<Item = TopicId>,
+) -> rusqlite::Result<()> {
+    let mut delete =
+        connection.prepare_cached("DELETE FROM block_topics WHERE topic_id = ? AND first = ?")?;
+    for topic in topics {
+        delete.execute(params![topic, first])?;
+    }
+    connection.prepare_cached("DELETE FROM blocks WHERE first = ?")?.execute([first])?;
+    Ok(())
+}
+
+fn put_block(
     connection: &Connection,
     block: &Block,
     codec: i64,
@@ -77,8 +105,7 @@ pub(super) fn put_block(
     Ok(())
 }
 
-/// Writes which topics a block holds.
-pub(super) fn insert_topics(
+fn insert_topics(
     connection: &Connection,
     first: Offset,
     amounts: &[(TopicId, Amount)],
@@ -94,6 +121,6 @@ pub(super) fn insert_topics(
     Ok(())
 }
 
-pub(super) fn to_sqlite(error: std::io::Error) -> rusqlite::Error {
+fn to_sqlite(error: std::io::Error) -> rusqlite::Error {
     rusqlite::Error::ToSqlConversionFailure(Box::new(error))
 }

@@ -31,6 +31,11 @@ impl Dedupe {
         Self { hasher, offsets: HashMap::new(), order: VecDeque::new(), window, most }
     }
 
+    /// Another with the same key and bounds that knows no ids yet.
+    pub(super) fn anew(&self) -> Self {
+        Self { offsets: HashMap::new(), order: VecDeque::new(), ..*self }
+    }
+
     pub(super) fn hash(&self, event: &Event) -> IdHash {
         let mut hasher = self.hasher;
         for part in [event.publisher.as_str(), event.topic.as_str(), &event.source, &event.id] {

@@ -10,12 +10,20 @@ use tokio::sync::Semaphore;
 
 use super::{
     Journal, JournalConfig, JournalInner, JournalOpenError, JournalShared, Sync,
+    commit::Commits,
     config::RetentionRules,
+    dedupe::Dedupe,
+    disk_room::DiskRoom,
+    file::JournalFile,
     folder_lock::FolderLock,
+    latest_cap::LatestCap,
+    merge::Merging,
     meta::{IdentifyError, identify, is_kept_under},
     reader::Readers,
     schema,
     state::{JournalState, newest_received},
+    trim::Trimming,
+    upkeep::JournalUpkeep,
     writer::JournalWriter,
 };
 use crate::{
@@ -59,8 +67,10 @@ pub(super) fn open(
     })?;
     let is_kept_under = is_kept_under(&connection, &rules).map_err(damaged)?;
     let reserve = Reserve::new(folder, config.reserve.0);
-    let mut state = JournalState::load(&connection, &config, &rules, identity.dedupe_key, &clock)
-        .map_err(damaged)?;
+    let dedupe =
+        Dedupe::new(&identity.dedupe_key, config.dedupe_window.millis(), config.dedupe_ids);
+    let mut state =
+        JournalState::load(&connection, &config, &rules, dedupe, &clock).map_err(damaged)?;
     state.head = state.head.max(identity.lineage.base());
     let queue_bytes = config.queue_bytes.as_usize();
     let room = QueueRoom::new(queue_bytes, config.queue_timeout.0, telemetry.clone());
@@ -74,21 +84,25 @@ pub(super) fn open(
     });
     let readers = Arc::new(Readers::new(shared.clone(), &path).map_err(damaged)?);
     let (requests, queue) = mpsc::sync_channel(QUEUE_LENGTH);
-    let writer = JournalWriter::new(
-        shared.clone(),
-        connection,
+    let disk = DiskRoom::new(reserve, shared.telemetry.clone());
+    let file = JournalFile::new(shared.clone(), connection, path, state.stored_bytes)
+        .map_err(|error| setup(error.to_string()))?;
+    let writer = JournalWriter {
         queue,
-        path,
-        lock,
-        reserve,
-        identity.dedupe_key,
-        state.dedupe,
-        state.received,
-        state.stored_bytes,
-        identity.is_noted,
-        (!is_kept_under).then_some(0),
-    )
-    .map_err(|error| setup(error.to_string()))?;
+        file,
+        commits: Commits {
+            dedupe: state.dedupe,
+            received: state.received,
+            is_noted: identity.is_noted,
+        },
+        upkeep: JournalUpkeep {
+            trimming: Trimming { looked_through: (!is_kept_under).then_some(0) },
+            latest: LatestCap::default(),
+            merging: Merging::default(),
+        },
+        disk,
+        _lock: lock,
+    };
     let writer = std::thread::Builder::new()
         .name("journal".into())
         .spawn(move || writer.run())

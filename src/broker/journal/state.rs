@@ -28,7 +28,7 @@ impl JournalState {
         connection: &Connection,
         config: &JournalConfig,
         rules: &RetentionRules,
-        dedupe_key: [u8; 16],
+        mut dedupe: Dedupe,
         clock: &Clock,
     ) -> rusqlite::Result<Self> {
         let meta = |key: &str| -> rusqlite::Result<u64> {
@@ -82,7 +82,6 @@ impl JournalState {
                 }
             }
         }
-        let mut dedupe = Dedupe::new(&dedupe_key, config.dedupe_window.millis(), config.dedupe_ids);
         // By a clock that is in doubt nothing is forgotten but what was old for the newest event.
         let now = if clock.is_settled() { clock.now() } else { received };
         let from = now.saturating_sub(dedupe.window());

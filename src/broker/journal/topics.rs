@@ -67,6 +67,11 @@ impl JournalTopics {
         self.by_id.get(&id)
     }
 
+    /// Which retention rule a topic has.
+    pub(super) fn rule_of(&self, id: TopicId) -> usize {
+        self.get(id).map_or(0, |state| state.rule)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (TopicId, &TopicState)> {
         self.by_id.iter().map(|(id, state)| (*id, state))
     }
