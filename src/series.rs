@@ -11,6 +11,7 @@ pub mod derive;
 pub mod extract;
 mod figure;
 mod follow;
+mod incoming;
 mod intake;
 mod lane;
 mod pack;
@@ -23,6 +24,7 @@ mod tally;
 mod tests;
 mod tier;
 mod track;
+mod typed;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -34,7 +36,8 @@ use tokio::sync::watch;
 pub(crate) use self::query::as_object;
 pub use self::{
     at_once::{FigureQuestion, FigureSpan, Figures},
-    extract::{DeriveRules, Found, Incoming},
+    extract::DeriveRules,
+    incoming::{Found, Incoming},
     query::{
         Agg, AggError, Columns, Described, MAX_POINTS, MAX_SERIES, MAX_VALUES, POINTS, QuerySpec,
     },

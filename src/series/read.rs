@@ -191,7 +191,7 @@ impl Series {
         for suffix in suffixes {
             let Some(name) = part(name, suffix) else { continue };
             // A histogram has a series for each bound, and one for what lies above.
-            let most = most.saturating_mul(super::extract::MAX_BOUNDS + 1);
+            let most = most.saturating_mul(super::typed::MAX_BOUNDS + 1);
             let question = Question { most, ..question };
             let take = |Row { identity: Identity { topic, labels, .. }, stretches }| {
                 let bound = labels.get("le").and_then(|bound| bound.parse::<f64>().ok());
