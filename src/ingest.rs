@@ -4,6 +4,7 @@ pub mod lenient;
 pub mod locanext;
 pub mod native;
 mod parts;
+pub mod samples;
 mod timestamps;
 pub mod timetracker;
 
