@@ -7,6 +7,7 @@
 mod at_once;
 mod chunk;
 mod column;
+mod compact;
 pub mod derive;
 pub mod extract;
 mod figure;
@@ -14,9 +15,11 @@ mod follow;
 mod incoming;
 mod intake;
 mod lane;
+mod metadata;
 mod pack;
 mod query;
 mod read;
+mod room;
 pub mod sample;
 mod table;
 mod tally;
@@ -38,14 +41,16 @@ pub use self::{
     at_once::{FigureQuestion, FigureSpan, Figures},
     extract::DeriveRules,
     incoming::{Found, Incoming},
+    metadata::SeriesMetadata,
     query::{
         Agg, AggError, Columns, Described, MAX_POINTS, MAX_SERIES, MAX_VALUES, POINTS, QuerySpec,
     },
     read::May,
-    sample::{Dropped, Kind, Labels, Name, Sample, Value},
+    sample::{Dropped, Kind, Labels, Name, Sample, SampleHint, Value},
     track::{Identity, Point},
 };
 use self::{
+    extract::found_in,
     table::{Bounds, Table},
     tally::Tally,
     tier::Keep,
@@ -53,10 +58,12 @@ use self::{
 use crate::{
     bounds,
     bytesize::ByteSize,
+    event::Event,
     follow::{Feed, Progress},
     position::{Offset, Position},
+    protocol::Losses,
     store::{Store, StoreError},
-    telemetry::Telemetry,
+    telemetry::{DroppedPart, Telemetry},
     time::{Clock, Span},
 };
 
@@ -74,6 +81,15 @@ pub struct SeriesConfig {
     /// The most series out of one topic.
     #[serde(deserialize_with = "bounds::at_least::<_, _, 1>")]
     pub max_per_topic: usize,
+    /// The most series that one principal's events have made.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, 1>")]
+    pub max_per_publisher: usize,
+    /// Bytes of the topics, names and labels of all series.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, { 1 << 20 }>")]
+    pub max_bytes: ByteSize,
+    /// Bytes of those that one principal's events have made.
+    #[serde(deserialize_with = "bounds::at_least::<_, _, { 1 << 20 }>")]
+    pub max_bytes_per_publisher: ByteSize,
     /// How long the buckets of a minute are kept.
     #[serde(deserialize_with = "bounds::within::<_, _, SHORTEST, LONGEST>")]
     pub keep: Span,
@@ -195,6 +211,33 @@ impl Series {
     /// How many samples this node has left out since it started, by reason.
     pub fn dropped(&self) -> BTreeMap<&'static str, u64> {
         self.0.tally.lock().dropped.clone()
+    }
+
+    /// Adds to `losses` the samples of `events` that will be left out because their publishers have lately had no room for
+    /// another series, and says which label exploded.
+    pub fn crowded_out(&self, events: &[Event], losses: &mut Losses) {
+        let now = self.0.clock.settled();
+        for (index, event) in events.iter().enumerate() {
+            let publisher = event.publisher.as_str();
+            if self.table().room.crowding(publisher, now).is_none() {
+                continue;
+            }
+            let found = found_in(event);
+            let table = self.table();
+            let Some(why) = table.room.crowding(publisher, now) else { continue };
+            let is_new = |sample: &&Sample| !table.knows(event.topic.as_str(), sample);
+            let new = found.samples.iter().filter(is_new).count();
+            losses.add(DroppedPart::Sample, new, || {
+                format!("event {index}: {}: {why}", Dropped::Cap)
+            });
+        }
+    }
+
+    /// What is said of the names of series in topics for which `may` holds: topic, name and that.
+    pub fn metadata(&self, may: impl Fn(&str) -> bool) -> Vec<(String, String, SeriesMetadata)> {
+        let table = self.table();
+        let found = table.metadata.all().filter(|(topic, ..)| may(topic));
+        found.map(|(topic, name, said)| (topic.to_owned(), name.to_owned(), said.clone())).collect()
     }
 
     fn table(&self) -> RwLockReadGuard<'_, Table> {

@@ -83,10 +83,13 @@ async fn bad_leaves_cost_only_themselves() {
     becomes(&hub, "ok", 5.0).await;
     let list = get(&hub, &["**"], "/api/v1/series?topic=bad.*").await;
     let names: Vec<_> = list["series"].as_array().unwrap().iter().map(|s| &s["name"]).collect();
-    assert_eq!(names, ["bad._", "bad.a.b.c.deep", "bad.fine", "bad.good", "ok"]);
-    let dropped = json!({"depth": 1, "labels": 1, "name": 1, "shape": 4, "value": 4});
+    let wanted = ["bad._", "bad.a.b.c.deep", "bad.fine", "bad.good", "bad.large", "n", "ok"];
+    assert_eq!(names, wanted);
+    assert_eq!(list["series"][4]["newest"]["value"], json!(1e101));
+    assert_eq!(list["series"][5]["newest"]["value"], json!(-1.0), "whatever its type");
+    let dropped = json!({"depth": 1, "labels": 1, "name": 1, "shape": 3, "value": 3});
     assert_eq!(list["dropped"], dropped);
-    assert_eq!(hub.metric("pulsehub_series_drops_total{reason=\"shape\"}").await, 4.0);
+    assert_eq!(hub.metric("pulsehub_series_drops_total{reason=\"shape\"}").await, 3.0);
 }
 
 #[tokio::test]
@@ -107,7 +110,15 @@ async fn too_many_series_are_left_out_and_counted() {
     assert_eq!((&list["dropped"], &list["max"]), (&json!({"cap": 1900}), &json!(120)));
     assert!(list["count"].as_u64().unwrap() >= 101, "the hub's own beside these");
     assert_eq!(hub.metric("pulsehub_series_drops_total{reason=\"cap\"}").await, 1900.0);
-    // Those that are there go on.
+    // Whoever sends such samples is told; those that are there go on.
+    let rows = json!([["n000", {"user": "a"}, 1], ["other", {"user": "b"}, 2]]);
+    let token = hub.token("publisher", &["**"]);
+    let more = json!({"topic": "one.metrics", "type": "samples", "data": {"rows": rows}});
+    let request = hub.http().post(hub.url("/api/v1/publish")).bearer_auth(token).json(&more);
+    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    let why = "event 0: there is no room for another series: `series.max_per_topic` is reached: the label `__name__` of \
+               one.metrics has 50 values";
+    assert_eq!(answer["dropped"], json!({"sample": 2, "reasons": [why]}));
     hub.publish(json!({"topic": "one.metrics", "data": {"n000": 77, "n999": 1}})).await;
     becomes(&hub, "one.n000", 77.0).await;
 }
@@ -163,7 +174,7 @@ async fn questions_that_mean_nothing_are_told_what_to_do() {
     let token = hub.token("reader", &["**"]);
     for (query, said) in [
         ("", "GET /api/v1/series"),
-        ("name=", "1 to 255 bytes"),
+        ("name=", "1 to 1024 bytes"),
         ("name=a&agg=median", "avg, min"),
         ("name=a&step=5", "duration"),
         ("name=a&step=0s", "at least 1s"),
@@ -262,9 +273,10 @@ async fn counters_and_histograms_are_counted_from_their_samples() {
         let unit = if series["name"] == "took_sum" { json!("s") } else { json!(null) };
         assert_eq!(series["unit"], unit, "how many there were is not in seconds: {series}");
     }
-    // What was a counter cannot become a gauge.
+    // What was a counter may become a gauge.
     let other = json!({"samples": [{"name": "jobs", "type": "gauge", "value": 1}, {"name": "seen", "value": 1}]});
     hub.publish(json!({"topic": "web.samples", "type": "samples", "data": other})).await;
     becomes(&hub, "seen", 1.0).await;
-    assert_eq!(hub.metric("pulsehub_series_drops_total{reason=\"kind\"}").await, 1.0);
+    let list = get(&hub, &["web.*"], "/api/v1/series?prefix=jobs").await;
+    assert_eq!((&list["series"][0]["type"], &list["dropped"]), (&json!("gauge"), &json!({})));
 }

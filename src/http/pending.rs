@@ -46,8 +46,9 @@ pub(super) fn publish(
     state: &AppState,
     id: MessageId,
     events: Admitted,
-    dropped: Losses,
+    mut dropped: Losses,
 ) -> Pending {
+    state.series.crowded_out(&events, &mut dropped);
     let broker = state.broker.clone();
     Box::pin(async move { Done::Published(id, dropped, broker.publish(events.into()).await) })
 }

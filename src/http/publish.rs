@@ -74,11 +74,12 @@ pub(super) async fn publish(
     // Held until the events have been stored: the queue's own limit counts them only from then on.
     let (body, _charge) = body::read(&headers, body, &state, &principal).await?;
     let read = read(body, media, &principal, &state).await;
-    let (events, dropped) = read.map_err(|refused| match media {
+    let (events, mut dropped) = read.map_err(|refused| match media {
         Media::TakenForJson => refused.if_unreadable(SHAPES),
         Media::Json | Media::Lines => refused,
     })?;
     let events = state.admit(&principal, None, events)?;
+    state.series.crowded_out(&events, &mut dropped);
     let count = events.len();
     if matches!(ack, Ack::Accepted) {
         state.broker.enqueue(events).await?;

@@ -2,7 +2,8 @@
 
 use super::{
     column::{BUCKETS, Column, Place, Present},
-    pack::{PackError, Packer},
+    pack::{self, COLUMNS, PackError, Packer},
+    sample::Kind,
 };
 use crate::time::Millis;
 
@@ -13,8 +14,10 @@ pub(super) struct Bucket {
     pub(super) min: f64,
     /// The largest value.
     pub(super) max: f64,
-    /// Of a gauge the sum of the values, of a counter how much it counted.
+    /// The sum of the values.
     pub(super) sum: f64,
+    /// What a counter of these values has counted: a fall is a new beginning.
+    pub(super) increase: f64,
     /// The newest value: the one of the greatest time, of equal times the one that came last.
     pub(super) last: f64,
     /// How many samples.
@@ -32,14 +35,16 @@ pub(super) struct Chunk {
     min: Column,
     max: Column,
     sum: Column,
+    increase: Column,
     count: Column,
     last_at: Column,
 }
 
 impl Bucket {
-    /// The bucket of one sample, which adds `sum`.
-    pub(super) fn of(value: f64, sum: f64, time: Millis) -> Self {
-        Self { min: value, max: value, sum, last: value, count: 1.0, last_at: time }
+    /// The bucket of one sample, by which a counter has grown by `increase`.
+    pub(super) fn of(value: f64, increase: f64, time: Millis) -> Self {
+        let (min, max, sum, last) = (value, value, value, value);
+        Self { min, max, sum, increase, last, count: 1.0, last_at: time }
     }
 
     /// This and what came after it, be that newer or older, as one.
@@ -49,6 +54,7 @@ impl Bucket {
             min: self.min.min(next.min),
             max: self.max.max(next.max),
             sum: self.sum + next.sum,
+            increase: self.increase + next.increase,
             last: newest.last,
             count: self.count + next.count,
             last_at: newest.last_at,
@@ -70,6 +76,7 @@ impl Chunk {
             (&mut self.min, bucket.min),
             (&mut self.max, bucket.max),
             (&mut self.sum, bucket.sum),
+            (&mut self.increase, bucket.increase),
             (&mut self.count, bucket.count),
             (&mut self.last_at, bucket.last_at as f64),
         ] {
@@ -92,20 +99,31 @@ impl Chunk {
 
     /// How much memory it takes, in bytes.
     pub(super) fn size(&self) -> usize {
-        let columns = [&self.last, &self.min, &self.max, &self.sum, &self.count, &self.last_at];
-        size_of::<Self>() + columns.map(Column::size).into_iter().sum::<usize>()
+        size_of::<Self>() + self.columns().map(Column::size).into_iter().sum::<usize>()
     }
 
     /// The form in which it is kept.
     pub(super) fn pack(&self, packer: &mut Packer) -> Result<bytes::Bytes, PackError> {
-        let columns = [&self.last, &self.min, &self.max, &self.sum, &self.count, &self.last_at];
-        packer.pack(&self.present, self.len(), columns)
+        packer.pack(&self.present, self.len(), self.columns())
     }
 
-    /// Reads it again.
-    pub(super) fn unpack(packed: &[u8]) -> Result<Self, PackError> {
-        let (present, [last, min, max, sum, count, last_at]) = super::pack::unpack(packed)?;
-        Ok(Self { present, last, min, max, sum, count, last_at })
+    /// Reads it again. Hubs kept one sum once: of a counter (`kind`) what it had counted, of a gauge that of the values.
+    /// What was not kept is not a number.
+    pub(super) fn unpack(packed: &[u8], kind: Kind) -> Result<Self, PackError> {
+        let (present, [last, min, max, sum, count, last_at, increase]) = pack::unpack(packed)?;
+        let chunk = Self { present, last, min, max, sum, increase, count, last_at };
+        Ok(match (pack::has_one_sum(packed), kind) {
+            (false, _) => chunk,
+            (true, Kind::Gauge) => Self { increase: Column::Constant(f64::NAN), ..chunk },
+            (true, Kind::Counter) => {
+                Self { increase: chunk.sum, sum: Column::Constant(f64::NAN), ..chunk }
+            }
+        })
+    }
+
+    /// In the order in which they are kept.
+    fn columns(&self) -> [&Column; COLUMNS] {
+        [&self.last, &self.min, &self.max, &self.sum, &self.count, &self.last_at, &self.increase]
     }
 
     fn has(&self, index: usize) -> bool {
@@ -126,6 +144,7 @@ impl Chunk {
             min: self.min.get(rank, last),
             max: self.max.get(rank, last),
             sum: self.sum.get(rank, last),
+            increase: self.increase.get(rank, last),
             count: self.count.get(rank, last),
             last_at: self.last_at.get(rank, last) as Millis,
         }

@@ -7,9 +7,10 @@ use std::{iter, sync::Arc};
 use serde_json::value::RawValue;
 
 use super::{
+    compact::CompactSamples,
     derive::DeriveRule,
-    incoming::{Found, Incoming, Pairs, is_object, number},
-    sample::{Dropped, Labels, MAX_DEPTH, Name, Sample, Value},
+    incoming::{Found, Incoming, Pairs, is_number, is_object, number},
+    sample::{Dropped, Labels, MAX_DEPTH, Name, Sample, SampleHint, Value},
     typed::typed,
 };
 use crate::{
@@ -44,7 +45,10 @@ pub fn extract<'a>(
         return Some((record.received(), found));
     };
     if is_samples {
-        typed(&event, &mut found);
+        match CompactSamples::read(&event) {
+            Some(samples) => samples.take(&mut found),
+            None => typed(&event, &mut found),
+        }
     } else if is_metrics {
         leaves(&event, &mut found);
     }
@@ -62,23 +66,31 @@ pub fn extract<'a>(
 /// Which samples of events of type `samples` will be left out and why, for the answer to who publishes them;
 /// what only the table of all series can know is not among it.
 pub fn left_out(events: &[Event]) -> Losses {
-    /// No rule asks for the payload.
-    static NOTHING: serde_json::Value = serde_json::Value::Null;
     let mut losses = Losses::default();
     for (index, event) in events.iter().enumerate() {
-        if event.kind.as_deref() != Some("samples") {
-            continue;
-        }
-        let mut block = BlockBuilder::default();
-        block.push(1, 0, event);
-        let block = block.finish();
-        let found = block.records().filter_map(|record| extract(record, &[], || &NOTHING));
-        for reason in found.flat_map(|(_, found)| found.dropped) {
+        for reason in found_in(event).dropped {
             losses.note(telemetry::DroppedPart::Sample, || format!("event {index}: {reason}"));
         }
     }
     losses
 }
+
+/// What is in an event that is not stored yet, if its type is `samples`.
+pub(super) fn found_in(event: &Event) -> Found {
+    /// No rule asks for the payload.
+    static NOTHING: serde_json::Value = serde_json::Value::Null;
+    if event.kind.as_deref() != Some("samples") {
+        return Found::default();
+    }
+    let mut block = BlockBuilder::default();
+    block.push(1, 0, event);
+    let block = block.finish();
+    let found = block.record(0).and_then(|record| extract(record, &[], || &NOTHING));
+    found.map(|(_, found)| found).unwrap_or_default()
+}
+
+/// The largest value of a derived series, either way.
+const MAX_DERIVED: f64 = 1e100;
 
 /// What a rule makes of the event.
 fn derived(
@@ -89,12 +101,14 @@ fn derived(
 ) {
     let Some(number) = rule.value(event.record, payload) else { return };
     match Name::new(rule.name()) {
+        // One event must not be all that is left of a sum.
+        Ok(_) if number.abs() > MAX_DERIVED => found.dropped.push(Dropped::Value),
         Ok(name) => found.samples.push(Sample {
             topic: Some(rule.topic().clone()),
             name,
             labels: Labels::default(),
-            unit: None,
-            value: Value::Gauge(number),
+            hint: SampleHint::default(),
+            value: Value::Reading(number),
             time: None,
         }),
         Err(reason) => found.dropped.push(reason),
@@ -126,14 +140,15 @@ fn walk(group: &RawValue, path: &mut String, depth: usize, labels: &Labels, foun
         path.push_str(if name.is_empty() { "_" } else { &name });
         if is_object(value) {
             walk(value, path, depth + 1, labels, found);
-        } else if let Some(number) = number(value) {
-            match Name::new(path) {
-                Ok(name) => found.samples.push(Sample {
+        } else if is_number(value) {
+            let number = number(value).ok_or(Dropped::Value);
+            match number.and_then(|number| Ok((Name::new(path)?, number))) {
+                Ok((name, number)) => found.samples.push(Sample {
                     topic: None,
                     name,
                     labels: labels.clone(),
-                    unit: None,
-                    value: Value::Gauge(number),
+                    hint: SampleHint::default(),
+                    value: Value::Reading(number),
                     time: None,
                 }),
                 Err(reason) => found.dropped.push(reason),

@@ -36,7 +36,7 @@ impl Folder {
     pub(super) fn add(&mut self, stretch: &mut Stretch, bucket: Bucket) {
         let before = self.before.replace(bucket.last);
         let increase = match (self.kind, before) {
-            (Kind::Counter, _) => Some(bucket.sum),
+            (Kind::Counter, _) => Some(bucket.increase),
             // A gauge may be a counter that nobody declared: a fall is a new beginning.
             (Kind::Gauge, Some(before)) if bucket.last < before => Some(bucket.last.max(0.0)),
             (Kind::Gauge, Some(before)) => Some(bucket.last - before),
@@ -59,6 +59,7 @@ impl Stretch {
             Agg::Avg => (kind == Kind::Gauge).then(|| bucket.sum / bucket.count),
             Agg::Min => Some(bucket.min),
             Agg::Max => Some(bucket.max),
+            Agg::Sum if kind == Kind::Counter => Some(bucket.increase),
             Agg::Sum => Some(bucket.sum),
             Agg::Last => Some(bucket.last),
             Agg::Count => Some(bucket.count),

@@ -219,7 +219,11 @@ impl Upkeep {
             inner.note_gap();
         }
         let mut count = inner.tally.lock().begin();
-        let arrived = inner.take_apart(delivery, &mut count);
+        let (arrived, said) = inner.take_apart(delivery, &mut count);
+        if !said.is_empty() {
+            let mut table = self.table().write();
+            said.iter().for_each(|(topic, name, said)| table.learn(topic, name, said));
+        }
         let (is_shown, has_changed) = (self.fresh.is_none(), !arrived.is_empty());
         let mut rest = &arrived[..];
         loop {

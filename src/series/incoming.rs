@@ -8,7 +8,10 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::sample::{Dropped, Labels, Sample};
+use super::{
+    metadata::SeriesMetadata,
+    sample::{Dropped, Labels, Sample},
+};
 use crate::{
     event::Record,
     json::{self, MemberName},
@@ -37,6 +40,8 @@ pub struct Incoming<'a> {
 pub struct Found {
     /// The samples.
     pub samples: Vec<Sample>,
+    /// What is said of the names of series.
+    pub metadata: Vec<(Box<str>, SeriesMetadata)>,
     /// What was left out, each time with the reason.
     pub dropped: Vec<Dropped>,
 }
@@ -73,14 +78,19 @@ impl<'a> Incoming<'a> {
     }
 }
 
-/// Read by itself, so that one number that is too large does not cost the others.
+/// Read by itself, so that one number that is too large does not cost the others. None also for one that no double holds.
 pub(super) fn number(value: &RawValue) -> Option<f64> {
     match value.get() {
         "true" => Some(1.0),
         "false" => Some(0.0),
-        text if text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => text.parse().ok(),
+        text if is_number(value) => text.parse().ok().filter(|number: &f64| number.is_finite()),
         _ => None,
     }
+}
+
+/// Whether it is a number or a boolean.
+pub(super) fn is_number(value: &RawValue) -> bool {
+    matches!(value.get().as_bytes().first(), Some(b'-' | b'0'..=b'9' | b't' | b'f'))
 }
 
 pub(super) fn is_object(value: &RawValue) -> bool {

@@ -9,11 +9,13 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::{
     Series, SeriesInner,
     extract::extract,
+    metadata::SeriesMetadata,
     sample::Sample,
     tally::Count,
     tier::{AHEAD, HEAD},
 };
 use crate::{
+    event::PublisherName,
     follow::Delivery,
     position::{Offset, Position},
     store::StoreError,
@@ -27,8 +29,9 @@ pub(super) const READERS: usize = 16;
 /// A sample on its way to its series.
 #[derive(Debug, Clone)]
 pub(super) struct Arrived<'a> {
-    /// The topic of its event.
+    /// The topic of its event, and who published it.
     pub(super) topic: &'a str,
+    pub(super) publisher: &'a str,
     pub(super) sample: Sample,
     /// When it counts.
     pub(super) time: Millis,
@@ -37,6 +40,9 @@ pub(super) struct Arrived<'a> {
     /// What time it is.
     pub(super) now: Millis,
 }
+
+/// What is said of the name of a series: in which topic, of which name, and what.
+pub(super) type Said<'a> = (&'a str, Box<str>, SeriesMetadata);
 
 /// Chunks of a series that have to be read from the store before samples are added to them.
 pub(super) struct Lacking {
@@ -56,15 +62,16 @@ impl Arrived<'_> {
 }
 
 impl SeriesInner {
-    /// The samples in a delivery, in order; counts those that are left out.
+    /// The samples in a delivery, in order, and what is said of the names of series, with its topic; counts those that are
+    /// left out.
     pub(super) fn take_apart<'a>(
         &self,
         delivery: &'a Delivery,
         count: &mut Count,
-    ) -> Vec<Arrived<'a>> {
+    ) -> (Vec<Arrived<'a>>, Vec<Said<'a>>) {
         // What was kept before a clock went astray is kept.
         let now = self.clock.settled();
-        let mut arrived = Vec::new();
+        let (mut arrived, mut said) = (Vec::new(), Vec::new());
         for event in delivery.events() {
             let record = event.record();
             let found = extract(record, &self.rules, || event.payload());
@@ -72,17 +79,19 @@ impl SeriesInner {
             let received = record.received();
             let now = now.max(received);
             let (topic, offset) = (record.topic(), record.offset());
+            let publisher = record.publisher().map_or("", PublisherName::as_str);
+            said.extend(found.metadata.into_iter().map(|(name, said)| (topic, name, said)));
             arrived.extend(found.samples.into_iter().map(|sample| {
                 let mut time = sample.time.unwrap_or(time);
                 if !self.is_plausible(time, received) {
                     time = received;
                     count.retime(offset);
                 }
-                Arrived { topic, sample, time, offset, now }
+                Arrived { topic, publisher, sample, time, offset, now }
             }));
             found.dropped.into_iter().for_each(|reason| count.put(offset, Err(reason)));
         }
-        arrived
+        (arrived, said)
     }
 
     /// Where to go on when what the store has lies beyond the log: at `to`, but not past anything of

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{
     chunk::{Bucket, Chunk},
     pack::{PackError, Packer},
+    sample::Kind,
     tier::Tier,
 };
 use crate::{position::Offset, time::Millis};
@@ -54,7 +55,7 @@ impl Lane {
 
     /// Adds a sample to its chunk, which is not [lacking](Self::lacks); gives the bytes that memory
     /// grew by.
-    pub(super) fn add(&mut self, tier: Tier, sample: Bucket, offset: Offset) -> usize {
+    pub(super) fn add(&mut self, tier: Tier, kind: Kind, sample: Bucket, offset: Offset) -> usize {
         let (number, index) = tier.place(sample.last_at);
         let (at, before) = match self.find(number) {
             Ok(at) => (at, self.slots[at].size()),
@@ -74,7 +75,7 @@ impl Lane {
         }
         slot.modified = slot.modified.max(offset);
         let bucket = Bucket { last_at: sample.last_at % tier.width, ..sample };
-        slot.body.open().add(index, bucket);
+        slot.body.open(kind).add(index, bucket);
         slot.size().saturating_sub(before)
     }
 
@@ -83,6 +84,7 @@ impl Lane {
     pub(super) fn read(
         &self,
         tier: Tier,
+        kind: Kind,
         (from, to): (Millis, Millis),
         buckets: &mut Vec<(Millis, Bucket)>,
     ) -> Vec<u64> {
@@ -91,7 +93,7 @@ impl Lane {
         for number in (from / tier.span()).max(oldest)..=((to - 1) / tier.span()).min(newest) {
             match self.find(number) {
                 Ok(at) => {
-                    let chunk = self.slots[at].body.chunk();
+                    let chunk = self.slots[at].body.chunk(kind);
                     read_chunk(tier, number, &chunk, (from, to), buckets);
                 }
                 Err(_) => missing.push(number),
@@ -179,16 +181,16 @@ impl Slot {
 }
 
 impl Body {
-    fn chunk(&self) -> Cow<'_, Chunk> {
+    fn chunk(&self, kind: Kind) -> Cow<'_, Chunk> {
         match self {
             Self::Open(chunk) => Cow::Borrowed(chunk),
-            Self::Packed(bytes) => Cow::Owned(unpacked(bytes)),
+            Self::Packed(bytes) => Cow::Owned(unpacked(bytes, kind)),
         }
     }
 
-    fn open(&mut self) -> &mut Chunk {
+    fn open(&mut self, kind: Kind) -> &mut Chunk {
         if let Self::Packed(bytes) = self {
-            *self = Self::Open(Box::new(unpacked(bytes)));
+            *self = Self::Open(Box::new(unpacked(bytes, kind)));
         }
         match self {
             Self::Open(chunk) => chunk,
@@ -205,8 +207,8 @@ impl Body {
 }
 
 /// Reads what was packed here or came from the store. One that is broken costs only itself.
-fn unpacked(bytes: &[u8]) -> Chunk {
-    Chunk::unpack(bytes).unwrap_or_else(|error| {
+fn unpacked(bytes: &[u8], kind: Kind) -> Chunk {
+    Chunk::unpack(bytes, kind).unwrap_or_else(|error| {
         tracing::error!(%error, "a chunk is broken and begins anew");
         Chunk::default()
     })

@@ -19,7 +19,9 @@ pub(super) enum PackError {
     Unreadable,
 }
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+/// As hubs wrote before they kept the sum of a counter's values, and what a gauge would have counted.
+const ONE_SUM: u8 = 2;
 /// As hubs wrote before they knew the time of a bucket's last value.
 const TIMELESS: u8 = 1;
 const LEVEL: i32 = 1;
@@ -36,7 +38,7 @@ const DECIMAL: u8 = 2;
 const RAW: u8 = 3;
 
 /// The figures of a bucket.
-const COLUMNS: usize = 6;
+pub(super) const COLUMNS: usize = 7;
 
 impl Packer {
     /// A packer.
@@ -73,11 +75,17 @@ pub(super) fn unpack(packed: &[u8]) -> Result<(Present, [Column; COLUMNS]), Pack
     let mut rest = &plain[..];
     let read = match *version {
         VERSION => read(&mut rest, COLUMNS),
+        ONE_SUM => read(&mut rest, COLUMNS - 1),
         // Before the columns, up to which offset samples were in it: the head says that.
-        TIMELESS => take_varint(&mut rest).and_then(|_| read(&mut rest, COLUMNS - 1)),
+        TIMELESS => take_varint(&mut rest).and_then(|_| read(&mut rest, COLUMNS - 2)),
         _ => None,
     };
     read.ok_or(PackError::Unreadable)
+}
+
+/// Whether what was packed has one sum: that of a gauge's values, or what a counter has counted.
+pub(super) fn has_one_sum(packed: &[u8]) -> bool {
+    packed.first().is_some_and(|version| *version < VERSION)
 }
 
 /// Columns that were not written yet are 0.
@@ -210,7 +218,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::series::chunk::{Bucket, Chunk};
+    use crate::series::{
+        chunk::{Bucket, Chunk},
+        sample::Kind,
+    };
 
     fn figure() -> impl Strategy<Value = f64> {
         prop_oneof![
@@ -219,6 +230,8 @@ mod tests {
             -1e100..1e100f64,
             Just(0.1 + 0.2),
             Just(MAX_WHOLE),
+            Just(f64::NAN),
+            Just(f64::NEG_INFINITY),
         ]
     }
 
@@ -232,16 +245,17 @@ mod tests {
                 chunk.add(index, Bucket::of(value, sum, time));
             }
             let packed = chunk.pack(&mut Packer::new().unwrap()).unwrap();
-            let again = Chunk::unpack(&packed).unwrap();
-            prop_assert!(again.buckets().eq(chunk.buckets()));
+            let again = Chunk::unpack(&packed, Kind::Gauge).unwrap();
+            let shown = |chunk: &Chunk| format!("{:?}", chunk.buckets().collect::<Vec<_>>());
+            prop_assert_eq!(shown(&again), shown(&chunk));
         }
 
         #[test]
         fn other_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            prop_assert!(Chunk::unpack(&bytes).is_err());
-            for version in [VERSION, TIMELESS] {
+            prop_assert!(Chunk::unpack(&bytes, Kind::Gauge).is_err());
+            for version in [VERSION, ONE_SUM, TIMELESS] {
                 let framed = [&[version], &*zstd::bulk::compress(&bytes, 1).unwrap()].concat();
-                let _ = Chunk::unpack(&framed).map(|chunk| chunk.buckets().count());
+                let _ = Chunk::unpack(&framed, Kind::Counter).map(|chunk| chunk.buckets().count());
             }
         }
     }
@@ -256,8 +270,22 @@ mod tests {
         plain.extend_from_slice(&[SAME, SAME, SAME]);
         put_column(&mut plain, &[1.0, 1.0], Some(&[3.0, 4.5]));
         let packed = [&[TIMELESS], &*zstd::bulk::compress(&plain, 1).unwrap()].concat();
-        let buckets: Vec<_> = Chunk::unpack(&packed).unwrap().buckets().collect();
-        assert_eq!(buckets, [(0, Bucket::of(3.0, 3.0, 0)), (2, Bucket::of(4.5, 4.5, 0))]);
+        let buckets = |kind| -> Vec<_> {
+            let chunk = Chunk::unpack(&packed, kind).unwrap();
+            chunk.buckets().map(|(at, one)| (at, one.last, one.sum, one.increase)).collect()
+        };
+        let [first, second] = buckets(Kind::Gauge)[..] else { panic!("two buckets") };
+        assert_eq!(
+            ((first.0, first.1, first.2), (second.0, second.1, second.2)),
+            ((0, 3.0, 3.0), (2, 4.5, 4.5))
+        );
+        assert!(
+            first.3.is_nan() && second.3.is_nan(),
+            "what a gauge would have counted nobody kept"
+        );
+        let [first, second] = buckets(Kind::Counter)[..] else { panic!("two buckets") };
+        assert_eq!((first.3, second.3), (3.0, 4.5));
+        assert!(first.2.is_nan() && second.2.is_nan(), "nor the sum of a counter's totals");
     }
 
     #[test]

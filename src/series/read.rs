@@ -96,7 +96,7 @@ impl Series {
         if let Some((kind, bucket)) = whole(name) {
             return ever_figure(kind, agg, bucket);
         }
-        let of = |suffix| whole(&part(name, suffix)?).map(|(_, bucket)| bucket.sum);
+        let of = |suffix| whole(&part(name, suffix)?).map(|(_, bucket)| bucket.increase);
         match agg {
             Agg::Avg => of("_sum").zip(of("_count")).map(|(sum, count)| sum / count),
             Agg::Sum => of("_sum"),
@@ -267,7 +267,8 @@ impl Series {
         let Copied { identity, row, mut buckets, missing } = series;
         for (column, bytes) in self.stored(&row, missing).await? {
             // One that is broken must not cost the others.
-            read_stored(column, &bytes, range(grid), &mut buckets).unwrap_or_else(|error| {
+            let read = read_stored(column, &bytes, identity.kind, range(grid), &mut buckets);
+            read.unwrap_or_else(|error| {
                 tracing::error!(row, column, %error, "a stored chunk is left out");
             });
         }
@@ -297,7 +298,8 @@ impl Copied {
 pub(super) fn ever_figure(kind: Kind, agg: Agg, bucket: Bucket) -> Option<f64> {
     match (kind, agg) {
         (Kind::Gauge, Agg::Avg) => Some(bucket.sum / bucket.count),
-        (Kind::Counter, Agg::Increase) | (_, Agg::Sum) => Some(bucket.sum),
+        (Kind::Counter, Agg::Increase | Agg::Sum) => Some(bucket.increase),
+        (Kind::Gauge, Agg::Sum) => Some(bucket.sum),
         (_, Agg::Min) => Some(bucket.min),
         (_, Agg::Max) => Some(bucket.max),
         (_, Agg::Last) => Some(bucket.last),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{event::MAX_ATTRIBUTE_BYTES, time::Millis, topic::TopicPattern};
+use crate::{time::Millis, topic::TopicPattern};
 
 /// One value of one series.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,23 +15,32 @@ pub struct Sample {
     pub name: Name,
     /// And which of that name.
     pub labels: Labels,
-    /// What it is measured in, for people.
-    pub unit: Option<Box<str>>,
+    /// How it is to be read, if its producer says so with it.
+    pub hint: SampleHint,
     /// What was measured.
     pub value: Value,
     /// When; without it, when the event happened.
     pub time: Option<Millis>,
 }
 
-/// What a sample says.
+/// What a sample says. Every double is one, of whatever sign and size, NaN and the infinities among them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value {
-    /// A level, which goes up and down.
-    Gauge(f64),
-    /// A counter's total since it began; a fall is a new beginning.
-    Total(f64),
+    /// A level, or a counter's total since it began.
+    Reading(f64),
     /// What a counter has counted since the sample before.
     Added(f64),
+    /// The series has ended, until the next reading: Prometheus' stale marker.
+    Stale,
+}
+
+/// What a producer says of a series beside its values. It may come late and may change, and nothing is left out for it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SampleHint {
+    /// How the series is to be read.
+    pub kind: Option<Kind>,
+    /// What it is measured in, for people.
+    pub unit: Option<Box<str>>,
 }
 
 /// How a series is to be read.
@@ -51,17 +60,19 @@ pub enum Dropped {
     #[error("a series' name has 1 to {MAX_NAME} bytes")]
     Name,
     /// Too many labels, or too long ones.
-    #[error("a series has at most {MAX_LABELS} labels of at most {MAX_LABEL} bytes each")]
+    #[error(
+        "a series has at most {MAX_LABELS} labels, their names of at most {MAX_NAME} and their values of at most \
+         {MAX_LABEL} bytes"
+    )]
     Labels,
-    /// No finite number in the range that is kept.
-    #[error("a value is a number between -1e100 and 1e100, a counter's not below 0")]
+    /// No number, or one that no double holds.
+    #[error(
+        "a value is a number that a double holds; in `rows` also \"NaN\", \"+Inf\", \"-Inf\" or \"stale\""
+    )]
     Value,
     /// Groups within groups within groups.
     #[error("metrics are nested at most {MAX_DEPTH} levels deep")]
     Depth,
-    /// A gauge that is a counter now, or the other way.
-    #[error("the series is of another type")]
-    Kind,
     /// There are too many series.
     #[error("there is no room for another series")]
     Cap,
@@ -84,7 +95,6 @@ impl Dropped {
             Self::Labels => "labels",
             Self::Value => "value",
             Self::Depth => "depth",
-            Self::Kind => "kind",
             Self::Cap => "cap",
             Self::Derived => "derived",
             Self::Time => "time",
@@ -93,24 +103,24 @@ impl Dropped {
     }
 }
 
-/// The longest name, in bytes.
-pub const MAX_NAME: usize = 255;
+/// The longest name of a series or a label, in bytes.
+pub const MAX_NAME: usize = 1024;
 /// The most labels of a series.
-pub const MAX_LABELS: usize = 16;
-/// The longest label, name or value, in bytes: an event's longest key is one.
-pub const MAX_LABEL: usize = MAX_ATTRIBUTE_BYTES;
-/// The largest value either way.
-pub const MAX_VALUE: f64 = 1e100;
+pub const MAX_LABELS: usize = 40;
+/// The longest value of a label, in bytes.
+pub const MAX_LABEL: usize = 4096;
+/// Labels by which series are matched; no series has them.
+const RESERVED: [&str; 2] = ["__name__", "__topic__"];
 /// The most groups within groups that metrics are looked for in.
 pub const MAX_DEPTH: usize = 4;
 
-/// A series' name: 1–255 bytes of `A-Z a-z 0-9 _ : - .`, where everything else became `_`.
+/// A series' name, at most [`MAX_NAME`] bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Name(Box<str>);
 
 impl Name {
-    /// The name that `text` becomes.
+    /// The name that `text` becomes: what is not one of `A-Z a-z 0-9 _ : - .` becomes `_`.
     pub fn new(text: &str) -> Result<Self, Dropped> {
         // By bytes first: whoever sends long names must not have each of them counted through.
         let is_long = text.len() > 4 * MAX_NAME || text.chars().count() > MAX_NAME;
@@ -118,6 +128,15 @@ impl Name {
             return Err(Dropped::Name);
         }
         Ok(Self(sanitised(text)))
+    }
+
+    /// The very name that `text` is.
+    pub fn exact(text: &str) -> Result<Self, Dropped> {
+        if (1..=MAX_NAME).contains(&text.len()) {
+            Ok(Self(text.into()))
+        } else {
+            Err(Dropped::Name)
+        }
     }
 
     /// The name as text.
@@ -139,11 +158,11 @@ pub struct Labels(Box<[(Box<str>, Box<str>)]>);
 
 impl Labels {
     /// Labels out of names and values; of equal names the first counts. A label without a value
-    /// is no label.
+    /// is no label. In names, what is not one of `A-Z a-z 0-9 _ : - .` becomes `_`.
     pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Dropped> {
         let mut labels = Vec::new();
         for (name, value) in pairs {
-            if name.is_empty() || name.chars().count() > MAX_LABEL || value.len() > MAX_LABEL {
+            if name.is_empty() || name.chars().count() > MAX_NAME || value.len() > MAX_LABEL {
                 return Err(Dropped::Labels);
             }
             if labels.len() == MAX_LABELS {
@@ -153,9 +172,33 @@ impl Labels {
                 labels.push((sanitised(name), value.into()));
             }
         }
+        Ok(Self::sorted(labels))
+    }
+
+    /// Labels by these very names; of equal names the first counts. One whose value is empty is no label, also where one
+    /// of that name stands behind it.
+    pub fn exact<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Dropped> {
+        let mut labels = Vec::new();
+        for (name, value) in pairs {
+            let is_sound = (1..=MAX_NAME).contains(&name.len())
+                && value.len() <= MAX_LABEL
+                && !RESERVED.contains(&name)
+                && labels.len() < 2 * MAX_LABELS;
+            if !is_sound {
+                return Err(Dropped::Labels);
+            }
+            labels.push((name.into(), value.into()));
+        }
+        let Self(labels) = Self::sorted(labels);
+        let labels: Box<[_]> =
+            labels.into_iter().filter(|(_, value): &(_, Box<str>)| !value.is_empty()).collect();
+        if labels.len() > MAX_LABELS { Err(Dropped::Labels) } else { Ok(Self(labels)) }
+    }
+
+    fn sorted(mut labels: Vec<(Box<str>, Box<str>)>) -> Self {
         labels.sort_by(|(a, _), (b, _)| a.cmp(b));
         labels.dedup_by(|(a, _), (b, _)| a == b);
-        Ok(Self(labels.into()))
+        Self(labels.into())
     }
 
     /// The names and values, sorted by name.
@@ -194,22 +237,10 @@ fn sanitised(text: &str) -> Box<str> {
     text.chars().map(|c| if plain(c) { c } else { '_' }).collect()
 }
 
-impl Value {
-    /// What kind of series it belongs to.
-    pub fn kind(self) -> Kind {
-        match self {
-            Self::Gauge(_) => Kind::Gauge,
-            Self::Total(_) | Self::Added(_) => Kind::Counter,
-        }
-    }
-
-    /// The value itself, if it is one that is kept.
-    pub fn checked(self) -> Result<f64, Dropped> {
-        let (Self::Gauge(number) | Self::Total(number) | Self::Added(number)) = self;
-        let is_kept = number.is_finite() && number.abs() <= MAX_VALUE;
-        let is_kept = is_kept && (self.kind() == Kind::Gauge || number >= 0.0);
-        // So that nobody has to know that there are two zeros.
-        if is_kept { Ok(number + 0.0) } else { Err(Dropped::Value) }
+impl SampleHint {
+    /// Of a series that is read as this.
+    pub fn kind(kind: Kind) -> Self {
+        Self { kind: Some(kind), unit: None }
     }
 }
 
@@ -221,28 +252,37 @@ mod tests {
     fn names_and_labels_become_plain() {
         assert_eq!(Name::new("a b/ü.c:d-e_1").unwrap().as_str(), "a_b__.c:d-e_1");
         assert_eq!(Name::new(""), Err(Dropped::Name));
-        assert_eq!(Name::new(&"a".repeat(256)), Err(Dropped::Name));
-        let widest = "\u{10348}".repeat(255);
-        assert_eq!(Name::new(&widest).unwrap().as_str(), "_".repeat(255));
+        assert_eq!(Name::new(&"a".repeat(MAX_NAME + 1)), Err(Dropped::Name));
+        let widest = "\u{10348}".repeat(MAX_NAME);
+        assert_eq!(Name::new(&widest).unwrap().as_str(), "_".repeat(MAX_NAME));
         assert_eq!(Name::new(&widest.repeat(2)), Err(Dropped::Name));
         let labels = Labels::new([("z", "1"), ("a x", "2"), ("z", "3"), ("none", "")]).unwrap();
         assert_eq!(labels.iter().collect::<Vec<_>>(), [("a_x", "2"), ("z", "1")]);
         assert_eq!(labels.with("z", "9").unwrap().get("z"), Some("9"));
         assert!(labels.contain(&Labels::new([("z", "1")]).unwrap()));
         assert!(!labels.contain(&Labels::new([("y", "1")]).unwrap()));
-        let many: Vec<_> = (0..17).map(|n| n.to_string()).collect();
-        let many = many.iter().map(|n| (n.as_str(), "x"));
-        assert_eq!(Labels::new(many), Err(Dropped::Labels));
-        assert_eq!(Labels::new([("a", "x".repeat(257).as_str())]), Err(Dropped::Labels));
+        let many: Vec<_> = (0..=MAX_LABELS).map(|n| n.to_string()).collect();
+        let many = || many.iter().map(|n| (n.as_str(), "x"));
+        let long = "x".repeat(MAX_LABEL + 1);
+        for make in [|pairs: Vec<_>| Labels::new(pairs), |pairs| Labels::exact(pairs)] {
+            assert_eq!(make(many().collect()), Err(Dropped::Labels));
+            assert!(make(many().skip(1).collect()).is_ok());
+            assert_eq!(make(vec![("a", &*long)]), Err(Dropped::Labels));
+            assert!(make(vec![("a", &long[1..])]).is_ok());
+        }
     }
 
     #[test]
-    fn values_are_bounded() {
-        for bad in [f64::NAN, f64::INFINITY, 1e101, -1e300] {
-            assert_eq!(Value::Gauge(bad).checked(), Err(Dropped::Value));
+    fn exact_names_that_differ_in_a_sign_never_merge() {
+        assert_ne!(Name::exact("a.b").unwrap(), Name::exact("a_b").unwrap());
+        assert_eq!(Name::exact("a b/ü").unwrap().as_str(), "a b/ü");
+        assert_eq!(Name::exact(&"a".repeat(MAX_NAME + 1)), Err(Dropped::Name));
+        assert_eq!(Name::exact(""), Err(Dropped::Name));
+        let labels =
+            Labels::exact([("a b", "1"), ("job", ""), ("a_b", "2"), ("job", "x")]).unwrap();
+        assert_eq!(labels.iter().collect::<Vec<_>>(), [("a b", "1"), ("a_b", "2")]);
+        for reserved in RESERVED {
+            assert_eq!(Labels::exact([(reserved, "x")]), Err(Dropped::Labels));
         }
-        assert_eq!(Value::Total(-1.0).checked(), Err(Dropped::Value));
-        assert_eq!(Value::Gauge(-1.0).checked(), Ok(-1.0));
-        assert!(Value::Gauge(-0.0).checked().unwrap().is_sign_positive());
     }
 }

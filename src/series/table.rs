@@ -1,8 +1,8 @@
 //! All series of this node, and how events get into them.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -12,8 +12,10 @@ use super::{
     SeriesConfig,
     extract::DeriveRules,
     intake::{Arrived, Lacking},
+    metadata::{MetadataTable, SeriesMetadata, family},
     pack::{PackError, Packer},
-    sample::{Dropped, Labels, Name},
+    room::{SeriesBounds, SeriesRoom},
+    sample::{Dropped, Kind, Labels, Name, Sample, Value},
     tally::Count,
     tier::{Keep, TIERS},
     track::{Identity, Track, row_of},
@@ -23,8 +25,7 @@ use crate::{position::Offset, store::Part, telemetry::Telemetry, time::Millis};
 /// How many series there may be and how long they are kept.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    pub(super) max_series: usize,
-    pub(super) max_per_topic: usize,
+    pub(super) room: SeriesBounds,
     pub(super) keep: Keep,
     /// By how many bytes chunks may grow in memory before a round must not wait.
     pub(super) growth: usize,
@@ -44,7 +45,8 @@ pub(super) struct Table {
     tracks: Slab<Track>,
     by_key: HashMap<Box<str>, usize>,
     by_name: BTreeMap<Name, Vec<usize>>,
-    by_topic: HashMap<Arc<str>, usize>,
+    pub(super) room: SeriesRoom,
+    pub(super) metadata: MetadataTable,
     /// Everything up to here is in.
     pub(super) applied: Offset,
     /// By how many bytes the chunks have grown since the last [round](Self::begin_round).
@@ -57,8 +59,7 @@ impl Bounds {
     pub(super) fn new(config: &SeriesConfig) -> Self {
         let long = config.keep.millis();
         Self {
-            max_series: config.max_series,
-            max_per_topic: config.max_per_topic,
+            room: SeriesBounds::new(config),
             keep: [SHORT.min(long), MIDDLE.min(long), long],
             growth: config.save_bytes.as_usize(),
         }
@@ -74,7 +75,8 @@ impl Table {
             tracks: Slab::new(),
             by_key: HashMap::new(),
             by_name: BTreeMap::new(),
-            by_topic: HashMap::new(),
+            room: SeriesRoom::new(bounds.room),
+            metadata: MetadataTable::default(),
             applied: 0,
             grown: 0,
             key: String::new(),
@@ -141,12 +143,39 @@ impl Table {
     /// Adds one sample to its series, which is made when it is new.
     pub(super) fn add(&mut self, arrived: &Arrived<'_>) -> Result<(), Dropped> {
         let Arrived { sample, time, offset, now, .. } = arrived;
-        sample.value.checked()?;
-        let place = self.place(arrived);
-        let at = place.map_or_else(|| self.insert(arrived), Ok);
-        let track = &mut self.tracks[at?];
-        self.grown += track.add(sample.value, *time, *offset, &self.bounds.keep, *now)?;
+        let at = match self.place(arrived) {
+            Some(at) => at,
+            // What nobody knows cannot end.
+            None if sample.value == Value::Stale => return Ok(()),
+            None => self.insert(arrived)?,
+        };
+        let track = &mut self.tracks[at];
+        track.note(&sample.hint);
+        self.grown += track.add(sample.value, *time, *offset, &self.bounds.keep, *now);
         Ok(())
+    }
+
+    /// Notes what is said of the name of a series or a family of them, of those there are and those to come.
+    pub(super) fn learn(&mut self, topic: &str, name: &str, said: &SeriesMetadata) {
+        if !self.metadata.learn(topic, name, said) {
+            return;
+        }
+        for (name, hint) in family(name, said) {
+            let places = Name::exact(&name).ok().and_then(|name| self.by_name.get(&name));
+            for at in places.into_iter().flatten() {
+                let of_topic = |track: &&mut Track| *track.identity.topic == *topic;
+                if let Some(track) = self.tracks.get_mut(*at).filter(of_topic) {
+                    track.note(&hint);
+                }
+            }
+        }
+    }
+
+    /// Whether there is the series of a sample that an event of `topic` has.
+    pub(super) fn knows(&self, topic: &str, sample: &Sample) -> bool {
+        let mut key = String::new();
+        write_key(&mut key, topic, &sample.name, &sample.labels);
+        self.by_key.contains_key(key.as_str())
     }
 
     /// Where the series of a sample is; leaves its key behind.
@@ -159,23 +188,27 @@ impl Table {
     /// Makes the series of the sample whose key was written.
     fn insert(&mut self, arrived: &Arrived<'_>) -> Result<usize, Dropped> {
         let (topic, sample) = (arrived.topic(), &arrived.sample);
-        let of_topic = self.by_topic.get(topic).copied().unwrap_or(0);
-        let is_full = self.tracks.len() >= self.bounds.max_series;
         // Derived series are as many as the configuration says, and nobody's flood is to cost them.
         let is_derived = sample.topic.is_some();
-        if (is_full || of_topic >= self.bounds.max_per_topic) && !is_derived {
+        let publisher = if is_derived { "hub" } else { arrived.publisher };
+        let lacks = self.room.lacks(topic, publisher, self.key.len());
+        if let Some(bound) = lacks.filter(|_| !is_derived) {
+            let all = self.tracks.iter().map(|(_, track)| &track.identity);
+            self.room.note_crowding(bound, (topic, publisher), arrived.now, all);
             return Err(Dropped::Cap);
         }
-        let shared = self.by_topic.get_key_value(topic).map(|(topic, _)| topic.clone());
+        let (topic, publisher) = self.room.shared(topic, publisher);
         let identity = Identity {
-            topic: shared.unwrap_or_else(|| topic.into()),
+            topic,
             name: sample.name.clone(),
             labels: sample.labels.clone(),
-            kind: sample.value.kind(),
-            unit: sample.unit.clone(),
+            kind: Kind::Gauge,
+            unit: None,
         };
         let key = std::mem::take(&mut self.key);
-        let at = self.put(&key, Track::new(identity, row_of(&key)));
+        let mut track = Track::new(identity, row_of(&key), publisher);
+        track.note(&self.metadata.hint(&track.identity.topic, track.identity.name.as_str()));
+        let at = self.put(&key, track);
         self.key = key;
         Ok(at)
     }
@@ -191,11 +224,11 @@ impl Table {
     }
 
     fn put(&mut self, key: &str, track: Track) -> usize {
-        let (topic, name) = (track.identity.topic.clone(), track.identity.name.clone());
+        self.room.take(&track.identity.topic, &track.publisher, key.len());
+        let name = track.identity.name.clone();
         let at = self.tracks.insert(track);
         self.by_key.insert(key.into(), at);
         self.by_name.entry(name).or_default().push(at);
-        *self.by_topic.entry(topic).or_default() += 1;
         self.telemetry.series.set(i64::try_from(self.tracks.len()).unwrap_or(i64::MAX));
         at
     }
@@ -252,10 +285,9 @@ impl Table {
         now: Millis,
         packer: &mut Packer,
     ) -> Result<Vec<Part>, PackError> {
-        let Bounds { max_series, max_per_topic, keep, .. } = self.bounds;
+        let keep = self.bounds.keep;
         let Some(track) = self.tracks.get_mut(at) else { return Ok(Vec::new()) };
-        let of_topic = self.by_topic.get(&track.identity.topic).copied().unwrap_or(0);
-        let is_full = self.by_key.len() >= max_series || of_topic >= max_per_topic;
+        let is_full = self.room.lacks(&track.identity.topic, &track.publisher, 0).is_some();
         let is_silent = track.newest().time + keep[TIERS.len() - 1] <= now;
         // What is derived took nobody's place, and is what it ever was.
         let Identity { topic, name, labels, .. } = &track.identity;
@@ -274,11 +306,7 @@ impl Table {
                 self.by_name.remove(name);
             }
         }
-        if of_topic > 1 {
-            self.by_topic.insert(topic.clone(), of_topic - 1);
-        } else {
-            self.by_topic.remove(topic);
-        }
+        self.room.give_back(topic, &track.publisher, key.len());
         self.telemetry.series.set(i64::try_from(self.tracks.len()).unwrap_or(i64::MAX));
         Ok(track.removal())
     }
@@ -289,11 +317,19 @@ fn write_key(key: &mut String, topic: &str, name: &Name, labels: &Labels) {
     key.clear();
     key.push_str(topic);
     key.push('\n');
-    key.push_str(name.as_str());
+    key.push_str(&escaped(name.as_str()));
     for (name, value) in labels.iter() {
         // The length tells where the value ends, which may be any text.
-        for part in ["\n", name, "=", &value.len().to_string(), ":", value] {
+        for part in ["\n", &escaped(name), "=", &value.len().to_string(), ":", value] {
             key.push_str(part);
         }
     }
+}
+
+/// A name without what stands between the parts of a key.
+fn escaped(name: &str) -> Cow<'_, str> {
+    if !name.contains(['\n', '=', '\\']) {
+        return Cow::Borrowed(name);
+    }
+    Cow::Owned(name.replace('\\', "\\\\").replace('\n', "\\n").replace('=', "\\e"))
 }

@@ -1,5 +1,7 @@
 //! Series from the log to the store and back, with time and the lease in the tests' hands.
 
+mod compact;
+mod crowded;
 mod rollups;
 mod tally;
 
@@ -7,7 +9,9 @@ use std::sync::Arc;
 
 use serde_json::{json, value::to_raw_value};
 
-use super::{follow::Upkeep, intake::Arrived, tier::HEAD, tier::TIERS, tier::Tier, *};
+use super::{
+    follow::Upkeep, intake::Arrived, room::SeriesBounds, tier::HEAD, tier::TIERS, tier::Tier, *,
+};
 use crate::{
     admission::OwnEvent, broker::Broker, config, duty::Duties, lease::Fence, store::Part,
     time::Millis, topic::Topic,
@@ -77,22 +81,35 @@ fn fence() -> Fence {
 
 /// Adds one sample to the series `value`, past the log.
 fn add(node: &Upkeep, value: Value, time: Millis, offset: Offset) -> Result<(), Dropped> {
-    add_to(node, "value", value, time, offset)
+    add_as(node, Kind::Gauge, value, time, offset)
 }
 
-fn add_to(
+fn add_as(
     node: &Upkeep,
-    name: &str,
+    kind: Kind,
     value: Value,
     time: Millis,
     offset: Offset,
 ) -> Result<(), Dropped> {
-    let (name, labels) = (Name::new(name).unwrap(), Labels::default());
-    let sample = Sample { topic: None, name, labels, unit: None, value, time: None };
+    add_sample(
+        node,
+        Sample { hint: SampleHint::kind(kind), ..sample("value", value) },
+        time,
+        offset,
+    )
+}
+
+fn add_sample(node: &Upkeep, sample: Sample, time: Millis, offset: Offset) -> Result<(), Dropped> {
     let topic = format!("{}.metrics", sample.name);
     let mut table = node.series.0.table.write();
     table.applied = offset;
-    table.add(&Arrived { topic: &topic, sample, time, offset, now: NOW })
+    table.add(&Arrived { topic: &topic, publisher: "key:p", sample, time, offset, now: NOW })
+}
+
+/// A sample without labels.
+fn sample(name: &str, value: Value) -> Sample {
+    let (name, labels) = (Name::new(name).unwrap(), Labels::default());
+    Sample { topic: None, name, labels, hint: SampleHint::default(), value, time: None }
 }
 
 /// Takes in what the log has.
@@ -128,7 +145,7 @@ async fn what_is_too_old_leaves_memory_and_store() {
     let mut node = bench.node(true).await;
     for (offset, hours) in [0, 1, 7, 30].into_iter().enumerate() {
         let time = NOW - hours * 3_600_000;
-        add(&node, Value::Gauge(1.0), time, offset as Offset + 1).unwrap();
+        add(&node, Value::Reading(1.0), time, offset as Offset + 1).unwrap();
     }
     let day = 86_400_000;
     let mut kept = Vec::new();
@@ -152,7 +169,7 @@ async fn a_stretch_of_which_not_all_is_kept_is_null() {
     let mut node = bench.node(true).await;
     for n in 0..24 {
         let time = NOW - (23 - n) * hour;
-        add(&node, Value::Total(n as f64), time, n + 1).unwrap();
+        add_as(&node, Kind::Counter, Value::Reading(n as f64), time, n + 1).unwrap();
     }
     // A day before lies at 4 o'clock, and the chunks of minutes begin at 3.
     let now = NOW + 16 * hour;
@@ -180,8 +197,8 @@ async fn a_stretch_of_which_not_all_is_kept_is_null() {
 async fn who_has_long_been_silent_makes_room_when_it_is_wanted() {
     let bench = Bench::with(&[("series.max_series", "1".to_owned())]);
     let mut node = bench.node(true).await;
-    add(&node, Value::Gauge(1.0), NOW, 1).unwrap();
-    let other = |node: &Upkeep| add_to(node, "b", Value::Gauge(2.0), NOW, 2);
+    add(&node, Value::Reading(1.0), NOW, 1).unwrap();
+    let other = |node: &Upkeep| add_sample(node, sample("b", Value::Reading(2.0)), NOW, 2);
     save(&mut node).await;
     assert_eq!(other(&node), Err(Dropped::Cap));
     bench.clock.set(NOW + 31 * 86_400_000);
@@ -199,7 +216,7 @@ fn name() -> Name {
 async fn a_series_that_cannot_be_read_begins_anew_and_costs_no_other() {
     let bench = Bench::new();
     let mut node = bench.node(true).await;
-    add(&node, Value::Gauge(1.0), NOW, 1).unwrap();
+    add(&node, Value::Reading(1.0), NOW, 1).unwrap();
     save(&mut node).await;
     let bytes = Some(Bytes::from_static(b"broken"));
     let broken = vec![Part { row: "broken".into(), column: HEAD, bytes }];
@@ -256,14 +273,14 @@ async fn a_chunk_that_cannot_be_read_costs_only_itself() {
 async fn offsets_that_a_lost_log_gives_anew_are_new_after_the_next_start_too() {
     let bench = Bench::new();
     let mut node = bench.node(true).await;
-    add(&node, Value::Gauge(1.0), NOW, 7).unwrap();
+    add(&node, Value::Reading(1.0), NOW, 7).unwrap();
     save(&mut node).await; // of a log that has nothing now
     bench.node(true).await;
     // No sample came until the next start, which finds a position that the log knows.
     bench.store.save(&fence(), bench.broker.head(), Vec::new()).await.unwrap();
     let node = bench.node(true).await;
     assert_eq!(node.clean, bench.broker.head());
-    add(&node, Value::Gauge(2.0), NOW + 1000, 5).unwrap();
+    add(&node, Value::Reading(2.0), NOW + 1000, 5).unwrap();
     let (name, labels) = (name(), Labels::default());
     let count = node.series.window(&name, &labels, Agg::Count, None, NOW, &|_| true);
     assert_eq!(count.await.unwrap(), Some(2.0));
@@ -298,7 +315,7 @@ async fn what_has_grown_large_is_written_before_its_time() {
 async fn what_comes_before_the_loss_of_a_log_is_noticed_is_not_lost_too() {
     let bench = Bench::new();
     let mut node = bench.node(true).await;
-    add(&node, Value::Gauge(1.0), NOW, 7).unwrap();
+    add(&node, Value::Reading(1.0), NOW, 7).unwrap();
     save(&mut node).await; // of a log that has nothing now
     let series = bench.series();
     bench.publish(NOW + 1, 2.0).await;
@@ -311,18 +328,20 @@ async fn what_comes_before_the_loss_of_a_log_is_noticed_is_not_lost_too() {
 async fn a_derived_value_is_not_forgotten_for_those_who_want_room() {
     let rule = "name = \"shop.orders\"\ntopic = \"shop.*\"\nop = \"count\"";
     let rule = toml::from_str::<derive::DeriveConfig>(rule).unwrap().rule().unwrap();
-    let bounds = Bounds { max_series: 1, max_per_topic: 1, keep: [1000, 2000, 3000], growth: 1000 };
-    let mut table = Table::new(bounds, Arc::new([rule.clone()]), Telemetry::new());
-    let sample = Sample {
-        topic: Some(rule.topic().clone()),
-        name: Name::new("shop.orders").unwrap(),
-        labels: Labels::default(),
-        unit: None,
-        value: Value::Gauge(1.0),
-        time: None,
+    let one = SeriesBounds {
+        series: 1,
+        of_topic: 1,
+        of_publisher: 1,
+        bytes: 1000,
+        bytes_of_publisher: 1000,
     };
+    let bounds = Bounds { room: one, keep: [1000, 2000, 3000], growth: 1000 };
+    let mut table = Table::new(bounds, Arc::new([rule.clone()]), Telemetry::new());
+    let sample =
+        Sample { topic: Some(rule.topic().clone()), ..sample("shop.orders", Value::Reading(1.0)) };
     let arrived = |topic, sample: &Sample, offset| Arrived {
         topic,
+        publisher: "key:p",
         sample: sample.clone(),
         time: NOW,
         offset,

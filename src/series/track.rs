@@ -13,12 +13,12 @@ use super::{
     chunk::{Bucket, Chunk},
     lane::{Lane, read_chunk},
     pack::{PackError, Packer},
-    sample::{Dropped, Kind, Labels, Name, Value},
+    sample::{Kind, Labels, Name, SampleHint, Value},
     tier::{HEAD, Keep, TIERS, chunk_of, column},
 };
 use crate::{position::Offset, store::Part, time::Millis};
 
-/// What tells a series from others.
+/// What tells a series from others, and how it is read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The topic, or the pattern of topics, its samples come from: who may read that may read it.
@@ -27,9 +27,9 @@ pub struct Identity {
     pub name: Name,
     /// Its labels.
     pub labels: Labels,
-    /// How it is to be read.
+    /// How it is to be read, by what was last heard of it.
     pub kind: Kind,
-    /// What it is measured in.
+    /// What it is measured in, as kind.
     pub unit: Option<Box<str>>,
 }
 
@@ -46,6 +46,8 @@ pub struct Point {
 pub(super) struct Track {
     pub(super) identity: Identity,
     pub(super) row: Box<str>,
+    /// By whom it was published first.
+    pub(super) publisher: Arc<str>,
     /// All samples there ever were.
     pub(super) ever: Bucket,
     /// The newest sample in it.
@@ -65,6 +67,12 @@ struct Head {
     /// When the newest value was.
     time: Millis,
     ever: [u64; 5],
+    /// Hubs kept one sum once.
+    #[serde(default)]
+    increase: Option<u64>,
+    /// Nor did they keep this.
+    #[serde(default)]
+    publisher: Arc<str>,
     known: [Option<(u64, u64)>; TIERS.len()],
 }
 
@@ -97,12 +105,13 @@ impl Identity {
 
 impl Track {
     /// A series that has no sample yet.
-    pub(super) fn new(identity: Identity, row: Box<str>) -> Self {
+    pub(super) fn new(identity: Identity, row: Box<str>, publisher: Arc<str>) -> Self {
         let (min, max) = (f64::MAX, f64::MIN);
         Self {
             identity,
             row,
-            ever: Bucket { min, max, sum: 0.0, last: 0.0, count: 0.0, last_at: 0 },
+            publisher,
+            ever: Bucket { min, max, sum: 0.0, increase: 0.0, last: 0.0, count: 0.0, last_at: 0 },
             modified: 0,
             through: 0,
             lanes: Default::default(),
@@ -150,6 +159,17 @@ impl Track {
         Ok(grown)
     }
 
+    /// Notes how its producer says it is to be read.
+    pub(super) fn note(&mut self, hint: &SampleHint) {
+        let Identity { kind, unit, .. } = &mut self.identity;
+        if let Some(said) = hint.kind {
+            *kind = said;
+        }
+        if hint.unit.is_some() && hint.unit != *unit {
+            unit.clone_from(&hint.unit);
+        }
+    }
+
     /// Adds a sample of which no chunk is [lacking](Self::lacking). Gives the bytes that memory
     /// grew by.
     pub(super) fn add(
@@ -159,36 +179,34 @@ impl Track {
         offset: Offset,
         keep: &Keep,
         now: Millis,
-    ) -> Result<usize, Dropped> {
-        let number = value.checked()?;
-        if value.kind() != self.identity.kind {
-            return Err(Dropped::Kind);
-        }
+    ) -> usize {
         if offset <= self.through {
-            return Ok(0); // the store had it when we read there
+            return 0; // the store had it when we read there
         }
         let newest = self.newest();
         let is_first = self.ever.count == 0.0;
         let is_newest = is_first || time >= newest.time;
-        let (number, sum) = match value {
-            Value::Gauge(_) => (number, number),
+        let (number, increase) = match value {
+            Value::Stale => return 0,
             // What it counted before we knew it is not ours to tell; what comes late was counted
             // with the sample after it.
-            Value::Total(_) if is_first || !is_newest => (number, 0.0),
-            Value::Total(_) if number < newest.value => (number, number),
-            Value::Total(_) => (number, number - newest.value),
-            Value::Added(_) => (self.ever.sum + number, number),
+            Value::Reading(number) if is_first || !is_newest => (number, 0.0),
+            Value::Reading(number) if number < newest.value => (number, number),
+            Value::Reading(number) => (number, number - newest.value),
+            Value::Added(number) => (self.ever.increase + number, number),
         };
-        let sample = Bucket::of(number, sum, time);
+        // From or to what is no number nothing was counted.
+        let increase = if increase.is_finite() { increase } else { 0.0 };
+        let sample = Bucket::of(number, increase, time);
         self.ever = if is_first { sample } else { self.ever.and(sample) };
         self.modified = self.modified.max(offset);
         let mut grown = 0;
         for ((tier, keep), lane) in TIERS.into_iter().zip(keep).zip(&mut self.lanes) {
             if tier.is_kept(tier.place(time).0, *keep, now) {
-                grown += lane.add(tier, sample, offset);
+                grown += lane.add(tier, self.identity.kind, sample, offset);
             }
         }
-        Ok(grown)
+        grown
     }
 
     /// Copies the buckets of `tier` that begin in `[from, to)`, as far as they are in memory; gives
@@ -199,7 +217,7 @@ impl Track {
         range: (Millis, Millis),
         buckets: &mut Vec<(Millis, Bucket)>,
     ) -> Vec<u64> {
-        let missing = self.lanes[tier].read(TIERS[tier], range, buckets);
+        let missing = self.lanes[tier].read(TIERS[tier], self.identity.kind, range, buckets);
         missing.into_iter().map(|number| column(tier, number)).collect()
     }
 
@@ -246,12 +264,14 @@ impl Track {
     }
 
     fn head(&self) -> Result<Part, PackError> {
-        let Bucket { min, max, sum, last, count, last_at } = self.ever;
+        let Bucket { min, max, sum, increase, last, count, last_at } = self.ever;
         let head = Head {
             identity: self.identity.clone(),
             reach: Reach { through: self.modified.max(self.through) },
             time: last_at,
             ever: [min, max, sum, last, count].map(f64::to_bits),
+            increase: Some(increase.to_bits()),
+            publisher: self.publisher.clone(),
             known: std::array::from_fn(|tier| self.lanes[tier].known),
         };
         let head = serde_json::to_vec(&head).map_err(|_| PackError::Unreadable)?;
@@ -266,9 +286,14 @@ impl Track {
         };
         let head: Head = serde_json::from_slice(head).map_err(|_| PackError::Unreadable)?;
         let [min, max, sum, last, count] = head.ever.map(f64::from_bits);
+        let (sum, increase) = match (head.increase, head.identity.kind) {
+            (Some(increase), _) => (sum, f64::from_bits(increase)),
+            (None, Kind::Counter) => (f64::NAN, sum),
+            (None, Kind::Gauge) => (sum, 0.0),
+        };
         let through = head.reach.through;
-        let mut track = Self::new(head.identity, row.into());
-        track.ever = Bucket { min, max, sum, last, count, last_at: head.time };
+        let mut track = Self::new(head.identity, row.into(), head.publisher);
+        track.ever = Bucket { min, max, sum, increase, last, count, last_at: head.time };
         (track.modified, track.through) = (through, through);
         for (lane, known) in track.lanes.iter_mut().zip(head.known) {
             lane.known = known;
@@ -286,11 +311,12 @@ impl Track {
 pub(super) fn read_stored(
     column: u64,
     stored: &[u8],
+    kind: Kind,
     range: (Millis, Millis),
     buckets: &mut Vec<(Millis, Bucket)>,
 ) -> Result<(), PackError> {
     let (tier, number) = chunk_of(column).ok_or(PackError::Unreadable)?;
-    read_chunk(TIERS[tier], number, &Chunk::unpack(stored)?, range, buckets);
+    read_chunk(TIERS[tier], number, &Chunk::unpack(stored, kind)?, range, buckets);
     Ok(())
 }
 

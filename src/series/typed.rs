@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{
     incoming::{Found, Incoming, label, number, time},
-    sample::{Dropped, Labels, Name, Sample, Value},
+    sample::{Dropped, Kind, Labels, Name, Sample, SampleHint, Value},
 };
 use crate::json::Object;
 
@@ -39,7 +39,7 @@ struct Typed<'a> {
 }
 
 /// The most buckets of a histogram.
-pub(super) const MAX_BOUNDS: usize = 64;
+pub(super) const MAX_BOUNDS: usize = 160;
 
 /// The samples of an event of type `samples`.
 pub(super) fn typed(event: &Incoming<'_>, found: &mut Found) {
@@ -63,9 +63,14 @@ pub(super) fn typed(event: &Incoming<'_>, found: &mut Found) {
 impl Typed<'_> {
     fn read(&self, event: &Incoming<'_>, found: &mut Found) -> Result<(), Dropped> {
         let value = |raw: Option<&RawValue>| raw.and_then(number).ok_or(Dropped::Value);
-        let counted = |number| if self.delta { Value::Added(number) } else { Value::Total(number) };
+        let counted =
+            |number| if self.delta { Value::Added(number) } else { Value::Reading(number) };
+        let kind = match self.kind.as_deref() {
+            Some("gauge") => Some(Kind::Gauge),
+            Some("counter" | "histogram") => Some(Kind::Counter),
+            _ => None,
+        };
         let values = match self.kind.as_deref() {
-            None | Some("gauge") => vec![("", None, Value::Gauge(value(self.value)?))],
             Some("counter") => vec![("", None, counted(value(self.value)?))],
             Some("histogram") => {
                 let mut values = vec![("_count", None, counted(value(self.count)?))];
@@ -77,7 +82,8 @@ impl Typed<'_> {
                 }
                 values
             }
-            Some(_) => return Err(Dropped::Shape),
+            // What it may be called else is a hint, and nothing is left out for it.
+            _ => vec![("", None, Value::Reading(value(self.value)?))],
         };
         let time = self.time.map(time).transpose()?;
         let labels = self.labels(event)?;
@@ -85,7 +91,6 @@ impl Typed<'_> {
         let mut samples = Vec::with_capacity(values.len());
         // All of a histogram or nothing.
         for (suffix, bound, value) in values {
-            value.checked()?;
             samples.push(Sample {
                 topic: None,
                 name: Name::new(&format!("{}{suffix}", self.name))?,
@@ -93,8 +98,11 @@ impl Typed<'_> {
                     Some(bound) => labels.with("le", &bound)?,
                     None => labels.clone(),
                 },
-                // How many observations there were has none.
-                unit: unit.clone().filter(|_| !matches!(suffix, "_count" | "_bucket")),
+                hint: SampleHint {
+                    kind,
+                    // How many observations there were has none.
+                    unit: unit.clone().filter(|_| !matches!(suffix, "_count" | "_bucket")),
+                },
                 value,
                 time,
             });

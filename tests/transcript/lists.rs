@@ -266,6 +266,6 @@ every!(
     }
 );
 
-every!(REASONS, Reason { Name, Labels, Value, Depth, Kind, Cap, Derived, Time, Shape });
+every!(REASONS, Reason { Name, Labels, Value, Depth, Cap, Derived, Time, Shape });
 
 every!(DROPPED, DroppedPart { Number, Timestamp, Field, Point, Sample, Instance });
