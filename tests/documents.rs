@@ -34,6 +34,20 @@ async fn every_document_can_be_followed_as_it_stands() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
+#[tokio::test]
+async fn the_readmes_javascript_runs_as_a_script_as_a_module_and_in_the_console() {
+    let readme = Document::read("README.md");
+    let by_this_test = Mark::RunBy("tests/documents.rs".to_owned());
+    let ours = |language: &str| {
+        let is_it = |block: &&Block| block.language == language && block.mark == by_this_test;
+        &*readme.blocks.iter().find(is_it).unwrap_or_else(|| panic!("no {language}")).body
+    };
+    let start = ours("sh").replace("make run", "pulsehub serve --data ./data");
+    let steps = include_str!("docs/readme.md").replace("SCRIPT\n", ours("js"));
+    let followed = Document::new("README.md", &steps.replace("START\n", &start)).follow().await;
+    assert!(followed.is_ok(), "{}", followed.unwrap_err());
+}
+
 #[test]
 fn every_block_runs_or_says_why_it_does_not() {
     let mut wrong = BTreeSet::new();

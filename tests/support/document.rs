@@ -34,7 +34,12 @@ impl Document {
     pub(crate) fn read(path: &str) -> Self {
         let text =
             fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
-        Self { path: path.to_owned(), blocks: blocks(&text) }
+        Self::new(path, &text)
+    }
+
+    /// One with this text.
+    pub(crate) fn new(path: &str, text: &str) -> Self {
+        Self { path: path.to_owned(), blocks: blocks(text) }
     }
 
     /// The README and everything in `docs`.
@@ -249,15 +254,21 @@ fn with_port(text: &str, name: &str, port: u16) -> String {
     out + rest
 }
 
-/// Opens a page in a browser and waits until it shows a text, as web/tests do.
+/// Opens a page in a browser and waits until it shows a text, as web/tests do. A file that is named as well is put into the
+/// page's console.
 const LOOK: &str = r#"
+import { readFileSync } from "node:fs";
 import { chromium } from "ROOT/web/node_modules/playwright-core/index.mjs";
-const [url, text] = process.argv.slice(2);
+const [url, text, script] = process.argv.slice(2);
 const args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
 const page = await browser.newPage();
 page.on("console", (message) => console.log(message.text()));
 await page.goto(url);
+if (script) {
+  const tools = await page.context().newCDPSession(page);
+  await tools.send("Runtime.evaluate", { expression: readFileSync(script, "utf8"), replMode: true });
+}
 try {
   await page.waitForFunction((text) => document.documentElement.outerHTML.includes(text), text, { timeout: 30_000 });
 } catch (error) {
