@@ -128,7 +128,7 @@ fn metrics_md_is_what_the_hub_counts() {
     let mut out = String::from(
         "# Metrics\n\n\
          <!-- Made of the hub's own metrics: change src/telemetry.rs, then run the tests with UPDATE_DOCS=1. -->\n\n\
-         ```sh\ncurl -sS \"$HUB/metrics\"\n```\n\n\
+         ```sh\ncurl -sS http://127.0.0.1:8080/metrics\n```\n\n\
          The answer is in the OpenMetrics text format, or in that of Prometheus 0.0.4 if `Accept` prefers `text/plain`.\n\
          On a loopback address anybody may ask, and so may everybody with\n\
          `http.public_metrics`. Otherwise it takes an admin, or a grant to subscribe to `hub.metrics`. The same numbers are\n\
@@ -177,7 +177,8 @@ fn http_md_is_the_description_that_the_hub_serves() {
         "# HTTP\n\n\
          <!-- Made of the hub's own description: change src/http/openapi, then run the tests with UPDATE_DOCS=1. -->\n\n\
          <!-- prints: \"openapi\":\"3.1.0\" -->\n\
-         ```sh\ncurl -sS -H \"Authorization: Bearer $TOKEN\" \"$HUB/api/v1/openapi.json\"\n```\n\n\
+         ```sh\nexport TOKEN=$(pulsehub token --data ./data --sub me --subscribe '**')\n\
+         curl -sS -H \"Authorization: Bearer $TOKEN\" http://127.0.0.1:8080/api/v1/openapi.json\n```\n\n\
          The hub describes itself: `/api/v1/openapi.json` is OpenAPI 3.1 for tools, `/api/v1/docs` a page for people. This is the\n\
          same. Send a token or an API key as `Authorization: Bearer …` or `X-API-Key: …`. A refusal is\n\
          [`application/problem+json`](#problem) with a stable `code`; [protocol.md](../protocol.md#refusals-over-http) lists all\n\

@@ -7,8 +7,8 @@ from datetime import datetime
 
 import httpx
 
-DASHBOARD_WEBHOOK_URL = os.environ["HUB"] + "/api/locanext/metrics"
-DASHBOARD_WEBHOOK_TOKEN = os.environ["TOKEN"]
+DASHBOARD_WEBHOOK_URL = os.environ["DASHBOARD_WEBHOOK_URL"]
+DASHBOARD_WEBHOOK_TOKEN = os.environ["DASHBOARD_WEBHOOK_TOKEN"]
 
 
 class WebhookExporter:

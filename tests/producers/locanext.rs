@@ -1,4 +1,4 @@
-//! LocaNext: its exporter from Python, the commands of its guide, and what else may come there.
+//! LocaNext: its exporter from Python with what docs/guides/locanext.md sets, and what else may come there.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::{
     eventually,
     hub::TestHub,
-    program::{guide, python, variables},
+    program::{python, settings},
 };
 
 async fn history(hub: &TestHub, topics: &str) -> Vec<Value> {
@@ -29,7 +29,7 @@ async fn the_exporter_works_unmodified_and_all_of_it_is_there_after_a_restart() 
     let mut dashboard = hub.client("d", &["locanext.**"]).await;
     dashboard.subscribe(json!({"sub": "a", "topics": ["locanext.**"]})).await;
     dashboard.expect("live").await;
-    let said = python("locanext.py", &variables(&hub, &["locanext.**"])).await;
+    let said = python("locanext.py", &settings("locanext.md", &hub, &["locanext.**"])).await;
     let answers: Vec<Value> = serde_json::from_str(&said).unwrap();
     assert_eq!(answers.len(), 9);
     assert_eq!(answers[0]["topic"], "locanext.metrics");
@@ -40,7 +40,7 @@ async fn the_exporter_works_unmodified_and_all_of_it_is_there_after_a_restart() 
     let live = dashboard.events("a", 9).await;
     hub.stop().await;
     hub.start_again().await;
-    let said = python("locanext.py", &variables(&hub, &["locanext.**"])).await;
+    let said = python("locanext.py", &settings("locanext.md", &hub, &["locanext.**"])).await;
     assert!(said.contains("locanext.events.error"));
     let events = history(&hub, "locanext.**").await;
     assert_eq!(events.len(), 18);
@@ -75,17 +75,6 @@ async fn each_number_is_a_series_named_after_its_group() {
     .await;
     assert!(names.contains("\"locanext.user_metrics.active_users\""), "{names}");
     assert!(!names.contains("user_metrics.name"), "{names}");
-}
-
-#[tokio::test]
-async fn the_guides_commands_work_as_written() {
-    let hub = TestHub::start().await;
-    let said = guide("locanext.md", &variables(&hub, &["locanext.**"])).await;
-    assert!(said.contains(r#"{"accepted":1,"topic":"locanext.metrics","position":""#), "{said}");
-    assert!(
-        said.contains(r#""time":"2025-12-16T12:00:00Z","data":{"source":"locanext""#),
-        "{said}"
-    );
 }
 
 #[tokio::test]

@@ -14,9 +14,12 @@ from datetime import datetime
 
 import requests
 
-SERVER = os.environ["HUB"]
-API_KEY = os.environ["TOKEN"]
+SERVER = os.environ["METRICS_SERVER_URL"]
+API_KEY = os.environ["METRICS_SERVER_API_KEY"]
 STATE = os.environ["STATE"]
+if os.environ["STAGE"] == "offline":
+    # The hub's own port is kept for its return: who connects there waits for that.
+    SERVER = "http://127.0.0.1:1"
 
 
 class Client:

@@ -8,8 +8,7 @@ import time
 
 import requests
 
-HUB_URL = os.environ["HUB"]
-HUB_KEY = os.environ["TOKEN"]
+os.environ["HUB_KEY"] = os.environ["TOKEN"]
 
 guide = pathlib.Path(__file__).parent.parent.parent / "docs" / "guides" / "voicehive.md"
 code = re.search(r"```python\n(.*?)```", guide.read_text(), re.DOTALL).group(1)

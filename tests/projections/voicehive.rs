@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::odd_payloads::CORPUS;
-use crate::support::program::{guide, python, variables};
+use crate::support::program::{python, variables};
 
 const PATHS: [&str; 9] = [
     "metrics",
@@ -361,12 +361,4 @@ async fn the_python_of_its_documents_reads_and_the_guides_python_writes() {
         assert_eq!(answer.status(), 200, "{path}");
         assert_eq!(answer.headers()["content-type"], "application/json");
     }
-}
-
-#[tokio::test]
-async fn the_guides_commands_work_as_written() {
-    let hub = TestHub::with_file(ANONYMOUS).await;
-    becomes(&hub, "/api/dashboard/metrics", |_| true).await;
-    let said = guide("voicehive.md", &variables(&hub, &["voicehive.**"])).await;
-    assert!(said.contains("\"total_calls\":"), "{said}");
 }

@@ -6,6 +6,8 @@
 //! - `<!-- background until: TEXT -->`: it goes on running beside the blocks below it once it has printed TEXT.
 //! - `<!-- file: NAME -->`: it is saved under this name, for the commands below it.
 //! - `<!-- page: NAME shows: TEXT -->`: it is saved, and a browser that opens it shows TEXT.
+//! - `<!-- in a page shows: TEXT -->`: it runs in a page of the hub's own address where somebody is signed in, and the page
+//!   then shows TEXT. `hub`, `ticket`, `address()`, `show()` and `reload()` are there.
 //! - `<!-- run by: tests/NAME.rs -->`: that test runs it.
 //! - `<!-- not run: REASON -->`: nobody can.
 
@@ -28,6 +30,7 @@ pub(crate) enum Mark {
     Background { until: String },
     File(String),
     Page { file: String, shows: String },
+    InPage { shows: String },
     RunBy(String),
     NotRun(String),
 }
@@ -69,6 +72,7 @@ impl Mark {
                 let (file, shows) = value.split_once(" shows: ").expect("a page shows something");
                 Mark::Page { file: file.to_owned(), shows: shows.to_owned() }
             }
+            "in a page shows" => Mark::InPage { shows: value },
             "run by" => Mark::RunBy(value),
             "not run" => Mark::NotRun(value),
             _ => Mark::Plain, // another comment, or a slip: the block is then run as it stands

@@ -4,7 +4,10 @@
 use std::{
     fmt::Write as _,
     fs::{self, Permissions},
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::unix::{
+        fs::{PermissionsExt as _, symlink},
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -83,6 +86,7 @@ impl Document {
             }
         }
         tools(&folder.join("bin"));
+        symlink(root().join("tests/clients/node_modules"), folder.join("node_modules")).unwrap();
         let starts_a_hub = self.blocks.iter().any(|block| {
             matches!(block.mark, Mark::Background { .. }) && block.body.contains("pulsehub serve")
         });
@@ -96,11 +100,8 @@ impl Document {
         command.current_dir(folder).env_clear().process_group(0).stdin(Stdio::null());
         let path = std::env::var("PATH").unwrap();
         command.env("PATH", format!("{}:{path}:/usr/sbin", folder.join("bin").display()));
-        command.env("HOME", folder).env("HUB", &url).env("PULSEHUB_URL", &url);
+        command.env("HOME", folder).env("PULSEHUB_URL", &url);
         command.env("PULSEHUB_LISTEN", format!("127.0.0.1:{hub_port}"));
-        if hub.is_some() {
-            command.env("TOKEN", home.token("reader", "**"));
-        }
         let log = fs::File::create(folder.join("said")).unwrap();
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let ended = tokio::task::spawn_blocking(move || run(command)).await.unwrap();
@@ -157,17 +158,21 @@ impl Document {
 impl Block {
     /// What runs the block, which is the `at`th of its document; nothing where another does, or nobody.
     fn command(&self, at: usize) -> Option<String> {
-        if !matches!(self.mark, Mark::Plain | Mark::Prints(_) | Mark::Background { .. }) {
-            return None;
-        }
-        let (program, file) = match &*self.language {
-            "sh" => return Some(self.body.clone()),
-            "python" => ("python3", format!("block-{at}.py")),
-            "js" => ("node", format!("block-{at}.mjs")),
+        let (program, file) = match (&self.mark, &*self.language) {
+            (Mark::InPage { shows }, "js") => {
+                let file = format!("block-{at}.js");
+                (format!("look \"$PULSEHUB_URL/healthz\" {} {file}", quoted(shows)), file)
+            }
+            (Mark::Plain | Mark::Prints(_) | Mark::Background { .. }, language) => match language {
+                "sh" => return Some(self.body.clone()),
+                "python" => (format!("python3 block-{at}.py"), format!("block-{at}.py")),
+                "js" => (format!("node block-{at}.mjs"), format!("block-{at}.mjs")),
+                _ => return None,
+            },
             _ => return None,
         };
         Some(format!(
-            "cat > {file} <<'END OF THE BLOCK'\n{}END OF THE BLOCK\n{program} {file}\n",
+            "cat > {file} <<'END OF THE BLOCK'\n{}END OF THE BLOCK\n{program}\n",
             self.body
         ))
     }
@@ -255,7 +260,7 @@ fn with_port(text: &str, name: &str, port: u16) -> String {
 }
 
 /// Opens a page in a browser and waits until it shows a text, as web/tests do. A file that is named as well is put into the
-/// page's console.
+/// page's console, after what such code of a document needs; where there is a `TOKEN`, somebody is signed in.
 const LOOK: &str = r#"
 import { readFileSync } from "node:fs";
 import { chromium } from "ROOT/web/node_modules/playwright-core/index.mjs";
@@ -266,6 +271,19 @@ const page = await browser.newPage();
 page.on("console", (message) => console.log(message.text()));
 await page.goto(url);
 if (script) {
+  await page.evaluate(async (token) => {
+    const ask = async (path, body) => {
+      const headers = { "content-type": "application/json", authorization: `Bearer ${token}` };
+      return (await fetch(path, { method: "POST", headers, body: JSON.stringify(body) })).json();
+    };
+    globalThis.show = globalThis.reload = (what) => document.body.append(JSON.stringify(what));
+    console.log = (...all) => all.forEach(show);
+    if (!token) return;
+    await ask("/api/v1/session", { token });
+    globalThis.hub = location.origin;
+    globalThis.ticket = (await ask("/api/v1/tickets", { topics: ["**"] })).ticket;
+    globalThis.address = async () => `/sse/real-time?topics=orders.*&ticket=${ticket}`;
+  }, process.env.TOKEN);
   const tools = await page.context().newCDPSession(page);
   await tools.send("Runtime.evaluate", { expression: readFileSync(script, "utf8"), replMode: true });
 }

@@ -1,6 +1,9 @@
-// VoiceHive's snippet for the browser, as its documents have it, on a page of another origin.
+// VoiceHive's snippet for the browser, as its documents have it, on a page of another origin, with the settings of
+// docs/guides/voicehive.md.
+import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { resolve } from "node:path";
 
 import { expect, test } from "vitest";
 
@@ -9,10 +12,19 @@ import { Hub } from "./hub";
 
 const it = stage();
 
-/** The documents' own lines; only the address is the test's. */
+const guide = readFileSync(resolve(import.meta.dirname, "../../docs/guides/voicehive.md"), "utf8");
+
+/** The guide's only block of this language, with the ports of the test. */
+function shown(language: string, hub: string, page: string): string {
+  const block = guide.split(`\`\`\`${language}\n`)[1]?.split("```")[0];
+  if (block === undefined) throw new Error(`the guide has no ${language}`);
+  return block.replaceAll(":8080", `:${hub}`).replaceAll(":3000", `:${page}`);
+}
+
+/** The documents' own lines; only the address is the guide's. */
 const snippet = (address: string) => `
 // Connect to real-time updates
-const ws = new WebSocket('ws://${address}/api/dashboard/ws/real-time');
+const ws = new WebSocket('${address}/api/dashboard/ws/real-time');
 
 ws.onmessage = (event) => {
   const metrics = JSON.parse(event.data);
@@ -40,19 +52,15 @@ test("the snippet gets what it is now, and then each change", async () => {
     );
   });
   await new Promise<void>((listening) => pages.listen(0, "127.0.0.1", listening));
-  const origin = `http://127.0.0.1:${(pages.address() as AddressInfo).port}`;
-  const settings = `[http]
-allowed_origins = ["${origin}"]
-[auth.anonymous]
-subscribe = ["voicehive.dashboard.*"]
-publish = []
-`;
-  const hub = await Hub.start({}, settings);
+  const { port } = pages.address() as AddressInfo;
+  const hub = await Hub.start({}, shown("toml", "", `${port}`));
   try {
-    address = new URL(hub.url).host;
-    await it.page.goto(origin);
-    const shown = () => it.page.evaluate<Shown[]>("shown");
-    expect(await shown()).toEqual([]);
+    const environment = shown("ini", new URL(hub.url).port, "");
+    const setting = (name: string) => environment.split(`${name}=`)[1]?.split("\n")[0] ?? "";
+    address = setting("NEXT_PUBLIC_WS_URL");
+    await it.page.goto(`http://localhost:${port}`);
+    const got = () => it.page.evaluate<Shown[]>("shown");
+    expect(await got()).toEqual([]);
     const call = (status: string) => ({
       topic: "voicehive.calls",
       data: { duration: 252, status, agent: "roxy" },
@@ -66,16 +74,19 @@ publish = []
       },
     ]);
     await expect
-      .poll(async () => (await shown()).at(-1), SOON)
+      .poll(async () => (await got()).at(-1), SOON)
       .toMatchObject({ total_calls: 1, active_calls: 8, success_rate: 100 });
     await hub.publish([call("error")]);
     await expect
-      .poll(async () => (await shown()).at(-1), SOON)
+      .poll(async () => (await got()).at(-1), SOON)
       .toMatchObject({ total_calls: 2, active_calls: 8, success_rate: 50 });
 
     // And its requests, which the page's script makes too.
     const read = (path: string) =>
-      it.page.evaluate(async (url) => (await fetch(url)).json(), `${hub.url}/api/dashboard/${path}`);
+      it.page.evaluate(
+        async (url) => (await fetch(url)).json(),
+        `${setting("NEXT_PUBLIC_API_URL")}/api/dashboard/${path}`,
+      );
     expect(await read("metrics")).toMatchObject({ total_calls: 2, success_rate: 50, avg_duration: 4.2 });
     expect(await read("call-volume?hours=1")).toHaveLength(12);
   } finally {
