@@ -67,7 +67,7 @@ fn the_guide_shows_what_haproxy_runs_with() {
     let (guide, settings) = (read("docs/guides/proxies.md"), read("config/haproxy.cfg"));
     let shown: Vec<&str> =
         guide.split("```haproxy\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
-    assert_eq!(shown.len(), 2);
+    assert_eq!(shown.len(), 3);
     for block in shown {
         assert!(settings.contains(block), "not in config/haproxy.cfg:\n{block}");
     }

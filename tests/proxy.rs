@@ -104,6 +104,23 @@ async fn a_node_that_is_not_ready_gets_nothing_new() {
     }
 }
 
+#[tokio::test]
+async fn the_proxy_keeps_tickets_out_of_its_log_and_metrics_to_the_nodes() {
+    // Nobody listens there.
+    let proxy = Haproxy::before([SocketAddr::from(([127, 0, 0, 1], 1)); 2]);
+    let status = async |path: &str| {
+        let http = reqwest::Client::builder().timeout(DEADLINE).no_proxy().build().unwrap();
+        http.get(proxy.url(path)).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(status("/metrics").await, 404);
+    assert_eq!(status("/api/v1/history?ticket=phs_secret").await, 503);
+    let log = eventually("the request's line in the log", async || {
+        Some(proxy.log()).filter(|log| log.contains("GET /api/v1/history"))
+    })
+    .await;
+    assert!(!log.contains("secret"), "{log}");
+}
+
 /// Answers everything as a hub that drains answers /readyz; also gives the lines it was asked with.
 async fn draining_node() -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
