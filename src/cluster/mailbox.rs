@@ -1,6 +1,6 @@
 //! How questions and answers go through Redis.
 //!
-//! Every node waits at a list of its own; who asks leaves there where the answer goes.
+//! Every node reads from a list of its own. A question names the list that the answer is to be written to.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -22,22 +22,22 @@ use crate::{
 pub(super) struct Mailbox {
     server: Server,
     keys: Keys,
-    /// What Redis calls this node, and what people do.
+    /// The node's id in Redis, and its name for people.
     id: String,
     name: String,
-    /// For those who ask.
+    /// Limits the questions of this node that are under way.
     room: Arc<Semaphore>,
 }
 
 /// Another node.
 struct Other {
-    /// What people call it.
+    /// Its name for people.
     name: String,
     /// Whether its answer is worth waiting for.
     is_prompt: bool,
 }
 
-/// What others answered.
+/// What the other nodes answered.
 #[derive(Default)]
 pub(super) struct Replies {
     pub(super) answers: Vec<(String, Value)>,
@@ -62,16 +62,16 @@ struct Reply {
     answer: Value,
 }
 
-/// One whose last hello is so much older than the newest of all has died or hangs: it is told, but
-/// nobody waits for its answer. Each says hello once a second.
+/// In milliseconds. Each node says hello once a second. A node whose last hello is this much older than the newest has
+/// died or hangs: it gets the question, but nobody waits for its answer.
 const LATE: f64 = 3_000.0;
-/// How long others may take.
+/// How long the other nodes may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How many seconds questions and answers are kept for who never comes to get them.
+/// How many seconds questions and answers are kept if nobody reads them.
 const KEPT: u64 = 10;
-/// How many seconds a name is kept: longer than a node counts after its last hello.
+/// How many seconds a name is kept: longer than a node is listed after its last hello.
 const NAMED: u64 = 60;
-/// Questions that wait at one mailbox; the oldest go first.
+/// The most questions that wait in one mailbox; the oldest are discarded first.
 const LETTERS: isize = 32;
 /// Questions of this node that are under way at a time, each with a connection of its own.
 const ASKING: usize = 8;
@@ -82,7 +82,7 @@ impl Mailbox {
         Self { server, keys, id, name, room: Arc::new(Semaphore::new(ASKING)) }
     }
 
-    /// Asks all others, or the one called `name`.
+    /// Asks all other nodes, or the one called `name`.
     pub(super) async fn ask(
         &self,
         question: &NodeQuestion,
@@ -116,13 +116,13 @@ impl Mailbox {
                     Ok(Reply { node, answer }) => {
                         answers.extend(waiting.remove(&node).map(|other| (other.name, answer)));
                     }
-                    // That node stays missing, which the answer tells.
+                    // The reply lists that node as missing.
                     Err(error) => tracing::warn!(%error, "an answer of another node is unreadable"),
                 }
             }
             Ok(())
         };
-        // Each answer may take its time, all together as well.
+        // One deadline for each answer and for all of them together.
         match timeout(PATIENCE, gather).await {
             Ok(gathered) => gathered?,
             Err(_) => tracing::debug!(missing = waiting.len(), "some nodes did not answer"),
@@ -131,7 +131,7 @@ impl Mailbox {
         Ok(Replies { answers, missing })
     }
 
-    /// All other nodes that said hello lately, by what Redis calls them.
+    /// All other nodes that said hello lately, by their ids in Redis.
     async fn others(
         &self,
         connection: &mut MultiplexedConnection,
@@ -151,7 +151,7 @@ impl Mailbox {
         });
         let names: Vec<Option<String>> = send(connection, &get).await?;
         let named = nodes.into_iter().zip(names).map(|((id, hello), name)| {
-            // One that never came to its mailbox has no name yet.
+            // A node that has not read its mailbox yet has no name.
             let name = name.unwrap_or_else(|| id.clone());
             (id, Other { name, is_prompt: newest - hello < LATE })
         });
@@ -166,7 +166,7 @@ impl Mailbox {
                 () = stop.cancelled() => return,
                 failure = self.attend(own, &mut backoff) => failure,
             };
-            // That Redis is gone is said by the log's tail.
+            // The log's tail logs that Redis is away.
             tracing::debug!(%failure, "this node cannot be asked; trying again");
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -175,7 +175,7 @@ impl Mailbox {
         }
     }
 
-    /// One connection's life.
+    /// Serves over one connection until it fails.
     async fn attend(&self, own: &Node, backoff: &mut Backoff) -> RedisFailure {
         let mut connection = match self.server.connect(PATIENCE).await {
             Ok(connection) => connection,
@@ -191,7 +191,7 @@ impl Mailbox {
         }
     }
 
-    /// Says who sits here, and answers one question if there is one.
+    /// Writes this node's name, and answers one question if there is one.
     async fn turn(
         &self,
         connection: &mut MultiplexedConnection,
@@ -204,7 +204,7 @@ impl Mailbox {
         let Received { reply, question } = match serde_json::from_str(&letter) {
             Ok(received) => received,
             Err(error) => {
-                // A newer node's, perhaps: who asked sees that we do not answer.
+                // Perhaps from a newer version: the node that asked sees that we do not answer.
                 tracing::warn!(%error, "another node asks what this one does not understand");
                 return Ok(());
             }
@@ -217,7 +217,7 @@ impl Mailbox {
         send_all(connection, &give).await
     }
 
-    /// Takes this node from the list.
+    /// Removes this node from the list.
     pub(super) async fn leave(&self) -> Result<(), RedisFailure> {
         let mut connection = self.server.connect(Duration::ZERO).await.map_err(unreachable)?;
         let mut leave = pipe();
@@ -235,7 +235,7 @@ impl Mailbox {
     }
 }
 
-/// The first of a list, or what comes there within the patience.
+/// The first element of a list, or the one that comes within `PATIENCE`.
 async fn take(
     connection: &mut MultiplexedConnection,
     list: &str,

@@ -1,9 +1,9 @@
 //! Server-sent events (WHATWG HTML, "Server-sent events"), as every client's library reads them.
 //!
-//! - No block is without data: some libraries hand it on as an event that is empty.
-//! - A heartbeat is a comment line without the empty line behind it, which for some libraries ends a block.
-//! - `id` is the last field: some libraries take it over as soon as they have read it, and would pass over an event whose
-//!   data did not arrive.
+//! - Every block has data: some libraries deliver a block without data as an empty event.
+//! - A heartbeat is a comment line without an empty line after it, which for some libraries ends a block.
+//! - `id` is the last field: some libraries store it as soon as they have read it, and would skip an event whose data did not
+//!   arrive.
 
 use std::io::Write as _;
 
@@ -47,8 +47,8 @@ pub(super) fn say(message: &ServerMessage<'_>) -> Option<Bytes> {
     })
 }
 
-/// Says at once that the stream stands, and where it begins, so that it can be resumed before the first event; but who lost
-/// this stream before it heard what lies before that would never hear it.
+/// Says at once that the stream is open, and where it begins, so that a client can resume before the first event. If newest
+/// values or a gap are still to come, only a comment is sent: a client that resumed from this position would never get them.
 fn begin(start: &SubscribedStart) -> String {
     let mut begins = String::new();
     if start.replay_truncated {
@@ -91,8 +91,8 @@ fn put(out: &mut Vec<u8>, form: StreamForm, position: Position, record: Record<'
     let _ = write!(out, "\nid: {position}\n\n");
 }
 
-/// The name to listen for. Types that would reach listeners of the stream itself, and types that look like those, have one
-/// more underscore before them; a line break, which would end the field, is a space.
+/// The name to listen for. Types that would reach listeners of the stream itself, and types that look like those, get one
+/// more underscore in front. A line break would end the field, so it becomes a space.
 fn listener_of(kind: &str) -> String {
     let plain = kind.trim_start_matches('_');
     let is_reserved =

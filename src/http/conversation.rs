@@ -1,5 +1,5 @@
-//! A conversation under way: a session, what it waits for, and what waits to be said. What carries its bytes, a socket or a
-//! response, is somebody else's business.
+//! A conversation under way: a session, what it waits for, and what is to be sent. The socket or the response that carries
+//! the bytes is not known here.
 
 use std::{
     collections::VecDeque,
@@ -39,7 +39,7 @@ pub(super) struct Conversation {
     /// What the session waits for.
     pending: Option<Pending>,
     closing: Option<Box<Closing>>,
-    /// What is to be said next.
+    /// What is to be sent next.
     pub(super) outbox: Outbox,
 }
 
@@ -57,7 +57,7 @@ pub(super) enum Acted {
 }
 
 impl Conversation {
-    /// One that begins with `connect`; `principal` and `token` are what came with the request.
+    /// A conversation that begins with `connect`; `principal` and `token` came with the request.
     pub(super) fn new(
         state: AppState,
         client: SocketAddr,
@@ -70,8 +70,8 @@ impl Conversation {
         Self::of(state, session, task_waker, BURST)
     }
 
-    /// One with the subscription that the request asks for: see [`Session::only`]. It takes about `burst` bytes of
-    /// events for one write.
+    /// A conversation with the one subscription that the request asks for: see [`Session::only`]. It takes about `burst`
+    /// bytes of events for one write.
     pub(super) fn only(
         state: AppState,
         client: SocketAddr,
@@ -91,22 +91,22 @@ impl Conversation {
         Self { state, session, task_waker, burst, actions, pending: None, closing: None, outbox }
     }
 
-    /// Does these, after what is still to be done.
+    /// Queues these actions after those that still wait.
     pub(super) fn then(&mut self, actions: impl IntoIterator<Item = Action>) {
         self.actions.extend(actions);
     }
 
-    /// From now on `waker` is woken.
+    /// Makes `waker` the one that is woken when there is something to do: see [`TaskWaker::listen`].
     pub(super) fn listen(&self, waker: &Waker) {
         self.task_waker.listen(waker);
     }
 
-    /// Whether what carries the bytes woke the task since this was last asked.
+    /// Whether the socket or the timer woke the task since the last call.
     pub(super) fn take_woken(&self) -> bool {
         self.task_waker.take_woken()
     }
 
-    /// For what carries the bytes.
+    /// The waker for the socket and the timer.
     pub(super) fn waker(&self) -> Waker {
         self.task_waker.clone().into()
     }
@@ -131,12 +131,12 @@ impl Conversation {
         &self.state
     }
 
-    /// Takes what it was told from outside; true if there was something, after which it ends.
+    /// Takes an order from outside; true if there was one, after which the conversation ends.
     pub(super) fn take_order(&mut self) -> bool {
         let Some(order) = self.connection().order() else { return false };
         let actions = self.session.order(order);
         if order == Order::Revoked {
-            // What is under way and what still waits is no longer theirs to ask for.
+            // The credentials no longer cover what is under way and what still waits.
             (self.pending, self.actions) = (None, VecDeque::new());
         }
         self.actions.extend(actions);
@@ -149,7 +149,7 @@ impl Conversation {
         self.actions.extend(actions);
     }
 
-    /// Something came in that is no text.
+    /// A message came in that is not text.
     pub(super) fn other(&mut self, is_binary: bool) {
         let actions = self.session.other(is_binary, self.state.now());
         self.actions.extend(actions);
@@ -163,7 +163,7 @@ impl Conversation {
         is_over
     }
 
-    /// It is time for what the session does by itself.
+    /// Lets the session do what is due by now, such as a ping.
     pub(super) fn tick(&mut self) {
         let actions = self.session.tick(self.state.now());
         self.actions.extend(actions);
@@ -179,7 +179,7 @@ impl Conversation {
         self.pending.is_some()
     }
 
-    /// Whether it ends once everything is said.
+    /// Whether it ends once everything is sent.
     pub(super) fn is_closing(&self) -> bool {
         self.closing.is_some()
     }
@@ -198,7 +198,7 @@ impl Conversation {
         }
         let Some(action) = self.actions.pop_front() else { return Acted::Nothing };
         if self.actions.is_empty() {
-            self.actions = VecDeque::new(); // most of the time there are none: no room for them
+            self.actions = VecDeque::new(); // usually there are none, so keep no memory for them
         }
         match action {
             Action::Send(frame) => self.outbox.push(frame),
@@ -206,7 +206,7 @@ impl Conversation {
             Action::Close(code, reason) => self.closing = Some(Box::new((code, reason))),
             Action::Identify(name) => match self.session.identify(name) {
                 Ok(()) => return Acted::Identified,
-                Err(close) => self.actions = close.into(), // nothing else is theirs to ask for
+                Err(close) => self.actions = close.into(), // nothing else is done for them
             },
             Action::Authenticate(token) => {
                 self.pending = Some(pending::authenticate(&self.state, token))
@@ -222,7 +222,7 @@ impl Conversation {
         Acted::Something
     }
 
-    /// Goes on with what has become of what was waited for.
+    /// Continues with the outcome of what the session waited for.
     pub(super) fn done(&mut self, done: Done) {
         let now = self.state.now();
         let actions = match done {
@@ -232,21 +232,21 @@ impl Conversation {
                 self.session.subscribed(id.as_ref(), form.sub(), outcome)
             }
         };
-        // Before what was asked for earlier and still waits, such as further subscriptions.
+        // Ahead of the actions that still wait, such as further subscriptions.
         for action in actions.into_iter().rev() {
             self.actions.push_front(action);
         }
     }
 
-    /// Takes what the subscriptions have, up to a burst; true if there is something to do.
+    /// Takes what the subscriptions have, up to a burst; true if there is something to send or to do.
     pub(super) fn fill(&mut self, cx: &mut Context<'_>) -> bool {
         let actions = self.session.deliver(cx, self.burst, |frame| self.outbox.push(frame));
         self.actions.extend(actions);
-        // While something is waited for, what is to be done next waits as well.
+        // While the session waits for something, the next action waits as well.
         !self.outbox.is_empty() || (self.pending.is_none() && !self.actions.is_empty())
     }
 
-    /// The head first, then what the subscriptions have, then who has all of it.
+    /// First the head is read, then the subscriptions are emptied, then the ping says which of them have everything.
     fn ping(&mut self, cx: &mut Context<'_>) {
         let now = self.state.now();
         self.fill(cx);

@@ -31,10 +31,10 @@ use super::{
 };
 use crate::dialect::Dialect;
 
-/// A response takes one frame at a time: more would only wait, and be given out whatever it is told meanwhile.
+/// A response takes one frame at a time. More frames would only wait, and would still be sent after an order to end.
 const BURST: usize = 1;
 
-/// Starts the stream; everything that can be refused is refused before.
+/// Starts the stream. Refusals come before that, as an ordinary answer.
 pub(super) async fn stream(State(state): State<AppState>, request: Request) -> Response {
     let version = request.version();
     match open(&state, request).await {
@@ -80,7 +80,7 @@ pub(super) async fn open(state: &AppState, request: Request) -> Result<EventStre
     let from = from.ok_or_else(|| Problem::bad_request("no connection"))?;
     let (mut conversation, subscription) =
         Conversation::only(state.clone(), from.client, principal, only, BURST)?;
-    // What can be refused is refused before the answer begins.
+    // Refused here, because it cannot be refused once the answer has begun.
     conversation.session().identify(None).map_err(|_| Problem::too_many_connections())?;
     if conversation.session().principal().is_some_and(|principal| principal.is_known()) {
         from.slot.know();
@@ -95,20 +95,20 @@ pub(super) async fn open(state: &AppState, request: Request) -> Result<EventStre
 /// The body of the stream.
 pub(super) struct EventStream {
     conversation: Conversation,
-    /// Whether it was told to end: its last words are being said.
+    /// Whether it was ordered to end and is sending its last blocks.
     ending: Arc<AtomicBool>,
     timer: Pin<Box<Sleep>>,
 }
 
 impl EventStream {
-    /// Resolves when the stream has to end, which it does by itself while it is read.
+    /// Resolves when the stream has to end. A stream that is read ends by itself; this ends one whose client reads nothing.
     pub(super) fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
         let (is_told, task_waker) =
             (self.conversation.connection().told(), Arc::clone(self.conversation.task_waker()));
         let (expires, ending) = (self.conversation.session().expires(), Arc::clone(&self.ending));
         async move {
             let told = poll_fn(|cx| {
-                // Nobody asks the stream of one who reads nothing: its waker would be notified once and then wake nobody.
+                // If the client reads nothing, nobody polls the stream. Its waker would be notified once and never again.
                 task_waker.listen(cx.waker());
                 let is_ending = is_told() || ending.load(Ordering::Relaxed);
                 if is_ending { Poll::Ready(()) } else { Poll::Pending }

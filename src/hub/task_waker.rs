@@ -12,28 +12,28 @@ use parking_lot::Mutex;
 
 use crate::position::Offset;
 
-/// Wakes one task for all its cursors: however many have something, the task wakes once.
+/// Wakes one task for all its cursors. The task wakes once, however many cursors have something.
 ///
-/// The stream and the timer of the same task have it as their [`Waker`]: what wakes the task this way is told apart, so
-/// that a delivery does not have to look at them.
+/// The stream and the timer of the same task use it as their [`Waker`]. It remembers that one of them woke the task, so
+/// that a delivery does not have to poll them.
 #[derive(Debug, Default)]
 pub struct TaskWaker {
-    /// Kept from one turn to the next, since a task hardly ever changes its waker. Locked to compare
-    /// or to wake.
+    /// Kept from one poll to the next, because a task hardly ever changes its waker. Locked to compare or to wake.
     waker: Mutex<Option<Waker>>,
     notified: AtomicBool,
     woken: AtomicBool,
 }
 
 impl TaskWaker {
-    /// From now on, `waker` is woken. To be called before looking at the cursors.
+    /// Makes `waker` the one that is woken. Call it at the start of each poll, before looking at the cursors: what comes
+    /// after this call wakes the task again.
     pub fn listen(&self, waker: &Waker) {
         let mut ours = self.waker.lock();
         if !ours.as_ref().is_some_and(|ours| ours.will_wake(waker)) {
             *ours = Some(waker.clone());
         }
         drop(ours);
-        // A swap, so that what came before a notice that woke nobody is seen from here on.
+        // A swap and not a store: its acquire half makes what was written before an earlier notice visible to this task.
         self.notified.swap(false, Ordering::AcqRel);
     }
 
@@ -48,7 +48,7 @@ impl TaskWaker {
 
     /// Whether the stream or the timer woke the task since this was last asked.
     pub fn take_woken(&self) -> bool {
-        // Most often it was not: a look is cheaper than a swap.
+        // Usually it was not, and a load is cheaper than a swap.
         self.woken.load(Ordering::Acquire) && self.woken.swap(false, Ordering::AcqRel)
     }
 }
@@ -64,7 +64,7 @@ impl Wake for TaskWaker {
     }
 }
 
-/// What a view knows of a cursor, where dispatch finds it.
+/// What a view knows of a cursor, kept where dispatch finds it.
 #[derive(Debug)]
 pub(super) struct Subscriber {
     pub(super) waker: Arc<TaskWaker>,

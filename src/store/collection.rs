@@ -1,4 +1,4 @@
-//! A collection: named documents, each with an owner, a version and, where it runs out, an end.
+//! A collection: named documents, each with an owner, a version, and perhaps a time when it expires.
 
 use std::marker::PhantomData;
 
@@ -28,7 +28,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         Self { store, kind, body: PhantomData }
     }
 
-    /// The time by which documents run out.
+    /// The time by which documents expire.
     pub fn now(&self) -> Millis {
         match &self.store {
             Store::Local(local) => local.now(),
@@ -36,7 +36,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         }
     }
 
-    /// The document of this id.
+    /// The document with this id.
     pub async fn get(&self, id: &str) -> Result<Option<Document<T>>, StoreError> {
         let found = match &self.store {
             Store::Local(local) => local.get(self.kind, id.to_owned()).await,
@@ -45,7 +45,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         found?.map(read).transpose()
     }
 
-    /// Documents, of one owner or of all, behind a place: at most `limit` and [`MAX_PAGE`], and some MiB.
+    /// The documents of one owner, or of all, that come after `after`: at most `limit`, [`MAX_PAGE`], and a few MiB.
     pub async fn list(
         &self,
         owner: Option<&str>,
@@ -63,8 +63,8 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         Ok(DocumentPage { documents, next: page.next })
     }
 
-    /// Keeps a document in place of the version `over`, or, without, where there is none of its id:
-    /// [`StoreError::Conflict`] otherwise, and [`StoreError::Full`] where there are as many as there may be.
+    /// Stores a document. It replaces the version `over`; without `over`, there must be no document with its id. Otherwise
+    /// the error is [`StoreError::Conflict`], or [`StoreError::Full`] if there is no room for another document.
     pub async fn put(
         &self,
         new: NewDocument<T>,
@@ -86,8 +86,8 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         Ok(version)
     }
 
-    /// Removes a document, if it is still the version `over` where one is given, and gives what it was. Of several who
-    /// remove it at once, one gets it.
+    /// Removes a document and returns it. If `over` is given, the document must still have this version. If several
+    /// callers remove it at the same time, only one gets it.
     pub async fn delete(
         &self,
         id: &str,

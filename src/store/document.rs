@@ -4,31 +4,31 @@ use std::{fmt, num::ParseIntError, str::FromStr};
 
 use crate::time::Millis;
 
-/// One kind of documents: a constant of whoever keeps them.
+/// One kind of documents, declared as a constant by the module that stores them.
 #[derive(Debug, Clone, Copy)]
 pub struct CollectionKind {
-    /// What it is called, for ever; a plural.
+    /// Its name, a plural. It is stored, so it must never change.
     pub name: &'static str,
     /// How many documents it may hold.
     pub most: usize,
-    /// How many of them may be of one owner.
+    /// How many of them one owner may have.
     pub most_of_owner: usize,
     /// Which writes are answered only when they are on the disk. The others may be lost when the power fails. With
-    /// Redis its own settings decide; but these, and whatever changes or removes a document, are answered only when as
-    /// many replicas have them as of an event.
+    /// Redis, its settings decide what is on the disk. There, these writes and all changes and removals of documents are
+    /// answered only when as many replicas have them as must have an event.
     pub synced: Writes,
-    /// Which writes those who [watch](super::Store::watch) are told of.
+    /// Which writes notify those who [watch](super::Store::watch).
     pub told: Writes,
 }
 
 /// Some of the writes to a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writes {
-    /// Every one.
+    /// All writes.
     All,
-    /// What changes or removes a document, and not what makes one.
+    /// Changes and removals, but not the creation of a document.
     Changes,
-    /// Not one.
+    /// No writes.
     None,
 }
 
@@ -42,38 +42,38 @@ impl Writes {
     }
 }
 
-/// The most that one document may take, with its id and its owner, in bytes.
+/// The largest size of a document with its id and its owner, in bytes.
 pub const MAX_DOCUMENT: usize = 1 << 20;
 
-/// A document as it is kept.
+/// A stored document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document<T> {
     /// Its name within the collection.
     pub id: String,
-    /// Whose it is; theirs are counted together.
+    /// Whose it is. `most_of_owner` limits the documents of one owner.
     pub owner: String,
-    /// Another with each write.
+    /// Changes with each write.
     pub version: DocumentVersion,
-    /// When it runs out; from then on it is as if it were not there.
+    /// When it expires; from then on nobody can read it.
     pub expires: Option<Millis>,
-    /// What it says.
+    /// Its content.
     pub body: T,
 }
 
-/// A document on its way into the store.
+/// A document that is to be stored.
 #[derive(Debug, Clone)]
 pub struct NewDocument<T> {
     /// Its name within the collection.
     pub id: String,
-    /// Whose it is; theirs are counted together.
+    /// Whose it is. `most_of_owner` limits the documents of one owner.
     pub owner: String,
-    /// When it runs out.
+    /// When it expires.
     pub expires: Option<Millis>,
-    /// What it says.
+    /// Its content.
     pub body: T,
 }
 
-/// Names one write of a document. It is random, so that a document that was removed and made again has another.
+/// Identifies one write of a document. It is random, so that a document that was removed and created again has another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DocumentVersion(u64);
 
@@ -102,12 +102,12 @@ impl FromStr for DocumentVersion {
 pub struct DocumentPage<T> {
     /// In an order of the store's own; those of one owner by their ids.
     pub documents: Vec<Document<T>>,
-    /// Where the next page begins; None behind the last.
+    /// Where the next page begins; None after the last page.
     pub next: Option<DocumentPlace>,
 }
 
 impl<T> DocumentPage<T> {
-    /// A page of `documents`, behind which there may be more.
+    /// A page of `documents`; `is_more` says whether others follow.
     pub(super) fn new(documents: Vec<Document<T>>, is_more: bool) -> Self {
         let last = documents.last().filter(|_| is_more);
         let next =
@@ -121,7 +121,7 @@ pub const MAX_PAGE: usize = 1000;
 /// The most bytes of one page, if it has more than one document.
 pub(super) const PAGE_BYTES: usize = 4 << 20;
 
-/// Behind which document a page begins.
+/// The document after which a page begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DocumentPlace {
     /// Its owner.
@@ -130,7 +130,7 @@ pub struct DocumentPlace {
     pub id: String,
 }
 
-/// Why a document is not kept. Nobody's goes to make room for another's.
+/// Why a document is not stored. The store never removes a document to make room for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("there are {most} {name} {} already: end some, or wait until they run out",
     if *is_owners { "of this user" } else { "in all" })]

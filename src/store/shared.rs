@@ -31,13 +31,13 @@ pub struct SharedStore(Arc<SharedInner>);
 
 struct SharedInner {
     link: Link,
-    /// For documents that change: on the connection where replicas are waited for, everybody waits.
+    /// For changes of documents. Waiting for replicas blocks the whole connection, so they have one of their own.
     changing: Link,
     keys: Keys,
     clock: Clock,
     secret: SecretString,
     watchers: Watchers,
-    /// The counts of changes in Redis when last asked; held to replace them.
+    /// The counts of changes that Redis last answered; locked to replace them.
     seen: Mutex<HashMap<String, u64>>,
     scripts: StoreScripts,
 }
@@ -49,9 +49,10 @@ struct StoreScripts {
     save: Script,
 }
 
-/// Keys: the lease. ARGV: the holder, how long it holds, by the clock of Redis, which all share, and the token it has
-/// already, which it keeps, and by how much another is higher, at random: the next holder after a failover that lost
-/// the newest token must not be given the same again. Who begins anew gets another: what it sent before may still be under way.
+/// Keys: the lease. ARGV: the holder; how long it holds the lease, by the clock of Redis, which all nodes share; the token
+/// it has already, which it keeps; and a random number by which a new token is higher than the last. The number is random
+/// because a failover may lose the newest token, and the next holder must not get the same one. A holder that starts again
+/// gets a new token, because what it sent before may still arrive.
 const TAKE_LEASE: &str = "
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
