@@ -25,8 +25,8 @@ pub const STREAM_TICKET_LIFE: Span = SESSION_LIFE;
 
 /// The most tickets of all owners together; links and sessions likewise.
 const MOST: usize = 100_000;
-/// Tickets, each by the hash of its secret. What the power failure takes is no harm: one that was made in the last
-/// moments, or that one was used, which has run out before the machine is back.
+/// Tickets, each by the hash of its secret. A power failure may lose the newest writes, which does no harm: a ticket that was
+/// used, and whose use is lost, has expired before the machine is back.
 const TICKETS: CollectionKind = CollectionKind {
     name: "tickets",
     most: MOST,
@@ -34,19 +34,19 @@ const TICKETS: CollectionKind = CollectionKind {
     synced: Writes::None,
     told: Writes::None,
 };
-/// Sign-in links. One that was used must not come back.
+/// Sign-in links. A used link must not become valid again.
 const LINKS: CollectionKind = CollectionKind { name: "links", synced: Writes::Changes, ..TICKETS };
-/// Sessions. One that was ended must not come back, and its sockets are closed.
+/// Sessions. An ended session must not become valid again, and its sockets are closed.
 const SESSIONS: CollectionKind =
     CollectionKind { name: "sessions", told: Writes::Changes, ..LINKS };
 
-/// Tickets of streams, which are good more than once. One that was taken back must not come back, and its streams end.
+/// Tickets of streams, which are good more than once. A revoked ticket must not become valid again, and its streams end.
 const STREAM_TICKETS: CollectionKind = CollectionKind { name: "stream_tickets", ..SESSIONS };
 
-/// With what a stream's ticket begins, so that it can be told from others and found where it should not be.
+/// The beginning of a stream's ticket. It tells it from other tickets, and scanners can find a leaked one by it.
 const STREAM_TICKET: &str = "phs_";
 
-/// What somebody shows to be let in.
+/// A credential that a client sends.
 #[derive(Debug, Clone)]
 pub enum Credential {
     /// A JWT or an API key.
@@ -70,7 +70,7 @@ impl Credential {
     }
 }
 
-/// Lets people in. Cheap to clone.
+/// Checks credentials, and makes tickets, links and sessions. Cheap to clone.
 #[derive(Clone)]
 pub struct Access {
     authenticator: Authenticator,
@@ -98,7 +98,7 @@ impl Access {
         }
     }
 
-    /// Who shows this credential. A single-use ticket is used up by it.
+    /// The principal of this credential. A single-use ticket is used up by this.
     pub async fn authenticate(&self, credential: &Credential) -> Result<Arc<Principal>, AuthError> {
         match credential {
             Credential::Token(token) => {
@@ -131,12 +131,12 @@ impl Access {
         }
     }
 
-    /// Who comes without credentials, if they may.
+    /// The principal of requests without credentials, if they are allowed.
     pub fn anonymous(&self) -> Option<Arc<Principal>> {
         self.authenticator.anonymous()
     }
 
-    /// Who comes with a key that everybody knows.
+    /// The principal of a key that everybody knows.
     pub fn open_key(&self, key: &str) -> Option<Arc<Principal>> {
         self.authenticator.open_key(key)
     }
@@ -241,7 +241,7 @@ impl Access {
         Ok((session, Arc::new(principal)))
     }
 
-    /// Ends a session, and with it the sockets it opened; false if there was none.
+    /// Ends a session and the sockets it opened; false if there was none.
     pub async fn end_session(&self, session: &SecretString) -> Result<bool, AuthError> {
         Ok(take(&self.sessions, session).await?.is_some())
     }
@@ -265,7 +265,7 @@ async fn found(passes: &Collection<Principal>, hash: &str) -> Result<Option<Prin
     Ok(found.map(|found| found.body))
 }
 
-/// Keeps a pass until it runs out, unless its owner has as many as they may have.
+/// Stores a pass until it expires, unless its owner has as many as they may have.
 async fn put(
     passes: &Collection<Principal>,
     hash: &str,

@@ -1,4 +1,4 @@
-//! Who may publish what: it is decided here and nowhere else.
+//! Who may publish what. Only this module decides it.
 //!
 //! The log takes only what is [`Admitted`]. [`Admission::admit`] judges what others send, whatever the door they come
 //! through, and those doors only put its [`Refused`] into the words of their protocol. What the hub makes itself is an
@@ -22,7 +22,7 @@ use crate::{
     topic::{OwnTopics, Topic},
 };
 
-/// What all publishers are held to. It knows no clock and asks nobody: whatever a decision needs is passed in.
+/// The rules for all publishers. It has no clock and makes no calls: whatever a decision needs is passed in.
 #[derive(Debug, Clone)]
 pub struct Admission {
     own_topics: OwnTopics,

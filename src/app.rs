@@ -175,7 +175,7 @@ impl App {
         self.drain.leaving().await;
     }
 
-    /// Ends the hub: nobody new, everybody told when to come back, everything queued stored.
+    /// Ends the hub: it accepts no new connections, tells clients when to come back, and stores what is queued.
     pub async fn stop(self) {
         self.drain.close();
         self.accepting.cancel();

@@ -151,7 +151,7 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// Whether it is somebody who has shown credentials.
+    /// Whether credentials were shown.
     pub fn is_known(&self) -> bool {
         self.credential != CredentialId::Anonymous
     }
@@ -325,12 +325,12 @@ impl Authenticator {
         self.0.passes_per_principal
     }
 
-    /// Who comes without credentials, if they may.
+    /// The principal of requests without credentials, if they are allowed.
     pub fn anonymous(&self) -> Option<Arc<Principal>> {
         self.0.anonymous.clone()
     }
 
-    /// Who comes with a key that everybody knows: nobody in particular.
+    /// The principal of a key that everybody knows, which identifies nobody.
     pub fn open_key(&self, key: &str) -> Option<Arc<Principal>> {
         self.0.open.get(key).cloned()
     }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-/// Pauses that double from failure to failure up to the longest, and begin anew once something has worked.
+/// Pauses that double with each failure up to the longest, and start again once something has worked.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     first: Duration,

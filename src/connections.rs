@@ -1,4 +1,4 @@
-//! Who is connected: for those who ask, and for those who must tell them something.
+//! The connections: to list them, and to send orders to them.
 
 mod info;
 mod revocations;
@@ -67,7 +67,7 @@ struct About {
     order: Option<Order>,
 }
 
-/// What a connection is told from outside.
+/// An order to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// Its credentials were revoked.
@@ -99,7 +99,7 @@ impl Connections {
         }))
     }
 
-    /// Notes a connection. `waker` wakes its task when it is told something.
+    /// Adds a connection. `waker` wakes its task when there is an order for it.
     pub fn enter(
         &self,
         kind: Dialect,
@@ -206,7 +206,7 @@ impl Connections {
         self.0.by_id.len()
     }
 
-    /// Whether there are none.
+    /// Whether there is no connection.
     pub fn is_empty(&self) -> bool {
         self.0.by_id.is_empty()
     }
@@ -267,13 +267,13 @@ impl Connection {
         self.shared.about.lock().lags = lags;
     }
 
-    /// Whether it was told something that it has not asked for yet; for another task that waits for it.
+    /// Whether there is an order that it has not taken yet; for another task that waits for one.
     pub fn told(&self) -> impl Fn() -> bool + Send + 'static + use<> {
         let shared = Arc::clone(&self.shared);
         move || shared.told.load(Ordering::Acquire)
     }
 
-    /// What the connection was told since it was last asked.
+    /// The order that came since the last call.
     pub fn order(&self) -> Option<Order> {
         if !self.shared.told.load(Ordering::Acquire) {
             return None;

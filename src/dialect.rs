@@ -30,7 +30,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The bytes of a message; none if the dialect cannot say it.
+    /// The bytes of a message; None if the dialect has none for it.
     pub fn say(self, message: &ServerMessage<'_>) -> Option<Bytes> {
         match self {
             Dialect::HubV1 => Some(message.frame()),
@@ -39,7 +39,7 @@ impl Dialect {
         }
     }
 
-    /// What a client's text asks for; none where clients are not listened to.
+    /// What a client's text asks for; None where the dialect reads no messages.
     pub fn hear(self, text: &str) -> Option<Result<ClientMessage<'_>, MessageError>> {
         self.listens().then(|| ClientMessage::parse(text))
     }
@@ -49,7 +49,7 @@ impl Dialect {
         matches!(self, Dialect::HubV1)
     }
 
-    /// The last bytes of a conversation: when to come back and why it closes, as far as the dialect can say it.
+    /// The last bytes of a conversation: when to come back and why it closes, if the dialect has messages for that.
     pub fn close(self, code: CloseCode, reason: &str, after_ms: Option<u64>) -> Vec<u8> {
         let close = match self {
             Dialect::HubV1 | Dialect::Simple => wire::close(code.number(), reason),

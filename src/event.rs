@@ -38,7 +38,7 @@ pub struct Event {
     pub id_is_ours: bool,
     /// Whose credentials it came with; not in the outward JSON, which all readers share.
     pub publisher: PublisherName,
-    /// Who says so, by the publisher's own word.
+    /// The source, as the publisher states it.
     pub source: Box<str>,
     /// What kind of event (`type` on the wire).
     pub kind: Option<Box<str>>,
@@ -55,7 +55,7 @@ pub fn new_id() -> Box<str> {
     uuid::Uuid::now_v7().to_string().into()
 }
 
-/// A payload that cannot be taken.
+/// A payload that is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DataError {
     /// More levels of arrays and objects than [`MAX_DEPTH`].

@@ -109,7 +109,7 @@ pub struct Services {
     pub series: Series,
     /// Where events come from.
     pub hub: Hub,
-    /// Who may come in.
+    /// Checks credentials.
     pub access: Access,
     /// Who publishes.
     pub instances: Instances,
@@ -180,7 +180,7 @@ impl Services {
         })
     }
 
-    /// Why a body is not taken; a limit that was hit is counted.
+    /// Why a body is refused; a limit that was hit is counted.
     fn refuse(&self, refusal: Refusal) -> Problem {
         refusal.limit().into_iter().for_each(|limit| self.telemetry.hit(limit));
         refusal.into()

@@ -99,7 +99,7 @@ pub struct Subscription {
     pub max_hz: Option<f64>,
     /// Where it begins.
     pub start: Start,
-    /// Whose it is; none for the hub's own.
+    /// Its owner; None for the hub's own.
     pub owner: Option<Owner>,
 }
 
@@ -305,7 +305,7 @@ impl Hub {
         };
         let subscriber = Arc::new(Subscriber::new(waker, joined_at));
         let subscriber_key = view.subscribers.lock().insert(subscriber.clone());
-        // The hub's own are nobody's, and are not counted.
+        // The hub's own have no owner and are not counted.
         if owner.is_some() {
             self.0.telemetry.subscriptions.inc();
         }

@@ -69,7 +69,7 @@ impl Refusal {
 pub struct BadItem {
     /// The event's place in the batch, from 0.
     pub index: usize,
-    /// The field it is about; none when it is about the event as a whole.
+    /// The field it is about; None if it is about the whole event.
     pub field: Option<&'static str>,
     /// What is wrong with it.
     pub fault: Fault,
@@ -93,7 +93,7 @@ pub enum Fault {
     /// A field without which nothing can be made of the rest.
     #[error("is needed")]
     Missing,
-    /// An application that was left out where several could be meant, or none.
+    /// The application was not named, and several or none could be meant.
     #[error("is needed: it is not clear of which application the instance is")]
     Unclear,
     /// A known field with a value of the wrong kind.

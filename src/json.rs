@@ -34,7 +34,7 @@ pub fn read<'a, T: Deserialize<'a>>(called: &str, text: &'a [u8]) -> Result<T, J
     })
 }
 
-/// What serde_json says, without the place that it puts behind it.
+/// The message of serde_json, without the place at its end.
 pub fn without_place(error: &serde_json::Error) -> String {
     let mut message = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
@@ -68,7 +68,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Members whose names are read as [`MemberName`]. What is wrong with a member's value is told behind its name.
+/// Members whose names are read as [`MemberName`]. An error in a member's value follows its name.
 struct Named<'de, M> {
     members: M,
     last: Cow<'de, str>,

@@ -25,7 +25,7 @@ pub struct Limits {
     pub bodies: ByteSize,
     /// Bytes of all bodies of who has shown no credentials yet.
     pub stranger_bodies: ByteSize,
-    /// Bytes of all answers that are not taken yet.
+    /// Bytes of all answers that are not read yet.
     pub answers: ByteSize,
     /// Bytes of one event.
     #[serde(deserialize_with = "bounds::at_least::<_, _, 1024>")]

@@ -1,4 +1,4 @@
-//! Tasks that the hub cannot do without: one that fails is told of, and its node is not ready any more.
+//! Tasks that the hub needs. If one fails, this is logged and the node is no longer ready.
 
 use std::{
     borrow::Cow,

@@ -114,7 +114,7 @@ pub enum Limit {
     Bodies,
     /// Bytes of all bodies of requests without credentials, or of those of one address.
     StrangerBodies,
-    /// Bytes of all answers that are not taken yet, or of one user's.
+    /// Bytes of all answers that are not read yet, or of one user's.
     Answers,
     /// Bytes of one event.
     Event,

@@ -56,7 +56,7 @@ impl Topic {
         &self.0
     }
 
-    /// Whether the topic is the hub's by its name, so that nobody else publishes there.
+    /// Whether its name makes it a topic of the hub, on which nobody else publishes.
     pub fn is_reserved(&self) -> bool {
         self.0.split('.').next() == Some(HUB)
     }

@@ -11,7 +11,7 @@ use crate::{
     topic::Topic,
 };
 
-/// An event that the hub makes, in its own name. Nobody asks whether it may: what others send never becomes one.
+/// An event that the hub makes in its own name. It needs no grant, and nothing that others send becomes one.
 #[derive(Debug, Clone)]
 pub struct OwnEvent(Event);
 

@@ -1,4 +1,4 @@
-//! The tasks behind the connections, each with a name, none of which outlives the hub.
+//! The background tasks, each with a name. They all end before the hub does.
 
 use std::borrow::Cow;
 

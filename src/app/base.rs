@@ -1,4 +1,4 @@
-//! What everything else of a hub stands on: its log and its store, who may come in, and who is there.
+//! What all other parts of a hub need: its log and store, its credentials and its connections.
 
 use anyhow::Context as _;
 use secrecy::ExposeSecret as _;

@@ -188,7 +188,7 @@ mod tests {
                 far,
                 &["LimitNOFILE", "net.core.somaxconn", "auth.open_keys"],
             ),
-            // Who is not reached from elsewhere shows nobody elsewhere anything, and hears nobody.
+            // On a loopback address no other machine reaches the hub, so these weaken nothing.
             (&[("http.public_metrics", "true")], HERE, &["LimitNOFILE", "net.core.somaxconn"]),
             (&[anonymous], HERE, &["LimitNOFILE", "net.core.somaxconn"]),
         ] {

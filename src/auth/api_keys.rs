@@ -89,7 +89,7 @@ impl ApiKeys {
         Ok(keys)
     }
 
-    /// Takes a key back; false if there is none.
+    /// Revokes a key; false if there is none.
     pub async fn revoke(&self, id: &str) -> Result<bool, StoreError> {
         loop {
             let Some(Document { version, body, expires, .. }) = self.0.get(id).await? else {

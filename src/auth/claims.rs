@@ -45,12 +45,12 @@ pub(super) struct TokenBounds {
     pub(super) issuer: String,
     /// Empty: any.
     pub(super) audience: Vec<String>,
-    /// The roles it can give, within which its patterns lie; none: every role and every pattern there is.
+    /// The roles that it can give, which its patterns must lie inside; None for every role and every pattern.
     pub(super) roles: Option<BTreeSet<String>>,
 }
 
 impl TokenBounds {
-    /// Those of a key that has none of its own.
+    /// Those of a key that does not name its own.
     pub(super) fn of_all(config: &AuthConfig) -> Self {
         Self { issuer: config.issuer.clone(), audience: config.audience.clone(), roles: None }
     }

@@ -20,7 +20,7 @@ struct RawName(Vec<u8>);
 pub(super) struct Unreadable;
 
 impl ClaimSet {
-    /// Reads a JSON object; None if it is none.
+    /// Reads a JSON object; None if it is something else.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
         serde_json::from_slice(text).ok().map(Self)
     }

@@ -1,4 +1,4 @@
-//! A connection and its subscriptions as those who ask are told of them.
+//! A connection and its subscriptions, as lists of connections show them.
 
 use std::sync::Arc;
 

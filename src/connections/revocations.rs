@@ -53,7 +53,7 @@ struct RevocationWatch {
     access: Access,
     connections: Connections,
     telemetry: Telemetry,
-    /// Those to be asked about; at most as many as there are connections.
+    /// The credentials to be checked; at most one for each connection.
     unsure: HashMap<CredentialId, Arc<Principal>>,
     /// Whether the store owed an answer in the last round, so that this is logged once.
     is_failing: bool,
@@ -111,7 +111,7 @@ impl RevocationWatch {
         let mut failure = None;
         while let Some((credential, principal, valid)) = answers.next().await {
             match valid {
-                // Who has come to the end of their time is told so by a timer.
+                // A timer ends connections whose credentials expire.
                 Ok(()) | Err(AuthError::Expired) => {}
                 Err(AuthError::Unavailable(error)) => {
                     self.telemetry.revocation_failures.inc();

@@ -1,5 +1,5 @@
-//! Simple mode: a WebSocket on which the hub alone speaks, one event or payload a frame. A client that reads no messages
-//! cannot be told of a gap: the connection ends, and it asks anew.
+//! Simple mode: a WebSocket on which only the hub sends, one event or payload a frame. There is no message for a gap, so a gap
+//! ends the connection and the client connects again.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ pub(super) fn say(message: &ServerMessage<'_>) -> Option<Bytes> {
     matches!(message, ServerMessage::Ping { .. }).then(wire::ping)
 }
 
-/// Each event says where it is, so that a client that comes back can go on behind it.
+/// Each event has its position, so that a client that reconnects can continue after it.
 pub(super) fn events<'a>(epoch: Epoch, records: impl Iterator<Item = Record<'a>>) -> Bytes {
     let (mut out, mut place) = (Vec::new(), String::new());
     for record in records {

@@ -25,17 +25,17 @@ impl PublisherName {
         Self("anonymous".into())
     }
 
-    /// Whoever has the API key of this name.
+    /// The holder of the API key with this name.
     pub fn key(name: &str) -> Self {
         Self(format!("key:{name}").into())
     }
 
-    /// Whoever a token of this issuer names; the issuer is empty where the token has none.
+    /// The subject of a token of this issuer; the issuer is empty if the token has none.
     pub fn token(issuer: &str, subject: &str) -> Self {
         Self(format!("token:{subject}\n{issuer}").into())
     }
 
-    /// Whoever signed in by a link that the hub printed.
+    /// Somebody who signed in by a link that the hub printed.
     pub fn link(name: &str) -> Self {
         Self(format!("link:{name}").into())
     }

@@ -1,4 +1,4 @@
-//! An answer on its way out: what ends it when its reader takes nothing, or when it must not go on.
+//! An answer that is being sent: what ends it if its reader stops reading, or if it may not continue.
 //!
 //! A body is asked for more only when its reader has taken what it gave before: who reads nothing keeps it from ever
 //! being asked again. So the task that writes the answer looks after it beside that.
@@ -216,7 +216,7 @@ impl Drop for Watched {
     }
 }
 
-/// Runs the streams of HTTP/2 connections, each until its answer has to be cut off: the others go on.
+/// Runs the streams of HTTP/2 connections, each until its answer has to be cut off; the others continue.
 #[derive(Clone)]
 pub(super) struct Streams {
     /// How long a piece may wait to be taken.

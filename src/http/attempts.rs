@@ -1,4 +1,4 @@
-//! Wrong sign-ins, by the address they come from: slowed, because nobody types that fast.
+//! Wrong sign-ins by address, which are limited because no person types that fast.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use crate::time::Millis;
 /// For how long a wrong sign-in counts, in milliseconds.
 const WINDOW: Millis = 60_000;
 
-/// Addresses remembered at a time; when there is no room for another, all begin anew.
+/// Addresses remembered at a time. When there is no room for another, all are forgotten.
 const MAX_ADDRESSES: usize = 10_000;
 
 /// The wrong sign-ins of the last minute.

@@ -145,7 +145,7 @@ enum BodyError {
     NoRoom(Problem),
 }
 
-/// Charged as it arrives: what a header promises costs nobody anything.
+/// Charged as it arrives, not by the length that a header announces.
 async fn collect(mut body: Body, limit: u64, charge: &mut Charge) -> Result<Bytes, BodyError> {
     if body.size_hint().lower() > limit {
         return Err(BodyError::TooLarge);

@@ -1,4 +1,4 @@
-//! Bytes that requests and answers may hold in memory at a time: so many in all, and of these a share for each user.
+//! The bytes that requests and answers may hold in memory: a total, and a share of it for each user.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,9 +14,9 @@ use crate::{
 pub struct Budgets {
     /// Bodies of callers whose credentials are known.
     pub(super) bodies: Budget,
-    /// Bodies of who has shown none: those who sign in.
+    /// Bodies of requests without credentials: sign-ins.
     pub(super) stranger_bodies: Budget,
-    /// Answers that are not taken yet.
+    /// Answers that are not read yet.
     pub(super) answers: Budget,
 }
 

@@ -30,7 +30,7 @@ pub(super) struct UnknownCoding;
 const WINDOW_LOG: u32 = 23;
 
 impl Coding {
-    /// The coding that the headers name, in any letter case; none for `identity`.
+    /// The coding that the headers name, in any letter case; None for `identity`.
     pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, UnknownCoding> {
         let mut found = None;
         for list in headers.get_all(header::CONTENT_ENCODING) {
@@ -50,7 +50,7 @@ impl Coding {
         Ok(found)
     }
 
-    /// All members or frames of `body`, at most `limit` bytes. `grow` is told of every piece before it is kept.
+    /// All members or frames of `body`, at most `limit` bytes. `grow` is called for each piece before it is stored.
     pub(super) fn decode<E>(
         self,
         body: &[u8],

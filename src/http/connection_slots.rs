@@ -31,7 +31,7 @@ struct SlotsInner {
     telemetry: Telemetry,
     /// Locked to come, to go, and for each request of a stranger; never for longer than a look into the maps.
     state: Mutex<SlotsState>,
-    /// Told whenever somebody who lost a slot is gone.
+    /// Notified when a connection that lost its slot has ended.
     left: Notify,
 }
 
@@ -72,7 +72,7 @@ struct SlotHolder {
 /// Why there is no slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoSlot {
-    /// One address has as many as it may.
+    /// One address has as many connections as it may.
     Address,
     /// All are taken.
     All,
@@ -220,7 +220,7 @@ impl SlotsState {
 }
 
 impl ConnectionSlot {
-    /// Notes that good credentials were shown: nobody takes this slot away any more.
+    /// Notes that valid credentials were shown: this slot can no longer be taken away.
     pub(super) fn know(&self) {
         if !self.card.is_known.swap(true, Ordering::Relaxed) {
             self.all.state.lock().unlist(&self.card);
@@ -239,7 +239,7 @@ impl ConnectionSlot {
         if !self.card.is_known.load(Ordering::Relaxed) {
             let mut state = self.all.state.lock();
             state.unlist(&self.card);
-            // Whoever was known meanwhile is no stranger any more.
+            // One that has shown credentials meanwhile is no stranger any more.
             if !self.card.is_known.load(Ordering::Relaxed) {
                 state.list(&self.card);
             }

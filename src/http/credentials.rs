@@ -20,7 +20,7 @@ pub const SECURE_SESSION_COOKIE: &str = "__Host-pulsehub_session";
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// Who makes the request: an extractor that refuses who may not come in at all.
+/// The caller: an extractor that refuses requests without valid credentials.
 #[derive(Debug, Clone)]
 pub struct Caller(pub Arc<Principal>);
 
@@ -133,7 +133,7 @@ pub fn collect_upgrade(
     Ok(session.map(Credential::Session))
 }
 
-/// The session a request shows, whoever sent it.
+/// The session in a request, not yet checked for its origin.
 pub(super) fn session(headers: &HeaderMap) -> Option<SecretString> {
     let named = |wanted: &str| {
         headers

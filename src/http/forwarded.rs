@@ -39,7 +39,7 @@ pub struct NetworkError(String);
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Who asks, over a connection from `peer`; the port is 0 where a proxy did not tell it.
+/// The client behind a connection from `peer`; the port is 0 if a proxy did not say it.
 ///
 /// `Forwarded` (RFC 7239) and `X-Forwarded-For` count alike. A proxy that sets one of them lets the other through as the
 /// client sent it: where they differ nobody is believed, and the request is the proxy's own.

@@ -1,4 +1,4 @@
-//! The request that opens a socket or a stream: who asks, from where, for what.
+//! The request that opens a socket or a stream: its credentials, its origin, and what it asks for.
 
 use std::sync::Arc;
 
@@ -195,10 +195,10 @@ impl StreamQuery {
     }
 }
 
-/// Where to go on.
+/// Where to continue.
 fn position(text: &str) -> Result<Position, String> {
     text.parse().map_err(|error| match text.parse::<Offset>() {
-        // After a restore it would go on in another history.
+        // After a restore it would continue in another history.
         Ok(_) => format!("{text} is an offset alone: {error}"),
         Err(_) => format!("{error}"),
     })

@@ -36,7 +36,7 @@ const CHUNK: usize = 1 << 20;
 /// What of it is held until it has been taken, in bytes.
 const PIECE: usize = 512 << 10;
 
-/// History looked through for one page, in bytes; a page that has less than it might tells where to go on.
+/// How much history is searched for one page, in bytes. If this ends a page early, the page says where to continue.
 const SEARCHED: usize = 16 << 20;
 
 /// How often a page is begun.
@@ -65,7 +65,7 @@ struct HistoryRequest {
     /// Only events received since then.
     since: Option<Replay>,
     limit: usize,
-    /// Whether the events name their publishers, which only admins are told.
+    /// Whether the events name their publishers, which only admins see.
     names_publishers: bool,
 }
 
@@ -153,7 +153,7 @@ impl HistoryRequest {
 }
 
 impl HistoryRequest {
-    /// An event as it is told to who asked.
+    /// An event as the caller sees it.
     fn shown<'a>(&self, record: Record<'a>) -> Cow<'a, [u8]> {
         match record.publisher().filter(|_| self.names_publishers) {
             Some(publisher) => with_publisher(record.json(), publisher).into(),

@@ -122,7 +122,7 @@ impl Inbox {
                     if self.unread == 0 && !self.needs_flush {
                         self.reader = None;
                     }
-                    // tungstenite reads on for as long as bytes come and no message is whole.
+                    // tungstenite keeps reading while bytes come and no message is complete.
                     if self.left == 0 {
                         self.left = TURN;
                         cx.waker().wake_by_ref();

@@ -1,4 +1,4 @@
-//! `/api/v1/instances`: who publishes, and for admins what becomes of them.
+//! `/api/v1/instances`: the registry; and for admins, keys for instances and removing them.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,4 +1,4 @@
-//! The end of a connection that is told something before.
+//! The end of a connection that gets a last message first.
 
 use std::{io, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{dialect::Dialect, id, protocol::CloseCode};
 
-/// What the other side of a socket is told at its end.
+/// The last message of a socket.
 pub(super) struct CloseMessage {
     pub(super) code: CloseCode,
     pub(super) bytes: Vec<u8>,
@@ -36,7 +36,7 @@ impl CloseMessage {
     }
 }
 
-/// What is read of who goes on sending.
+/// How much is still read from a client that keeps sending.
 const MOST_UNREAD: u64 = 256 << 10;
 
 /// Writes `message` and waits until the other side has heard it, but no longer than `patience`, and reads no more than

@@ -1,4 +1,4 @@
-//! What a body says that it is, and who may say it.
+//! The content type of a body, and which callers may send which type.
 
 use http::{HeaderMap, HeaderName, header};
 
@@ -66,7 +66,7 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
-/// Whether nobody else can have had the request sent.
+/// Whether the request cannot have been caused by a page of another site.
 fn is_meant(headers: &HeaderMap, sender: &Principal) -> bool {
     match sender.credential {
         CredentialId::Token | CredentialId::ApiKey(_) => true,

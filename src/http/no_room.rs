@@ -1,4 +1,4 @@
-//! What a connection is told that gets no slot, before there is any server to tell it.
+//! The answer to a connection that gets no slot, written before a server handles it.
 
 use std::time::Duration;
 

@@ -20,7 +20,7 @@ use crate::{
 /// What stands for every node where one can be named.
 const ALL: &str = "all";
 
-/// Connections of one page, where nobody says how many.
+/// Connections of one page if the request does not say how many.
 const DEFAULT_LIMIT: usize = 1000;
 
 #[derive(Serialize)]
@@ -32,7 +32,7 @@ struct Connected {
     missing_nodes: usize,
 }
 
-/// Which connections are asked for: of which node, behind which of its own.
+/// Which connections are asked for: those of which node, and after which one.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ConnectionsAsked {
@@ -40,7 +40,7 @@ pub(super) struct ConnectionsAsked {
     limit: Option<PageLimit>,
 }
 
-/// Who receives events, and how far each is behind.
+/// The connections, and how far each is behind.
 pub(super) async fn connections(
     State(state): State<AppState>,
     Caller(principal): Caller,
@@ -58,7 +58,7 @@ pub(super) async fn connections(
         is_cut = page.is_cut || page.connections.len() > room;
         connections.extend(page.connections.into_iter().take(room));
         if is_cut {
-            break; // what other nodes have lies behind the rest of this one's
+            break; // the connections of other nodes come after the rest of this node's
         }
     }
     let next = connections.last().filter(|_| is_cut);

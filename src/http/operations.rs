@@ -61,7 +61,8 @@ fn readiness(state: &AppState, is_ready: impl Fn(&Ready<'_>) -> bool) -> Respons
     (status, Json(ready)).into_response()
 }
 
-/// OpenMetrics 1.0, or the text format of Prometheus for whoever prefers that; open to everybody where the settings or a loopback address allow it.
+/// OpenMetrics 1.0, or the text format of Prometheus if `Accept` prefers that. It needs no credentials where the settings or a
+/// loopback address allow it.
 pub(super) async fn metrics(
     State(state): State<AppState>,
     mut parts: Parts,

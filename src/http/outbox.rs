@@ -38,7 +38,7 @@ impl Outbox {
         self.frames.is_empty()
     }
 
-    /// Writes everything, or as much as the system takes before it would block.
+    /// Writes everything, or as much as the system accepts before it would block.
     pub(super) fn write(&mut self, stream: &TcpStream) -> io::Result<()> {
         while !self.frames.is_empty() {
             let written = match &*self.frames.make_contiguous() {
@@ -78,7 +78,7 @@ impl Outbox {
             count -= front.len();
             self.frames.pop_front();
         }
-        // Given back: most of the time there are none, and the next socket finds the room warm.
+        // The buffer is freed: usually nothing waits, and the next socket can reuse memory that is still in the cache.
         self.frames = VecDeque::new();
     }
 }

@@ -66,7 +66,7 @@ pub(super) async fn fallback(method: Method, uri: Uri, headers: HeaderMap) -> Re
     Problem::not_found().into_response()
 }
 
-/// A built file in the best encoding the client takes; nothing if there is none of this name.
+/// A built file in the best encoding that the client accepts; None if no file has this name.
 fn file(path: &str, headers: &HeaderMap) -> Option<Response> {
     let plain = Built::get(path)?;
     let coded =

@@ -57,7 +57,7 @@ async fn show(
     credentials::check_readable(principal, &[pattern])?;
     let asked = asked(parts).map_err(Problem::bad_request)?;
     let shown = state.projections.now(projection, asked).await.map_err(|error| {
-        // The others pass, and who publishes says so once; anybody may ask as often as they like.
+        // The other errors are temporary, and the publisher logs them once. Logged here, each request would repeat them.
         if matches!(error, ProjectionError::Series(_)) {
             tracing::error!(%error, topic = %projection.topic, "a projection cannot be made");
             return Problem::unavailable("what this is made of cannot be read at present");
@@ -95,7 +95,7 @@ fn follow(projection: &Projection) -> Subscription {
     }
 }
 
-/// What of the address space is the hub's own; `**` is the rest, also none.
+/// The paths that are the hub's own; `**` is any rest, also an empty one.
 const OWN: [&str; 12] = [
     "",
     "assets/**",

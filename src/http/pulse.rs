@@ -35,7 +35,7 @@ struct PulseState {
     under_way: usize,
     /// Whether the answer of HTTP/1 is in the buffer whole, and only has to be written.
     is_answered: bool,
-    /// Whether who sends no more still wants the answer.
+    /// Whether a client that sends nothing more still wants the answer.
     outlives_eof: bool,
     /// Whether the peer sends no more, and the connection has not been told.
     holds_eof: bool,
@@ -53,7 +53,7 @@ pub(super) enum Lapse {
     Idle,
 }
 
-/// How long a connection that was told to end may take.
+/// How long a connection may take to end after the order.
 const GRACE: Duration = Duration::from_secs(5);
 
 impl Pulse {
@@ -212,7 +212,7 @@ struct Lingering {
     timer: Pin<Box<Sleep>>,
 }
 
-/// What is read of a body that nobody wants, so that its sender comes to read the refusal.
+/// How much is read of a body that is refused, so that its sender gets to read the refusal.
 const LEFT_BODY: (usize, Duration) = (16 << 20, Duration::from_secs(5));
 
 /// The same where nothing more is expected.

@@ -1,4 +1,4 @@
-//! Questions that cost: few are worked on at a time, and one user has only so many.
+//! Expensive questions: few are answered at a time, and the number of each user is limited.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::{
     turns::{Turn, Turns},
 };
 
-/// Lets in whoever asks, each user's questions in the order in which they came.
+/// Admits questions, those of each user in the order in which they came.
 pub struct QueryLimit {
     turns: Turns,
     by_user: ByUser,
@@ -28,7 +28,7 @@ pub(super) struct QueryPermit {
     _counted: CountedQuery,
 }
 
-/// Counts a question of a user for as long as it lives.
+/// Counts a question of a user until it is dropped.
 pub(super) struct CountedQuery {
     by_user: ByUser,
     user: Arc<str>,

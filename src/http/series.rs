@@ -54,7 +54,7 @@ struct SeriesAnswer {
     /// What to give as `after` for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<PageStart<SeriesKey>>,
-    /// How many series the hub has, whoever may read them.
+    /// How many series the hub has, including those that the caller may not read.
     count: usize,
     max: usize,
     /// Samples this node left out since it started, by reason.

@@ -1,4 +1,4 @@
-//! The accept loop: who gets in, how long they may take to say what they want, and how it ends.
+//! The accept loop: which connections get in, how long a request may take to arrive, and how connections end.
 
 mod options;
 
@@ -60,7 +60,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves `answers` until `stop`; then accepts nobody and lets requests under way end.
+/// Serves `answers` until `stop`. Then it accepts no connection and waits for requests under way.
 ///
 /// Every connection is a task of `tasks`: when this returns some may still be draining.
 pub async fn serve(
@@ -95,7 +95,7 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 backoff.worked();
-                door.slots.calm().await; // whoever leaves waits for nobody
+                door.slots.calm().await; // a connection that ends is not held up by this
                 door.admit(stream, peer);
             }
             // The other side gave up before it was its turn.
@@ -126,10 +126,10 @@ const MAX_REFUSALS: usize = 64;
 /// connection, without saying who they are. The longest token has 8 KiB.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
-/// Bytes of one HTTP/2 stream that nobody has read; a connection has twice as many in all.
+/// Unread bytes of one HTTP/2 stream; a connection has twice as many in all.
 const STREAM_WINDOW: u32 = 128 * 1024;
 
-/// Bytes of one HTTP/2 stream that its peer has not taken.
+/// Bytes of one HTTP/2 stream that its peer has not read.
 const SEND_BUFFER: usize = 64 * 1024;
 
 fn is_of_one_connection(error: &io::Error) -> bool {
@@ -150,7 +150,7 @@ fn protocol(options: &Options, telemetry: &Telemetry) -> auto::Builder<Streams> 
         .timer(TokioTimer::new())
         .max_header_list_size(MAX_HEADER_BYTES as u32)
         .max_concurrent_streams(100)
-        // What a peer may send that nobody has read, and what is kept for it that it has not taken.
+        // How much a peer may send that is not read yet, and how much is buffered for it.
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(2 * STREAM_WINDOW)
         .max_send_buf_size(SEND_BUFFER)

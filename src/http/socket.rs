@@ -287,7 +287,7 @@ fn converse(
     Ok(conversation)
 }
 
-/// Resolves when the slot was taken away; none if nobody can any more.
+/// Resolves when the slot is taken away; None if it no longer can be.
 fn eviction(slot: &Arc<ConnectionSlot>) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
     let slot = slot.is_at_risk().then(|| Arc::clone(slot))?;
     Some(Box::pin(async move { slot.evicted().await }))

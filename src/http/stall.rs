@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::telemetry::{Limit, Telemetry};
 
-/// A stream on which a write that makes no progress for as long as `patience` is an error.
+/// A stream on which a write fails if it makes no progress for `patience`.
 pub(super) struct Impatient<S> {
     stream: S,
     patience: Duration,
@@ -28,7 +28,7 @@ impl<S> Impatient<S> {
         Self { stream, patience, telemetry, stall: None }
     }
 
-    /// The stream itself, for who has a patience of their own.
+    /// The stream itself, for code with a timeout of its own.
     pub(super) fn into_inner(self) -> S {
         self.stream
     }

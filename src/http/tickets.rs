@@ -1,4 +1,4 @@
-//! `/api/v1/tickets`: for who opens a socket or a stream where credentials cannot be sent with it.
+//! `/api/v1/tickets`: for clients that cannot send credentials when they open a socket or a stream.
 
 use axum::{
     Json,
@@ -82,7 +82,7 @@ fn answer(ticket: &SecretString, expires_in: u64, topics: Option<Vec<String>>) -
     (StatusCode::CREATED, Json(ticket)).into_response()
 }
 
-/// Takes a stream's ticket back, and ends its streams. Whoever has it may do that; once more does no harm.
+/// Revokes a stream's ticket and ends its streams. Anybody who has the ticket may do that, more than once.
 pub(super) async fn take_back(
     State(state): State<AppState>,
     Caller(principal): Caller,

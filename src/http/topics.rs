@@ -19,7 +19,7 @@ use crate::{
     topic::{Topic, TopicPattern},
 };
 
-/// Topics looked at for one page; a page that has less than it might tells where to go on.
+/// How many topics are examined for one page. If this ends a page early, the page says where to continue.
 const SEARCHED: usize = 20_000;
 
 /// Topics looked at at a time: no longer is the writer kept waiting.
@@ -100,7 +100,7 @@ struct Search {
 }
 
 impl Search {
-    /// Those that begin with `prefix` and lie behind `after`; and if there may be more, where to go on.
+    /// The topics that begin with `prefix` and come after `after`; and if there may be more, where to continue.
     fn run(&self, prefix: &str, mut after: String) -> (Vec<Topic>, Option<String>) {
         let (mut found, mut searched) = (Vec::new(), 0);
         for begin in self.beginnings(prefix) {

@@ -25,7 +25,7 @@ enum BodySlot {
     Left(Incoming),
     /// The handler did not want it, and the client waits to be invited to send it.
     Unasked,
-    /// It was read to its end, or nobody asks any more.
+    /// It was read to its end, or nobody reads it any more.
     Over,
 }
 
@@ -48,7 +48,7 @@ impl UnreadBody {
         (Body::new(sent), Some(Self(slot)))
     }
 
-    /// Reads what is there already; tells whether that was all, so that the connection can go on.
+    /// Reads what has arrived; true if that was all, so that the connection can be used again.
     pub(super) async fn read_on(self) -> bool {
         let mut body = match std::mem::replace(&mut *self.0.lock(), BodySlot::Over) {
             BodySlot::Left(body) => body,
@@ -76,7 +76,7 @@ impl UnreadBody {
 struct SentBody {
     /// There until it is dropped.
     body: Option<Incoming>,
-    /// Whether nobody has looked at it and the client waits for that.
+    /// Whether it was never read and the client waits for `100 Continue`.
     is_unasked: bool,
     slot: Arc<Mutex<BodySlot>>,
     pulse: Pulse,

@@ -34,7 +34,7 @@ use crate::{
 /// How to ask for simple mode.
 const TOPICS: &str = "/ws/real-time?topics=voicehive.*";
 
-/// Who asks, if they said; the anonymous principal if there is one.
+/// The principal of the request, or the anonymous one if there is one.
 pub(super) async fn identify(
     state: &AppState,
     handshake: &Handshake,
@@ -129,7 +129,7 @@ async fn open(
     })
 }
 
-/// The one subscription of a socket in simple mode; none for one that asks in messages.
+/// The one subscription of a socket in simple mode; None if the client subscribes by messages.
 fn only(
     state: &AppState,
     handshake: &Handshake,

@@ -134,7 +134,7 @@ impl Cursor {
         &self.view.key.filter
     }
 
-    /// For those who ask how far behind the subscription is, from outside its task.
+    /// How far behind the subscription is, readable from outside its task.
     pub fn lag(&self) -> Lag {
         Lag {
             view: self.view.clone(),

@@ -141,7 +141,7 @@ impl Dispatcher {
         }
         for (view, matching) in matches {
             if made > room && !view.is_latest() {
-                // Whoever listens reads the log when it gets to it, as it would if the frame were made and forgotten.
+                // Its cursors read the log when they get there, as if the frame had been made and discarded.
                 view.restart(block.last());
                 continue;
             }

@@ -20,7 +20,7 @@ struct TrieNode {
     one: Option<Box<TrieNode>>,
     /// Slots of patterns that end here.
     here: Vec<usize>,
-    /// Slots of patterns that go on with `**`.
+    /// Slots of patterns that continue with `**`.
     rest: Vec<usize>,
 }
 

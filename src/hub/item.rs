@@ -20,7 +20,7 @@ pub enum CursorItem {
     Failed(ReadError),
 }
 
-/// Events that will not come: `from` and `to` are inclusive, and the subscription goes on from `to`.
+/// Events that will not come. `from` and `to` are inclusive, and the subscription continues after `to`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
     /// The first that may be missing.

@@ -1,4 +1,4 @@
-//! How far a subscription is behind, for those who ask from outside its task.
+//! How far a subscription is behind, readable from outside its task.
 
 use std::sync::{Arc, atomic::Ordering};
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// The rates there are, in frames a second. Whoever asks for another gets the next lower one.
+/// The possible rates, in frames a second. Any other rate is rounded down to the next one.
 const STEPS: [f64; 13] =
     [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, super::HIGHEST_HZ];
 

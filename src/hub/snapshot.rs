@@ -19,7 +19,7 @@ pub(super) struct Snapshot {
     /// Where it ends.
     pub(super) until: Offset,
     hub: Hub,
-    /// Whose it is; none for the hub's own.
+    /// Its owner; None for the hub's own.
     user: Option<Arc<str>>,
     ready: Option<Arc<Block>>,
     remaining: Remaining,
@@ -33,7 +33,7 @@ enum Remaining {
     Nothing,
 }
 
-/// A read gives the reader back also when it fails: asked again, it goes on where it was.
+/// A failed read returns the reader as well: the next read continues where it was.
 type SnapshotRead = Pin<Box<dyn Future<Output = Result<Read, ReadError>> + Send>>;
 type Read = (LatestReader, Result<Option<Arc<Block>>, ReadError>);
 

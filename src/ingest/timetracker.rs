@@ -95,7 +95,7 @@ impl<'a> Message<'a> {
         self.app()?.ok_or_else(|| refuse(Some("app_identifier"), Fault::Missing))
     }
 
-    /// The application; where none is named, the `only` one there can be.
+    /// The application; if none is named, the `only` possible one.
     pub fn app_or(&self, only: impl FnOnce() -> Option<AppName>) -> Result<AppName, Refusal> {
         let app = self.app()?.or_else(only);
         app.ok_or_else(|| refuse(Some("app_identifier"), Fault::Unclear))
@@ -112,7 +112,7 @@ impl<'a> Message<'a> {
         self.instance()?.ok_or_else(|| refuse(Some("instance_id"), Fault::Missing))
     }
 
-    /// What the instance says of itself, as far as it is of the kind and size it should be.
+    /// What the instance says of itself, without what has the wrong type or size.
     pub fn registration(&self, losses: &mut Losses) -> Registration {
         let mut attribute = |name: &str, raw: Option<&RawValue>| {
             let read = raw.map(|raw| text_of(raw).and_then(attribute_of)).transpose();

@@ -73,7 +73,7 @@ impl InstanceKeys {
                 Err(KeyError::Behind)
             }
             Err(error) => {
-                // A key that nobody was shown must not stay.
+                // A key that was shown to nobody must not stay valid.
                 self.keys.revoke(&own.id).await?;
                 Err(error)
             }
@@ -103,7 +103,7 @@ impl InstanceKeys {
             }
             published => published?,
         }
-        // One whose instance was forgotten meanwhile would be good for ever, and in no list.
+        // If its instance was forgotten meanwhile, the key would stay valid and appear in no list.
         let known = self.known.read().get(&app, &id).cloned().ok_or(InstanceError::Unknown)?;
         match known.key.as_ref().cmp(&Some(own)) {
             Ordering::Equal => Ok(()),

@@ -35,7 +35,7 @@ impl Listening {
         let offset = i128::from(now) - i128::from(elapsed);
         let moved = offset - std::mem::replace(&mut self.offset, offset);
         if moved.unsigned_abs() > PAUSE.as_millis() {
-            // Nobody's silence can be told from one clock to the other.
+            // Silence cannot be measured across a change of the clock.
             self.since = now;
         }
         let (instant, system) = std::mem::replace(&mut self.last, clocks);

@@ -26,7 +26,7 @@ pub struct InstanceRecord {
     /// Whether it lives.
     #[serde(flatten)]
     pub pulse: Liveness,
-    /// What it said of itself; none of one that only sends.
+    /// What it said of itself; None for an instance that never registered.
     pub registration: Option<Registered>,
     /// The API key that is its own, if one was made.
     pub key: Option<OwnKey>,

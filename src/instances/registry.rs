@@ -32,7 +32,7 @@ pub(super) struct Registry {
 pub(super) enum Announcement {
     /// Its silence has brought it to another state.
     Silent(InstanceRecord, InstanceState),
-    /// It is up again from that state, which nobody told.
+    /// It is up again after that state, which was never published.
     Returned(InstanceRecord, InstanceState),
     /// All that is known of it.
     Whole(InstanceRecord),
@@ -71,7 +71,7 @@ impl Registry {
         self.records.values().flatten()
     }
 
-    /// Takes in one event of the log, which comes behind all before it.
+    /// Takes in one event of the log, in the order of the log.
     pub(super) fn apply(&mut self, told: event::Record<'_>) {
         match read(told) {
             Some(InstanceEvent::Record(record)) => self.put(record, told),
@@ -109,7 +109,7 @@ impl Registry {
         let tells_change = says_previous(event);
         let is_missed =
             |state: &InstanceState| matches!(state, InstanceState::Late | InstanceState::Down);
-        // What was told last, whichever of the two records is the newer.
+        // The state that was published last, whichever record is the newer.
         let last = if tells_change { said } else { before };
         if after != InstanceState::Up || tells_change && said == InstanceState::Up {
             self.returned.remove(&place);

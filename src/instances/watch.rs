@@ -30,7 +30,7 @@ use crate::{
 const TICK: Duration = Duration::from_millis(500);
 /// How often the cursor moves on while the log tells nothing of instances.
 const NOTE: Duration = Duration::from_secs(5);
-/// The most that is told at once; the rest follows at the next tick.
+/// The most events published at once; the rest follow at the next tick.
 const MOST: usize = 1000;
 
 /// Tells of the silence of instances. Cheap to clone.
@@ -72,7 +72,7 @@ impl SilenceWatch {
     async fn keep(&self, term: &Term) -> Result<Infallible, TermError> {
         let known = &*self.known;
         let fence = term.fence();
-        // What was told before is to be known before anything is told again.
+        // What was published before must be known before anything is published again.
         let mut known_from = term.began();
         let mut noted: Option<(Offset, Instant)> = None;
         let mut ticks = interval(TICK);
@@ -81,7 +81,7 @@ impl SilenceWatch {
             ticks.tick().await;
             known.progress.gets_to(known_from).await?;
             let followed = known.progress.offset();
-            // After a failure nobody knows what was told: the next term begins with what the log holds.
+            // After a failure it is unknown what was published: the next term begins with what is in the log.
             if let Some(offset) = self.tell(fence).await? {
                 known_from = offset;
                 continue;
@@ -103,7 +103,7 @@ impl SilenceWatch {
     async fn tell(&self, fence: &Fence) -> Result<Option<Offset>, PublishError> {
         let now = self.clock.now();
         let heard_from = self.heard_from(now);
-        // Nobody is forgotten by a clock that is in doubt.
+        // While the clock is in doubt, no instance is forgotten.
         let forget_after = match self.clock.is_settled() {
             true => self.forget_after,
             false => Millis::MAX,
@@ -136,7 +136,7 @@ impl Duty for SilenceWatch {
     }
 }
 
-/// The event that tells it. A silence has one id, so that it is told once however often it is tried.
+/// The event for it. Each silence has one id, so that it is stored once however often it is published.
 fn event(due: Announcement, now: u64) -> Result<OwnEvent, UnwritableRecord> {
     match due {
         Announcement::Silent(mut record, state) => {

@@ -27,7 +27,7 @@ pub enum MessageId {
 /// A message from a client.
 #[derive(Debug)]
 pub enum ClientMessage<'a> {
-    /// The first message: who is there, and what to start with.
+    /// The first message: who connects, and the first subscriptions.
     Connect(MessageId, Connect),
     /// Starts a subscription.
     Subscribe(MessageId, Subscribe),
@@ -87,7 +87,7 @@ pub enum Mode {
 pub enum Replay {
     /// The last `n` matching events.
     Last(usize),
-    /// What was received in the last so many milliseconds.
+    /// The events that were received in this many last milliseconds.
     SinceAgo(Millis),
     /// What was received since this time.
     SinceTime(Millis),

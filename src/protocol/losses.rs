@@ -52,7 +52,7 @@ impl Losses {
     }
 }
 
-/// As it is told in an answer: a number for each kind, and `reasons`.
+/// As an answer shows it: a number for each kind, and `reasons`.
 impl Serialize for Losses {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;

@@ -94,7 +94,7 @@ pub enum ServerMessage<'a> {
         to: Position,
         /// Why.
         reason: GapReason,
-        /// Where the subscription goes on.
+        /// Where the subscription continues.
         position: Position,
     },
     /// A sign of life; to be answered with `pong`.

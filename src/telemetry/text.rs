@@ -1,4 +1,4 @@
-//! The text format 0.0.4 of Prometheus, made of OpenMetrics: for whoever does not accept that.
+//! The text format 0.0.4 of Prometheus, made from OpenMetrics, for clients that do not accept OpenMetrics.
 
 use std::collections::HashSet;
 

@@ -14,7 +14,7 @@ const NEAR: Millis = 3_600_000;
 /// What is known of the wall clock. All times are passed in.
 #[derive(Debug)]
 pub(super) struct Steady {
-    /// The wall clock less the monotonic one, as far as it is believed.
+    /// The wall clock minus the monotonic clock, as it was last accepted.
     offset: i64,
     /// What it seems to be now, and since when on the monotonic clock.
     seeming: Option<(i64, Millis)>,
@@ -26,7 +26,7 @@ pub(super) struct Steady {
 /// What [`Steady::read`] noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Noticed {
-    /// The wall clock has jumped by so many milliseconds.
+    /// The wall clock has jumped by this many milliseconds.
     Jump(i64),
     /// The jump has lasted and is followed from now on.
     Believed(i64),

@@ -27,7 +27,7 @@ const TOPIC: &str = "hub.host";
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostConfig {
-    /// Whether anything is told of it.
+    /// Whether it is published.
     pub publish: bool,
     /// How often.
     #[serde(deserialize_with = "bounds::at_least::<_, _, 100>")]

@@ -36,7 +36,7 @@ use crate::{
 
 /// `POST /api/v1/register`: an instance says who it is, each time it starts.
 ///
-/// The client keeps a `token` it is given in a file and never shows it again, so it gets none.
+/// The client would write a `token` to a file and never use it, so it gets none.
 pub(in crate::http) async fn register(
     State(state): State<AppState>,
     ProgramCaller(principal): ProgramCaller,
@@ -50,7 +50,7 @@ pub(in crate::http) async fn register(
         Ok((app, id, message.registration(losses)))
     });
     let ((app, id, said), dropped, _charge) = read.await?;
-    // Who has no name yet is given one.
+    // An instance without a name gets one.
     let id = match id {
         Some(id) => id,
         None => {

@@ -1,4 +1,4 @@
-//! What the floors below refuse, as problems: which code each refusal has, and what of it is told.
+//! Refusals of lower floors as problems: the code of each, and how much of its reason the client sees.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -35,7 +35,7 @@ impl From<AuthError> for Problem {
             }
             AuthError::Full(full) => {
                 let limit = json!({"name": Limit::PassesPerPrincipal.name(), "allowed": full.most});
-                // A ticket runs out within so long; others may be ended any time.
+                // A ticket expires within this time; sessions and links may end at any time.
                 Self::new(&TOO_MANY_PASSES, full.to_string())
                     .with("limit", limit)
                     .after(Duration::from_secs(30))

@@ -1,4 +1,4 @@
-//! Every method of every path: who may ask, with what, and what is answered.
+//! Every method of every path: who may use it, its parameters, and its answers.
 
 use serde_json::{Value, json};
 
@@ -21,12 +21,12 @@ pub struct Operation {
     pub(super) refusals: &'static [&'static str],
 }
 
-/// Who may ask.
+/// Who may use it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum OperationAccess {
     /// Anybody.
     Open,
-    /// Whoever has credentials, with the grants that the text names.
+    /// Anybody with credentials and the grants that the text names.
     Granted,
 }
 
@@ -151,13 +151,17 @@ const APP: Parameter =
 const INSTANCE: Parameter = path("id", "The instance.");
 const TOPICS: Parameter =
     required("topics", "string", "Patterns, separated by commas or repeated.");
-const LAST: Parameter = query("last", "integer", "Begin with so many of the last matching events.");
+const LAST: Parameter =
+    query("last", "integer", "Begin with this many of the last matching events.");
 const SINCE: Parameter =
     query("since", "string", "Begin with what was received since: `5m`, or a time in RFC 3339.");
 const LATEST: Parameter =
     query("latest", "boolean", "Begin with the newest event of each topic and key.");
-const AFTER: Parameter =
-    query("after", "string", "Continue behind this position, whatever else is asked for.");
+const AFTER: Parameter = query(
+    "after",
+    "string",
+    "Continue after this position. `last`, `since` and `latest` are then ignored.",
+);
 const RESUME: Parameter = query("resume", "string", "The same as `after`.");
 const MODE: Parameter = query(
     "mode",
@@ -165,7 +169,7 @@ const MODE: Parameter = query(
     "`all`, or `latest`: the newest event of each topic and key, at a bounded rate.",
 );
 const MAX_HZ: Parameter =
-    query("max_hz", "number", "In mode `latest`, at most so many frames a second: 0.01 to 60.");
+    query("max_hz", "number", "In mode `latest`, at most this many frames a second: 0.01 to 60.");
 const FORMAT: Parameter = query("format", "string", "`event`, or `data`: the payload alone.");
 const EVENTS: Parameter = query(
     "events",
@@ -234,10 +238,10 @@ pub const OPERATIONS: &[Operation] = &[
         )
         .takes(&[
             TOPICS,
-            query("after", "string", "Only events behind this position or offset."),
+            query("after", "string", "Only events after this position or offset."),
             query("before", "string", "Only events before this position or offset."),
             query("since", "string", "Only what was received since: `5m`, or a time in RFC 3339."),
-            query("limit", "integer", "At most so many events, up to `limits.replay`; 100 by default."),
+            query("limit", "integer", "At most this many events, up to `limits.replay`; 100 by default."),
         ])
         .answers(&[json_of(200, "HistoryPage", "A page of events, the oldest first.")])
         .refuses(refusals!["forbidden", "epoch_changed", "too_many_questions", "too_many_bytes", "overloaded"]),

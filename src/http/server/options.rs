@@ -7,11 +7,11 @@ use crate::http::Network;
 /// How the server treats its connections.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Connections at a time, sockets included; who comes then is told 503.
+    /// Connections at a time, including sockets; a further one is answered 503.
     pub max_connections: usize,
     /// Connections from one address.
     pub max_per_address: usize,
-    /// Header lines of a request; who sends more is told 431.
+    /// Header lines of a request; one with more is answered 431.
     pub max_headers: usize,
     /// Proxies that are believed.
     pub trusted_proxies: Arc<[Network]>,
