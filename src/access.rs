@@ -203,10 +203,10 @@ impl Access {
         self.issue(&self.links, principal, LINK_LIFE).await
     }
 
-    /// Signs in with the code of a link: the session's secret, for a cookie, and who signed in.
+    /// Signs in with the code of a link; returns the session's secret, for a cookie, and the principal.
     ///
-    /// The session is good for [`SESSION_LIFE`], but no longer than the credentials the link was
-    /// made by: nobody prolongs a token by a link.
+    /// The session is good for [`SESSION_LIFE`], but no longer than the credentials that made the link: a link must not
+    /// prolong a token.
     pub async fn exchange(
         &self,
         code: &SecretString,

@@ -126,8 +126,8 @@ impl Connections {
         Connection { all: self.clone(), id, shared }
     }
 
-    /// Who is connected, in the order they came, behind the one called `after`: at most `limit`, and about `bytes` of
-    /// them but at least one. And whether there are more.
+    /// The connections in the order in which they came, after the one called `after`: at most `limit`, and about
+    /// `bytes` of them but at least one. Also whether there are more.
     pub fn page(
         &self,
         after: Option<&str>,

@@ -1,7 +1,7 @@
 //! Sending this node's clients elsewhere: for a while, or before it ends.
 //!
-//! A node that drains is not ready, and tells all who are there to come back, one after the other;
-//! who comes nevertheless is told so too. Everything else it does as before.
+//! A draining node is not ready, and tells its clients to come back, one after the other. A client that connects
+//! nevertheless is told the same. Everything else works as before.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -44,8 +44,7 @@ pub enum Course {
     Stopping,
 }
 
-/// For so much of the time nobody is sent away yet: whoever comes back at once shall find that load
-/// balancers have noticed.
+/// How long to wait before the first client is told to leave: by then, load balancers should have noticed.
 const NOTICE: f64 = 0.25;
 /// How often some are told.
 const TICK: Duration = Duration::from_millis(100);

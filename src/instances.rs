@@ -176,8 +176,8 @@ impl Instances {
         Ok(records)
     }
 
-    /// The event that tells that an instance sent data, to be stored together with them; none as
-    /// long as that says nothing new, for data may come much more often than heartbeats.
+    /// The event that an instance sent data, to be stored together with the data. None if it would say nothing new,
+    /// because data may come much more often than heartbeats.
     pub fn sent_data(&self, speaker: &Speaker) -> Result<Option<OwnEvent>, InstanceError> {
         const WORTH_TELLING: u64 = 4;
         let now = self.clock.now();

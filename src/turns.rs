@@ -1,5 +1,5 @@
-//! Turns at work that takes long: few at a time, and of these fewer for each user, so that nobody waits for all that one
-//! user asks for.
+//! Turns for work that takes long: few at a time, and fewer for each user, so that nobody waits for all the work of one
+//! user.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -43,8 +43,8 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// Works when it is its turn; without a user it is the hub's own. Once begun, work has its turn to its end, also when
-    /// whoever wanted it is gone: what reads a file cannot be broken off.
+    /// Works when it is its turn; work without a user is the hub's own. Work that has begun keeps its turn to its end,
+    /// even if the caller has gone, because reading a file cannot be interrupted.
     pub async fn run<T: Send + 'static>(
         &self,
         user: Option<&Arc<str>>,

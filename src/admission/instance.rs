@@ -1,7 +1,7 @@
 //! What an instance may say of itself, and who may say it for it.
 //!
-//! An instance without a key of its own is spoken for by whoever may publish on `{app}.instances`, a topic that stands
-//! for that right and on which nobody publishes. Once a key was made for it, that key alone speaks for it.
+//! Anybody who may publish on `{app}.instances` may speak for an instance without a key of its own. This topic stands
+//! for that right; nothing is published on it. Once an instance has a key, only that key speaks for it.
 
 use super::Refused;
 use crate::{
@@ -37,8 +37,8 @@ pub fn key_name(app: &AppName, id: &InstanceId) -> String {
     format!("{PREFIX}{app}/{id}")
 }
 
-/// What the key of an instance may: nothing but speak for it. Nobody else publishes on a topic of the hub's, so that this
-/// grant opens no other door.
+/// What the key of an instance may do: only speak for it. Only the hub publishes on a topic of the hub's, so this grant
+/// allows nothing else.
 pub fn key_grants(app: &AppName) -> Grants {
     Grants { subscribe: Vec::new(), publish: own_grant(app).into_iter().collect() }
 }

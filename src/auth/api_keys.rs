@@ -20,8 +20,8 @@ pub const KEYS: CollectionKind = CollectionKind {
     told: Writes::Changes,
 };
 
-/// How long a key is kept that was taken back or has run out, so that its owner is told why. Then it is unknown, and gives
-/// its place to another.
+/// How long a revoked or expired key is kept, so that its owner is told why it is refused. After that it is unknown,
+/// and its place is free.
 const KEPT: Span = Span::seconds(365 * 86_400);
 
 /// An API key as it is kept.

@@ -1,7 +1,7 @@
-//! The claims of a token as they came: each is read only when somebody needs it.
+//! The claims of a token as they came: each is read only when it is needed.
 //!
-//! Providers put much into a token that nobody here asks for, and some of it is no Unicode
-//! (`"\ud800"`, half of a surrogate pair) or no number (`1e400`). That must not spoil the rest.
+//! Providers put many claims into a token that the hub does not use. Some of them are not valid Unicode (`"\ud800"`,
+//! half of a surrogate pair) or not a number (`1e400`). They must not make the other claims unreadable.
 
 use std::{collections::BTreeMap, fmt};
 

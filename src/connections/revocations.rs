@@ -1,8 +1,8 @@
-//! Ends the connections whose credentials were taken back, whatever fails meanwhile.
+//! Ends the connections whose credentials were revoked, whatever fails meanwhile.
 //!
-//! A credential is asked about until the store has answered. A store that has been away is asked about
-//! all of them, because what moved its count of changes may be gone; and so is each connection that
-//! has just said whose it is, because its key may have been taken back after it was looked at.
+//! A credential is checked until the store has answered. After the store was away, all credentials are checked, because
+//! the write that raised its count of changes may be lost. A connection that has just authenticated is checked as well,
+//! because its key may have been revoked after it was read.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
-//! A FLEXT daemon that speaks real gRPC: pipelines that run, last, fail, and can be followed. In the
-//! middle of an incident it answers nobody.
+//! A FLEXT daemon that speaks real gRPC: its pipelines run, take time, fail, and can be followed. In the middle of an
+//! incident it does not answer.
 
 mod pipelines;
 

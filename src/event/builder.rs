@@ -85,8 +85,8 @@ impl BlockBuilder {
         self.entries.push(BlockEntry { start, publisher, ..*record.entry });
     }
 
-    /// Takes over a record under another offset and time of arrival: its JSON is made anew up to the offset's end, and
-    /// its parts move along.
+    /// Adds a record with another offset and time of arrival: its JSON is written again up to the end of the offset,
+    /// and its parts move accordingly.
     fn push_renumbered(
         &mut self,
         record: Record<'_>,

@@ -5,11 +5,11 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// The principal an event came from: the hub, nobody by name, an API key by its name, or a token by its
-/// issuer and subject. What is rotated keeps its name, so that a retry with the new key is the same event.
+/// The principal that an event came from: the hub, somebody without a name, an API key by its name, or a token by its
+/// issuer and subject. A rotated key keeps its name, so a retry with the new key is the same event.
 ///
-/// Kept as one text, in which no two of them are alike: a subject has no control characters, and
-/// the issuer stands last.
+/// It is stored as one text, which is different for any two of them: a subject has no control characters, and the
+/// issuer comes last.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PublisherName(Arc<str>);

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{position::Offset, time::Millis};
 
-/// What the stored form begins with. The plain form begins with the number of records, which is 0 only
-/// where nothing follows: so whoever knows that alone refuses this one.
+/// The first byte of the stored form. The plain form begins with the number of records, which is 0 only if nothing
+/// follows. So code that knows only the plain form refuses this one.
 const MARK: [u8; 2] = [0, 2];
 
 /// Stored bytes that are no block.
@@ -18,8 +18,8 @@ const MARK: [u8; 2] = [0, 2];
 pub struct BlockError;
 
 impl Block {
-    /// The stored form: a mark, the [`origins`](Self::origins) behind their length, the
-    /// [`encode_plain`](Self::encode_plain).
+    /// The stored form: a mark, the length of the [`origins`](Self::origins), the origins, and the plain form
+    /// ([`encode_plain`](Self::encode_plain)).
     pub fn encode(&self) -> Vec<u8> {
         let origins = self.origins();
         let mut out = Vec::with_capacity(MARK.len() + 5 + origins.len() + self.most_plain_bytes());

@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, header};
 
-/// How much the client wants a media type such as `text/plain`, from 0 to 1: 0 if it does not accept it, 1 if it does
-/// not say. What is said of the type itself counts before what is said of all like it.
+/// How much the client wants a media type such as `text/plain`, from 0 to 1: 0 if it does not accept the type, 1 if it
+/// does not say. An entry for the type itself overrides one for a range of types.
 pub(super) fn quality(headers: &HeaderMap, wanted: &str) -> f32 {
     if !headers.contains_key(header::ACCEPT) {
         return 1.0;

@@ -1,7 +1,7 @@
 //! An answer that is being sent: what ends it if its reader stops reading, or if it may not continue.
 //!
-//! A body is asked for more only when its reader has taken what it gave before: who reads nothing keeps it from ever
-//! being asked again. So the task that writes the answer looks after it beside that.
+//! A body is polled only when its reader has read what came before. If a client reads nothing, its body is never polled
+//! again. So the task that writes the answer also watches for its end.
 
 use std::{
     future::poll_fn,

@@ -26,8 +26,8 @@ struct WrongSignIns {
 }
 
 impl Attempts {
-    /// Begins a sign-in, which counts as a wrong one until [`right`](Self::right) says otherwise: so
-    /// many at once are no more than one after the other. Refused, it tells how long to wait.
+    /// Begins a sign-in. It counts as a wrong one until [`right`](Self::right) is called, so that many attempts at the
+    /// same time count like many in a row. The error says how long to wait.
     pub(super) fn begin(&self, address: IpAddr, most: u32, now: Millis) -> Result<(), Duration> {
         let mut addresses = self.0.lock();
         if addresses.len() >= MAX_ADDRESSES {

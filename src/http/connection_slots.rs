@@ -1,8 +1,7 @@
-//! Who has a connection: so many in all, so many from one address, and a few that nobody but admins and probes of health
-//! may have.
+//! Who has a connection: a limit in all, a limit for each address, and a few slots only for admins and health probes.
 //!
-//! A stranger is whoever has shown no credentials that are good. When all slots are taken, the stranger that has been quiet
-//! for the longest time loses theirs to whoever comes: so strangers alone can never fill the hub.
+//! A stranger is a connection that has shown no valid credentials. When all slots are taken, a new connection gets the
+//! slot of the stranger that has been quiet longest. So strangers alone can never fill the hub.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

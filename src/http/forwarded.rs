@@ -1,7 +1,7 @@
-//! Where a request comes from when proxies stand between: what those that are trusted say of it.
+//! Where a request comes from if there are proxies in between: what the trusted ones say.
 //!
-//! Each proxy adds the address it was asked from at the end. So the list is read from its end for as long as the address
-//! read so far is a trusted proxy's; what stands before may have been made up by the client.
+//! Each proxy appends the address that it was asked from. So the list is read from its end while the address read so
+//! far is that of a trusted proxy. Earlier entries may have been made up by the client.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -41,8 +41,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The client behind a connection from `peer`; the port is 0 if a proxy did not say it.
 ///
-/// `Forwarded` (RFC 7239) and `X-Forwarded-For` count alike. A proxy that sets one of them lets the other through as the
-/// client sent it: where they differ nobody is believed, and the request is the proxy's own.
+/// `Forwarded` (RFC 7239) and `X-Forwarded-For` are equal. A proxy that sets one of them passes the other on as the
+/// client sent it. If the two differ, neither is believed, and the request counts as the proxy's own.
 pub(super) fn client(peer: SocketAddr, headers: &HeaderMap, trusted: &[Network]) -> SocketAddr {
     let is_trusted = |hop: SocketAddr| trusted.iter().any(|network| network.contains(hop.ip()));
     if !is_trusted(peer) {

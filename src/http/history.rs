@@ -97,8 +97,8 @@ fn new_epoch() -> ReadError {
     ReadError("it goes on in a new epoch again and again".to_owned())
 }
 
-/// The page, read from the log as it is taken. What fails on the way breaks the answer off, so that nobody takes it for
-/// a whole one.
+/// The page, read from the log while it is sent. An error breaks the answer off, so that the client cannot take it for
+/// a whole page.
 fn body(page: Page, first: Option<Bytes>, charge: Charge) -> Body {
     let begin = stream::iter(["{\"events\":[".into()].into_iter().chain(first).map(Ok));
     let rest = stream::try_unfold(Some((page, charge)), async |page| {

@@ -39,8 +39,8 @@ impl CloseMessage {
 /// How much is still read from a client that keeps sending.
 const MOST_UNREAD: u64 = 256 << 10;
 
-/// Writes `message` and waits until the other side has heard it, but no longer than `patience`, and reads no more than
-/// [`MOST_UNREAD`] meanwhile: closing with bytes unread would make it disappear.
+/// Writes `message` and waits until the other side has received it, at most for `patience`. Meanwhile it reads at most
+/// [`MOST_UNREAD`] bytes, because closing a socket with unread bytes would discard the message.
 pub(super) async fn linger(mut stream: TcpStream, message: &[u8], patience: Duration) {
     let talk = async {
         stream.write_all(message).await?;

@@ -16,8 +16,8 @@ pub(super) enum Media {
     Lines,
 }
 
-/// What is sent where nobody thought of a type: a browser's `fetch` says the first of a string, `curl -d` the second of
-/// everything.
+/// The types that programs send by default: a browser's `fetch` sends the first one with a string, `curl -d` sends the
+/// second one with everything.
 const UNTHOUGHT: [&str; 2] = ["text/plain", "application/x-www-form-urlencoded"];
 
 const LINES: [&str; 4] =

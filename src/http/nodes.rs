@@ -1,5 +1,4 @@
-//! For those who run many nodes, or one: who is connected where, how each stands, and sending
-//! clients elsewhere.
+//! For admins of one node or many: the connections of each node, its state, and draining it.
 
 use axum::{Json, body::Body, extract::State, response::Response};
 use http::HeaderMap;

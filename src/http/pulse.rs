@@ -190,12 +190,12 @@ impl Drop for UnderWay {
     }
 }
 
-/// A stream that tells what it hears, and gives only so much of it in a turn: whoever sends without end, be it HTTP/2
-/// pings, empty frames or chunks of one byte, keeps neither others nor the timers waiting. HTTP/2 reads on for as long
-/// as bytes come, and 17 of them are a ping to answer.
+/// A stream that reports what it reads, and reads only a limited amount in a turn. So a client that sends without end,
+/// be it HTTP/2 pings, empty frames or chunks of one byte, delays neither other clients nor the timers. HTTP/2 keeps
+/// reading while bytes come, and 17 of them are a ping to answer.
 ///
-/// It ends as TCP wants it, so that the last words are not lost: what still comes is read and thrown away, up to a
-/// bound, for closing with bytes unread resets the connection (RFC 9112 section 9.6).
+/// It ends in the way TCP needs, so that the last bytes are not lost: what still comes is read and discarded, up to a
+/// bound, because closing with unread bytes resets the connection (RFC 9112 section 9.6).
 pub(super) struct Tapped<S> {
     stream: S,
     pulse: Pulse,

@@ -61,8 +61,8 @@ impl QueryLimit {
     }
 }
 
-/// Works on a question beside the threads on which sockets are served. It is under way until the work is done, also when
-/// whoever asked is gone.
+/// Answers a question on a thread of its own, not on those that serve sockets. It counts as under way until the work is
+/// done, even if the caller has gone.
 pub(super) async fn work<T: Send + 'static>(
     permit: QueryPermit,
     work: impl FnOnce() -> T + Send + 'static,

@@ -349,8 +349,8 @@ async fn answer(
     Ok(answering::watch(response, version, (under_way, visit)))
 }
 
-/// An answer to HEAD has no body, but the length that one would have (RFC 9110 section 9.3.2). Over HTTP/2 nobody else
-/// sees to it for what was refused before there was a route.
+/// An answer to HEAD has no body, but the length that the body would have (RFC 9110 section 9.3.2). Over HTTP/2,
+/// nothing else sets it for requests that were refused before they had a route.
 fn without_body(response: Response<Body>) -> Response<Body> {
     if http_body::Body::is_end_stream(response.body()) {
         return response; // the route has seen to it

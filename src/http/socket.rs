@@ -48,8 +48,8 @@ enum End {
 }
 
 impl Socket {
-    /// Serves the socket to its end, in a task of its own; `read` is what was read of it already. Whoever is refused is
-    /// told so in `dialect`.
+    /// Serves the socket to its end, in a task of its own; `read` is what was already read from it. A refusal is sent
+    /// in `dialect`.
     pub(super) fn start(
         state: AppState,
         (stream, read): (TcpStream, Vec<u8>),

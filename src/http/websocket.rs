@@ -1,5 +1,5 @@
-//! `GET /ws/real-time`: the upgrade. A browser cannot see a refused upgrade, so that refusals of
-//! the client are said by a close code on an open socket.
+//! `GET /ws/real-time`: the upgrade. A browser cannot see a refused upgrade, so the hub refuses clients with a close
+//! code on an open socket.
 
 use std::sync::Arc;
 

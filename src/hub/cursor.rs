@@ -175,9 +175,9 @@ impl Cursor {
         Poll::Pending
     }
 
-    /// Whether everything that matches up to `head` was given out and nothing beyond it; then the
-    /// position moves there. Beyond it are those who resumed on a node that is behind. `head` must
-    /// have been read from the hub before the last [`poll_next`](Self::poll_next).
+    /// Whether everything that matches up to `head` was delivered, and nothing after it; then the position moves to
+    /// `head`. A client that resumed on a node that is behind may be after it. `head` must have been read from the hub
+    /// before the last [`poll_next`](Self::poll_next).
     pub fn settle(&mut self, head: Offset) -> bool {
         let settled = matches!(self.phase, Phase::Tail)
             && self.gap.is_none()

@@ -165,8 +165,8 @@ impl Dispatcher {
         self.advance(block.last());
     }
 
-    /// The views that match, each with the indices of its records. Whoever joins meanwhile begins behind what has been
-    /// matched by then, and reads what comes before from the log.
+    /// The views that match, each with the indices of its records. A view that joins meanwhile begins after what has
+    /// been matched by then, and reads earlier events from the log.
     fn matching(&self, block: &Block) -> Vec<(Arc<View>, Vec<u32>)> {
         let mut registry = self.hub.0.registry.lock();
         let mut by_slot: HashMap<usize, usize> = HashMap::new();
@@ -208,8 +208,8 @@ impl Dispatcher {
         matches
     }
 
-    /// Keeps all views within `hub.tail_bytes`: newest values have half of it at most. Frames have what these and the
-    /// frames made of them leave. Whoever misses what is given up here reads the log.
+    /// Keeps all views within `hub.tail_bytes`. Newest values may use half of it. Frames use what is left by these and
+    /// by the frames made of them. Cursors that miss what is discarded here read the log.
     fn fit(&mut self) {
         let most = self.hub.0.config.tail_bytes.as_usize();
         let held = &self.hub.0.latest_bytes;
@@ -228,8 +228,8 @@ impl Dispatcher {
         self.hub.0.telemetry.view_bytes.set(i64::try_from(held).unwrap_or(i64::MAX));
     }
 
-    /// Each view keeps its share of `most`, and no more than three quarters of that, so that a quarter
-    /// of the whole can come before all views are walked through again.
+    /// Each view keeps its share of `most`, but at most three quarters of it, so that a quarter of the whole can arrive
+    /// before all views are examined again.
     fn fit_latest(&self, most: usize) {
         self.hub.0.telemetry.hit(Limit::TailBytes);
         let views: Vec<Arc<View>> = {

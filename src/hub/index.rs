@@ -1,8 +1,8 @@
 //! From a topic to the slots whose filters match it.
 //!
-//! A tree of tokens: looking a topic up visits only the branches that begin as it does. Their number grows with the
-//! matches and not with the subscriptions: patterns that begin as the topic and then do not match it are no more than
-//! there are places for their [`MAX_STARS`](crate::topic::MAX_STARS) stars.
+//! A tree of tokens: a lookup visits only the branches that begin like the topic. Their number grows with the matches
+//! and not with the subscriptions. Patterns that begin like the topic but do not match it are limited by the places for
+//! their [`MAX_STARS`](crate::topic::MAX_STARS) stars.
 
 use std::collections::HashMap;
 

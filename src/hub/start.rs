@@ -81,8 +81,9 @@ impl Hub {
         })
     }
 
-    /// A replay from `after` begins behind all that any topic of the filter has lost by now, for inside a loss it would
-    /// begin with a gap. It is truncated where something lies before that which is kept, or cannot be read.
+    /// A replay from `after` begins after everything that any topic of the filter has lost by now, because inside a
+    /// loss it would begin with a gap. It is truncated if there are older events that are kept no longer or cannot be
+    /// read.
     async fn behind_losses(
         &self,
         user: Option<&Arc<str>>,

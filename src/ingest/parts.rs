@@ -27,8 +27,8 @@ pub(super) fn not_utf8(body: &[u8], at: usize) -> Refusal {
     }
 }
 
-/// An array of at most so many items, `None` if it has more: a body of a few MiB can hold
-/// millions of empty objects, which would take a hundred times its size.
+/// An array of at most this many items, `None` if it has more: a body of a few MiB can contain millions of empty
+/// objects, which would take a hundred times its size in memory.
 pub(super) struct AtMost<T>(usize, PhantomData<T>);
 
 impl<T> AtMost<T> {

@@ -87,8 +87,8 @@ impl KnownInstances {
         Ok(())
     }
 
-    /// Waits until this node knows what was stored at `offset`, so that whoever was answered finds
-    /// it. Not for ever: another node may be the next to be asked anyway.
+    /// Waits until this node knows what was stored at `offset`, so that a client finds what it was told is stored. The
+    /// wait is limited, because the next question may go to another node anyway.
     pub(super) async fn followed(&self, offset: Offset) {
         // Late or not, it is stored.
         let _ = tokio::time::timeout(FOLLOW, self.progress.reaches(offset)).await;

@@ -22,10 +22,10 @@ impl Listening {
         Self { since: now, last: (Instant::now(), SystemTime::now()), offset }
     }
 
-    /// The time now, in `now` as others count it and in `elapsed` by a clock that never jumps; gives since when it has
+    /// The time now: `now` by the hub's clock, `elapsed` by a clock that never jumps. Returns since when it has
     /// listened.
     ///
-    /// Both clocks are asked: a stopped process sees either go on, a suspended machine only the second.
+    /// Both clocks are needed: after a stopped process both have advanced, after a suspended machine only the first.
     pub(super) fn look(
         &mut self,
         now: Millis,

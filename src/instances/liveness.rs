@@ -57,8 +57,8 @@ const ENOUGH_GAPS: usize = 3;
 const RHYTHMS: std::ops::RangeInclusive<u64> = 10..=7 * 86_400;
 /// No other node's clock is ahead by more than this.
 const MOST_AHEAD: Millis = 10_000;
-/// A heartbeat may come so much of its interval later and is not late: a client that sleeps
-/// between two of them is always a little behind.
+/// A heartbeat may be late by this part of its interval: a client that sleeps between two heartbeats is always a little
+/// late.
 const SLACK: u64 = 20;
 
 impl InstanceState {
@@ -116,8 +116,7 @@ impl Liveness {
         self.last_seen.0 > now.saturating_add(MOST_AHEAD)
     }
 
-    /// The state that its silence has brought it to by `now`, if that is another; nobody has listened
-    /// before `heard_from`.
+    /// The state that its silence has led to by `now`, if it is another one. Before `heard_from` nobody listened.
     pub fn overdue(&self, now: Millis, heard_from: Millis) -> Option<InstanceState> {
         self.silent(now, heard_from).filter(|state| *state > self.state)
     }

@@ -138,8 +138,8 @@ impl Registry {
         self.astray.remove(&place);
     }
 
-    /// What is to be told at `now`, at most `most`; one with a key of its own is never forgotten. Nobody
-    /// is missed for a time when nobody listened, which is before `heard_from`.
+    /// The events that are due at `now`, at most `most`. An instance with a key of its own is never forgotten. Time
+    /// before `heard_from`, when nobody listened, does not count as silence.
     pub(super) fn due(
         &self,
         now: Millis,

@@ -66,9 +66,9 @@ impl SilenceWatch {
         self.listening.lock().look(now, self.clock.elapsed(), clocks)
     }
 
-    /// Tells of silence while the lease is ours. The cursor moves when all that was written up to
-    /// there is whole: whoever takes over, or starts, begins with what may not be. It moves on where
-    /// nothing is told of instances too, or a start would read all of that before anybody is served.
+    /// Publishes silences while this node has the lease. The cursor moves once everything written up to it is complete,
+    /// because the next holder starts there. It also moves where no instance has events; otherwise a start would read
+    /// all of that before the hub serves anybody.
     async fn keep(&self, term: &Term) -> Result<Infallible, TermError> {
         let known = &*self.known;
         let fence = term.fence();

@@ -64,8 +64,8 @@ impl CloseCode {
         }
     }
 
-    /// How long a client is told to stay away, by a `reconnect` before the close: where it should come back as it was,
-    /// but not at once. [`Restarting`](Self::Restarting) has a delay of its own for each client.
+    /// How long a client is told to stay away, by a `reconnect` before the close, if it should come back unchanged but
+    /// not at once. [`Restarting`](Self::Restarting) has a delay of its own for each client.
     pub const fn pause(self) -> Option<Duration> {
         match self {
             CloseCode::Overloaded => Some(Duration::from_secs(5)),

@@ -39,8 +39,8 @@ pub struct Flext {
     event_bytes: usize,
 }
 
-/// How long a daemon which does not answer may be left alone: whoever has just started it again
-/// looks whether the values are fresh.
+/// The longest pause between two calls to a daemon that does not answer: somebody who has just restarted it looks
+/// whether the values are fresh.
 const SOON: Duration = Duration::from_secs(5);
 /// What comes of an execution is gathered for so long: a pipeline may say a thousand things a second.
 const GATHER: Duration = Duration::from_millis(500);
@@ -183,8 +183,8 @@ impl Flext {
     }
 }
 
-/// The pauses behind questions that were not answered: what is asked often is asked more and more seldom, though still
-/// often; what is asked seldom is asked sooner than that.
+/// The pauses after calls that were not answered. With a short interval they grow, but stay short; with a long interval
+/// they are shorter than it.
 fn backoff(interval: Duration) -> Backoff {
     Backoff::new(interval.min(SOON), interval.max(SOON))
 }

@@ -84,10 +84,10 @@ pub(in crate::http) async fn validate(
     Ok(Json(json!({"valid": true, "license_required": false})))
 }
 
-/// `POST /api/v1/heartbeat`, which names nothing but the instance.
+/// `POST /api/v1/heartbeat`, which names only the instance.
 ///
-/// One that is not known, because it was forgotten, does not register again before it is restarted.
-/// So it is taken in anew, without a registration, where the credentials leave no doubt whose it is.
+/// A client whose instance was forgotten does not register again before it is restarted. So an unknown instance is
+/// added without a registration, if the credentials leave only one possible application.
 pub(in crate::http) async fn heartbeat(
     State(state): State<AppState>,
     ProgramCaller(principal): ProgramCaller,
@@ -229,8 +229,8 @@ fn tell(answer: &mut Value, dropped: &Losses) {
     }
 }
 
-/// Who speaks for the instances meant by whoever gives a name only: for those of this name, as far as the caller may; else
-/// for the one of the only application that the caller's grants name.
+/// The claims for a request that names only the instance: those for known instances with this name for which the caller
+/// may speak, or else one for the only application that the caller's grants name.
 fn speakers_of(
     state: &AppState,
     principal: &Principal,

@@ -191,8 +191,8 @@ impl Page {
         true
     }
 
-    /// `first` is for `before`, the page before this one; `next` for `after`, the page behind it. All that
-    /// matches between the two is in this one.
+    /// `first` is for `before`, which asks for the page before this one; `next` is for `after`, which asks for the page
+    /// after it. This page has everything that matches between the two.
     pub(super) fn tail(&self) -> Bytes {
         let head = self.head;
         let position = |offset| Position { offset, ..head };

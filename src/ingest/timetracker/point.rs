@@ -103,9 +103,8 @@ impl<'a> UsagePoint<'a> {
     }
 }
 
-/// A point's members as they came, and behind them whose it is and when it arrived. Where the point
-/// says one of these two itself, the hub's word replaces it: readers do not agree on which of two
-/// members of one name counts.
+/// A point's members as they came, followed by its instance and its time of arrival. If the point has one of these two
+/// members itself, it is replaced, because readers do not agree on which of two members with the same name counts.
 fn told_by(
     point: &RawValue,
     instance: &InstanceId,

@@ -88,9 +88,9 @@ impl FlextDaemon {
         client.stream_execution(request).await.map(Response::into_inner)
     }
 
-    /// A request that tells the daemon when at the latest nobody waits any more. That is later than
-    /// we wait, for whoever serves or sends such a request keeps that time too: what is said of a
-    /// daemon that is slow must not hang on which of three clocks was first.
+    /// A request with a deadline for the daemon. The deadline is later than our own timeout, because servers and
+    /// clients of gRPC enforce it as well: which of three clocks ends first must not decide what is said of a slow
+    /// daemon.
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(self.timeout.saturating_mul(2));

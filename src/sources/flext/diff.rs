@@ -45,8 +45,8 @@ pub(super) struct Draft {
     data: Value,
 }
 
-/// How often the state is told although nothing has changed: nobody else can tell that whoever
-/// asks has ended, and whoever reads it believes it for a while only.
+/// How often the state is published although nothing has changed. Only silence tells readers that the source has ended,
+/// so they trust a state only for a while.
 const REPEAT: Millis = 20_000;
 /// Values of the log that are compared with the daemon's first answers.
 const REMEMBERED: usize = 10 * LISTED;

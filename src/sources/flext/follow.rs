@@ -23,8 +23,8 @@ pub(super) struct Followed {
 
 /// The most streams at a time; further executions are seen when the daemon is asked.
 const MOST: usize = 16;
-/// Updates that wait; when it is full, the daemon is left to wait. With one in the hands of each
-/// stream, all of them together have no more than 6 MiB on the wire.
+/// Updates that wait; when this many do, the daemon has to wait. With one update in each stream, all of them together
+/// have at most 6 MiB on the wire.
 const WAITING: usize = 8;
 
 impl Default for Followed {
@@ -96,8 +96,8 @@ async fn follow_one(
     sender: mpsc::Sender<(String, ExecutionUpdate)>,
 ) -> Result<(), Status> {
     let mut stream = daemon.follow(&id).await?;
-    // A daemon that sends without end keeps nobody waiting: each send takes a part of tokio's budget for a turn, and
-    // waits when `WAITING` are not taken yet; the connection's task takes one for each read.
+    // A daemon that sends without end delays nobody: each send uses a part of tokio's budget for a turn, and waits when
+    // `WAITING` updates are not read yet. The connection's task uses one part for each read.
     while let Some(update) = stream.message().await? {
         if sender.send((id.clone(), update)).await.is_err() {
             break;
