@@ -269,8 +269,8 @@ impl Principal {
         self.grants.subscribe.iter().any(|granted| granted.contains(pattern))
     }
 
-    /// Whether one granted pattern matches `topic`; patterns for the hub's own topics must begin with `hub`. Whether
-    /// events may be published depends on more than that: `admission` decides it.
+    /// Whether a granted pattern matches `topic`, which must not be one of the hub's own. Whether events may be published
+    /// depends on more than that: `admission` decides it.
     pub fn may_publish(&self, topic: &Topic) -> bool {
         !topic.is_reserved()
             && self.grants.publish.iter().any(|granted| granted.matches(topic.as_str()))

@@ -74,15 +74,36 @@ fn describe(out: &mut String, command: &mut Command) {
     let help = help.unwrap_or_else(|| panic!("{name} --help shows no example"));
     let (examples, rest) = help.split_once("\n\n").unwrap_or((&help, ""));
     let examples = examples.strip_prefix("Examples:\n").expect("the help begins with examples");
-    let examples =
-        examples.lines().map(|line| format!("{}\n", line.strip_prefix("  ").unwrap_or(line)));
+    let examples: Vec<&str> =
+        examples.lines().map(|line| line.strip_prefix("  ").unwrap_or(line)).collect();
+    examples.iter().for_each(|line| assert_understood(line));
     out.push_str(
-        "<!-- not run: the examples of --help; tests/cli.rs runs every command -->\n```sh\n",
+        "<!-- not run: the examples of --help, each of which is parsed; tests/cli.rs runs every command -->\n```sh\n",
     );
-    out.extend(examples);
+    out.extend(examples.iter().map(|line| format!("{line}\n")));
     writeln!(out, "```\n").unwrap();
     if !rest.is_empty() {
         writeln!(out, "{}\n", plain(rest)).unwrap();
+    }
+}
+
+/// Fails unless the program knows the commands and arguments of this line of a shell.
+#[track_caller]
+fn assert_understood(line: &str) {
+    let mut rest = line.to_owned();
+    // What a shell puts in the place of a command in a command, which is looked at too.
+    while let Some((before, after)) = rest.split_once("$(") {
+        let (inner, after) = after.split_once(')').unwrap();
+        if inner.starts_with("pulsehub ") {
+            assert_understood(inner);
+        }
+        rest = format!("{before}value{after}");
+    }
+    let words = rest.split_whitespace().map(|word| word.trim_matches('\'').to_owned());
+    let words = words.skip_while(|word| word.contains('=')); // variables
+    let words: Vec<String> = words.take_while(|word| !["|", "<", ">"].contains(&&**word)).collect();
+    if let Err(error) = Cli::command().try_get_matches_from(words) {
+        panic!("{line}: {error}");
     }
 }
 
