@@ -102,6 +102,18 @@ impl Admission {
         &self.limits
     }
 
+    /// Whether events of this principal may go there, for who would rather leave some out than have all refused.
+    pub fn check_topic(&self, principal: &Principal, topic: &Topic) -> Result<(), RefusedTopic> {
+        if self.own_topics.hold(topic) {
+            return Err(RefusedTopic::HubsOwn(topic.clone()));
+        }
+        if principal.may_publish(topic) {
+            Ok(())
+        } else {
+            Err(RefusedTopic::NotGranted(topic.clone()))
+        }
+    }
+
     /// Admits a batch whole or not at all. With a `claim` the events are what an instance tells of itself.
     pub fn admit(
         &self,
@@ -118,10 +130,10 @@ impl Admission {
         for (index, event) in events.iter_mut().enumerate() {
             self.limits.check(event).map_err(|error| Refused::TooLarge { index, error })?;
             let is_about_itself = || instance.is_some_and(|instance| instance.is_of_itself(event));
-            if self.own_topics.hold(&event.topic) {
-                refused.note(&event.topic, RefusedTopic::HubsOwn);
-            } else if !is_about_itself() && !principal.may_publish(&event.topic) {
-                refused.note(&event.topic, RefusedTopic::NotGranted);
+            match self.check_topic(principal, &event.topic) {
+                Err(RefusedTopic::NotGranted(_)) if is_about_itself() => {}
+                Err(why) => refused.note(why),
+                Ok(()) => {}
             }
             // Whatever the event says: it is theirs whose credentials came with it.
             if event.publisher != principal.publisher {
@@ -136,8 +148,7 @@ impl Admission {
 struct RefusedTopics(Vec<RefusedTopic>);
 
 impl RefusedTopics {
-    fn note(&mut self, topic: &Topic, why: fn(Topic) -> RefusedTopic) {
-        let refused = why(topic.clone());
+    fn note(&mut self, refused: RefusedTopic) {
         let kind = std::mem::discriminant(&refused);
         let alike = self.0.iter().filter(|known| std::mem::discriminant(*known) == kind).count();
         if alike < MOST_NAMED && !self.0.contains(&refused) {

@@ -99,6 +99,7 @@ impl App {
             settings: HttpSettings {
                 http: config.http.clone(),
                 limits: config.limits,
+                ingest: config.ingest.clone(),
                 query_token: config.auth.query_token,
                 wrong_sign_ins: config.auth.wrong_sign_ins,
                 is_loopback: address.ip().is_loopback(),

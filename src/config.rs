@@ -23,7 +23,9 @@ pub use reference::render as render_reference;
 use crate::{
     auth,
     broker::journal,
-    http, hub, instances,
+    http, hub,
+    ingest::IngestConfig,
+    instances,
     limits::Limits,
     logging,
     projections::{self, Plan, ProjectionFault},
@@ -71,6 +73,8 @@ pub struct Config {
     pub socket: session::SocketConfig,
     /// `[limits]`
     pub limits: Limits,
+    /// `[ingest]`
+    pub ingest: IngestConfig,
     /// `[host]`
     pub host: vitals::HostConfig,
     /// Every `[[source]]`.

@@ -35,6 +35,7 @@ mod publish;
 mod pulse;
 mod query;
 mod query_limit;
+mod remote_write;
 mod series;
 pub mod server;
 mod sessions;
@@ -87,7 +88,7 @@ use crate::{
     cluster::Cluster,
     event::Event,
     hub::Hub,
-    ingest::Refusal,
+    ingest::{IngestConfig, Refusal},
     instances::Instances,
     limits::Limits,
     projections::Projections,
@@ -144,6 +145,8 @@ pub struct HttpSettings {
     pub http: HttpConfig,
     /// `[limits]`
     pub limits: Limits,
+    /// `[ingest]`
+    pub ingest: IngestConfig,
     /// Whether sockets take `?token=`: `auth.query_token`.
     pub query_token: bool,
     /// Wrong sign-ins a minute from one address: `auth.wrong_sign_ins`.
@@ -244,6 +247,8 @@ fn routes(state: AppState) -> Router {
         .layer(CompressionLayer::new());
     Router::new()
         .route("/api/v1/publish", post(publish::publish))
+        .route("/api/v1/write", post(remote_write::write))
+        .route("/prometheus/api/v1/write", post(remote_write::write))
         .route("/api/{app}/metrics", post(compat::metrics))
         .route("/api/{app}/events", post(compat::events))
         .route("/api/v1/register", post(timetracker::register))

@@ -4,16 +4,38 @@ pub mod lenient;
 pub mod locanext;
 pub mod native;
 mod parts;
+mod protobuf;
+pub mod remote_write;
 pub mod samples;
 mod timestamps;
 pub mod timetracker;
+pub mod topic_template;
 
+use serde::Deserialize;
+
+use self::topic_template::TopicTemplate;
 use crate::{
     admission::{BatchTooLong, EventTooLarge},
     event::{MAX_ATTRIBUTE_BYTES, NameError, PublisherName},
     telemetry::Limit,
     time::Millis,
 };
+
+/// `[ingest]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IngestConfig {
+    /// `[ingest.remote_write]`
+    pub remote_write: RemoteWriteConfig,
+}
+
+/// `[ingest.remote_write]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoteWriteConfig {
+    /// Where samples go.
+    pub topic: TopicTemplate,
+}
 
 /// What an event gets where its producer said nothing.
 #[derive(Debug, Clone, Copy)]

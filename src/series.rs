@@ -29,7 +29,7 @@ mod tier;
 mod track;
 mod typed;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -53,7 +53,7 @@ use self::{
     extract::found_in,
     table::{Bounds, Table},
     tally::Tally,
-    tier::Keep,
+    tier::{AHEAD, Keep},
 };
 use crate::{
     bounds,
@@ -64,7 +64,7 @@ use crate::{
     protocol::Losses,
     store::{Store, StoreError},
     telemetry::{DroppedPart, Telemetry},
-    time::{Clock, Span},
+    time::{Clock, Millis, Span},
 };
 
 /// What series may be kept for, in milliseconds: 15 minutes to ten years.
@@ -99,6 +99,13 @@ pub struct SeriesConfig {
     /// By how much series may grow in memory before it is written sooner.
     #[serde(deserialize_with = "bounds::at_least::<_, _, { 1 << 20 }>")]
     pub save_bytes: ByteSize,
+}
+
+impl SeriesConfig {
+    /// The times of samples that are true of what comes `now`.
+    fn times(&self, now: Millis) -> RangeInclusive<Millis> {
+        now.saturating_sub(self.keep.millis())..=now.saturating_add(AHEAD)
+    }
 }
 
 /// Why a question has no answer.
@@ -183,6 +190,11 @@ impl Series {
     /// Moves when any series has changed.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
+    }
+
+    /// The times that samples may have which come `now`, for who refuses the others.
+    pub fn times(&self, now: Millis) -> RangeInclusive<Millis> {
+        self.0.config.times(now)
     }
 
     /// How far the log has been followed: everything up to there is in its series.

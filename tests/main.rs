@@ -30,6 +30,7 @@ mod odd_payloads;
 mod openapi;
 mod producers;
 mod projections;
+mod prometheus;
 mod proto;
 mod proxy;
 mod publishers;

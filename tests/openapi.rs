@@ -6,7 +6,7 @@ use pulsehub::http::openapi;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{hub::TestHub, schema::Schemas};
+use crate::support::{hub::TestHub, remote_write, schema::Schemas};
 
 /// Routes that are no part of it.
 const THE_PAGE: [&str; 3] = ["/", "/assets/{*path}", "/favicon.svg"];
@@ -80,6 +80,8 @@ fn requests() -> Vec<(Method, &'static str, Option<Value>)> {
             Some(json!({"topic": "a.s", "type": "samples", "data": {"samples": [7]}})),
         ),
         (post.clone(), "/api/v1/publish", Some(json!({"topic": "a..b"}))),
+        (post.clone(), "/api/v1/write", None),
+        (post.clone(), "/prometheus/api/v1/write", None),
         (post.clone(), "/api/app/metrics", Some(json!({"metrics": {"users": {"active": 3}}}))),
         (post.clone(), "/api/app/events", Some(json!({"event_type": "login", "data": {}}))),
         (get.clone(), "/api/v1/history?topics=**&limit=3", None),
@@ -153,6 +155,12 @@ async fn real_requests_and_answers_are_as_it_says() {
         let mut request = hub.http().request(method, hub.url(target)).bearer_auth(&admin);
         if let Some(body) = &body {
             request = request.json(body);
+        }
+        if path.ends_with("/write") {
+            request = request.body(remote_write::body(&[("up", 0, 1.0)]));
+            for (name, value) in remote_write::HEADERS {
+                request = request.header(name, value);
+            }
         }
         let answer = request.send().await.unwrap();
         let status = answer.status().as_u16();

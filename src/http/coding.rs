@@ -10,6 +10,8 @@ use http::{HeaderMap, header};
 pub(super) enum Coding {
     Gzip,
     Zstd,
+    /// One block (google/snappy, format_description.txt), as remote write sends it.
+    Snappy,
 }
 
 /// Why a body cannot be decoded.
@@ -39,6 +41,7 @@ impl Coding {
                     "" | "identity" => continue,
                     "gzip" | "x-gzip" => Self::Gzip,
                     "zstd" => Self::Zstd,
+                    "snappy" => Self::Snappy,
                     _ => return Err(UnknownCoding),
                 };
                 // One on top of the other is not worth its own limits.
@@ -65,6 +68,7 @@ impl Coding {
                 decoder.window_log_max(WINDOW_LOG).map_err(CodingError::Broken)?;
                 Box::new(decoder)
             }
+            Self::Snappy => return decode_block(body, limit, grow),
         };
         let mut decoded = Vec::new();
         let mut piece = [0; 16 * 1024];
@@ -83,6 +87,23 @@ impl Coding {
             }
         }
     }
+}
+
+/// A block says at its start how long it becomes, and nothing is kept before that is allowed.
+fn decode_block<E>(
+    body: &[u8],
+    limit: u64,
+    mut grow: impl FnMut(usize) -> Result<(), E>,
+) -> Result<Result<Vec<u8>, E>, CodingError> {
+    let broken = |error: snap::Error| CodingError::Broken(error.into());
+    let length = snap::raw::decompress_len(body).map_err(broken)?;
+    if length as u64 > limit {
+        return Err(CodingError::TooLarge);
+    }
+    if let Err(refused) = grow(length) {
+        return Ok(Err(refused));
+    }
+    snap::raw::Decoder::new().decompress_vec(body).map(Ok).map_err(broken)
 }
 
 #[cfg(test)]
@@ -127,6 +148,24 @@ mod tests {
             let large = [encode(&[0; 60]), encode(&[0; 60])].concat();
             assert!(matches!(decode(coding, &large), Err(CodingError::TooLarge)), "{coding:?}");
         }
+    }
+
+    #[test]
+    fn a_block_that_is_cut_or_says_another_length_is_refused_before_it_is_kept() {
+        let whole = snap::raw::Encoder::new().compress_vec(&[b'x'; 90]).unwrap();
+        assert_eq!(decode(Coding::Snappy, &whole).unwrap(), [b'x'; 90]);
+        for end in 0..whole.len() {
+            // Nothing at all is a block of nothing.
+            let cut = decode(Coding::Snappy, &whole[..end]);
+            assert!(cut.is_err() || end == 0, "cut at {end}: {cut:?}");
+        }
+        let garbage = decode(Coding::Snappy, &[&whole[..], b"x"].concat());
+        assert!(matches!(garbage, Err(CodingError::Broken(_))), "{garbage:?}");
+        // Four gigabytes, as five bytes say.
+        let refused = Coding::Snappy.decode(b"\xff\xff\xff\xff\x0f", 100, |_| -> Result<(), ()> {
+            panic!("it was to be kept")
+        });
+        assert!(matches!(refused, Err(CodingError::TooLarge)));
     }
 
     #[test]

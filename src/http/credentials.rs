@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use http::{HeaderMap, HeaderName, Method, header, request::Parts, uri::Authority};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -34,7 +37,7 @@ pub enum CredentialsError {
     #[error("{0}")]
     Malformed(&'static str),
     /// A session that another site's page shows.
-    #[error("the session cookie counts only for requests of this hub's own pages")]
+    #[error("what a browser sends by itself counts only for requests of this hub's own pages")]
     CrossOrigin,
 }
 
@@ -56,7 +59,7 @@ impl FromRequestParts<AppState> for ProgramCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let open = match agree(of_headers(&parts.headers)?)? {
+        let open = match agree(of_headers(parts)?)? {
             Some(Credential::Token(key)) => state.access.open_key(key.expose_secret()),
             _ => None,
         };
@@ -96,7 +99,7 @@ impl From<CredentialsError> for Problem {
 
 /// The credential of an ordinary request: a header's, else the session's.
 pub fn collect(parts: &Parts) -> Result<Option<Credential>, CredentialsError> {
-    if let Some(credential) = agree(of_headers(&parts.headers)?)? {
+    if let Some(credential) = agree(of_headers(parts)?)? {
         return Ok(Some(credential));
     }
     match session(&parts.headers) {
@@ -113,7 +116,7 @@ pub fn collect_upgrade(
     parts: &Parts,
     query_token: bool,
 ) -> Result<Option<Credential>, CredentialsError> {
-    let mut explicit = of_headers(&parts.headers)?;
+    let mut explicit = of_headers(parts)?;
     explicit.extend(of_subprotocols(&parts.headers)?.map(Credential::Token));
     for (name, value) in query::pairs(parts) {
         match &*name {
@@ -165,8 +168,8 @@ fn secret(credential: &Credential) -> &str {
     secret.expose_secret()
 }
 
-fn of_headers(headers: &HeaderMap) -> Result<Vec<Credential>, CredentialsError> {
-    let mut found = Vec::new();
+fn of_headers(parts: &Parts) -> Result<Vec<Credential>, CredentialsError> {
+    let (headers, mut found) = (&parts.headers, Vec::new());
     for value in headers.get_all(header::AUTHORIZATION) {
         let text = value.to_str().unwrap_or_default();
         match text.split_once(' ') {
@@ -175,8 +178,15 @@ fn of_headers(headers: &HeaderMap) -> Result<Vec<Credential>, CredentialsError> 
             {
                 found.push(Credential::Token(token.trim().into()));
             }
+            Some((scheme, pair)) if scheme.eq_ignore_ascii_case("basic") => {
+                // A browser that was given them once sends them by itself, for other sites' pages too.
+                if is_of_another_origin(parts) {
+                    return Err(CredentialsError::CrossOrigin);
+                }
+                found.push(Credential::Token(password(pair)?));
+            }
             _ => {
-                let message = "`Authorization` must be `Bearer` and a token or an API key";
+                let message = "`Authorization` must be `Bearer` and a token or an API key, or `Basic` with it as the password";
                 return Err(CredentialsError::Malformed(message));
             }
         }
@@ -192,6 +202,19 @@ fn of_headers(headers: &HeaderMap) -> Result<Vec<Credential>, CredentialsError> 
         }
     }
     Ok(found)
+}
+
+/// The password of a user of any name (RFC 7617): for programs that have fields for the two and no other.
+fn password(pair: &str) -> Result<SecretString, CredentialsError> {
+    let pair = STANDARD.decode(pair.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let pair = pair.map(SecretString::from);
+    let password = pair.as_ref().and_then(|pair| pair.expose_secret().split_once(':'));
+    match password {
+        Some((_, password)) if !password.is_empty() => Ok(password.into()),
+        _ => Err(CredentialsError::Malformed(
+            "`Authorization: Basic` must be a name and, as the password, an API key or a token",
+        )),
+    }
 }
 
 fn of_subprotocols(headers: &HeaderMap) -> Result<Option<SecretString>, CredentialsError> {
@@ -216,16 +239,26 @@ fn of_subprotocols(headers: &HeaderMap) -> Result<Option<SecretString>, Credenti
 /// Browsers name a page's origin in every request that changes something and in every upgrade; where
 /// a proxy in front rewrites `Host`, `Sec-Fetch-Site` still tells.
 pub(super) fn is_same_origin(parts: &Parts) -> bool {
-    let site = parts.headers.get("sec-fetch-site").map(|site| site.as_bytes());
-    let says_same = site == Some(b"same-origin");
-    let says_other = matches!(site, Some(b"cross-site" | b"same-site"));
     let is_reading = parts.method == Method::GET || parts.method == Method::HEAD;
+    let names_origin = parts.headers.contains_key(header::ORIGIN);
+    !is_of_another_origin(parts)
+        && (names_origin || site(parts) == Some(b"same-origin") || is_reading)
+}
+
+/// Whether a page of somebody else's sent the request.
+fn is_of_another_origin(parts: &Parts) -> bool {
     match parts.headers.get(header::ORIGIN) {
         Some(origin) => {
-            origin.to_str().is_ok_and(|origin| says_same || is_this_host(origin, parts))
+            let is_ours =
+                |origin| site(parts) == Some(b"same-origin") || is_this_host(origin, parts);
+            !origin.to_str().is_ok_and(is_ours)
         }
-        None => says_same || is_reading && !says_other,
+        None => matches!(site(parts), Some(b"cross-site" | b"same-site")),
     }
+}
+
+fn site(parts: &Parts) -> Option<&[u8]> {
+    parts.headers.get("sec-fetch-site").map(|site| site.as_bytes())
 }
 
 fn is_this_host(origin: &str, parts: &Parts) -> bool {
@@ -279,14 +312,32 @@ mod tests {
         assert_eq!(request("GET", &[("authorization", "bearer k")]), Ok("token k".into()));
         let both = [("authorization", "Bearer k"), ("x-api-key", "k")];
         assert_eq!(request("GET", &both), Ok("token k".into()));
+        // `id:k:1`
+        assert_eq!(request("GET", &[("authorization", "Basic aWQ6azox")]), Ok("token k:1".into()));
         let differ = [("authorization", "Bearer k"), ("x-api-key", "l")];
         assert_eq!(request("GET", &differ), Err(CredentialsError::Differ));
-        for bad in [("authorization", "Basic k"), ("authorization", "Bearer "), ("x-api-key", "")] {
+        // Without base64, without a password, or nothing.
+        for bad in [
+            ("authorization", "Basic k"),
+            ("authorization", "Basic aWQ6"),
+            ("authorization", "Bearer "),
+            ("x-api-key", ""),
+        ] {
             assert!(
                 matches!(request("GET", &[bad]), Err(CredentialsError::Malformed(_))),
                 "{bad:?}"
             );
         }
+    }
+
+    #[test]
+    fn another_sites_page_had_a_browser_send_the_password_it_knew() {
+        let foreign = [
+            ("authorization", "Basic aWQ6azox"),
+            ("host", "hub.example"),
+            ("origin", "https://evil.example"),
+        ];
+        assert_eq!(request("POST", &foreign), Err(CredentialsError::CrossOrigin));
     }
 
     #[test]

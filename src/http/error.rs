@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     json::JsonError,
+    protocol::Losses,
     telemetry::{Limit, Telemetry},
     topic::Topic,
 };
@@ -71,6 +72,7 @@ kinds! {
     EVENT_TOO_LARGE = PAYLOAD_TOO_LARGE "event_too_large" "An event is too large";
     CONTENT_TYPE = UNSUPPORTED_MEDIA_TYPE "unsupported_content_type" "The content type is not supported";
     ENCODING = UNSUPPORTED_MEDIA_TYPE "unsupported_encoding" "The content encoding is not supported";
+    SAMPLES_REFUSED = BAD_REQUEST "samples_refused" "Some samples cannot be taken";
     EMPTY_BATCH = UNPROCESSABLE_ENTITY "empty_batch" "The batch is empty";
     INVALID_EVENT = UNPROCESSABLE_ENTITY "invalid_event" "Some events cannot be taken";
     TOO_MANY_TOPICS = UNPROCESSABLE_ENTITY "too_many_topics" "The log holds no more topics";
@@ -123,6 +125,21 @@ impl Problem {
     /// The body broke off, or is not what its `Content-Encoding` says.
     pub fn bad_body(detail: impl Into<String>) -> Self {
         Self::new(&BAD_BODY, detail)
+    }
+
+    /// Some samples of a request; the others are stored.
+    pub fn samples_refused(detail: String, losses: &Losses) -> Self {
+        Self::new(&SAMPLES_REFUSED, detail).with("dropped", losses)
+    }
+
+    /// The same for senders that give up on every status below 500: what may be tried again has another.
+    pub fn for_who_gives_up(self) -> Self {
+        let Self { kind, .. } = self;
+        if kind.retryable && kind.status.is_client_error() {
+            Self { kind: &OVERLOADED, ..self }
+        } else {
+            self
+        }
     }
 
     /// No credentials at all.
@@ -272,8 +289,9 @@ impl Problem {
 
     /// A `Content-Encoding` that is not known (RFC 9110 section 12.5.3).
     pub fn encoding() -> Self {
-        let mut problem = Self::new(&ENCODING, "send the body as it is, or in gzip or zstd");
-        let known = HeaderValue::from_static("gzip, zstd");
+        let mut problem =
+            Self::new(&ENCODING, "send the body as it is, or in gzip, zstd or snappy");
+        let known = HeaderValue::from_static("gzip, zstd, snappy");
         problem.headers.push((header::ACCEPT_ENCODING, known));
         problem
     }

@@ -96,13 +96,14 @@ fn follow(projection: &Projection) -> Subscription {
 }
 
 /// The paths that are the hub's own; `**` is any rest, also an empty one.
-const OWN: [&str; 12] = [
+const OWN: [&str; 13] = [
     "",
     "assets/**",
     "favicon.svg",
     "api/v1/**",
     "api/v2/**",
     "v1/**",
+    "prometheus/**",
     "ws/**",
     "sse/**",
     "healthz",

@@ -4,6 +4,7 @@ mod bodies;
 mod conversation;
 mod publish;
 mod reading;
+mod remote_write;
 mod unread;
 mod way_in;
 
@@ -134,6 +135,7 @@ impl Server {
                 is_demo: false,
                 http: config.http,
                 limits: config.limits,
+                ingest: config.ingest,
                 query_token: config.auth.query_token,
                 wrong_sign_ins: config.auth.wrong_sign_ins,
                 warnings: Vec::new(),

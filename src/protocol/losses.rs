@@ -36,6 +36,23 @@ impl Losses {
         }
     }
 
+    /// Adds what others tell of.
+    pub fn extend(&mut self, others: Self) {
+        for (what, count) in others.counts {
+            match self.counts.iter_mut().find(|(known, _)| *known == what) {
+                Some((_, known)) => *known += count,
+                None => self.counts.push((what, count)),
+            }
+        }
+        let room = MOST_NAMED.saturating_sub(self.named.len());
+        self.named.extend(others.named.into_iter().take(room));
+    }
+
+    /// Some of the reasons.
+    pub fn reasons(&self) -> &[String] {
+        &self.named
+    }
+
     /// Whether nothing was lost.
     pub fn is_empty(&self) -> bool {
         self.counts.is_empty()
@@ -44,6 +61,11 @@ impl Losses {
     /// Counts them among all that was dropped.
     pub fn count(&self, telemetry: &Telemetry) {
         self.counts().for_each(|(what, count)| telemetry.dropped(what, count));
+    }
+
+    /// How much was lost, of whatever kind.
+    pub fn total(&self) -> usize {
+        self.counts().map(|(_, count)| count).sum()
     }
 
     /// How much of each kind was lost.

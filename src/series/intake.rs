@@ -7,12 +7,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    Series, SeriesInner,
-    extract::extract,
-    metadata::SeriesMetadata,
-    sample::Sample,
-    tally::Count,
-    tier::{AHEAD, HEAD},
+    Series, SeriesInner, extract::extract, metadata::SeriesMetadata, sample::Sample, tally::Count,
+    tier::HEAD,
 };
 use crate::{
     event::PublisherName,
@@ -102,7 +98,7 @@ impl SeriesInner {
 
     /// Whether a producer's time can be true of what came at `received`.
     fn is_plausible(&self, time: Millis, received: Millis) -> bool {
-        time <= received + AHEAD && time + self.config.keep.millis() >= received
+        self.config.times(received).contains(&time)
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod redis;
+pub(crate) mod remote_write;
 pub(crate) mod schema;
 pub(crate) mod sentinel;
 pub(crate) mod small_disk;

@@ -3,6 +3,8 @@
 use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
+use crate::support::remote_write;
+
 use super::{
     request::{Request, get, post},
     scene::{NOW, Scene},
@@ -50,6 +52,15 @@ async fn what_is_refused_as_it_is() {
     let instance = json!({"app_identifier": "tt", "instance_id": "i"});
     scene.ask(post("/api/v1/register").by(&ada).json(&instance)).await;
     scene.ask(post("/api/v1/instances/tt/i/key").by(&ada)).await;
+
+    scene.note("samples of remote write, of which some are too old, and their topic another's");
+    let write = |path: &str, samples: &[_]| {
+        let request = post(path).by(&ada).body(remote_write::body(samples));
+        remote_write::HEADERS.into_iter().fold(request, |it, (name, value)| it.with(name, value))
+    };
+    scene.ask(write("/api/v1/write", &[("up", 0, 1.0)])).await;
+    let now = NOW.cast_signed();
+    scene.ask(write("/prometheus/api/v1/write", &[("up", now, 1.0)])).await;
 
     scene.note("what is not there");
     scene.ask(get("/api/v2/nothing").by(&ada)).await;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::json;
 
 use super::{
-    CHALLENGE, EMPTY_BATCH, EVENT_TOO_LARGE, INTERNAL, INVALID_EVENT, INVALID_JSON,
+    BODY_TOO_LARGE, CHALLENGE, EMPTY_BATCH, EVENT_TOO_LARGE, INTERNAL, INVALID_EVENT, INVALID_JSON,
     OUTCOME_UNKNOWN, OVERLOADED, Problem, SUPERSEDED, TOKEN_EXPIRED, TOO_MANY_INSTANCES,
     TOO_MANY_PASSES, TOO_MANY_SUBSCRIPTIONS, TOO_MANY_TOPICS, UNAUTHORIZED, UNAVAILABLE,
     UNKNOWN_INSTANCE,
@@ -15,7 +15,7 @@ use crate::{
     auth::AuthError,
     broker::{PublishError, ReadError},
     hub::SubscribeError,
-    ingest::{BadItem, Refusal},
+    ingest::{BadItem, Refusal, remote_write::RemoteWriteError},
     instances::{InstanceError, KeyError},
     redis,
     series::QueryError,
@@ -44,6 +44,15 @@ impl From<AuthError> for Problem {
                 Self::new(&TOKEN_EXPIRED, error.to_string()).challenged(CHALLENGE)
             }
             _ => Self::new(&UNAUTHORIZED, error.to_string()).challenged(CHALLENGE),
+        }
+    }
+}
+
+impl From<RemoteWriteError> for Problem {
+    fn from(error: RemoteWriteError) -> Self {
+        match error {
+            RemoteWriteError::Unreadable(_) => Self::bad_body(error.to_string()),
+            RemoteWriteError::TooMuch(_) => Self::new(&BODY_TOO_LARGE, error.to_string()),
         }
     }
 }

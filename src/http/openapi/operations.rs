@@ -205,7 +205,7 @@ macro_rules! body_refusals {
 pub const OPERATIONS: &[Operation] = &[
     Operation::new("post", "/api/v1/publish", "Publishing", "Publish events")
         .about(
-            "Takes one event, an array, or NDJSON, also in gzip or zstd. The answer comes after the events are stored. The \
+            "Takes one event, an array, or NDJSON, also in gzip, zstd or snappy. The answer comes after the events are stored. The \
              batch is atomic: one bad event refuses it all. Needs a grant to publish to each topic. An event that is sent \
              again with the same `id` is stored once.",
         )
@@ -219,6 +219,21 @@ pub const OPERATIONS: &[Operation] = &[
             "forbidden", "reserved_topic", "batch_too_large", "event_too_large", "empty_batch", "invalid_event",
             "too_many_topics", "outcome_unknown", "shutting_down",
         ]),
+    Operation::new("post", "/api/v1/write", "Publishing", "Remote write 1.0, as Prometheus sends it")
+        .about(
+            "Takes a `prometheus.WriteRequest` in snappy. Its samples become events of type `samples` on the topic that \
+             `ingest.remote_write.topic` makes. What cannot be taken is named in a 400, and the rest is stored. What may be \
+             sent again is answered with 503, where other paths have 408 or 429. Also at `/prometheus/api/v1/write`. \
+             docs/guides/prometheus.md",
+        )
+        .reads(&[("application/x-protobuf", "string")])
+        .answers(&[empty(204, "All samples are stored.")])
+        .refuses(body_refusals!["samples_refused", "too_many_topics", "outcome_unknown", "shutting_down"]),
+    Operation::new("post", "/prometheus/api/v1/write", "Publishing", "Remote write 1.0, at Prometheus' own path")
+        .about("The same as `/api/v1/write`.")
+        .reads(&[("application/x-protobuf", "string")])
+        .answers(&[empty(204, "All samples are stored.")])
+        .refuses(body_refusals!["samples_refused", "too_many_topics", "outcome_unknown", "shutting_down"]),
     Operation::new("post", "/api/{app}/metrics", "Publishing", "Publish metrics as LocaNext sends them")
         .about("The body becomes one event on `{app}.metrics`, and each number in it a series. docs/guides/locanext.md")
         .takes(&[APP])
