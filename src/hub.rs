@@ -1,5 +1,6 @@
 //! The hub: readers' side of the log. Views, cursors, and the dispatch that feeds them.
 
+mod config;
 mod cursor;
 mod dispatch;
 mod index;
@@ -22,9 +23,17 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Deserializer, de};
 use slab::Slab;
 
+pub use self::{
+    config::{HIGHEST_HZ, HubConfig},
+    cursor::Cursor,
+    item::{CursorItem, Gap},
+    lag::Lag,
+    quota::Owner,
+    start::Start,
+    task_waker::TaskWaker,
+};
 use self::{
     cursor::Beginning,
     index::Index,
@@ -34,18 +43,8 @@ use self::{
     task_waker::Subscriber,
     view::{View, ViewKey, ViewTail},
 };
-pub use self::{
-    cursor::Cursor,
-    item::{CursorItem, Gap},
-    lag::Lag,
-    quota::Owner,
-    start::Start,
-    task_waker::TaskWaker,
-};
 use crate::{
-    bounds,
     broker::{Broker, ReadError},
-    bytesize::ByteSize,
     dialect::Form,
     position::{Epoch, Offset, Position},
     protocol::{Mode, SubscribedStart},
@@ -53,38 +52,6 @@ use crate::{
     topic::{Topic, TopicFilter},
     turns::Turns,
 };
-
-/// The highest `max_hz` a subscription may ask for.
-pub const HIGHEST_HZ: f64 = 60.0;
-
-fn pace<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    let hz = f64::deserialize(deserializer)?;
-    if (0.01..=HIGHEST_HZ).contains(&hz) {
-        return Ok(hz);
-    }
-    Err(de::Error::custom(format!("must be from 0.01 to {HIGHEST_HZ}")))
-}
-
-/// How much the hub keeps ready; the `[hub]` section of the configuration.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HubConfig {
-    /// Ready-made frames and newest values of all views together; older ones are read from the log again.
-    pub tail_bytes: ByteSize,
-    /// One frame of history, and so what a slow reader holds of it.
-    #[serde(deserialize_with = "bounds::at_least::<_, _, 1024>")]
-    pub chunk_bytes: ByteSize,
-    /// History looked through for the last `n` events, beside what is in memory.
-    pub replay_bytes: ByteSize,
-    /// Values one view in mode `latest` keeps ready.
-    #[serde(deserialize_with = "bounds::at_least::<_, _, 1>")]
-    pub latest_keys: usize,
-    /// Their bytes.
-    pub latest_bytes: ByteSize,
-    /// Frames a second in mode `latest` for a subscription that does not say.
-    #[serde(deserialize_with = "pace")]
-    pub max_hz: f64,
-}
 
 /// What a subscription asks for.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ mod buckets;
 mod collect;
 mod collector;
 mod config;
+mod configured_topics;
 mod fault;
 mod plan;
 mod publisher;

@@ -4,6 +4,7 @@
 //! sees. So the entries stand in `operations.rs` and the shapes in `schemas.json`, and tests/openapi.rs holds both against
 //! the routes and against real answers, in which nothing may be that the shapes do not name.
 
+mod operation;
 mod operations;
 mod page;
 
@@ -17,8 +18,8 @@ use axum::{
 use http::{HeaderValue, header, request::Parts};
 use serde_json::{Map, Value, json};
 
-pub use self::operations::{OPERATIONS, Operation};
-use self::operations::{OperationAccess, ParameterPlace};
+use self::operation::{OperationAccess, ParameterPlace};
+pub use self::{operation::Operation, operations::OPERATIONS};
 use super::{AppState, Caller, Problem, credentials, error};
 use crate::topic::TopicPattern;
 
@@ -57,7 +58,7 @@ pub(super) async fn document_of_hub(
         let Some(path) = &projection.path else { continue };
         if principal.may_subscribe(&TopicPattern::from(&projection.topic)) {
             let summary = format!("What {} is now", projection.topic);
-            document["paths"][path.as_str()] = json!({"get": operations::projection(&summary)});
+            document["paths"][path.as_str()] = json!({"get": describe_projection(&summary)});
         }
     }
     Ok(Json(document).into_response())
@@ -113,6 +114,19 @@ pub fn document() -> Value {
                 },
             },
         },
+    })
+}
+
+/// A projection's path, of which the configuration says what is answered.
+fn describe_projection(summary: &str) -> Value {
+    json!({
+        "tags": ["Projections"],
+        "summary": summary,
+        "parameters": [{
+            "name": "hours", "in": "query", "required": false, "schema": {"type": "integer"},
+            "description": "How far back charts in it reach, 1 to 720.",
+        }],
+        "responses": {"200": {"description": "JSON of the shape that is configured.", "content": {"application/json": {"schema": {}}}}},
     })
 }
 

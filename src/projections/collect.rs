@@ -3,11 +3,9 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    fmt,
     sync::Arc,
 };
 
-use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
 use super::{ProjectionBounds, take::Take};
@@ -17,7 +15,7 @@ use crate::{
     select::{Condition, Field},
     telemetry::Limit,
     time::{Millis, parse_rfc3339},
-    topic::{TopicFilter, TopicPattern},
+    topic::TopicFilter,
 };
 
 /// What is to be kept of which events.
@@ -78,10 +76,6 @@ enum Rank {
     Time(Millis),
     Text(Box<str>),
 }
-
-/// Names of topics as the configuration has them: one pattern or several.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct ConfiguredTopics(pub(super) TopicFilter);
 
 /// What the newest event of a topic and key is found by.
 fn id(record: Record<'_>) -> Box<[u8]> {
@@ -223,44 +217,12 @@ impl Rank {
     }
 }
 
-impl<'de> Deserialize<'de> for ConfiguredTopics {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TopicsVisitor)
-    }
-}
-
-struct TopicsVisitor;
-
-impl<'de> de::Visitor<'de> for TopicsVisitor {
-    type Value = ConfiguredTopics;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a topic pattern, or a list of at least one")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<ConfiguredTopics, E> {
-        let pattern = TopicPattern::parse(text).map_err(E::custom)?;
-        Ok(ConfiguredTopics(TopicFilter::new([pattern])))
-    }
-
-    fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<ConfiguredTopics, A::Error> {
-        let mut patterns: Vec<TopicPattern> = Vec::new();
-        while let Some(pattern) = items.next_element()? {
-            patterns.push(pattern);
-        }
-        if patterns.is_empty() {
-            return Err(de::Error::invalid_length(0, &self));
-        }
-        Ok(ConfiguredTopics(TopicFilter::new(patterns)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         event::{Block, BlockBuilder, Event, payload},
-        topic::Topic,
+        topic::{Topic, TopicPattern},
     };
     use serde_json::{json, value::RawValue};
 

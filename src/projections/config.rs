@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, de};
 
-use super::collect::ConfiguredTopics;
+use super::configured_topics::ConfiguredTopics;
 use crate::{series::derive, time::Span, topic::Topic};
 
 /// The `[projections]` section of the configuration.

@@ -7,7 +7,8 @@ use super::{Shape, number, words};
 use crate::{
     projections::{
         buckets::{Buckets, Hours},
-        collect::{CollectRule, ConfiguredTopics, KeepPolicy},
+        collect::{CollectRule, KeepPolicy},
+        configured_topics::ConfiguredTopics,
         fault::ProjectionFault,
         style::NumberStyle,
         take::Take,

@@ -9,6 +9,7 @@ import { CONNECTING, type Environment, environment, OPEN, type WebSocketLike } f
 import { HubError } from "./error.ts";
 import { Listeners } from "./listeners.ts";
 import { type Ack, type Connected, type NewEvent, type ServerMessage, SUBPROTOCOL } from "./messages.ts";
+import type { ClientOptions } from "./options.ts";
 import { later, type Position } from "./position.ts";
 import { notConnected, Publisher } from "./publisher.ts";
 import { Subscriptions } from "./subscriptions.ts";
@@ -23,23 +24,6 @@ const HIDDEN_MS = 300_000;
 const FRESH_MS = 1_000;
 /** Before a refresh that failed is tried again; meanwhile the old token holds. */
 const REFRESH_AGAIN_MS = 5_000;
-
-export interface ClientOptions {
-  /** Such as `wss://hub.example/ws/real-time`. */
-  url: string;
-  /** What the client calls itself, shown among the hub's connections. */
-  name?: string | undefined;
-  /**
-   * Asked only when there is no token or it is near its end. A `HubError` thrown with the code `unauthorized`,
-   * or an empty token, says that somebody must sign in; any other error, that it may work later.
-   */
-  getToken?: (() => string | Promise<string>) | undefined;
-  /** A single-use ticket for each connection, instead of a token. */
-  getTicket?: (() => string | Promise<string>) | undefined;
-  /** A socket already opened with the subprotocol `hub.v1`, taken for the first attempt if it is still good. */
-  firstSocket?: WebSocketLike | undefined;
-  environment?: Partial<Environment> | undefined;
-}
 
 export class Client {
   readonly #name: string | undefined;

@@ -1,6 +1,7 @@
 // For tests: a world whose clock stands still until it is told, and sockets of which the test is the other end.
 
-import { Client, type ClientOptions } from "./client.ts";
+import { Client } from "./client.ts";
+import type { ClientOptions } from "./options.ts";
 import type { Environment, WebSocketLike } from "./environment.ts";
 
 const START = Date.parse("2026-11-20T12:00:00Z");
