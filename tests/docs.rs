@@ -55,7 +55,7 @@ fn protocol_md_names_the_setting_of_every_limit() {
     let (_, limits) = document.split_once("## Limits").unwrap();
     let defaults: toml::Table = toml::from_str(&read("config/pulsehub.toml")).unwrap();
     let own = defaults["limits"].as_table().unwrap();
-    let source = read("src/telemetry.rs");
+    let source = read("src/telemetry/limit.rs");
     let names: Vec<&str> = source
         .lines()
         .filter(|line| line.trim_start().starts_with("Limit::"))

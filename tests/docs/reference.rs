@@ -148,7 +148,7 @@ fn plain(help: &str) -> String {
 fn metrics_md_is_what_the_hub_counts() {
     let mut out = String::from(
         "# Metrics\n\n\
-         <!-- Made of the hub's own metrics: change src/telemetry.rs, then run the tests with UPDATE_DOCS=1. -->\n\n\
+         <!-- Made of the hub's own metrics: change src/telemetry/metrics.rs, then run the tests with UPDATE_DOCS=1. -->\n\n\
          ```sh\ncurl -sS http://127.0.0.1:8080/metrics\n```\n\n\
          The answer is in the OpenMetrics text format, or in that of Prometheus 0.0.4 if `Accept` prefers `text/plain`.\n\
          On a loopback address anybody may ask, and so may everybody with\n\
