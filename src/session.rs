@@ -6,8 +6,10 @@ mod action;
 mod allowance;
 mod command;
 mod opening;
+mod pings;
 mod subscriptions;
 mod terms;
+mod user;
 
 use std::{net::SocketAddr, sync::Arc, task::Context, time::Instant};
 
@@ -20,7 +22,7 @@ pub use self::{
     opening::GrantError,
     terms::{SocketConfig, Terms},
 };
-use self::{allowance::Allowance, subscriptions::Subscriptions};
+use self::{allowance::Allowance, pings::Pings, subscriptions::Subscriptions, user::SessionUser};
 use crate::{
     auth::{AuthError, Principal},
     broker::{PublishError, Published},
@@ -56,13 +58,9 @@ pub struct Session {
     connection: Connection,
     dialect: Dialect,
     state: SessionState,
-    principal: Option<Arc<Principal>>,
-    /// The token that came with the upgrade; another in `connect` must be the same.
-    token: Option<SecretString>,
+    user: SessionUser,
     subscriptions: Subscriptions,
-    expires: Option<Instant>,
-    ping_at: Instant,
-    pong_by: Option<Instant>,
+    pings: Pings,
     allowance: Allowance,
 }
 
@@ -90,9 +88,9 @@ impl Session {
     ) -> Self {
         let state = SessionState::New(now.instant + terms.config.connect_timeout.0);
         let mut session = Self::begin(terms, client, waker, Dialect::HubV1, state, now);
-        session.token = token;
+        session.user.token = token;
         if let Some(principal) = principal {
-            session.adopt(principal, now);
+            session.user.adopt(principal, now);
         }
         session
     }
@@ -114,7 +112,7 @@ impl Session {
             .map_err(|pattern| GrantError::Forbidden(pattern.clone()))?;
         session.subscriptions.add_asked(&only);
         let owner = Some(session.terms.owner(&principal));
-        session.adopt(principal, now);
+        session.user.adopt(principal, now);
         Ok((session, Subscription { owner, ..only }))
     }
 
@@ -130,12 +128,9 @@ impl Session {
             connection: terms.connections.enter(dialect, client, waker, now.wall),
             dialect,
             state,
-            principal: None,
-            token: None,
+            user: SessionUser::default(),
             subscriptions: Subscriptions::default(),
-            expires: None,
-            ping_at: now.instant + terms.config.ping.0,
-            pong_by: None,
+            pings: Pings::new(&terms.config, now.instant),
             allowance: Allowance::new(&terms.limits, now.instant),
             terms,
         }
@@ -153,12 +148,12 @@ impl Session {
 
     /// Whose it is, once they have said so.
     pub fn principal(&self) -> Option<&Arc<Principal>> {
-        self.principal.as_ref()
+        self.user.principal.as_ref()
     }
 
     /// When the credentials run out.
     pub fn expires(&self) -> Option<Instant> {
-        self.expires
+        self.user.expires
     }
 
     /// A text frame came in.
@@ -314,7 +309,7 @@ impl Session {
     /// Has whose it is and what the client calls itself noted, or says how it ends: their user has as many connections
     /// as they may.
     pub fn identify(&self, name: Option<Box<str>>) -> Result<(), Vec<Action>> {
-        let Some(principal) = self.principal.clone() else { return Ok(()) };
+        let Some(principal) = self.user.principal.clone() else { return Ok(()) };
         if self.connection.identify(principal, name) {
             return Ok(());
         }
@@ -324,7 +319,7 @@ impl Session {
 
     /// Time has passed; to be called at [`next_time`](Self::next_time).
     pub fn tick(&mut self, now: Now) -> Vec<Action> {
-        if self.expires.is_some_and(|expires| expires <= now.instant) {
+        if self.user.expires.is_some_and(|expires| expires <= now.instant) {
             return close(CloseCode::Expired, "the token has expired");
         }
         if let SessionState::New(until) = self.state {
@@ -333,13 +328,10 @@ impl Session {
             }
             return Vec::new();
         }
-        if self.pong_by.is_some_and(|by| by <= now.instant) {
+        if self.pings.is_overdue(now.instant) {
             return close(CloseCode::Timeout, "no pong came in time");
         }
-        if self.ping_at <= now.instant {
-            self.ping_at = now.instant + self.terms.config.ping.0;
-            let pong_by = now.instant + self.terms.config.pong_timeout.0;
-            self.pong_by = self.dialect.is_answered().then_some(pong_by);
+        if self.pings.take(&self.terms.config, self.dialect.is_answered(), now.instant) {
             return vec![Action::Ping];
         }
         Vec::new()
@@ -349,14 +341,14 @@ impl Session {
     pub fn next_time(&self) -> Instant {
         let first = match self.state {
             SessionState::New(until) => until, // nobody is pinged before `connect`
-            _ => self.ping_at,
+            _ => self.pings.next_time(),
         };
-        [self.expires, self.pong_by].into_iter().flatten().fold(first, Ord::min)
+        self.user.expires.map_or(first, |expires| expires.min(first))
     }
 
     /// Any frame proves that the client lives; too many of them are too many.
     fn heard(&mut self, frames: u32, now: Now) -> Option<Vec<Action>> {
-        self.pong_by = None;
+        self.pings.answered();
         if self.allowance.take(frames, &self.terms.limits, now.instant) {
             return None;
         }

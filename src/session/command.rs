@@ -37,7 +37,7 @@ impl Session {
         now: Now,
     ) -> Vec<Action> {
         let limits = self.terms.limits;
-        let Some(principal) = self.principal.clone() else { return Vec::new() };
+        let Some(principal) = self.user.principal.clone() else { return Vec::new() };
         let sub: Arc<str> = subscribe.sub.into();
         let over = |session: &Self, limit: Limit, most: usize, what: &str| {
             session.terms.telemetry.hit(limit);
@@ -95,7 +95,7 @@ impl Session {
     }
 
     fn publish(&mut self, id: MessageId, publish: &Publish<'_>, now: Now) -> Vec<Action> {
-        let Some(principal) = self.principal.clone() else { return Vec::new() };
+        let Some(principal) = self.user.principal.clone() else { return Vec::new() };
         let defaults = Defaults {
             source: &principal.name,
             publisher: &principal.publisher,
@@ -160,11 +160,16 @@ impl Session {
                 return self.error(Some(id), code, &error.to_string());
             }
         };
-        if self.principal.as_ref().is_some_and(|before| before.identity() != principal.identity()) {
+        if self
+            .user
+            .principal
+            .as_ref()
+            .is_some_and(|before| before.identity() != principal.identity())
+        {
             let message = "the token is somebody else's: open a connection of its own";
             return self.error(Some(id), ErrorCode::Forbidden, message);
         }
-        self.adopt(principal.clone(), now);
+        self.user.adopt(principal.clone(), now);
         let expires_in = expires_in(&principal, now);
         let mut actions = vec![Action::Identify(None)];
         actions.extend(self.say(&ServerMessage::Refreshed { id, expires_in }));

@@ -1,9 +1,6 @@
 //! How a session opens: `connect`, or what the request itself asks for; and whose session it is from then on.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use secrecy::ExposeSecret as _;
 
 use super::{Action, Now, Session, SessionState, close, command::expires_in};
 use crate::{
@@ -41,14 +38,12 @@ impl Session {
             return self.error(Some(&id), ErrorCode::AlreadyConnected, message);
         }
         let token = connect.token.take();
-        if let (Some(ours), Some(theirs)) = (&self.token, &token)
-            && ours.expose_secret() != theirs.expose_secret()
-        {
+        if token.as_ref().is_some_and(|token| self.user.differs(token)) {
             let reason = "the token of `connect` is not the one that came with the request";
             return close(CloseCode::BadMessage, reason);
         }
-        match (token, self.principal.clone()) {
-            (Some(token), _) if self.token.is_none() => {
+        match (token, self.user.principal.clone()) {
+            (Some(token), _) if self.user.token.is_none() => {
                 self.state = SessionState::Connecting(id, Box::new(connect));
                 vec![Action::Authenticate(token)]
             }
@@ -65,8 +60,8 @@ impl Session {
         now: Now,
     ) -> Vec<Action> {
         self.state = SessionState::Open;
-        self.token = None; // `connect` comes once
-        self.adopt(principal.clone(), now);
+        self.user.token = None; // `connect` comes once
+        self.user.adopt(principal.clone(), now);
         let connected = self.connected(&id, &principal, now);
         let mut actions = vec![Action::Identify(connect.name)];
         actions.extend(connected);
@@ -74,15 +69,6 @@ impl Session {
             actions.extend(self.subscribe(&id, subscribe, now));
         }
         actions
-    }
-
-    pub(super) fn adopt(&mut self, principal: Arc<Principal>, now: Now) {
-        self.expires = principal.expires.map(|expires| {
-            let left = Duration::from_millis(expires.saturating_sub(now.wall));
-            // A century from now is never, and later might be more than an Instant can say.
-            now.instant + left.min(Duration::from_secs(100 * 365 * 86_400))
-        });
-        self.principal = Some(principal);
     }
 
     pub(super) fn refuse_credentials(&mut self, error: &AuthError) -> Vec<Action> {
