@@ -104,8 +104,6 @@ pub struct LogHealth<'a> {
     pub is_stale: bool,
     /// This node's clock and that of the log disagree.
     pub is_apart: bool,
-    /// The task without which the log does not go on here, if it has failed.
-    pub failed: Option<&'a str>,
     /// What is so as long as the log is set up like this, a sentence each.
     pub warnings: &'a [String],
 }

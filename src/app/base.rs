@@ -35,7 +35,10 @@ impl Base {
         let hub = Hub::new(broker.clone(), config.hub.clone(), telemetry.clone());
         let most = config.limits.connections_per_principal;
         let connections = Connections::new(most, telemetry.clone());
-        let readiness = Readiness::default();
+        let readiness = match &broker {
+            Broker::Journal(_) => Readiness::default(),
+            Broker::Redis(redis) => Readiness::new(redis.failures().clone()),
+        };
         Ok(Self { clock, telemetry, broker, store, access, hub, connections, readiness })
     }
 }

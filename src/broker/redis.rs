@@ -50,6 +50,7 @@ use crate::{
     admission::Admitted,
     lease::Fence,
     redis::{RedisOpenError, Server},
+    tasks::TaskFailures,
     telemetry::Telemetry,
     time::Clock,
 };
@@ -160,13 +161,13 @@ impl Redis {
 
     /// Whether Redis is heard of, its clock fits, and what a crash of it may cost.
     pub fn health(&self) -> LogHealth<'_> {
-        let RedisInner { hellos, clocks, tasks, warnings, .. } = &*self.0;
-        LogHealth {
-            is_stale: hellos.silence() > STALE,
-            is_apart: clocks.is_apart(),
-            failed: tasks.failures().first(),
-            warnings,
-        }
+        let RedisInner { hellos, clocks, warnings, .. } = &*self.0;
+        LogHealth { is_stale: hellos.silence() > STALE, is_apart: clocks.is_apart(), warnings }
+    }
+
+    /// Those of its tasks that have failed, without which the log does not go on here.
+    pub fn failures(&self) -> &TaskFailures {
+        self.0.tasks.failures()
     }
 
     /// What this node is called in Redis.

@@ -50,11 +50,10 @@ fn readiness(state: &AppState, is_ready: impl Fn(&Ready<'_>) -> bool) -> Respons
     let lasting = log.warnings.iter().chain(&state.settings.warnings);
     let doubt = (!state.clock.is_settled()).then_some(CLOCK_IN_DOUBT);
     let apart = log.is_apart.then_some(CLOCKS_APART);
-    let failed = log.failed.map(|task| format!("{task} has failed: restart this node"));
     let ready = Ready {
-        accepting: now.accepting && failed.is_none(),
+        accepting: now.accepting,
         publishing: now.publishing,
-        reason: failed.or(now.reason),
+        reason: now.reason,
         warnings: lasting.map(String::as_str).chain(doubt).chain(apart).collect(),
     };
     let status = if is_ready(&ready) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -56,6 +56,11 @@ pub struct ReadyState {
 }
 
 impl Readiness {
+    /// Of a hub that is not ready once one of these tasks has failed.
+    pub fn new(failures: TaskFailures) -> Self {
+        Self(Arc::new(ReadinessInner { failures, ..ReadinessInner::default() }))
+    }
+
     /// Says whether new connections are welcome. At first they are not.
     pub fn accept(&self, accepting: bool) {
         self.0.accepting.store(accepting, Ordering::Release);

@@ -112,8 +112,8 @@ pub(super) async fn open(
 
     let (requests, queued) = mpsc::channel(QUEUE_LENGTH);
     let tasks = NodeTasks::default();
-    tasks.write("the log's writer", |closing| writer.run(queued, closing));
-    tasks.follow("the log's tail", |stop| tail.run(stop));
+    tasks.write("log writer", |closing| writer.run(queued, closing));
+    tasks.follow("log tail", |stop| tail.run(stop));
     tasks.follow("retention", |stop| retention.clone().run(stop));
     Ok(Redis(Arc::new(RedisInner {
         node,
