@@ -35,7 +35,7 @@ pub(super) fn upgrade(path: &Path) -> Result<(), StoreError> {
 
 /// Whether the file is of version 1.
 pub(super) fn is_older(path: &Path) -> rusqlite::Result<bool> {
-    Ok(version(&sqlite::open_again(path)?)? < IDENTITY.version)
+    Ok(version(&sqlite::open_read_only(path)?)? < IDENTITY.version)
 }
 
 fn try_upgrade(path: &Path) -> rusqlite::Result<()> {
