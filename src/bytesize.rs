@@ -13,21 +13,6 @@ const UNITS: [(&str, u64); 5] =
     [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 impl ByteSize {
-    /// A size of `count` KiB.
-    pub const fn kib(count: u64) -> Self {
-        Self(count << 10)
-    }
-
-    /// A size of `count` MiB.
-    pub const fn mib(count: u64) -> Self {
-        Self(count << 20)
-    }
-
-    /// A size of `count` GiB.
-    pub const fn gib(count: u64) -> Self {
-        Self(count << 30)
-    }
-
     /// The size in bytes, for things in memory.
     pub fn as_usize(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
@@ -101,8 +86,8 @@ mod tests {
         for text in ["0 B", "512 B", "256 KiB", "1 MiB", "3 GiB", "2 TiB", "1025 B"] {
             assert_eq!(text.parse::<ByteSize>().unwrap().to_string(), text);
         }
-        assert_eq!("4KiB".parse(), Ok(ByteSize::kib(4)));
-        assert_eq!("4096".parse(), Ok(ByteSize::kib(4)));
+        assert_eq!("4KiB".parse(), Ok(ByteSize(4096)));
+        assert_eq!("4096".parse(), Ok(ByteSize(4096)));
         for bad in ["", "B", "KiB", "-1 B", "+1 B", "1.5 GiB", "1 GB", "99999999999 TiB"] {
             assert!(bad.parse::<ByteSize>().is_err(), "{bad}");
         }

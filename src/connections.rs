@@ -202,13 +202,8 @@ impl Connections {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn total(&self) -> usize {
         self.0.by_id.len()
-    }
-
-    /// Whether there is no connection.
-    pub fn is_empty(&self) -> bool {
-        self.0.by_id.is_empty()
     }
 
     /// A copy, so that no guard of the map is held while anything else is done.

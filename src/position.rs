@@ -13,11 +13,6 @@ impl Epoch {
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
-
-    /// The number to store.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
 }
 
 impl fmt::Display for Epoch {

@@ -116,6 +116,6 @@ impl Node {
     }
 
     fn standing(&self) -> Value {
-        json!({"state": self.drain.course(), "connections": self.connections.len()})
+        json!({"state": self.drain.course(), "connections": self.connections.total()})
     }
 }

@@ -115,12 +115,6 @@ impl<'a> Record<'a> {
         &self.block.json[start..start + self.entry.len as usize]
     }
 
-    /// The outward JSON object, sharing the block's memory.
-    pub fn shared_json(self) -> Bytes {
-        let start = self.entry.start as usize;
-        self.block.json.slice(start..start + self.entry.len as usize)
-    }
-
     /// The topic's text.
     pub fn topic(self) -> &'a str {
         let topic = self.part(self.entry.topic_at, self.entry.topic_len);

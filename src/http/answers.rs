@@ -1,16 +1,10 @@
 //! Answers that may be large: what they hold in memory is charged to who asked, until they have been taken.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
-
 use axum::{
     body::{Body, Bytes},
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderValue, header};
-use http_body::{Frame, SizeHint};
 use serde::Serialize;
 
 use super::{AppState, Problem, budget::Charge};
@@ -28,7 +22,7 @@ pub(super) fn json(
     })?;
     let mut charge = state.budgets.answers.begin(principal.identity().clone());
     charge.grow(text.len())?;
-    Ok(respond(Body::new(Charged { body: Body::from(text), _charge: charge })))
+    Ok(respond(Bytes::from_owner(ChargedText { text, _charge: charge }).into()))
 }
 
 /// An answer of JSON.
@@ -37,28 +31,14 @@ pub(super) fn respond(body: Body) -> Response {
     ([(header::CONTENT_TYPE, content_type)], body).into_response()
 }
 
-/// A body that gives back what it was charged once it is gone.
-struct Charged {
-    body: Body,
+/// A text that gives back what it was charged once the last piece of it is gone.
+struct ChargedText {
+    text: Vec<u8>,
     _charge: Charge,
 }
 
-impl http_body::Body for Charged {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+impl AsRef<[u8]> for ChargedText {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
     }
 }
