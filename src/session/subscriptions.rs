@@ -113,6 +113,9 @@ impl Subscriptions {
                 }
             }
         }
+        if bytes >= burst {
+            self.turn += 1; // it may have more at once, and the others as well
+        }
         if frames > 0 {
             telemetry.deliveries.inc_by(events);
             telemetry.frames.inc_by(frames);

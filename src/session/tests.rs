@@ -1,21 +1,26 @@
 //! What a session allows as time goes by, which is passed in.
 
-use std::time::Duration;
+use std::{future::poll_fn, task::Poll, time::Duration};
+
+use serde_json::value::to_raw_value;
 
 use super::*;
 use crate::{
-    admission::Admission,
+    admission::{Admission, OwnEvent},
     auth::CredentialId,
+    broker::Broker,
+    bytesize::ByteSize,
     config::Config,
     connections::Connections,
     dialect::{Form, StreamForm},
     event::PublisherName,
     grants::Grants,
-    hub::{Start, Subscription},
+    hub::{Hub, Start, Subscription},
     position::Epoch,
     protocol::Mode,
     telemetry::Telemetry,
-    topic::OwnTopics,
+    time::Clock,
+    topic::{OwnTopics, Topic},
 };
 
 fn terms(flags: &[(&str, &str)]) -> Arc<Terms> {
@@ -89,4 +94,48 @@ fn only_who_can_answer_a_ping_is_gone_when_it_is_not_answered() {
     assert!(matches!(simple[..], [Action::Close(CloseCode::Timeout, _)]), "{simple:?}");
     let stream = after_a_ping(Form::Stream(StreamForm { is_typed: false, is_bare: false }));
     assert!(stream.is_empty(), "{stream:?}");
+}
+
+#[tokio::test]
+async fn a_subscription_that_always_had_more_kept_the_others_from_their_turn() {
+    let (mut config, folder) = (Config::load(None, [], &[]).unwrap(), tempfile::tempdir().unwrap());
+    config.hub.chunk_bytes = ByteSize(1024);
+    let telemetry = Telemetry::new();
+    let broker =
+        Broker::open(config.journal, folder.path(), Clock::system(), telemetry.clone()).unwrap();
+    let topic = |name: &str| Topic::parse(&format!("hub.{name}")).unwrap();
+    let several = [("a", 20), ("b", 1)];
+    for (name, count) in several {
+        let data = to_raw_value(&"x".repeat(2000)).unwrap();
+        let event = |_| OwnEvent::new(&topic(name), "test", 0, data.clone());
+        broker.publish((0..count).map(event).collect()).await.unwrap();
+    }
+    let hub = Hub::new(broker, config.hub, telemetry.clone());
+    let mut subscriptions = Subscriptions::default();
+    for (name, count) in several {
+        let asked = Subscription {
+            form: Form::Messages(name.into()),
+            filter: TopicFilter::new([TopicPattern::from(&topic(name))]),
+            mode: Mode::All,
+            max_hz: None,
+            start: Start::Last(count),
+            owner: None,
+        };
+        subscriptions.add_asked(&asked);
+        let (cursor, _) = hub.subscribe(asked, Arc::default()).await.unwrap();
+        subscriptions.follow(cursor);
+    }
+    let mut frames: Vec<Bytes> = Vec::new();
+    for _ in 0..4 {
+        // A byte is a burst: one frame at a time.
+        let next = poll_fn(|cx| {
+            let before = frames.len();
+            let written = |frame| frames.push(frame);
+            subscriptions.deliver(cx, 1, Dialect::HubV1, &telemetry, written).unwrap();
+            if frames.len() > before { Poll::Ready(()) } else { Poll::Pending }
+        });
+        next.await;
+    }
+    let is_b = |frame: &Bytes| frame.windows(9).any(|part| part == b"\"sub\":\"b\"");
+    assert!(frames.iter().any(is_b), "{frames:?}");
 }
