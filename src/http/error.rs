@@ -192,32 +192,27 @@ impl Problem {
     /// One user asks too much at a time.
     pub fn too_many_questions(most: usize) -> Self {
         let detail = format!("{most} questions of this user are under way: wait for their answers");
-        Self::new(&TOO_MANY_QUESTIONS, detail)
-            .with("limit", json!({"name": Limit::Questions.name(), "allowed": most}))
+        Self::new(&TOO_MANY_QUESTIONS, detail).at_limit(Limit::Questions, most)
     }
 
     /// Bodies or answers of one user, or one address, hold as many bytes as they may.
     pub fn over_share(limit: Limit, allowed: u64) -> Self {
         let what = if limit == Limit::Answers { "answers not taken yet" } else { "bodies" };
         let detail = format!("your {what} hold {allowed} bytes: wait until some are done");
-        Self::new(&TOO_MANY_BYTES, detail)
-            .with("limit", json!({"name": limit.name(), "allowed": allowed}))
+        Self::new(&TOO_MANY_BYTES, detail).at_limit(limit, allowed)
     }
 
     /// Bodies or answers of all users together hold as many bytes as they may.
     pub fn over_budget(limit: Limit, allowed: u64) -> Self {
         let what = if limit == Limit::Answers { "answers not taken yet" } else { "bodies" };
         let detail = format!("all {what} together hold {allowed} bytes: come back in a moment");
-        Self::new(&OVERLOADED, detail)
-            .with("limit", json!({"name": limit.name(), "allowed": allowed}))
+        Self::new(&OVERLOADED, detail).at_limit(limit, allowed)
     }
 
     /// Too many wrong sign-ins from one address.
     pub fn too_many_sign_ins(most: u32, wait: Duration) -> Self {
         let detail = "too many wrong sign-ins from this address: wait, then try again";
-        Self::new(&TOO_MANY_SIGN_INS, detail)
-            .with("limit", json!({"name": Limit::WrongSignIns.name(), "allowed": most}))
-            .after(wait)
+        Self::new(&TOO_MANY_SIGN_INS, detail).at_limit(Limit::WrongSignIns, most).after(wait)
     }
 
     /// Two explicit credentials that are not the same.
@@ -273,7 +268,7 @@ impl Problem {
             Limit::Event => (&EVENT_TOO_LARGE, format!("an event has at most {allowed} bytes")),
             _ => (&BODY_TOO_LARGE, format!("a body has at most {allowed} bytes, decompressed")),
         };
-        Self::new(kind, detail).with("limit", json!({"name": limit.name(), "allowed": allowed}))
+        Self::new(kind, detail).at_limit(limit, allowed)
     }
 
     /// A position of another history of the log than the one at `head`.
@@ -324,6 +319,11 @@ impl Problem {
         // Only maps with keys that are no strings cannot be written, and none is given here.
         self.extras.insert(name.to_owned(), serde_json::to_value(value).unwrap_or_default());
         self
+    }
+
+    /// Names the limit that was hit.
+    fn at_limit(self, limit: Limit, allowed: impl Into<Value>) -> Self {
+        self.with("limit", json!({"name": limit.name(), "allowed": allowed.into()}))
     }
 
     fn challenged(mut self, challenge: &'static str) -> Self {

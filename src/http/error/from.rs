@@ -34,10 +34,9 @@ impl From<AuthError> for Problem {
                 Self::new(&UNAVAILABLE, "credentials cannot be checked at present")
             }
             AuthError::Full(full) => {
-                let limit = json!({"name": Limit::PassesPerPrincipal.name(), "allowed": full.most});
                 // A ticket expires within this time; sessions and links may end at any time.
                 Self::new(&TOO_MANY_PASSES, full.to_string())
-                    .with("limit", limit)
+                    .at_limit(Limit::PassesPerPrincipal, full.most)
                     .after(Duration::from_secs(30))
             }
             AuthError::Expired => {
@@ -104,7 +103,7 @@ impl From<PublishError> for Problem {
             }
             PublishError::Fenced => Self::new(&UNAVAILABLE, detail),
             PublishError::TooManyTopics { limit, topics } => Self::new(&TOO_MANY_TOPICS, detail)
-                .with("limit", json!({"name": Limit::Topics.name(), "allowed": limit}))
+                .at_limit(Limit::Topics, limit)
                 .with("topics", topics.into_iter().take(MOST_NAMED).collect::<Vec<_>>()),
             PublishError::Closed => Self::not_accepting(),
         }
@@ -116,8 +115,9 @@ impl From<InstanceError> for Problem {
         let detail = error.to_string();
         match error {
             InstanceError::Unknown => Self::new(&UNKNOWN_INSTANCE, "register it first"),
-            InstanceError::Full { limit } => Self::new(&TOO_MANY_INSTANCES, detail)
-                .with("limit", json!({"name": Limit::Instances.name(), "allowed": limit})),
+            InstanceError::Full { limit } => {
+                Self::new(&TOO_MANY_INSTANCES, detail).at_limit(Limit::Instances, limit)
+            }
             InstanceError::Unwritable(_) => Self::new(&INTERNAL, detail),
             InstanceError::Publish(error) => error.into(),
         }
@@ -159,8 +159,8 @@ impl From<SubscribeError> for Problem {
         match error {
             SubscribeError::Read(error) => error.into(),
             SubscribeError::TooMany { most } => {
-                let limit = json!({"name": Limit::ViewsPerPrincipal.name(), "allowed": most});
-                Self::new(&TOO_MANY_SUBSCRIPTIONS, error.to_string()).with("limit", limit)
+                Self::new(&TOO_MANY_SUBSCRIPTIONS, error.to_string())
+                    .at_limit(Limit::ViewsPerPrincipal, most)
             }
         }
     }
