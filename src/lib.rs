@@ -43,6 +43,7 @@ pub mod sqlite;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;
+pub(crate) mod text;
 pub mod time;
 pub mod topic;
 pub mod turns;

@@ -2,7 +2,9 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize, Serializer, de};
+use serde::{Serialize, Serializer};
+
+use crate::text::read_as_text;
 
 /// Names one history of the log; two logs that could disagree about an offset have different epochs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,12 +76,7 @@ impl Serialize for Position {
     }
 }
 
-impl<'de> Deserialize<'de> for Position {
-    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
-    }
-}
+read_as_text!(Position);
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,12 @@
 //! A request's query as a type: its fields are the parameters there are, and their types say what each may be.
 
-use std::{fmt::Display, marker::PhantomData, str::FromStr};
+use std::{fmt::Display, str::FromStr};
 
 use axum::extract::{FromRequestParts, Query as Pairs};
 use http::request::Parts;
 use serde::{
     Deserialize, Deserializer,
-    de::{self, DeserializeOwned, SeqAccess, Visitor},
+    de::{self, DeserializeOwned},
 };
 use serde_html_form::Deserializer as FormDeserializer;
 
@@ -94,27 +94,13 @@ impl<T> Default for Several<T> {
 
 impl<'de, T: FromStr<Err: Display>> Deserialize<'de> for Several<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Texts<T>(PhantomData<T>);
-        impl<'de, T: FromStr<Err: Display>> Visitor<'de> for Texts<T> {
-            type Value = Vec<T>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a list")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<Vec<T>, A::Error> {
-                let mut values = Vec::new();
-                while let Some(text) = texts.next_element::<String>()? {
-                    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-                        let value = part.parse();
-                        let refuse = |error| de::Error::custom(format!("{part:?}: {error}"));
-                        values.push(value.map_err(refuse)?);
-                    }
-                }
-                Ok(values)
-            }
-        }
-        deserializer.deserialize_seq(Texts(PhantomData)).map(Self)
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        let parts = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
+        let read = |part: &str| {
+            let refuse = |error| de::Error::custom(format!("{part:?}: {error}"));
+            part.parse().map_err(refuse)
+        };
+        parts.filter(|part| !part.is_empty()).map(read).collect::<Result<_, _>>().map(Self)
     }
 }
 

@@ -1,9 +1,9 @@
 //! What can be set about projections, and the files that come with the hub.
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
 use super::configured_topics::ConfiguredTopics;
-use crate::{series::derive, time::Span, topic::Topic};
+use crate::{series::derive, text::read_as_text, time::Span, topic::Topic};
 
 /// The `[projections]` section of the configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -100,11 +100,7 @@ impl std::str::FromStr for Path {
 #[error("a path looks like /api/shop/summary, made of A-Z a-z 0-9 _ - . ~ between its slashes")]
 pub struct PathError;
 
-impl<'de> Deserialize<'de> for Path {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
+read_as_text!(Path);
 
 #[cfg(test)]
 mod tests {

@@ -3,10 +3,11 @@
 use std::{collections::HashSet, fmt, path::PathBuf, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 use tonic::{codegen::http::Uri, metadata::AsciiMetadataValue};
 
 use crate::{
+    text::read_as_text,
     time::Span,
     topic::{Topic, TopicError},
 };
@@ -174,11 +175,7 @@ impl std::str::FromStr for SourceName {
     }
 }
 
-impl<'de> Deserialize<'de> for SourceName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
+read_as_text!(SourceName);
 
 impl DaemonAddress {
     /// As tonic wants it.
@@ -219,11 +216,7 @@ impl std::str::FromStr for DaemonAddress {
 )]
 pub struct DaemonAddressError;
 
-impl<'de> Deserialize<'de> for DaemonAddress {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
+read_as_text!(DaemonAddress);
 
 #[cfg(test)]
 mod tests {
