@@ -1,4 +1,4 @@
-//! JournalUpkeep: retention, merging and tidying up, in small steps between commits.
+//! Upkeep: retention, merging and tidying up, in small steps between commits.
 
 use super::{
     dedupe::Dedupe,
@@ -27,23 +27,26 @@ const UPKEEP: [UpkeepStep; 9] = [
     TRIM_EXPIRED,
     TRIM_TOTAL,
     TRIM_TOPICS,
-    |upkeep, file, _, _| upkeep.latest.cap(file),
+    CAP_LATEST,
     DROP_OLD_IDS,
-    |_, file, _, _| forget::forget_topics(file),
-    |upkeep, file, _, _| upkeep.merging.merge(file),
-    |_, file, _, _| file.vacuum(FREE_PAGES),
+    FORGET_TOPICS,
+    MERGE,
+    VACUUM,
 ];
 /// What frees room on a full disk.
 const MAKING_ROOM: [UpkeepStep; 6] =
-    [LOOK_THROUGH, TRIM_EXPIRED, TRIM_TOTAL, TRIM_TOPICS, DROP_OLD_IDS, |_, file, _, _| {
-        file.vacuum(0)
-    }];
+    [LOOK_THROUGH, TRIM_EXPIRED, TRIM_TOTAL, TRIM_TOPICS, DROP_OLD_IDS, VACUUM_ALL];
 
 const LOOK_THROUGH: UpkeepStep = |upkeep, file, _, now| upkeep.trimming.look_through(file, now);
 const TRIM_EXPIRED: UpkeepStep = |_, file, _, now| trim::trim_expired(file, now);
 const TRIM_TOTAL: UpkeepStep = |_, file, _, _| trim::trim_total(file);
 const TRIM_TOPICS: UpkeepStep = |_, file, _, _| trim::trim_topics(file);
+const CAP_LATEST: UpkeepStep = |upkeep, file, _, _| upkeep.latest.cap(file);
 const DROP_OLD_IDS: UpkeepStep = |_, file, dedupe, now| forget::drop_old_ids(file, dedupe, now);
+const FORGET_TOPICS: UpkeepStep = |_, file, _, _| forget::forget_topics(file);
+const MERGE: UpkeepStep = |upkeep, file, _, _| upkeep.merging.merge(file);
+const VACUUM: UpkeepStep = |_, file, _, _| file.vacuum(FREE_PAGES);
+const VACUUM_ALL: UpkeepStep = |_, file, _, _| file.vacuum(0);
 
 /// So many free pages the next commits will use.
 const FREE_PAGES: u32 = 1023;
