@@ -1,6 +1,6 @@
-//! Values that settings, messages and answers hold as a text.
+//! Reading and writing values that JSON and settings hold as text: durations, sizes, positions.
 
-/// What a type has that is read from a text as `FromStr` says.
+/// Deserializes a type from text with its `FromStr`.
 macro_rules! read_as_text {
     ($type:ty) => {
         impl<'de> serde::Deserialize<'de> for $type {
@@ -13,7 +13,7 @@ macro_rules! read_as_text {
     };
 }
 
-/// What a type has that is shown as a text as `Display` says.
+/// Serializes and debug-prints a type as text with its `Display`.
 macro_rules! shown_as_text {
     ($type:ty) => {
         impl std::fmt::Debug for $type {
