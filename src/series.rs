@@ -5,6 +5,7 @@
 //! docs/series.md tells what becomes a series, and how to ask.
 
 mod at_once;
+mod bits;
 mod chunk;
 mod column;
 mod compact;
@@ -18,9 +19,12 @@ mod lane;
 mod metadata;
 mod pack;
 mod query;
+mod raw;
+mod raw_run;
 mod read;
 mod room;
 pub mod sample;
+mod select;
 mod table;
 mod tally;
 #[cfg(test)]
@@ -45,8 +49,10 @@ pub use self::{
     query::{
         Agg, AggError, Columns, Described, MAX_POINTS, MAX_SERIES, MAX_VALUES, POINTS, QuerySpec,
     },
+    raw_run::RawSample,
     read::May,
     sample::{Dropped, Kind, Labels, Name, Sample, SampleHint, Value},
+    select::{Rollup, SelectQuery, SelectedSeries, Selection},
     track::{Identity, Point},
 };
 use self::{
@@ -70,6 +76,8 @@ use crate::{
 /// What series may be kept for, in milliseconds: 15 minutes to ten years.
 const SHORTEST: u64 = 15 * 60 * bounds::SECOND;
 const LONGEST: u64 = 3650 * 86_400 * bounds::SECOND;
+/// The longest that raw samples may be: they are in memory.
+const LONGEST_RAW: u64 = 86_400 * bounds::SECOND;
 
 /// The `[series]` section of the configuration.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -90,6 +98,9 @@ pub struct SeriesConfig {
     /// Bytes of those that one principal's events have made.
     #[serde(deserialize_with = "bounds::at_least::<_, _, { 1 << 20 }>")]
     pub max_bytes_per_publisher: ByteSize,
+    /// How long samples are kept as they were sent.
+    #[serde(deserialize_with = "bounds::within::<_, _, SHORTEST, LONGEST_RAW>")]
+    pub raw: Span,
     /// How long the buckets of a minute are kept.
     #[serde(deserialize_with = "bounds::within::<_, _, SHORTEST, LONGEST>")]
     pub keep: Span,
@@ -119,6 +130,12 @@ pub enum QueryError {
     TooMany {
         /// How many.
         found: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// More samples than an answer may have.
+    #[error("more than {most} samples match: ask about fewer series or a shorter time")]
+    TooManySamples {
         /// How many there may be.
         most: usize,
     },
@@ -152,7 +169,7 @@ struct SeriesInner {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed {
     /// What tells it from others.
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
     /// Its newest value.
     pub newest: Point,
 }

@@ -1,6 +1,6 @@
 //! `GET /api/v1/series` and `GET /api/v1/series/query`: what numbers there are, and what they were.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
 use axum::{extract::State, response::Response};
 use serde::{Deserialize, Serialize};
@@ -96,11 +96,12 @@ pub(super) async fn list(
     };
     let (mut found, _permit) = query_limit::work(permit, move || all.names(wanted)).await?;
     let next = paging::cut(&mut found, limit.get(), |last| {
-        let Identity { name, topic, labels, .. } = &last.identity;
+        let Identity { name, topic, labels, .. } = &*last.identity;
         (name.clone(), topic.to_string(), labels.clone())
     });
     let series = found.into_iter().map(|listed| {
-        let Identity { topic, name, labels, kind, unit } = listed.identity;
+        let identity = Arc::unwrap_or_clone(listed.identity);
+        let Identity { topic, name, labels, kind, unit } = identity;
         let newest = NewestSample { time: rfc3339(listed.newest.time), value: listed.newest.value };
         SeriesEntry { name, topic: topic.to_string(), labels, kind, unit, newest }
     });

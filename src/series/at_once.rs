@@ -141,7 +141,7 @@ impl FigureQuestion<'_> {
         let labels = Labels::default();
         let mut found = table.find(self.name, &labels).map(|(_, track)| track);
         let track = found.find(|track| {
-            let identity = &track.identity;
+            let identity = &*track.identity;
             *identity.topic == *self.topic && identity.labels.is_empty()
         });
         let grid = self.grid(keep, now);

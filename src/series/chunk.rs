@@ -24,6 +24,8 @@ pub(super) struct Bucket {
     pub(super) count: f64,
     /// When `last` was. In a chunk it counts from where the bucket begins.
     pub(super) last_at: Millis,
+    /// When the series was last said to have ended; likewise.
+    pub(super) ended_at: Option<Millis>,
 }
 
 /// Buckets side by side, in columns. A column that holds nothing of its own takes no room.
@@ -38,18 +40,46 @@ pub(super) struct Chunk {
     increase: Column,
     count: Column,
     last_at: Column,
+    /// One more than [`Bucket::ended_at`], 0 for none.
+    ended_at: Column,
 }
 
 impl Bucket {
     /// The bucket of one sample, by which a counter has grown by `increase`.
     pub(super) fn of(value: f64, increase: f64, time: Millis) -> Self {
         let (min, max, sum, last) = (value, value, value, value);
-        Self { min, max, sum, increase, last, count: 1.0, last_at: time }
+        Self { min, max, sum, increase, last, count: 1.0, last_at: time, ended_at: None }
+    }
+
+    /// The bucket in which nothing is but the end of the series.
+    pub(super) fn ended(time: Millis) -> Self {
+        let (min, max, last) = (f64::NAN, f64::NAN, f64::NAN);
+        Self {
+            min,
+            max,
+            last,
+            sum: 0.0,
+            increase: 0.0,
+            count: 0.0,
+            last_at: 0,
+            ended_at: Some(time),
+        }
+    }
+
+    /// When the sample or the end was of which it was made.
+    pub(super) fn made_at(&self) -> Millis {
+        self.ended_at.unwrap_or(self.last_at)
+    }
+
+    /// Whether no sample is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0.0
     }
 
     /// This and what came after it, be that newer or older, as one.
     pub(super) fn and(self, next: Self) -> Self {
-        let newest = if next.last_at >= self.last_at { next } else { self };
+        let is_next = self.is_empty() || (!next.is_empty() && next.last_at >= self.last_at);
+        let newest = if is_next { next } else { self };
         Self {
             min: self.min.min(next.min),
             max: self.max.max(next.max),
@@ -58,6 +88,7 @@ impl Bucket {
             last: newest.last,
             count: self.count + next.count,
             last_at: newest.last_at,
+            ended_at: self.ended_at.max(next.ended_at),
         }
     }
 }
@@ -79,6 +110,7 @@ impl Chunk {
             (&mut self.increase, bucket.increase),
             (&mut self.count, bucket.count),
             (&mut self.last_at, bucket.last_at as f64),
+            (&mut self.ended_at, bucket.ended_at.map_or(0.0, |time| (time + 1) as f64)),
         ] {
             column.put(place, value, Some(bucket.last), &self.last, len);
         }
@@ -110,8 +142,9 @@ impl Chunk {
     /// Reads it again. Hubs kept one sum once: of a counter (`kind`) what it had counted, of a gauge that of the values.
     /// What was not kept is not a number.
     pub(super) fn unpack(packed: &[u8], kind: Kind) -> Result<Self, PackError> {
-        let (present, [last, min, max, sum, count, last_at, increase]) = pack::unpack(packed)?;
-        let chunk = Self { present, last, min, max, sum, increase, count, last_at };
+        let (present, [last, min, max, sum, count, last_at, increase, ended_at]) =
+            pack::unpack(packed)?;
+        let chunk = Self { present, last, min, max, sum, increase, count, last_at, ended_at };
         Ok(match (pack::has_one_sum(packed), kind) {
             (false, _) => chunk,
             (true, Kind::Gauge) => Self { increase: Column::Constant(f64::NAN), ..chunk },
@@ -123,7 +156,16 @@ impl Chunk {
 
     /// In the order in which they are kept.
     fn columns(&self) -> [&Column; COLUMNS] {
-        [&self.last, &self.min, &self.max, &self.sum, &self.count, &self.last_at, &self.increase]
+        [
+            &self.last,
+            &self.min,
+            &self.max,
+            &self.sum,
+            &self.count,
+            &self.last_at,
+            &self.increase,
+            &self.ended_at,
+        ]
     }
 
     fn has(&self, index: usize) -> bool {
@@ -147,6 +189,7 @@ impl Chunk {
             increase: self.increase.get(rank, last),
             count: self.count.get(rank, last),
             last_at: self.last_at.get(rank, last) as Millis,
+            ended_at: (self.ended_at.get(rank, last) as Millis).checked_sub(1),
         }
     }
 }

@@ -29,11 +29,17 @@ impl Folder {
 
     /// Passes over a bucket that lies before the first stretch.
     pub(super) fn skip(&mut self, bucket: Bucket) {
+        if bucket.is_empty() {
+            return;
+        }
         self.before = Some(bucket.last);
     }
 
     /// Adds a bucket to the stretch it lies in.
     pub(super) fn add(&mut self, stretch: &mut Stretch, bucket: Bucket) {
+        if bucket.is_empty() {
+            return;
+        }
         let before = self.before.replace(bucket.last);
         let increase = match (self.kind, before) {
             (Kind::Counter, _) => Some(bucket.increase),

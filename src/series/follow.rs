@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::RwLock;
 use tokio::time::MissedTickBehavior;
@@ -15,8 +16,8 @@ use super::{
     intake::{READERS, fetch},
     pack::{PackError, Packer},
     table::Table,
-    tier::hot_columns,
-    track::Track,
+    tier::{HEAD, hot_columns, raw_column},
+    track::{Track, raw_columns},
 };
 use crate::{
     broker::{ReadError, Resumption},
@@ -24,7 +25,8 @@ use crate::{
     follow::{Delivery, Follower},
     lease::Fence,
     position::{Offset, Position},
-    store::{Part, StoreError},
+    store::{Part, Store, StoreError},
+    time::Millis,
     topic::TopicFilter,
 };
 
@@ -126,7 +128,7 @@ impl Series {
         };
         let now = clock.now();
         let rows = stream::iter(store.rows(NAME).await?).map(|row| async move {
-            let parts = store.parts(NAME, &row, hot_columns(now)).await?;
+            let parts = read_row(store, &row, now).await?;
             // One that is broken must not cost the others.
             let track = Track::restore(&row, parts).unwrap_or_else(|error| {
                 tracing::error!(row, %error, "a series begins anew");
@@ -338,6 +340,22 @@ impl Round {
     /// A round that is over: the next begins in its time.
     fn over(through: Offset) -> Self {
         Self { through, places: Vec::new(), slice: SLICE, began: Instant::now() }
+    }
+}
+
+/// What is of use of a row in memory, all of one save: how many chunks of raw samples there are is in its head.
+async fn read_row(store: &Store, row: &str, now: Millis) -> Result<Vec<(u64, Bytes)>, StoreError> {
+    let mut asked = raw_columns(&store.parts(NAME, row, vec![HEAD]).await?);
+    loop {
+        let mut columns = hot_columns(now);
+        columns.extend(asked.clone().map(raw_column));
+        let parts = store.parts(NAME, row, columns).await?;
+        let there = raw_columns(&parts);
+        // Another node may have saved more meanwhile.
+        if there.end <= asked.end {
+            return Ok(parts);
+        }
+        asked = there;
     }
 }
 

@@ -56,7 +56,7 @@ impl Lane {
     /// Adds a sample to its chunk, which is not [lacking](Self::lacks); gives the bytes that memory
     /// grew by.
     pub(super) fn add(&mut self, tier: Tier, kind: Kind, sample: Bucket, offset: Offset) -> usize {
-        let (number, index) = tier.place(sample.last_at);
+        let (number, index) = tier.place(sample.made_at());
         let (at, before) = match self.find(number) {
             Ok(at) => (at, self.slots[at].size()),
             Err(at) => {
@@ -74,7 +74,9 @@ impl Lane {
             return 0; // whoever wrote what we read had added it
         }
         slot.modified = slot.modified.max(offset);
-        let bucket = Bucket { last_at: sample.last_at % tier.width, ..sample };
+        let inside = |time| time % tier.width;
+        let (last_at, ended_at) = (inside(sample.last_at), sample.ended_at.map(inside));
+        let bucket = Bucket { last_at, ended_at, ..sample };
         slot.body.open(kind).add(index, bucket);
         slot.size().saturating_sub(before)
     }
@@ -165,7 +167,8 @@ pub(super) fn read_chunk(
 ) {
     let timed = chunk.buckets().map(|(index, bucket)| {
         let start = tier.start(number, index);
-        (start, Bucket { last_at: start + bucket.last_at, ..bucket })
+        let ended_at = bucket.ended_at.map(|time| start + time);
+        (start, Bucket { last_at: start + bucket.last_at, ended_at, ..bucket })
     });
     buckets.extend(timed.filter(|(start, _)| (from..to).contains(start)));
 }

@@ -19,7 +19,9 @@ pub(super) enum PackError {
     Unreadable,
 }
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
+/// As hubs wrote before they kept when a series had ended.
+const ENDLESS: u8 = 3;
 /// As hubs wrote before they kept the sum of a counter's values, and what a gauge would have counted.
 const ONE_SUM: u8 = 2;
 /// As hubs wrote before they knew the time of a bucket's last value.
@@ -38,7 +40,7 @@ const DECIMAL: u8 = 2;
 const RAW: u8 = 3;
 
 /// The figures of a bucket.
-pub(super) const COLUMNS: usize = 7;
+pub(super) const COLUMNS: usize = 8;
 
 impl Packer {
     /// A packer.
@@ -75,9 +77,10 @@ pub(super) fn unpack(packed: &[u8]) -> Result<(Present, [Column; COLUMNS]), Pack
     let mut rest = &plain[..];
     let read = match *version {
         VERSION => read(&mut rest, COLUMNS),
-        ONE_SUM => read(&mut rest, COLUMNS - 1),
+        ENDLESS => read(&mut rest, COLUMNS - 1),
+        ONE_SUM => read(&mut rest, COLUMNS - 2),
         // Before the columns, up to which offset samples were in it: the head says that.
-        TIMELESS => take_varint(&mut rest).and_then(|_| read(&mut rest, COLUMNS - 2)),
+        TIMELESS => take_varint(&mut rest).and_then(|_| read(&mut rest, COLUMNS - 3)),
         _ => None,
     };
     read.ok_or(PackError::Unreadable)
@@ -85,7 +88,7 @@ pub(super) fn unpack(packed: &[u8]) -> Result<(Present, [Column; COLUMNS]), Pack
 
 /// Whether what was packed has one sum: that of a gauge's values, or what a counter has counted.
 pub(super) fn has_one_sum(packed: &[u8]) -> bool {
-    packed.first().is_some_and(|version| *version < VERSION)
+    packed.first().is_some_and(|version| *version < ENDLESS)
 }
 
 /// Columns that were not written yet are 0.
@@ -156,7 +159,7 @@ fn take_column(rest: &mut &[u8], len: usize) -> Option<Column> {
 }
 
 /// How many decimals all of the values make do with.
-fn decimals(values: &[f64]) -> Option<u8> {
+pub(super) fn decimals(values: &[f64]) -> Option<u8> {
     let mut decimals = 0;
     for value in values {
         while whole(*value, decimals).is_none() {
@@ -170,22 +173,24 @@ fn decimals(values: &[f64]) -> Option<u8> {
 }
 
 /// The value times a power of ten, if that is whole and gives the very value back.
-fn whole(value: f64, decimals: u8) -> Option<i64> {
+pub(super) fn whole(value: f64, decimals: u8) -> Option<i64> {
     let scale = scale(decimals)?;
     let whole = (value * scale).round();
-    let is_exact = whole.abs() < MAX_WHOLE && (whole / scale).to_bits() == value.to_bits();
+    // The number itself is divided again, for it has no second zero.
+    let is_exact =
+        whole.abs() < MAX_WHOLE && (whole as i64 as f64 / scale).to_bits() == value.to_bits();
     is_exact.then_some(whole as i64)
 }
 
-fn scale(decimals: u8) -> Option<f64> {
+pub(super) fn scale(decimals: u8) -> Option<f64> {
     (decimals <= MAX_DECIMALS).then(|| 10f64.powi(i32::from(decimals)))
 }
 
-fn zigzag(number: i64) -> u64 {
+pub(super) fn zigzag(number: i64) -> u64 {
     ((number << 1) ^ (number >> 63)) as u64
 }
 
-fn unzigzag(number: u64) -> i64 {
+pub(super) fn unzigzag(number: u64) -> i64 {
     (number >> 1) as i64 ^ -((number & 1) as i64)
 }
 
@@ -232,6 +237,7 @@ mod tests {
             Just(MAX_WHOLE),
             Just(f64::NAN),
             Just(f64::NEG_INFINITY),
+            Just(-0.0),
         ]
     }
 
@@ -253,7 +259,7 @@ mod tests {
         #[test]
         fn other_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             prop_assert!(Chunk::unpack(&bytes, Kind::Gauge).is_err());
-            for version in [VERSION, ONE_SUM, TIMELESS] {
+            for version in [VERSION, ENDLESS, ONE_SUM, TIMELESS] {
                 let framed = [&[version], &*zstd::bulk::compress(&bytes, 1).unwrap()].concat();
                 let _ = Chunk::unpack(&framed, Kind::Counter).map(|chunk| chunk.buckets().count());
             }

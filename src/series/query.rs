@@ -144,13 +144,13 @@ impl Grid {
     /// The stretches of a question: whole ones on even times, as wide as the buckets of the coarsest
     /// tier that is fine enough, or of the first that still has all of it.
     pub(super) fn new(spec: &QuerySpec, keep: &Keep, now: Millis) -> Self {
-        let longest = keep[TIERS.len() - 1];
+        let longest = keep.tiers[TIERS.len() - 1];
         let to = spec.to.min(now.saturating_add(AHEAD));
         let from = spec.from.max(now.saturating_sub(longest)).min(to);
         let wanted = spec.step.map_or((to - from).div_ceil(POINTS), Span::millis);
         let wanted = wanted.clamp((to - from).div_ceil(MAX_POINTS).max(1), longest.max(1));
         let fine = TIERS.iter().rposition(|tier| tier.width <= wanted).unwrap_or(0);
-        let kept = keep.iter().position(|keep| from.saturating_add(*keep) >= now);
+        let kept = keep.tiers.iter().position(|keep| from.saturating_add(*keep) >= now);
         let tier = fine.max(kept.unwrap_or(TIERS.len() - 1));
         let step = wanted.next_multiple_of(TIERS[tier].width);
         let from = from / step * step;
@@ -161,7 +161,8 @@ impl Grid {
     /// One stretch: the last `span` until `now`, from the finest tier that has all of it.
     pub(super) fn window(span: Span, keep: &Keep, now: Millis) -> Self {
         let from = now.saturating_sub(span.millis());
-        let tier = keep.iter().position(|keep| span.millis() <= *keep).unwrap_or(TIERS.len() - 1);
+        let tier =
+            keep.tiers.iter().position(|keep| span.millis() <= *keep).unwrap_or(TIERS.len() - 1);
         let from = from.next_multiple_of(TIERS[tier].width);
         // What is a little ahead of our clock is there too.
         Self { tier, from, step: (now + AHEAD).saturating_sub(from).max(1), count: 1 }
@@ -181,7 +182,7 @@ impl Grid {
     /// From when on every sample is there: chunks are kept as a whole.
     pub(super) fn since(&self, keep: &Keep, now: Millis) -> Millis {
         let span = TIERS[self.tier].span();
-        now.saturating_sub(keep[self.tier]) / span * span
+        now.saturating_sub(keep.tiers[self.tier]) / span * span
     }
 
     /// In which stretch a time lies.

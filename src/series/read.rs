@@ -1,12 +1,15 @@
 //! Reading series: memory first, and the store for what is no longer there.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
 
 use super::{
     QueryError, Series,
     chunk::Bucket,
     figure::{Folder, Stretch, histogram_percentile},
     query::{Agg, Columns, Described, Grid, LOOKBACK, MAX_SERIES, MAX_VALUES, QuerySpec},
+    raw::{by_second, merged},
     sample::{Kind, Labels, Name},
     track::{Identity, Point, Track, read_stored},
 };
@@ -18,7 +21,7 @@ pub type May<'a> = &'a (dyn Fn(&Identity) -> bool + Send + Sync);
 
 /// One series read into the stretches of a grid.
 pub(super) struct Row {
-    pub(super) identity: Identity,
+    pub(super) identity: Arc<Identity>,
     pub(super) stretches: Vec<Stretch>,
 }
 
@@ -36,8 +39,10 @@ struct Question<'a> {
 
 /// What was copied of a series while the lock was held.
 pub(super) struct Copied {
-    identity: Identity,
+    identity: Arc<Identity>,
     row: Box<str>,
+    /// Where the question is one of seconds.
+    raw: Vec<Bytes>,
     buckets: Vec<(Millis, Bucket)>,
     /// The columns of the chunks that only the store has.
     missing: Vec<u64>,
@@ -141,7 +146,7 @@ impl Series {
                 part.figure(identity.kind, agg, seconds(at))
             });
             columns.values.push(figures.collect());
-            let Identity { topic, labels, unit, .. } = identity;
+            let Identity { topic, labels, unit, .. } = Arc::unwrap_or_clone(identity);
             let unit = unit.filter(|_| agg != Agg::Count);
             columns.series.push(Described { topic: topic.to_string(), labels, agg, unit });
         };
@@ -193,7 +198,8 @@ impl Series {
             // A histogram has a series for each bound, and one for what lies above.
             let most = most.saturating_mul(super::typed::MAX_BOUNDS + 1);
             let question = Question { most, ..question };
-            let take = |Row { identity: Identity { topic, labels, .. }, stretches }| {
+            let take = |Row { identity, stretches }| {
+                let Identity { topic, labels, .. } = &*identity;
                 let bound = labels.get("le").and_then(|bound| bound.parse::<f64>().ok());
                 let key = (topic.to_string(), labels.without("le"));
                 let new = |key: &_| {
@@ -216,7 +222,7 @@ impl Series {
     fn units(&self, name: &Name, labels: &Labels) -> BTreeMap<(String, Labels), Option<Box<str>>> {
         let Some(name) = part(name, "_sum") else { return BTreeMap::new() };
         let table = self.table();
-        let sums = table.find(&name, labels).map(|(_, track)| &track.identity);
+        let sums = table.find(&name, labels).map(|(_, track)| &*track.identity);
         let unit = |sum: &Identity| ((sum.topic.to_string(), sum.labels.clone()), sum.unit.clone());
         sums.map(unit).collect()
     }
@@ -264,7 +270,17 @@ impl Series {
         agg: Agg,
         grid: Grid,
     ) -> Result<Row, QueryError> {
-        let Copied { identity, row, mut buckets, missing } = series;
+        let Copied { identity, row, raw, mut buckets, missing } = series;
+        if !raw.is_empty() {
+            // Before the range too, for what a counter had counted until then.
+            let (from, to) = range(grid);
+            let samples = merged(&raw, (0, to.saturating_sub(1))).unwrap_or_else(|error| {
+                tracing::error!(row, %error, "raw samples are left out");
+                Vec::new()
+            });
+            buckets = by_second(&samples);
+            buckets.retain(|(time, _)| *time >= from);
+        }
         for (column, bytes) in self.stored(&row, missing).await? {
             // One that is broken must not cost the others.
             let read = read_stored(column, &bytes, identity.kind, range(grid), &mut buckets);
@@ -288,9 +304,14 @@ impl Series {
 impl Copied {
     /// What memory has of a series.
     pub(super) fn of(track: &Track, grid: Grid) -> Self {
-        let mut buckets = Vec::new();
-        let missing = track.read(grid.tier, range(grid), &mut buckets);
-        Self { identity: track.identity.clone(), row: track.row.clone(), buckets, missing }
+        let (identity, row) = (track.identity.clone(), track.row.clone());
+        let (mut raw, mut buckets, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        if grid.tier == 0 {
+            raw = track.raw.pieces(0, range(grid).1);
+        } else {
+            missing = track.read(grid.tier, range(grid), &mut buckets);
+        }
+        Self { identity, row, raw, buckets, missing }
     }
 }
 

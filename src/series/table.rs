@@ -31,7 +31,7 @@ pub(super) struct Bounds {
     pub(super) growth: usize,
 }
 
-/// How long the seconds and the ten seconds are kept.
+/// How far back seconds are told, and how long the ten seconds are kept.
 const SHORT: Millis = 15 * 60_000;
 const MIDDLE: Millis = 6 * 3_600_000;
 /// The most chunks that are read from the store at once, beyond those of one event.
@@ -60,7 +60,10 @@ impl Bounds {
         let long = config.keep.millis();
         Self {
             room: SeriesBounds::new(config),
-            keep: [SHORT.min(long), MIDDLE.min(long), long],
+            keep: Keep {
+                raw: config.raw.millis().min(long),
+                tiers: [SHORT.min(long), MIDDLE.min(long), long],
+            },
             growth: config.save_bytes.as_usize(),
         }
     }
@@ -151,7 +154,15 @@ impl Table {
         };
         let track = &mut self.tracks[at];
         track.note(&sample.hint);
-        self.grown += track.add(sample.value, *time, *offset, &self.bounds.keep, *now);
+        self.grown += track.add(
+            sample.value,
+            // Whatever is derived of events counts each of them.
+            sample.topic.is_some(),
+            *time,
+            *offset,
+            &self.bounds.keep,
+            *now,
+        );
         Ok(())
     }
 
@@ -193,7 +204,7 @@ impl Table {
         let publisher = if is_derived { "hub" } else { arrived.publisher };
         let lacks = self.room.lacks(topic, publisher, self.key.len());
         if let Some(bound) = lacks.filter(|_| !is_derived) {
-            let all = self.tracks.iter().map(|(_, track)| &track.identity);
+            let all = self.tracks.iter().map(|(_, track)| &*track.identity);
             self.room.note_crowding(bound, (topic, publisher), arrived.now, all);
             return Err(Dropped::Cap);
         }
@@ -216,7 +227,7 @@ impl Table {
     /// Puts a series in that was read from the store.
     pub(super) fn restore(&mut self, track: Track) {
         let mut key = String::new();
-        let Identity { topic, name, labels, .. } = &track.identity;
+        let Identity { topic, name, labels, .. } = &*track.identity;
         write_key(&mut key, topic, name, labels);
         if !self.by_key.contains_key(key.as_str()) {
             self.put(&key, track);
@@ -247,6 +258,23 @@ impl Table {
         let found = self.by_name.get(name).into_iter().flatten();
         let found = found.filter_map(|at| Some((*at, self.tracks.get(*at)?)));
         found.filter(|(_, track)| track.identity.labels.contain(labels))
+    }
+
+    /// The series of a name, or all.
+    pub(super) fn candidates<'a>(
+        &'a self,
+        name: Option<&str>,
+    ) -> impl Iterator<Item = &'a Track> + use<'a> {
+        let named =
+            name.map(|name| Name::exact(name).ok().and_then(|name| self.by_name.get(&name)));
+        let all = named.is_none().then(|| self.tracks.iter().map(|(_, track)| track));
+        let places = named.flatten().into_iter().flatten();
+        places.filter_map(|at| self.tracks.get(*at)).chain(all.into_iter().flatten())
+    }
+
+    /// Whether only the hub feeds it.
+    pub(super) fn is_derived(&self, track: &Track) -> bool {
+        is_derived(&self.rules, &track.identity)
     }
 
     /// All series, ordered by name.
@@ -288,16 +316,15 @@ impl Table {
         let keep = self.bounds.keep;
         let Some(track) = self.tracks.get_mut(at) else { return Ok(Vec::new()) };
         let is_full = self.room.lacks(&track.identity.topic, &track.publisher, 0).is_some();
-        let is_silent = track.newest().time + keep[TIERS.len() - 1] <= now;
+        let is_silent = track.newest().time + keep.tiers[TIERS.len() - 1] <= now;
         // What is derived took nobody's place, and is what it ever was.
-        let Identity { topic, name, labels, .. } = &track.identity;
-        let is_derived = labels.is_empty() && self.rules.iter().any(|rule| rule.feeds(topic, name));
+        let is_derived = is_derived(&self.rules, &track.identity);
         if !(is_full && is_silent) || is_derived {
             return track.tend(clean, &keep, now, packer);
         }
         let track = self.tracks.remove(at);
         let mut key = String::new();
-        let Identity { topic, name, labels, .. } = &track.identity;
+        let Identity { topic, name, labels, .. } = &*track.identity;
         write_key(&mut key, topic, name, labels);
         self.by_key.remove(key.as_str());
         if let Some(places) = self.by_name.get_mut(name) {
@@ -310,6 +337,10 @@ impl Table {
         self.telemetry.series.set(i64::try_from(self.tracks.len()).unwrap_or(i64::MAX));
         Ok(track.removal())
     }
+}
+
+fn is_derived(rules: &DeriveRules, Identity { topic, name, labels, .. }: &Identity) -> bool {
+    labels.is_empty() && rules.iter().any(|rule| rule.feeds(topic, name))
 }
 
 /// A text that no two series share: what cannot stand in any part stands between them.

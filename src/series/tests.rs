@@ -2,6 +2,7 @@
 
 mod compact;
 mod crowded;
+mod raw;
 mod rollups;
 mod tally;
 
@@ -135,7 +136,7 @@ async fn stored(bench: &Bench) -> usize {
         let numbers = (NOW - 40 * 86_400_000) / tier.span()..=(NOW + 86_400_000) / tier.span();
         numbers.map(move |number| tier::column(at, number))
     });
-    let columns: Vec<_> = chunks.chain([HEAD]).collect();
+    let columns: Vec<_> = chunks.chain([HEAD]).chain((0..10).map(tier::raw_column)).collect();
     bench.store.parts(NAME, &rows[0], columns).await.unwrap().len()
 }
 
@@ -155,7 +156,7 @@ async fn what_is_too_old_leaves_memory_and_store() {
         save(&mut node).await;
         kept.push(stored(&bench).await);
     }
-    // The head, four chunks by the minute, those of the last hours by ten seconds, one by the second.
+    // The head, four chunks by the minute, those of the last hours by ten seconds, one of raw samples.
     assert_eq!(kept, [1 + 4 + 2 + 1, 1 + 4, 1 + 3, 1]);
     let (name, labels) = (name(), Labels::default());
     let count = node.series.window(&name, &labels, Agg::Count, None, NOW, &|_| true);
@@ -335,7 +336,8 @@ async fn a_derived_value_is_not_forgotten_for_those_who_want_room() {
         bytes: 1000,
         bytes_of_publisher: 1000,
     };
-    let bounds = Bounds { room: one, keep: [1000, 2000, 3000], growth: 1000 };
+    let keep = tier::Keep { raw: 1000, tiers: [1000, 2000, 3000] };
+    let bounds = Bounds { room: one, keep, growth: 1000 };
     let mut table = Table::new(bounds, Arc::new([rule.clone()]), Telemetry::new());
     let sample =
         Sample { topic: Some(rule.topic().clone()), ..sample("shop.orders", Value::Reading(1.0)) };

@@ -1,4 +1,4 @@
-//! How wide the buckets of rollups are, how long they are kept, and where their chunks are stored.
+//! How wide the buckets of rollups are, how long they are kept, and where chunks are stored.
 
 use crate::{store::COLUMNS, time::Millis};
 
@@ -13,14 +13,22 @@ pub(super) struct Tier {
 
 /// From the finest to the coarsest. The newest chunks are not packed: longer ones would cost memory,
 /// shorter ones room in the store.
+///
+/// Those of the finest are made of raw samples when they are asked for. Hubs kept them once.
 pub(super) const TIERS: [Tier; 3] = [
     Tier { width: 1000, buckets: 300 },
     Tier { width: 10_000, buckets: 180 },
     Tier { width: 60_000, buckets: 180 },
 ];
 
-/// How long each tier is kept, in milliseconds.
-pub(super) type Keep = [Millis; TIERS.len()];
+/// How long samples are kept, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keep {
+    /// As they were sent.
+    pub(super) raw: Millis,
+    /// In the buckets of each tier; of the finest, how far back they are made of raw samples.
+    pub(super) tiers: [Millis; TIERS.len()],
+}
 
 /// How long a chunk that is over stays in memory, for samples that come late.
 const LINGER: Millis = 15 * 60_000;
@@ -68,6 +76,19 @@ pub(super) fn chunk_of(column: u64) -> Option<(usize, u64)> {
     let tier = (column & 3) as usize;
     let span = TIERS.get(tier)?.span();
     (column != HEAD).then(|| (tier, (column >> 2) / (span / 1000)))
+}
+
+/// In the place of the tier, in columns of raw samples.
+const RAW: u64 = 3;
+
+/// The column of a chunk of raw samples.
+pub(super) fn raw_column(number: u64) -> u64 {
+    (number << 2) | RAW
+}
+
+/// The number of the chunk of raw samples in a column.
+pub(super) fn raw_chunk_of(column: u64) -> Option<u64> {
+    (column & 3 == RAW && column != HEAD).then_some(column >> 2)
 }
 
 /// The columns of a series in which what is of use in memory at `now` lies, the head among them.

@@ -1,4 +1,4 @@
-//! One series: its newest value, what it ever was, and its rollups in three widths.
+//! One series: its newest value, what it ever was, its newest samples, and its rollups.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,10 +13,12 @@ use super::{
     chunk::{Bucket, Chunk},
     lane::{Lane, read_chunk},
     pack::{PackError, Packer},
+    raw::RawSamples,
+    raw_run::RawSample,
     sample::{Kind, Labels, Name, SampleHint, Value},
-    tier::{HEAD, Keep, TIERS, chunk_of, column},
+    tier::{HEAD, Keep, TIERS, chunk_of, column, raw_chunk_of, raw_column},
 };
-use crate::{position::Offset, store::Part, time::Millis};
+use crate::{ingest::samples::STALE, position::Offset, store::Part, time::Millis};
 
 /// What tells a series from others, and how it is read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +46,7 @@ pub struct Point {
 
 /// One series.
 pub(super) struct Track {
-    pub(super) identity: Identity,
+    pub(super) identity: Arc<Identity>,
     pub(super) row: Box<str>,
     /// By whom it was published first.
     pub(super) publisher: Arc<str>,
@@ -54,6 +56,8 @@ pub(super) struct Track {
     modified: Offset,
     /// What the store held when this was read from it: what lies up to here is in it already.
     through: Offset,
+    pub(super) raw: RawSamples,
+    /// The finest has only what hubs wrote once.
     lanes: [Lane; TIERS.len()],
 }
 
@@ -74,6 +78,9 @@ struct Head {
     #[serde(default)]
     publisher: Arc<str>,
     known: [Option<(u64, u64)>; TIERS.len()],
+    /// The numbers of the first chunk of raw samples and of the next.
+    #[serde(default)]
+    raw: (u64, u64),
 }
 
 /// Up to where samples are in the chunks that were stored: in all of them, for the head is written
@@ -107,13 +114,15 @@ impl Track {
     /// A series that has no sample yet.
     pub(super) fn new(identity: Identity, row: Box<str>, publisher: Arc<str>) -> Self {
         let (min, max) = (f64::MAX, f64::MIN);
+        let (sum, increase, last, count, last_at) = (0.0, 0.0, 0.0, 0.0, 0);
         Self {
-            identity,
+            identity: Arc::new(identity),
             row,
             publisher,
-            ever: Bucket { min, max, sum: 0.0, increase: 0.0, last: 0.0, count: 0.0, last_at: 0 },
+            ever: Bucket { min, max, sum, increase, last, count, last_at, ended_at: None },
             modified: 0,
             through: 0,
+            raw: RawSamples::default(),
             lanes: Default::default(),
         }
     }
@@ -131,10 +140,10 @@ impl Track {
         keep: &Keep,
         now: Millis,
     ) -> impl Iterator<Item = u64> {
-        let tiers = TIERS.into_iter().zip(keep).zip(&self.lanes).enumerate();
+        let tiers = TIERS.into_iter().zip(keep.tiers).zip(&self.lanes).enumerate().skip(1);
         let lacking = tiers.filter_map(move |(at, ((tier, keep), lane))| {
             let (number, _) = tier.place(time);
-            let is_wanted = tier.is_kept(number, *keep, now) && lane.lacks(number);
+            let is_wanted = tier.is_kept(number, keep, now) && lane.lacks(number);
             is_wanted.then(|| column(at, number))
         });
         lacking.filter(move |_| offset > self.through)
@@ -161,20 +170,20 @@ impl Track {
 
     /// Notes how its producer says it is to be read.
     pub(super) fn note(&mut self, hint: &SampleHint) {
-        let Identity { kind, unit, .. } = &mut self.identity;
-        if let Some(said) = hint.kind {
-            *kind = said;
+        if let Some(said) = hint.kind.filter(|said| *said != self.identity.kind) {
+            Arc::make_mut(&mut self.identity).kind = said;
         }
-        if hint.unit.is_some() && hint.unit != *unit {
-            unit.clone_from(&hint.unit);
+        if hint.unit.is_some() && hint.unit != self.identity.unit {
+            Arc::make_mut(&mut self.identity).unit.clone_from(&hint.unit);
         }
     }
 
-    /// Adds a sample of which no chunk is [lacking](Self::lacking). Gives the bytes that memory
-    /// grew by.
+    /// Adds a sample of which no chunk is [lacking](Self::lacking), unless it is there already and may not repeat. Gives the
+    /// bytes that memory grew by.
     pub(super) fn add(
         &mut self,
         value: Value,
+        may_repeat: bool,
         time: Millis,
         offset: Offset,
         keep: &Keep,
@@ -186,23 +195,38 @@ impl Track {
         let newest = self.newest();
         let is_first = self.ever.count == 0.0;
         let is_newest = is_first || time >= newest.time;
-        let (number, increase) = match value {
-            Value::Stale => return 0,
+        let (number, increase, raw_time) = match value {
+            Value::Stale => (f64::from_bits(STALE), 0.0, time),
             // What it counted before we knew it is not ours to tell; what comes late was counted
             // with the sample after it.
-            Value::Reading(number) if is_first || !is_newest => (number, 0.0),
-            Value::Reading(number) if number < newest.value => (number, number),
-            Value::Reading(number) => (number, number - newest.value),
-            Value::Added(number) => (self.ever.increase + number, number),
+            Value::Reading(number) if is_first || !is_newest => (number, 0.0, time),
+            Value::Reading(number) if number < newest.value => (number, number, time),
+            Value::Reading(number) => (number, number - newest.value, time),
+            // Its total is that of now, for those behind it have been told without it.
+            Value::Added(number) if is_first => (number, number, time),
+            Value::Added(number) => (self.ever.increase + number, number, time.max(newest.time)),
         };
+        let raw = RawSample { time: raw_time, value: number };
+        if !may_repeat && self.raw.has(raw) {
+            return 0;
+        }
         // From or to what is no number nothing was counted.
         let increase = if increase.is_finite() { increase } else { 0.0 };
-        let sample = Bucket::of(number, increase, time);
-        self.ever = if is_first { sample } else { self.ever.and(sample) };
+        let sample = match value {
+            Value::Stale => Bucket::ended(time),
+            _ => Bucket::of(number, increase, time),
+        };
+        if value != Value::Stale {
+            self.ever = if is_first { sample } else { self.ever.and(sample) };
+        }
         self.modified = self.modified.max(offset);
         let mut grown = 0;
-        for ((tier, keep), lane) in TIERS.into_iter().zip(keep).zip(&mut self.lanes) {
-            if tier.is_kept(tier.place(time).0, *keep, now) {
+        if raw_time + keep.raw > now {
+            grown += self.raw.push(raw, offset);
+        }
+        let tiers = TIERS.into_iter().zip(keep.tiers).zip(&mut self.lanes).skip(1);
+        for ((tier, keep), lane) in tiers {
+            if tier.is_kept(tier.place(time).0, keep, now) {
                 grown += lane.add(tier, self.identity.kind, sample, offset);
             }
         }
@@ -231,10 +255,13 @@ impl Track {
     ) -> Result<Vec<Part>, PackError> {
         let mut parts = Vec::new();
         for (at, lane) in self.lanes.iter_mut().enumerate() {
-            let changes = lane.tend(TIERS[at], clean, keep[at], now, packer)?;
+            let changes = lane.tend(TIERS[at], clean, keep.tiers[at], now, packer)?;
             let part = |(number, bytes)| part(&self.row, column(at, number), bytes);
             parts.extend(changes.into_iter().map(part));
         }
+        let changes = self.raw.tend(clean, now.saturating_sub(keep.raw));
+        let raw_part = |(number, bytes)| part(&self.row, raw_column(number), bytes);
+        parts.extend(changes.into_iter().map(raw_part));
         if self.modified > clean || !parts.is_empty() {
             parts.push(self.head()?);
         }
@@ -248,6 +275,8 @@ impl Track {
         let chunks = chunks.flat_map(|(tier, (oldest, newest))| {
             (oldest..=newest).map(move |number| column(tier, number))
         });
+        let (first, next) = self.raw.numbers();
+        let chunks = chunks.chain((first..next).map(raw_column));
         chunks.chain([HEAD]).map(|column| part(&self.row, column, None)).collect()
     }
 
@@ -257,6 +286,7 @@ impl Track {
         let is_beyond = self.through > offset;
         self.through = self.through.min(offset);
         self.modified = self.modified.min(offset);
+        self.raw.forget_after(offset);
         for lane in &mut self.lanes {
             lane.forget_after(offset);
         }
@@ -264,15 +294,16 @@ impl Track {
     }
 
     fn head(&self) -> Result<Part, PackError> {
-        let Bucket { min, max, sum, increase, last, count, last_at } = self.ever;
+        let Bucket { min, max, sum, increase, last, count, last_at, .. } = self.ever;
         let head = Head {
-            identity: self.identity.clone(),
+            identity: Identity::clone(&self.identity),
             reach: Reach { through: self.modified.max(self.through) },
             time: last_at,
             ever: [min, max, sum, last, count].map(f64::to_bits),
             increase: Some(increase.to_bits()),
             publisher: self.publisher.clone(),
             known: std::array::from_fn(|tier| self.lanes[tier].known),
+            raw: self.raw.numbers(),
         };
         let head = serde_json::to_vec(&head).map_err(|_| PackError::Unreadable)?;
         Ok(part(&self.row, HEAD, Some(head.into())))
@@ -293,19 +324,48 @@ impl Track {
         };
         let through = head.reach.through;
         let mut track = Self::new(head.identity, row.into(), head.publisher);
-        track.ever = Bucket { min, max, sum, increase, last, count, last_at: head.time };
+        track.ever =
+            Bucket { min, max, sum, increase, last, count, last_at: head.time, ended_at: None };
         (track.modified, track.through) = (through, through);
         for (lane, known) in track.lanes.iter_mut().zip(head.known) {
             lane.known = known;
         }
+        let (mut chunks, mut seconds) = (Vec::new(), Vec::new());
         for (column, bytes) in parts {
-            if let Some((tier, number)) = chunk_of(column) {
+            if let Some(number) = raw_chunk_of(column) {
+                chunks.push((number, bytes));
+            } else if let Some((0, _)) = chunk_of(column) {
+                let range = (0, Millis::MAX);
+                let read = read_stored(column, &bytes, track.identity.kind, range, &mut seconds);
+                read.unwrap_or_else(|error| tracing::error!(row, %error, "a chunk is left out"));
+            } else if let Some((tier, number)) = chunk_of(column) {
                 track.lanes[tier].fill(number, Some(bytes), through);
             }
         }
+        track.raw.restore(head.raw.1, chunks);
+        // Of each second hubs kept the last sample once.
+        let samples = seconds
+            .into_iter()
+            .map(|(_, bucket)| RawSample { time: bucket.last_at, value: bucket.last });
+        track.raw.restore_seconds(samples.collect());
         Ok(Some(track))
     }
 }
+
+/// The columns in which the chunks of raw samples are, by what a row's head says.
+pub(super) fn raw_columns(parts: &[(u64, Bytes)]) -> std::ops::Range<u64> {
+    #[derive(Deserialize)]
+    struct RawNumbers {
+        #[serde(default)]
+        raw: (u64, u64),
+    }
+    let head = parts.iter().find(|(column, _)| *column == HEAD);
+    let numbers = head.and_then(|(_, head)| serde_json::from_slice::<RawNumbers>(head).ok());
+    numbers.map_or(0..0, |RawNumbers { raw: (first, next) }| first..next.min(first + MOST_CHUNKS))
+}
+
+/// More chunks of raw samples than a series has.
+const MOST_CHUNKS: u64 = 10_000;
 
 /// Copies the buckets of a stored chunk that begin in `[from, to)`.
 pub(super) fn read_stored(

@@ -169,7 +169,9 @@ impl From<SubscribeError> for Problem {
 impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
         match error {
-            QueryError::TooMany { .. } => Self::bad_request(error.to_string()),
+            QueryError::TooMany { .. } | QueryError::TooManySamples { .. } => {
+                Self::bad_request(error.to_string())
+            }
             QueryError::Store(_) => {
                 tracing::error!(%error, "series cannot be read");
                 Self::new(&UNAVAILABLE, "the series cannot be read at present")

@@ -16,7 +16,9 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
 /// All series, as name, labels and newest value.
 fn all(series: &Series) -> Vec<(String, Labels, Point)> {
     let listed = series.names(|_| true).into_iter();
-    listed.map(|one| (one.identity.name.to_string(), one.identity.labels, one.newest)).collect()
+    listed
+        .map(|one| (one.identity.name.to_string(), one.identity.labels.clone(), one.newest))
+        .collect()
 }
 
 #[tokio::test]
