@@ -15,13 +15,14 @@ mod figure;
 mod follow;
 mod incoming;
 mod intake;
-mod lane;
 mod metadata;
 mod pack;
 mod query;
 mod raw;
 mod raw_run;
 mod read;
+mod resolution;
+mod rollups;
 mod room;
 pub mod sample;
 mod select;
@@ -29,8 +30,7 @@ mod table;
 mod tally;
 #[cfg(test)]
 mod tests;
-mod tier;
-mod track;
+mod timeseries;
 mod typed;
 
 use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
@@ -47,19 +47,20 @@ pub use self::{
     incoming::{Found, Incoming},
     metadata::SeriesMetadata,
     query::{
-        Agg, AggError, Columns, Described, MAX_POINTS, MAX_SERIES, MAX_VALUES, POINTS, QuerySpec,
+        Aggregate, AggregateError, Columns, Described, MAX_POINTS, MAX_SERIES, MAX_VALUES, POINTS,
+        QuerySpec,
     },
     raw_run::RawSample,
     read::May,
     sample::{Dropped, Kind, Labels, Name, Sample, SampleHint, Value},
     select::{Rollup, SelectQuery, SelectedSeries, Selection},
-    track::{Identity, Point},
+    timeseries::{Identity, Point},
 };
 use self::{
     extract::found_in,
+    resolution::{AHEAD, Keep},
     table::{Bounds, Table},
     tally::Tally,
-    tier::{AHEAD, Keep},
 };
 use crate::{
     bounds,
@@ -222,10 +223,10 @@ impl Series {
     /// The series for which `filter` holds, ordered by name, topic and labels.
     pub fn names(&self, filter: impl Fn(&Identity) -> bool) -> Vec<Listed> {
         let table = self.table();
-        let found = table.all().filter(|track| filter(&track.identity));
-        let listed = |track: &track::Track| Listed {
-            identity: track.identity.clone(),
-            newest: track.newest(),
+        let found = table.all().filter(|timeseries| filter(&timeseries.identity));
+        let listed = |timeseries: &timeseries::Timeseries| Listed {
+            identity: timeseries.identity.clone(),
+            newest: timeseries.newest(),
         };
         let mut found: Vec<_> = found.map(listed).collect();
         found.sort_by(|a, b| a.identity.order().cmp(&b.identity.order()));

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     auth::Principal,
     json,
-    series::{Agg, Columns, Identity, Kind, Labels, Name, QuerySpec},
+    series::{Aggregate, Columns, Identity, Kind, Labels, Name, QuerySpec},
     time::{Millis, Span, parse_rfc3339, rfc3339},
     topic::TopicPattern,
 };
@@ -42,7 +42,7 @@ pub(super) struct ValuesAsked {
     from: Option<Parsed<Since>>,
     to: Option<Parsed<Since>>,
     step: Option<Parsed<Span>>,
-    agg: Option<Parsed<Agg>>,
+    agg: Option<Parsed<Aggregate>>,
 }
 
 /// What a question reaches back to that does not say.

@@ -15,7 +15,7 @@ use super::{
     shape::Inputs,
 };
 use crate::{
-    series::{Agg, FigureQuestion, FigureSpan, Figures, derive::Op},
+    series::{Aggregate, FigureQuestion, FigureSpan, Figures, derive::Op},
     time::{Millis, Span, rfc3339},
 };
 
@@ -318,14 +318,14 @@ impl Derive {
     }
 
     /// What is asked of its series.
-    fn agg(&self) -> Agg {
+    fn agg(&self) -> Aggregate {
         match self.op {
-            Op::Count => Agg::Count,
-            Op::Sum | Op::Rate | Op::Present => Agg::Sum,
-            Op::Avg | Op::Ratio => Agg::Avg,
-            Op::Last => Agg::Last,
-            Op::Min => Agg::Min,
-            Op::Max => Agg::Max,
+            Op::Count => Aggregate::Count,
+            Op::Sum | Op::Rate | Op::Present => Aggregate::Sum,
+            Op::Avg | Op::Ratio => Aggregate::Avg,
+            Op::Last => Aggregate::Last,
+            Op::Min => Aggregate::Min,
+            Op::Max => Aggregate::Max,
         }
     }
 

@@ -3,11 +3,11 @@
 use super::{
     QueryError, Series,
     figure::Stretch,
-    query::{Agg, Grid, QuerySpec},
+    query::{Aggregate, Grid, QuerySpec},
     read::{Copied, ever_figure},
+    resolution::Keep,
     sample::{Labels, Name},
     table::Table,
-    tier::Keep,
 };
 use crate::{
     position::Offset,
@@ -22,7 +22,7 @@ pub struct FigureQuestion<'a> {
     /// Its name.
     pub name: &'a Name,
     /// What is made of its samples.
-    pub agg: Agg,
+    pub agg: Aggregate,
     /// Which of them.
     pub span: FigureSpan,
 }
@@ -139,14 +139,14 @@ impl Series {
 impl FigureQuestion<'_> {
     fn copy(&self, table: &Table, keep: &Keep, now: Millis) -> CopiedFigures {
         let labels = Labels::default();
-        let mut found = table.find(self.name, &labels).map(|(_, track)| track);
-        let track = found.find(|track| {
-            let identity = &*track.identity;
+        let mut found = table.find(self.name, &labels).map(|(_, timeseries)| timeseries);
+        let timeseries = found.find(|timeseries| {
+            let identity = &*timeseries.identity;
             *identity.topic == *self.topic && identity.labels.is_empty()
         });
         let grid = self.grid(keep, now);
         let since = grid.map_or(0, |grid| grid.since(keep, now));
-        let Some(track) = track else {
+        let Some(timeseries) = timeseries else {
             let count = match self.span {
                 FigureSpan::Steps { count, .. } => count,
                 _ => 1,
@@ -157,17 +157,18 @@ impl FigureQuestion<'_> {
                 samples: 0.0,
             });
         };
-        let samples = track.ever.count;
+        let samples = timeseries.ever.count;
         let mut figures = Figures { values: Vec::new(), since, samples };
         match (self.span, grid) {
             (FigureSpan::Steps { unless_samples, .. }, _) if unless_samples == Some(samples) => {
                 CopiedFigures::Known(figures)
             }
             (_, Some(grid)) => {
-                CopiedFigures::Part { copied: Copied::of(track, grid), grid, figures }
+                CopiedFigures::Part { copied: Copied::of(timeseries, grid), grid, figures }
             }
             (_, None) => {
-                figures.values = vec![ever_figure(track.identity.kind, self.agg, track.ever)];
+                figures.values =
+                    vec![ever_figure(timeseries.identity.kind, self.agg, timeseries.ever)];
                 CopiedFigures::Known(figures)
             }
         }

@@ -1,6 +1,6 @@
 //! A column of a chunk: one figure of all its buckets.
 
-use super::tier::TIERS;
+use super::resolution::RESOLUTIONS;
 
 /// One figure of all buckets there are, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -16,8 +16,9 @@ pub(super) enum Column {
 
 /// The most buckets of a chunk.
 pub(super) const BUCKETS: usize = 300;
-const _: () = assert!(TIERS[0].buckets <= BUCKETS as u64 && TIERS[1].buckets <= BUCKETS as u64);
-const _: () = assert!(TIERS[2].buckets <= BUCKETS as u64);
+const _: () =
+    assert!(RESOLUTIONS[0].buckets <= BUCKETS as u64 && RESOLUTIONS[1].buckets <= BUCKETS as u64);
+const _: () = assert!(RESOLUTIONS[2].buckets <= BUCKETS as u64);
 
 /// Which buckets there are, one bit each.
 pub(super) type Present = [u64; BUCKETS.div_ceil(64)];

@@ -1,6 +1,6 @@
 //! Figures made of buckets: what a stretch of time comes to.
 
-use super::{chunk::Bucket, query::Agg, sample::Kind};
+use super::{chunk::Bucket, query::Aggregate, sample::Kind};
 
 /// What is known of a stretch of time.
 #[derive(Debug, Clone, Default)]
@@ -22,8 +22,8 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    pub(super) fn new(kind: Kind, agg: Agg) -> Self {
-        let wants_points = agg == Agg::P95 && kind == Kind::Gauge;
+    pub(super) fn new(kind: Kind, agg: Aggregate) -> Self {
+        let wants_points = agg == Aggregate::P95 && kind == Kind::Gauge;
         Self { kind, wants_points, before: None }
     }
 
@@ -58,20 +58,20 @@ impl Folder {
 
 impl Stretch {
     /// What is asked for, of a stretch of so many seconds.
-    pub(super) fn figure(&mut self, kind: Kind, agg: Agg, seconds: f64) -> Option<f64> {
+    pub(super) fn figure(&mut self, kind: Kind, agg: Aggregate, seconds: f64) -> Option<f64> {
         let bucket = self.bucket?;
         match agg {
             // Of a counter's totals there is no mean that means anything.
-            Agg::Avg => (kind == Kind::Gauge).then(|| bucket.sum / bucket.count),
-            Agg::Min => Some(bucket.min),
-            Agg::Max => Some(bucket.max),
-            Agg::Sum if kind == Kind::Counter => Some(bucket.increase),
-            Agg::Sum => Some(bucket.sum),
-            Agg::Last => Some(bucket.last),
-            Agg::Count => Some(bucket.count),
-            Agg::Increase => self.increase,
-            Agg::Rate => self.increase.map(|increase| increase / seconds),
-            Agg::P95 => percentile(&mut self.points),
+            Aggregate::Avg => (kind == Kind::Gauge).then(|| bucket.sum / bucket.count),
+            Aggregate::Min => Some(bucket.min),
+            Aggregate::Max => Some(bucket.max),
+            Aggregate::Sum if kind == Kind::Counter => Some(bucket.increase),
+            Aggregate::Sum => Some(bucket.sum),
+            Aggregate::Last => Some(bucket.last),
+            Aggregate::Count => Some(bucket.count),
+            Aggregate::Increase => self.increase,
+            Aggregate::Rate => self.increase.map(|increase| increase / seconds),
+            Aggregate::P95 => percentile(&mut self.points),
         }
     }
 

@@ -15,9 +15,9 @@ use super::{
     NAME, Series, SeriesInner,
     intake::{READERS, fetch},
     pack::{PackError, Packer},
+    resolution::{HEAD, hot_columns, raw_column},
     table::Table,
-    tier::{HEAD, hot_columns, raw_column},
-    track::{Track, raw_columns},
+    timeseries::{Timeseries, raw_columns},
 };
 use crate::{
     broker::{ReadError, Resumption},
@@ -130,21 +130,21 @@ impl Series {
         let rows = stream::iter(store.rows(NAME).await?).map(|row| async move {
             let parts = read_row(store, &row, now).await?;
             // One that is broken must not cost the others.
-            let track = Track::restore(&row, parts).unwrap_or_else(|error| {
+            let timeseries = Timeseries::restore(&row, parts).unwrap_or_else(|error| {
                 tracing::error!(row, %error, "a series begins anew");
                 None
             });
-            Ok::<_, FollowError>(track)
+            Ok::<_, FollowError>(timeseries)
         });
         let mut rows = rows.buffer_unordered(READERS);
         let mut table = self.0.new_table();
         let mut heads = Vec::new();
-        while let Some(track) = rows.try_next().await? {
-            let Some(mut track) = track else { continue };
+        while let Some(timeseries) = rows.try_next().await? {
+            let Some(mut timeseries) = timeseries else { continue };
             if is_lost {
-                heads.extend(track.forget_after(clean.offset)?);
+                heads.extend(timeseries.forget_after(clean.offset)?);
             }
-            table.restore(track);
+            table.restore(timeseries);
         }
         if let Some(fence) = &fence
             && let Some(cursor) = cursor

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    Series, SeriesInner, extract::extract, metadata::SeriesMetadata, sample::Sample, tally::Count,
-    tier::HEAD,
+    Series, SeriesInner, extract::extract, metadata::SeriesMetadata, resolution::HEAD,
+    sample::Sample, tally::Count,
 };
 use crate::{
     event::PublisherName,

@@ -5,15 +5,15 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    resolution::{AHEAD, Keep, RESOLUTIONS},
     sample::{Labels, Name},
-    tier::{AHEAD, Keep, TIERS},
 };
 use crate::time::{Millis, Span};
 
 /// What is made of the samples in a stretch of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Agg {
+pub enum Aggregate {
     /// Their mean; of a histogram the mean of what it observed.
     Avg,
     /// The smallest.
@@ -34,34 +34,34 @@ pub enum Agg {
     P95,
 }
 
-const AGGS: [(&str, Agg); 9] = [
-    ("avg", Agg::Avg),
-    ("min", Agg::Min),
-    ("max", Agg::Max),
-    ("sum", Agg::Sum),
-    ("last", Agg::Last),
-    ("count", Agg::Count),
-    ("rate", Agg::Rate),
-    ("increase", Agg::Increase),
-    ("p95", Agg::P95),
+const AGGREGATES: [(&str, Aggregate); 9] = [
+    ("avg", Aggregate::Avg),
+    ("min", Aggregate::Min),
+    ("max", Aggregate::Max),
+    ("sum", Aggregate::Sum),
+    ("last", Aggregate::Last),
+    ("count", Aggregate::Count),
+    ("rate", Aggregate::Rate),
+    ("increase", Aggregate::Increase),
+    ("p95", Aggregate::P95),
 ];
 
-/// Not a name of an [`Agg`].
+/// Not a name of an [`Aggregate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is one of avg, min, max, sum, last, count, rate, increase, p95")]
-pub struct AggError;
+pub struct AggregateError;
 
-impl FromStr for Agg {
-    type Err = AggError;
+impl FromStr for Aggregate {
+    type Err = AggregateError;
 
-    fn from_str(text: &str) -> Result<Self, AggError> {
-        AGGS.iter().find(|(name, _)| *name == text).map(|(_, agg)| *agg).ok_or(AggError)
+    fn from_str(text: &str) -> Result<Self, AggregateError> {
+        AGGREGATES.iter().find(|(name, _)| *name == text).map(|(_, agg)| *agg).ok_or(AggregateError)
     }
 }
 
-impl fmt::Display for Agg {
+impl fmt::Display for Aggregate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = AGGS.iter().find(|(_, agg)| agg == self).map_or("", |(name, _)| name);
+        let name = AGGREGATES.iter().find(|(_, agg)| agg == self).map_or("", |(name, _)| name);
         f.write_str(name)
     }
 }
@@ -81,7 +81,7 @@ pub struct QuerySpec {
     pub step: Option<Span>,
     /// What is wanted of each; without it, what suits the series: the mean of a gauge or a
     /// histogram, a counter's rate.
-    pub agg: Option<Agg>,
+    pub agg: Option<Aggregate>,
 }
 
 /// An answer: a row of values for each series, one for each time.
@@ -109,7 +109,7 @@ pub struct Described {
     #[serde(serialize_with = "as_object")]
     pub labels: Labels,
     /// What its values are.
-    pub agg: Agg,
+    pub agg: Aggregate,
     /// What they are measured in, by the producer's own word.
     pub unit: Option<Box<str>>,
 }
@@ -131,7 +131,7 @@ pub const MAX_VALUES: usize = 1_000_000;
 /// Where to read, and into which stretches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Grid {
-    pub(super) tier: usize,
+    pub(super) resolution: usize,
     pub(super) from: Millis,
     pub(super) step: Millis,
     pub(super) count: usize,
@@ -142,30 +142,34 @@ pub(super) const LOOKBACK: Millis = 10 * 60_000;
 
 impl Grid {
     /// The stretches of a question: whole ones on even times, as wide as the buckets of the coarsest
-    /// tier that is fine enough, or of the first that still has all of it.
+    /// resolution that is fine enough, or of the first that still has all of it.
     pub(super) fn new(spec: &QuerySpec, keep: &Keep, now: Millis) -> Self {
-        let longest = keep.tiers[TIERS.len() - 1];
+        let longest = keep.resolutions[RESOLUTIONS.len() - 1];
         let to = spec.to.min(now.saturating_add(AHEAD));
         let from = spec.from.max(now.saturating_sub(longest)).min(to);
         let wanted = spec.step.map_or((to - from).div_ceil(POINTS), Span::millis);
         let wanted = wanted.clamp((to - from).div_ceil(MAX_POINTS).max(1), longest.max(1));
-        let fine = TIERS.iter().rposition(|tier| tier.width <= wanted).unwrap_or(0);
-        let kept = keep.tiers.iter().position(|keep| from.saturating_add(*keep) >= now);
-        let tier = fine.max(kept.unwrap_or(TIERS.len() - 1));
-        let step = wanted.next_multiple_of(TIERS[tier].width);
+        let fine =
+            RESOLUTIONS.iter().rposition(|resolution| resolution.width <= wanted).unwrap_or(0);
+        let kept = keep.resolutions.iter().position(|keep| from.saturating_add(*keep) >= now);
+        let resolution = fine.max(kept.unwrap_or(RESOLUTIONS.len() - 1));
+        let step = wanted.next_multiple_of(RESOLUTIONS[resolution].width);
         let from = from / step * step;
         let count = usize::try_from((to - from).div_ceil(step)).unwrap_or(usize::MAX);
-        Self { tier, from, step, count }
+        Self { resolution, from, step, count }
     }
 
-    /// One stretch: the last `span` until `now`, from the finest tier that has all of it.
+    /// One stretch: the last `span` until `now`, from the finest resolution that has all of it.
     pub(super) fn window(span: Span, keep: &Keep, now: Millis) -> Self {
         let from = now.saturating_sub(span.millis());
-        let tier =
-            keep.tiers.iter().position(|keep| span.millis() <= *keep).unwrap_or(TIERS.len() - 1);
-        let from = from.next_multiple_of(TIERS[tier].width);
+        let resolution = keep
+            .resolutions
+            .iter()
+            .position(|keep| span.millis() <= *keep)
+            .unwrap_or(RESOLUTIONS.len() - 1);
+        let from = from.next_multiple_of(RESOLUTIONS[resolution].width);
         // What is a little ahead of our clock is there too.
-        Self { tier, from, step: (now + AHEAD).saturating_sub(from).max(1), count: 1 }
+        Self { resolution, from, step: (now + AHEAD).saturating_sub(from).max(1), count: 1 }
     }
 
     /// When a stretch begins.
@@ -175,14 +179,16 @@ impl Grid {
 
     /// How many seconds of a stretch have gone by.
     pub(super) fn seconds(&self, index: usize, now: Millis) -> f64 {
-        let gone = now.saturating_sub(self.start(index)).clamp(TIERS[self.tier].width, self.step);
+        let gone = now
+            .saturating_sub(self.start(index))
+            .clamp(RESOLUTIONS[self.resolution].width, self.step);
         gone as f64 / 1000.0
     }
 
     /// From when on every sample is there: chunks are kept as a whole.
     pub(super) fn since(&self, keep: &Keep, now: Millis) -> Millis {
-        let span = TIERS[self.tier].span();
-        now.saturating_sub(keep.tiers[self.tier]) / span * span
+        let span = RESOLUTIONS[self.resolution].span();
+        now.saturating_sub(keep.resolutions[self.resolution]) / span * span
     }
 
     /// In which stretch a time lies.

@@ -8,10 +8,10 @@ use super::{
     QueryError, Series,
     chunk::Bucket,
     figure::{Folder, Stretch, histogram_percentile},
-    query::{Agg, Columns, Described, Grid, LOOKBACK, MAX_SERIES, MAX_VALUES, QuerySpec},
+    query::{Aggregate, Columns, Described, Grid, LOOKBACK, MAX_SERIES, MAX_VALUES, QuerySpec},
     raw::{by_second, merged},
     sample::{Kind, Labels, Name},
-    track::{Identity, Point, Track, read_stored},
+    timeseries::{Identity, Point, Timeseries, read_stored},
 };
 use crate::time::{Millis, Span};
 
@@ -30,7 +30,7 @@ pub(super) struct Row {
 struct Question<'a> {
     /// Only of those that have all of these.
     labels: &'a Labels,
-    agg: Agg,
+    agg: Aggregate,
     grid: Grid,
     may: May<'a>,
     /// The most series there may be.
@@ -61,7 +61,7 @@ impl Series {
         &self,
         name: &Name,
         labels: &Labels,
-        agg: Agg,
+        agg: Aggregate,
         window: Option<Span>,
         now: Millis,
         may: May<'_>,
@@ -88,24 +88,24 @@ impl Series {
     }
 
     /// What has been since the series began.
-    fn ever(&self, name: &Name, labels: &Labels, agg: Agg, may: May<'_>) -> Option<f64> {
+    fn ever(&self, name: &Name, labels: &Labels, agg: Aggregate, may: May<'_>) -> Option<f64> {
         let table = self.table();
         let whole = |name: &Name| {
-            let tracks = table.find(name, labels).map(|(_, track)| track);
-            let tracks = tracks.filter(|track| may(&track.identity));
-            let mut tracks: Vec<_> = tracks.collect();
-            tracks.sort_by_key(|track| track.identity.order());
-            let whole = tracks.iter().map(|track| track.ever).reduce(Bucket::and)?;
-            Some((tracks.first()?.identity.kind, whole))
+            let timeseries = table.find(name, labels).map(|(_, timeseries)| timeseries);
+            let timeseries = timeseries.filter(|timeseries| may(&timeseries.identity));
+            let mut timeseries: Vec<_> = timeseries.collect();
+            timeseries.sort_by_key(|timeseries| timeseries.identity.order());
+            let whole = timeseries.iter().map(|timeseries| timeseries.ever).reduce(Bucket::and)?;
+            Some((timeseries.first()?.identity.kind, whole))
         };
         if let Some((kind, bucket)) = whole(name) {
             return ever_figure(kind, agg, bucket);
         }
         let of = |suffix| whole(&part(name, suffix)?).map(|(_, bucket)| bucket.increase);
         match agg {
-            Agg::Avg => of("_sum").zip(of("_count")).map(|(sum, count)| sum / count),
-            Agg::Sum => of("_sum"),
-            Agg::Count | Agg::Increase => of("_count"),
+            Aggregate::Avg => of("_sum").zip(of("_count")).map(|(sum, count)| sum / count),
+            Aggregate::Sum => of("_sum"),
+            Aggregate::Count | Aggregate::Increase => of("_count"),
             _ => None,
         }
         .filter(|figure| figure.is_finite())
@@ -124,10 +124,10 @@ impl Series {
         let QuerySpec { name, labels, .. } = spec;
         let agg_of = |kind| match (spec.agg, kind) {
             (Some(agg), _) => agg,
-            (None, Kind::Gauge) => Agg::Avg,
-            (None, Kind::Counter) => Agg::Rate,
+            (None, Kind::Gauge) => Aggregate::Avg,
+            (None, Kind::Counter) => Aggregate::Rate,
         };
-        let wanted = spec.agg.unwrap_or(Agg::Avg);
+        let wanted = spec.agg.unwrap_or(Aggregate::Avg);
         let mut columns = Columns {
             times: grid.times(),
             values: Vec::new(),
@@ -147,7 +147,7 @@ impl Series {
             });
             columns.values.push(figures.collect());
             let Identity { topic, labels, unit, .. } = Arc::unwrap_or_clone(identity);
-            let unit = unit.filter(|_| agg != Agg::Count);
+            let unit = unit.filter(|_| agg != Aggregate::Count);
             columns.series.push(Described { topic: topic.to_string(), labels, agg, unit });
         };
         let question = Question { labels, agg: wanted, grid, may, most: MAX_SERIES };
@@ -162,7 +162,8 @@ impl Series {
                 });
                 columns.values.push(figures.collect());
                 // How many observations there were is not in the unit of what was observed.
-                let unit = unit.filter(|_| matches!(wanted, Agg::Avg | Agg::Sum | Agg::P95));
+                let unit = unit
+                    .filter(|_| matches!(wanted, Aggregate::Avg | Aggregate::Sum | Aggregate::P95));
                 columns.series.push(Described { topic, labels, agg: wanted, unit });
             }
         }
@@ -172,9 +173,10 @@ impl Series {
     /// The newest value of all series of the name that have the labels.
     pub fn newest(&self, name: &Name, labels: &Labels) -> Option<Point> {
         let table = self.table();
-        let found = table.find(name, labels).map(|(_, track)| track);
-        let newest = found.max_by_key(|track| (track.newest().time, track.identity.order()));
-        newest.map(Track::newest)
+        let found = table.find(name, labels).map(|(_, timeseries)| timeseries);
+        let newest =
+            found.max_by_key(|timeseries| (timeseries.newest().time, timeseries.identity.order()));
+        newest.map(Timeseries::newest)
     }
 
     /// What there is of the histograms called `name`.
@@ -185,11 +187,11 @@ impl Series {
     ) -> Result<Histograms, QueryError> {
         let Question { labels, agg, grid, most, .. } = question;
         let suffixes: &[&str] = match agg {
-            Agg::Avg => &["_sum", "_count"],
-            Agg::Sum => &["_sum"],
-            Agg::Count | Agg::Increase | Agg::Rate => &["_count"],
-            Agg::P95 => &["_bucket"],
-            Agg::Min | Agg::Max | Agg::Last => &[],
+            Aggregate::Avg => &["_sum", "_count"],
+            Aggregate::Sum => &["_sum"],
+            Aggregate::Count | Aggregate::Increase | Aggregate::Rate => &["_count"],
+            Aggregate::P95 => &["_bucket"],
+            Aggregate::Min | Aggregate::Max | Aggregate::Last => &[],
         };
         let mut found = Histograms::new();
         let units = self.units(name, labels);
@@ -222,7 +224,7 @@ impl Series {
     fn units(&self, name: &Name, labels: &Labels) -> BTreeMap<(String, Labels), Option<Box<str>>> {
         let Some(name) = part(name, "_sum") else { return BTreeMap::new() };
         let table = self.table();
-        let sums = table.find(&name, labels).map(|(_, track)| &*track.identity);
+        let sums = table.find(&name, labels).map(|(_, timeseries)| &*timeseries.identity);
         let unit = |sum: &Identity| ((sum.topic.to_string(), sum.labels.clone()), sum.unit.clone());
         sums.map(unit).collect()
     }
@@ -238,11 +240,11 @@ impl Series {
         let found: Vec<(usize, Box<str>)> = {
             let table = self.table();
             let found = table.find(name, labels);
-            let found = found.filter(|(_, track)| may(&track.identity));
+            let found = found.filter(|(_, timeseries)| may(&timeseries.identity));
             let mut found: Vec<_> = found.collect();
             // Nodes hear of series in different orders, and all are to answer the same.
-            found.sort_by_key(|(_, track)| track.identity.order());
-            found.into_iter().map(|(place, track)| (place, track.row.clone())).collect()
+            found.sort_by_key(|(_, timeseries)| timeseries.identity.order());
+            found.into_iter().map(|(place, timeseries)| (place, timeseries.row.clone())).collect()
         };
         let most = most.min(MAX_VALUES / grid.count.max(1));
         if found.len() > most {
@@ -259,15 +261,15 @@ impl Series {
     /// What memory has of one series; None if it is gone.
     fn copy(&self, place: usize, row: &str, grid: Grid) -> Option<Copied> {
         let table = self.table();
-        let track = table.track(place).filter(|track| *track.row == *row)?;
-        Some(Copied::of(track, grid))
+        let timeseries = table.timeseries(place).filter(|timeseries| *timeseries.row == *row)?;
+        Some(Copied::of(timeseries, grid))
     }
 
     /// Reads what memory lacks from the store, and puts all of it into stretches.
     pub(super) async fn complete(
         &self,
         series: Copied,
-        agg: Agg,
+        agg: Aggregate,
         grid: Grid,
     ) -> Result<Row, QueryError> {
         let Copied { identity, row, raw, mut buckets, missing } = series;
@@ -303,28 +305,28 @@ impl Series {
 
 impl Copied {
     /// What memory has of a series.
-    pub(super) fn of(track: &Track, grid: Grid) -> Self {
-        let (identity, row) = (track.identity.clone(), track.row.clone());
+    pub(super) fn of(timeseries: &Timeseries, grid: Grid) -> Self {
+        let (identity, row) = (timeseries.identity.clone(), timeseries.row.clone());
         let (mut raw, mut buckets, mut missing) = (Vec::new(), Vec::new(), Vec::new());
-        if grid.tier == 0 {
-            raw = track.raw.pieces(0, range(grid).1);
+        if grid.resolution == 0 {
+            raw = timeseries.raw.pieces(0, range(grid).1);
         } else {
-            missing = track.read(grid.tier, range(grid), &mut buckets);
+            missing = timeseries.read(grid.resolution, range(grid), &mut buckets);
         }
         Self { identity, row, raw, buckets, missing }
     }
 }
 
 /// What a series comes to since it began.
-pub(super) fn ever_figure(kind: Kind, agg: Agg, bucket: Bucket) -> Option<f64> {
+pub(super) fn ever_figure(kind: Kind, agg: Aggregate, bucket: Bucket) -> Option<f64> {
     match (kind, agg) {
-        (Kind::Gauge, Agg::Avg) => Some(bucket.sum / bucket.count),
-        (Kind::Counter, Agg::Increase | Agg::Sum) => Some(bucket.increase),
-        (Kind::Gauge, Agg::Sum) => Some(bucket.sum),
-        (_, Agg::Min) => Some(bucket.min),
-        (_, Agg::Max) => Some(bucket.max),
-        (_, Agg::Last) => Some(bucket.last),
-        (_, Agg::Count) => Some(bucket.count),
+        (Kind::Gauge, Aggregate::Avg) => Some(bucket.sum / bucket.count),
+        (Kind::Counter, Aggregate::Increase | Aggregate::Sum) => Some(bucket.increase),
+        (Kind::Gauge, Aggregate::Sum) => Some(bucket.sum),
+        (_, Aggregate::Min) => Some(bucket.min),
+        (_, Aggregate::Max) => Some(bucket.max),
+        (_, Aggregate::Last) => Some(bucket.last),
+        (_, Aggregate::Count) => Some(bucket.count),
         _ => None,
     }
 }
@@ -370,14 +372,14 @@ impl Histogram {
         }
     }
 
-    fn figure(&self, agg: Agg, seconds: f64) -> Option<f64> {
+    fn figure(&self, agg: Aggregate, seconds: f64) -> Option<f64> {
         match agg {
-            Agg::Avg => Some(self.sum? / self.count.filter(|count| *count > 0.0)?),
-            Agg::Sum => self.sum,
-            Agg::Count | Agg::Increase => self.count,
-            Agg::Rate => self.count.map(|count| count / seconds),
-            Agg::P95 => histogram_percentile(&mut self.totals.clone()),
-            Agg::Min | Agg::Max | Agg::Last => None,
+            Aggregate::Avg => Some(self.sum? / self.count.filter(|count| *count > 0.0)?),
+            Aggregate::Sum => self.sum,
+            Aggregate::Count | Aggregate::Increase => self.count,
+            Aggregate::Rate => self.count.map(|count| count / seconds),
+            Aggregate::P95 => histogram_percentile(&mut self.totals.clone()),
+            Aggregate::Min | Aggregate::Max | Aggregate::Last => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{SeriesConfig, track::Identity};
+use super::{SeriesConfig, timeseries::Identity};
 use crate::time::Millis;
 
 /// What series take, and whose they are.

@@ -9,8 +9,8 @@ use super::{
     chunk::Bucket,
     raw::merged,
     raw_run::RawSample,
-    tier::TIERS,
-    track::{Identity, Track, read_stored},
+    resolution::RESOLUTIONS,
+    timeseries::{Identity, Timeseries, read_stored},
 };
 use crate::{position::Offset, time::Millis};
 
@@ -94,7 +94,7 @@ struct CopiedSamples {
 /// Where raw samples begin, and what stands before them.
 #[derive(Clone, Copy)]
 struct SelectPlan {
-    tier: usize,
+    resolution: usize,
     from: Millis,
     raw_since: Millis,
     to: Millis,
@@ -108,15 +108,16 @@ impl Series {
         let (through, plan, copied) = {
             let table = self.table();
             let keep = table.keep();
-            let plan = SelectPlan::new(&query, keep.raw, keep.tiers, now);
+            let plan = SelectPlan::new(&query, keep.raw, keep.resolutions, now);
             let mut found: Vec<_> = table.candidates(query.name).collect();
-            found.retain(|track| (query.matches)(&track.identity));
+            found.retain(|timeseries| (query.matches)(&timeseries.identity));
             if found.len() > query.most_series {
                 let (found, most) = (found.len(), query.most_series);
                 return Err(QueryError::TooMany { found, most });
             }
-            found.sort_by_key(|track| track.identity.order());
-            let copy = |track| CopiedSamples::of(track, table.is_derived(track), plan);
+            found.sort_by_key(|timeseries| timeseries.identity.order());
+            let copy =
+                |timeseries| CopiedSamples::of(timeseries, table.is_derived(timeseries), plan);
             (table.applied, plan, found.into_iter().map(copy).collect::<Vec<_>>())
         };
         let mut series = Vec::with_capacity(copied.len());
@@ -139,8 +140,8 @@ impl Series {
         matches: &(dyn Fn(&Identity) -> bool + Send + Sync),
     ) -> Vec<Arc<Identity>> {
         let table = self.table();
-        let found = table.candidates(name).filter(|track| matches(&track.identity));
-        let mut found: Vec<_> = found.map(|track| track.identity.clone()).collect();
+        let found = table.candidates(name).filter(|timeseries| matches(&timeseries.identity));
+        let mut found: Vec<_> = found.map(|timeseries| timeseries.identity.clone()).collect();
         found.sort_by(|a, b| a.order().cmp(&b.order()));
         found
     }
@@ -160,7 +161,7 @@ impl Series {
             });
         }
         buckets.sort_by_key(|(start, _)| *start);
-        let width = TIERS[plan.tier].width;
+        let width = RESOLUTIONS[plan.resolution].width;
         let rollups = buckets.into_iter().map(|(start, bucket)| Rollup::of(start, width, bucket));
         let from = if plan.is_rolled_up { plan.raw_since } else { plan.from };
         let mut raw = merged(&raw, (from, plan.to)).unwrap_or_else(|error| {
@@ -182,36 +183,36 @@ impl SelectPlan {
     fn new(
         query: &SelectQuery<'_>,
         raw: Millis,
-        tiers: [Millis; TIERS.len()],
+        resolutions: [Millis; RESOLUTIONS.len()],
         now: Millis,
     ) -> Self {
         let SelectQuery { from, to, .. } = *query;
         let oldest = now.saturating_sub(raw);
         let is_rolled_up = from < oldest;
-        let is_kept = |tier: &usize| from.saturating_add(tiers[*tier]) >= now;
-        let tier = (1..TIERS.len()).find(is_kept).unwrap_or(TIERS.len() - 1);
-        let width = TIERS[tier].width;
+        let is_kept = |resolution: &usize| from.saturating_add(resolutions[*resolution]) >= now;
+        let resolution = (1..RESOLUTIONS.len()).find(is_kept).unwrap_or(RESOLUTIONS.len() - 1);
+        let width = RESOLUTIONS[resolution].width;
         let raw_since = if is_rolled_up { oldest.next_multiple_of(width) } else { oldest };
         // Rollups begin with the one in which that lies.
         let from = if is_rolled_up { from / width * width } else { from };
-        Self { tier, from, raw_since, to, is_rolled_up }
+        Self { resolution, from, raw_since, to, is_rolled_up }
     }
 }
 
 impl CopiedSamples {
-    fn of(track: &Track, is_derived: bool, plan: SelectPlan) -> Self {
+    fn of(timeseries: &Timeseries, is_derived: bool, plan: SelectPlan) -> Self {
         let mut buckets = Vec::new();
         let mut missing = Vec::new();
         if plan.is_rolled_up {
             let end = plan.raw_since.min(plan.to.saturating_add(1));
-            missing = track.read(plan.tier, (plan.from, end), &mut buckets);
+            missing = timeseries.read(plan.resolution, (plan.from, end), &mut buckets);
         }
         let from = if plan.is_rolled_up { plan.raw_since } else { plan.from };
         Self {
-            identity: track.identity.clone(),
-            row: track.row.clone(),
+            identity: timeseries.identity.clone(),
+            row: timeseries.row.clone(),
             is_derived,
-            raw: track.raw.pieces(from, plan.to),
+            raw: timeseries.raw.pieces(from, plan.to),
             buckets,
             missing,
         }

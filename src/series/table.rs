@@ -14,11 +14,11 @@ use super::{
     intake::{Arrived, Lacking},
     metadata::{MetadataTable, SeriesMetadata, family},
     pack::{PackError, Packer},
+    resolution::{Keep, RESOLUTIONS},
     room::{SeriesBounds, SeriesRoom},
     sample::{Dropped, Kind, Labels, Name, Sample, Value},
     tally::Count,
-    tier::{Keep, TIERS},
-    track::{Identity, Track, row_of},
+    timeseries::{Identity, Timeseries, row_of},
 };
 use crate::{position::Offset, store::Part, telemetry::Telemetry, time::Millis};
 
@@ -42,7 +42,7 @@ pub(super) struct Table {
     bounds: Bounds,
     rules: DeriveRules,
     telemetry: Telemetry,
-    tracks: Slab<Track>,
+    timeseries: Slab<Timeseries>,
     by_key: HashMap<Box<str>, usize>,
     by_name: BTreeMap<Name, Vec<usize>>,
     pub(super) room: SeriesRoom,
@@ -62,7 +62,7 @@ impl Bounds {
             room: SeriesBounds::new(config),
             keep: Keep {
                 raw: config.raw.millis().min(long),
-                tiers: [SHORT.min(long), MIDDLE.min(long), long],
+                resolutions: [SHORT.min(long), MIDDLE.min(long), long],
             },
             growth: config.save_bytes.as_usize(),
         }
@@ -75,7 +75,7 @@ impl Table {
             bounds,
             rules,
             telemetry,
-            tracks: Slab::new(),
+            timeseries: Slab::new(),
             by_key: HashMap::new(),
             by_name: BTreeMap::new(),
             room: SeriesRoom::new(bounds.room),
@@ -118,14 +118,16 @@ impl Table {
             if count >= LACKING && !is_first {
                 break;
             }
-            let Some((place, track)) = self.place(sample).map(|at| (at, &self.tracks[at])) else {
+            let Some((place, timeseries)) = self.place(sample).map(|at| (at, &self.timeseries[at]))
+            else {
                 continue;
             };
             let keep = &self.bounds.keep;
-            for column in track.lacking(sample.time, sample.offset, keep, sample.now) {
-                let new = || Lacking { place, row: track.row.clone(), columns: BTreeSet::new() };
-                let of_track = lacking.entry(place).or_insert_with(new);
-                count += usize::from(of_track.columns.insert(column));
+            for column in timeseries.lacking(sample.time, sample.offset, keep, sample.now) {
+                let new =
+                    || Lacking { place, row: timeseries.row.clone(), columns: BTreeSet::new() };
+                let of_timeseries = lacking.entry(place).or_insert_with(new);
+                count += usize::from(of_timeseries.columns.insert(column));
             }
         }
         lacking.into_values().collect()
@@ -137,8 +139,8 @@ impl Table {
         lacking: &Lacking,
         parts: Vec<(u64, Bytes)>,
     ) -> Result<(), PackError> {
-        if let Some(track) = self.tracks.get_mut(lacking.place) {
-            self.grown += track.fill(&lacking.columns, parts)?;
+        if let Some(timeseries) = self.timeseries.get_mut(lacking.place) {
+            self.grown += timeseries.fill(&lacking.columns, parts)?;
         }
         Ok(())
     }
@@ -152,9 +154,9 @@ impl Table {
             None if sample.value == Value::Stale => return Ok(()),
             None => self.insert(arrived)?,
         };
-        let track = &mut self.tracks[at];
-        track.note(&sample.hint);
-        self.grown += track.add(
+        let timeseries = &mut self.timeseries[at];
+        timeseries.note(&sample.hint);
+        self.grown += timeseries.add(
             sample.value,
             // Whatever is derived of events counts each of them.
             sample.topic.is_some(),
@@ -174,9 +176,9 @@ impl Table {
         for (name, hint) in family(name, said) {
             let places = Name::exact(&name).ok().and_then(|name| self.by_name.get(&name));
             for at in places.into_iter().flatten() {
-                let of_topic = |track: &&mut Track| *track.identity.topic == *topic;
-                if let Some(track) = self.tracks.get_mut(*at).filter(of_topic) {
-                    track.note(&hint);
+                let of_topic = |timeseries: &&mut Timeseries| *timeseries.identity.topic == *topic;
+                if let Some(timeseries) = self.timeseries.get_mut(*at).filter(of_topic) {
+                    timeseries.note(&hint);
                 }
             }
         }
@@ -204,7 +206,7 @@ impl Table {
         let publisher = if is_derived { "hub" } else { arrived.publisher };
         let lacks = self.room.lacks(topic, publisher, self.key.len());
         if let Some(bound) = lacks.filter(|_| !is_derived) {
-            let all = self.tracks.iter().map(|(_, track)| &*track.identity);
+            let all = self.timeseries.iter().map(|(_, timeseries)| &*timeseries.identity);
             self.room.note_crowding(bound, (topic, publisher), arrived.now, all);
             return Err(Dropped::Cap);
         }
@@ -217,36 +219,38 @@ impl Table {
             unit: None,
         };
         let key = std::mem::take(&mut self.key);
-        let mut track = Track::new(identity, row_of(&key), publisher);
-        track.note(&self.metadata.hint(&track.identity.topic, track.identity.name.as_str()));
-        let at = self.put(&key, track);
+        let mut timeseries = Timeseries::new(identity, row_of(&key), publisher);
+        timeseries.note(
+            &self.metadata.hint(&timeseries.identity.topic, timeseries.identity.name.as_str()),
+        );
+        let at = self.put(&key, timeseries);
         self.key = key;
         Ok(at)
     }
 
     /// Puts a series in that was read from the store.
-    pub(super) fn restore(&mut self, track: Track) {
+    pub(super) fn restore(&mut self, timeseries: Timeseries) {
         let mut key = String::new();
-        let Identity { topic, name, labels, .. } = &*track.identity;
+        let Identity { topic, name, labels, .. } = &*timeseries.identity;
         write_key(&mut key, topic, name, labels);
         if !self.by_key.contains_key(key.as_str()) {
-            self.put(&key, track);
+            self.put(&key, timeseries);
         }
     }
 
-    fn put(&mut self, key: &str, track: Track) -> usize {
-        self.room.take(&track.identity.topic, &track.publisher, key.len());
-        let name = track.identity.name.clone();
-        let at = self.tracks.insert(track);
+    fn put(&mut self, key: &str, timeseries: Timeseries) -> usize {
+        self.room.take(&timeseries.identity.topic, &timeseries.publisher, key.len());
+        let name = timeseries.identity.name.clone();
+        let at = self.timeseries.insert(timeseries);
         self.by_key.insert(key.into(), at);
         self.by_name.entry(name).or_default().push(at);
-        self.telemetry.series.set(i64::try_from(self.tracks.len()).unwrap_or(i64::MAX));
+        self.telemetry.series.set(i64::try_from(self.timeseries.len()).unwrap_or(i64::MAX));
         at
     }
 
     /// How many series there are.
     pub(super) fn len(&self) -> usize {
-        self.tracks.len()
+        self.timeseries.len()
     }
 
     /// The series of a name that have all of `labels`, and their places.
@@ -254,35 +258,35 @@ impl Table {
         &'a self,
         name: &Name,
         labels: &'a Labels,
-    ) -> impl Iterator<Item = (usize, &'a Track)> + use<'a> {
+    ) -> impl Iterator<Item = (usize, &'a Timeseries)> + use<'a> {
         let found = self.by_name.get(name).into_iter().flatten();
-        let found = found.filter_map(|at| Some((*at, self.tracks.get(*at)?)));
-        found.filter(|(_, track)| track.identity.labels.contain(labels))
+        let found = found.filter_map(|at| Some((*at, self.timeseries.get(*at)?)));
+        found.filter(|(_, timeseries)| timeseries.identity.labels.contain(labels))
     }
 
     /// The series of a name, or all.
     pub(super) fn candidates<'a>(
         &'a self,
         name: Option<&str>,
-    ) -> impl Iterator<Item = &'a Track> + use<'a> {
+    ) -> impl Iterator<Item = &'a Timeseries> + use<'a> {
         let named =
             name.map(|name| Name::exact(name).ok().and_then(|name| self.by_name.get(&name)));
-        let all = named.is_none().then(|| self.tracks.iter().map(|(_, track)| track));
+        let all = named.is_none().then(|| self.timeseries.iter().map(|(_, timeseries)| timeseries));
         let places = named.flatten().into_iter().flatten();
-        places.filter_map(|at| self.tracks.get(*at)).chain(all.into_iter().flatten())
+        places.filter_map(|at| self.timeseries.get(*at)).chain(all.into_iter().flatten())
     }
 
     /// Whether only the hub feeds it.
-    pub(super) fn is_derived(&self, track: &Track) -> bool {
-        is_derived(&self.rules, &track.identity)
+    pub(super) fn is_derived(&self, timeseries: &Timeseries) -> bool {
+        is_derived(&self.rules, &timeseries.identity)
     }
 
     /// All series, ordered by name.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Track> {
-        self.by_name.values().flatten().filter_map(|at| self.tracks.get(*at))
+    pub(super) fn all(&self) -> impl Iterator<Item = &Timeseries> {
+        self.by_name.values().flatten().filter_map(|at| self.timeseries.get(*at))
     }
 
-    /// How long each tier is kept.
+    /// How long each resolution is kept.
     pub(super) fn keep(&self) -> &Keep {
         &self.bounds.keep
     }
@@ -291,7 +295,7 @@ impl Table {
     /// much memory grows.
     pub(super) fn begin_round(&mut self) -> Vec<usize> {
         self.grown = 0;
-        self.tracks.iter().map(|(at, _)| at).collect()
+        self.timeseries.iter().map(|(at, _)| at).collect()
     }
 
     /// Whether so much has come since the last round that the next must not wait.
@@ -300,11 +304,11 @@ impl Table {
     }
 
     /// One series, if it is still there.
-    pub(super) fn track(&self, at: usize) -> Option<&Track> {
-        self.tracks.get(at)
+    pub(super) fn timeseries(&self, at: usize) -> Option<&Timeseries> {
+        self.timeseries.get(at)
     }
 
-    /// Looks after one series: see [`Track::tend`]. When others want its place and it has been
+    /// Looks after one series: see [`Timeseries::tend`]. When others want its place and it has been
     /// silent for as long as anything is kept, it is forgotten.
     pub(super) fn tend(
         &mut self,
@@ -314,17 +318,18 @@ impl Table {
         packer: &mut Packer,
     ) -> Result<Vec<Part>, PackError> {
         let keep = self.bounds.keep;
-        let Some(track) = self.tracks.get_mut(at) else { return Ok(Vec::new()) };
-        let is_full = self.room.lacks(&track.identity.topic, &track.publisher, 0).is_some();
-        let is_silent = track.newest().time + keep.tiers[TIERS.len() - 1] <= now;
+        let Some(timeseries) = self.timeseries.get_mut(at) else { return Ok(Vec::new()) };
+        let is_full =
+            self.room.lacks(&timeseries.identity.topic, &timeseries.publisher, 0).is_some();
+        let is_silent = timeseries.newest().time + keep.resolutions[RESOLUTIONS.len() - 1] <= now;
         // What is derived took nobody's place, and is what it ever was.
-        let is_derived = is_derived(&self.rules, &track.identity);
+        let is_derived = is_derived(&self.rules, &timeseries.identity);
         if !(is_full && is_silent) || is_derived {
-            return track.tend(clean, &keep, now, packer);
+            return timeseries.tend(clean, &keep, now, packer);
         }
-        let track = self.tracks.remove(at);
+        let timeseries = self.timeseries.remove(at);
         let mut key = String::new();
-        let Identity { topic, name, labels, .. } = &*track.identity;
+        let Identity { topic, name, labels, .. } = &*timeseries.identity;
         write_key(&mut key, topic, name, labels);
         self.by_key.remove(key.as_str());
         if let Some(places) = self.by_name.get_mut(name) {
@@ -333,9 +338,9 @@ impl Table {
                 self.by_name.remove(name);
             }
         }
-        self.room.give_back(topic, &track.publisher, key.len());
-        self.telemetry.series.set(i64::try_from(self.tracks.len()).unwrap_or(i64::MAX));
-        Ok(track.removal())
+        self.room.give_back(topic, &timeseries.publisher, key.len());
+        self.telemetry.series.set(i64::try_from(self.timeseries.len()).unwrap_or(i64::MAX));
+        Ok(timeseries.removal())
     }
 }
 

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use serde_json::{json, value::to_raw_value};
 
 use super::{
-    follow::Upkeep, intake::Arrived, room::SeriesBounds, tier::HEAD, tier::TIERS, tier::Tier, *,
+    follow::Upkeep, intake::Arrived, resolution::HEAD, resolution::RESOLUTIONS,
+    resolution::Resolution, room::SeriesBounds, *,
 };
 use crate::{
     admission::OwnEvent, broker::Broker, config, duty::Duties, lease::Fence, store::Part,
@@ -132,11 +133,12 @@ async fn save(node: &mut Upkeep) {
 /// What is stored of the series with the shortest name.
 async fn stored(bench: &Bench) -> usize {
     let rows = bench.store.rows(NAME).await.unwrap();
-    let chunks = TIERS.iter().enumerate().flat_map(|(at, tier)| {
-        let numbers = (NOW - 40 * 86_400_000) / tier.span()..=(NOW + 86_400_000) / tier.span();
-        numbers.map(move |number| tier::column(at, number))
+    let chunks = RESOLUTIONS.iter().enumerate().flat_map(|(at, resolution)| {
+        let numbers =
+            (NOW - 40 * 86_400_000) / resolution.span()..=(NOW + 86_400_000) / resolution.span();
+        numbers.map(move |number| resolution::column(at, number))
     });
-    let columns: Vec<_> = chunks.chain([HEAD]).chain((0..10).map(tier::raw_column)).collect();
+    let columns: Vec<_> = chunks.chain([HEAD]).chain((0..10).map(resolution::raw_column)).collect();
     bench.store.parts(NAME, &rows[0], columns).await.unwrap().len()
 }
 
@@ -159,7 +161,7 @@ async fn what_is_too_old_leaves_memory_and_store() {
     // The head, four chunks by the minute, those of the last hours by ten seconds, one of raw samples.
     assert_eq!(kept, [1 + 4 + 2 + 1, 1 + 4, 1 + 3, 1]);
     let (name, labels) = (name(), Labels::default());
-    let count = node.series.window(&name, &labels, Agg::Count, None, NOW, &|_| true);
+    let count = node.series.window(&name, &labels, Aggregate::Count, None, NOW, &|_| true);
     assert_eq!(count.await.unwrap(), Some(4.0), "what it ever was stays");
 }
 
@@ -176,7 +178,9 @@ async fn a_stretch_of_which_not_all_is_kept_is_null() {
     let now = NOW + 16 * hour;
     bench.clock.set(now);
     save(&mut node).await;
-    for agg in [Agg::Count, Agg::Sum, Agg::Increase, Agg::Rate, Agg::Max] {
+    for agg in
+        [Aggregate::Count, Aggregate::Sum, Aggregate::Increase, Aggregate::Rate, Aggregate::Max]
+    {
         let spec = QuerySpec {
             name: name(),
             labels: Labels::default(),
@@ -244,7 +248,7 @@ async fn a_chunk_that_cannot_be_read_costs_only_itself() {
     follow(&mut node).await;
     save(&mut node).await;
     save(&mut node).await; // what is written leaves memory
-    let column = tier::column(2, TIERS[2].place(old).0);
+    let column = resolution::column(2, RESOLUTIONS[2].place(old).0);
     let bytes = Some(Bytes::from_static(b"broken"));
     let rows = bench.store.rows(NAME).await.unwrap();
     let part = |row: String| Part { row: row.into(), column, bytes: bytes.clone() };
@@ -256,7 +260,7 @@ async fn a_chunk_that_cannot_be_read_costs_only_itself() {
         from: old - 3_600_000,
         to: NOW + 1000,
         step: Some(Span::seconds(7200)),
-        agg: Some(Agg::Sum),
+        agg: Some(Aggregate::Sum),
     };
     let columns = node.series.query(&spec, NOW, &|_| true).await.unwrap();
     let known: Vec<_> = columns.values[0].iter().flatten().collect();
@@ -283,7 +287,7 @@ async fn offsets_that_a_lost_log_gives_anew_are_new_after_the_next_start_too() {
     assert_eq!(node.clean, bench.broker.head());
     add(&node, Value::Reading(2.0), NOW + 1000, 5).unwrap();
     let (name, labels) = (name(), Labels::default());
-    let count = node.series.window(&name, &labels, Agg::Count, None, NOW, &|_| true);
+    let count = node.series.window(&name, &labels, Aggregate::Count, None, NOW, &|_| true);
     assert_eq!(count.await.unwrap(), Some(2.0));
 }
 
@@ -308,7 +312,7 @@ async fn what_has_grown_large_is_written_before_its_time() {
     assert!(saved.is_some_and(|at| at.offset > 0), "{saved:?}");
     let (name, labels) = (Name::new("n7").unwrap(), Labels::default());
     let window = Some(Span::seconds(900));
-    let count = node.series.window(&name, &labels, Agg::Count, window, NOW, &|_| true);
+    let count = node.series.window(&name, &labels, Aggregate::Count, window, NOW, &|_| true);
     assert_eq!(count.await.unwrap(), Some(1200.0));
 }
 
@@ -336,7 +340,7 @@ async fn a_derived_value_is_not_forgotten_for_those_who_want_room() {
         bytes: 1000,
         bytes_of_publisher: 1000,
     };
-    let keep = tier::Keep { raw: 1000, tiers: [1000, 2000, 3000] };
+    let keep = resolution::Keep { raw: 1000, resolutions: [1000, 2000, 3000] };
     let bounds = Bounds { room: one, keep, growth: 1000 };
     let mut table = Table::new(bounds, Arc::new([rule.clone()]), Telemetry::new());
     let sample =

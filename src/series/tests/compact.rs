@@ -74,8 +74,8 @@ async fn values_that_json_has_no_number_for_are_taken() {
     let name = Name::exact("a").unwrap();
     let sum =
         async |agg| node.series.window(&name, &Labels::default(), agg, None, NOW, &|_| true).await;
-    assert_eq!(sum(Agg::Max).await.unwrap(), Some(f64::INFINITY));
-    assert_eq!(sum(Agg::Count).await.unwrap(), Some(3.0));
+    assert_eq!(sum(Aggregate::Max).await.unwrap(), Some(f64::INFINITY));
+    assert_eq!(sum(Aggregate::Count).await.unwrap(), Some(3.0));
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_type_that_comes_late_or_changes_leaves_nothing_out() {
     let name = Name::exact("calls_total").unwrap();
     let sum = async |node: &Upkeep| {
         let none = Labels::default();
-        node.series.window(&name, &none, Agg::Sum, None, NOW, &|_| true).await.unwrap()
+        node.series.window(&name, &none, Aggregate::Sum, None, NOW, &|_| true).await.unwrap()
     };
     assert_eq!((kind(&node), sum(&node).await), (Kind::Gauge, Some(16.0)));
     let said = json!({"calls": {"type": "counter", "unit": "calls", "help": "Calls."}});

@@ -66,7 +66,7 @@ async fn an_equal_time_and_value_adds_nothing() {
     let point = |ago, value: f64| (NOW - ago, value.to_bits());
     assert_eq!(raw(&node, "value").await, [point(3000, 1.0), point(2000, 2.5), point(1000, 3.0)]);
     let (name, labels) = (name(), Labels::default());
-    let count = node.series.window(&name, &labels, Agg::Count, None, NOW, &|_| true);
+    let count = node.series.window(&name, &labels, Aggregate::Count, None, NOW, &|_| true);
     assert_eq!(count.await.unwrap(), Some(4.0));
 }
 
@@ -138,7 +138,7 @@ async fn rollups_know_that_a_series_has_ended() {
         from: old,
         to: old + 60_000,
         step: Some(Span::seconds(10)),
-        agg: Some(Agg::Count),
+        agg: Some(Aggregate::Count),
     };
     let columns = node.series.query(&spec, NOW, &|_| true).await.unwrap();
     let wanted = [Some(2.0), None, None, None, None, Some(1.0)];

@@ -14,11 +14,11 @@ struct Sent {
     value: f64,
 }
 
-/// The samples of a stretch, by buckets of a tier, in order of time; of equal times as they came.
+/// The samples of a stretch, by buckets of a resolution, in order of time; of equal times as they came.
 fn naive(
     sent: &[Sent],
     kind: Kind,
-    agg: Agg,
+    agg: Aggregate,
     width: Millis,
     (from, to): (Millis, Millis),
     reach: Millis,
@@ -86,15 +86,15 @@ fn naive(
         }
     };
     match agg {
-        Agg::Avg => (kind == Kind::Gauge).then(|| sum / values.len() as f64),
-        Agg::Min => values.iter().copied().reduce(f64::min),
-        Agg::Max => values.iter().copied().reduce(f64::max),
-        Agg::Sum => Some(if kind == Kind::Gauge { sum } else { counted }),
-        Agg::Last => Some(last),
-        Agg::Count => Some(values.len() as f64),
-        Agg::Increase => increase,
-        Agg::Rate => increase.map(|increase| increase / elapsed),
-        Agg::P95 => {
+        Aggregate::Avg => (kind == Kind::Gauge).then(|| sum / values.len() as f64),
+        Aggregate::Min => values.iter().copied().reduce(f64::min),
+        Aggregate::Max => values.iter().copied().reduce(f64::max),
+        Aggregate::Sum => Some(if kind == Kind::Gauge { sum } else { counted }),
+        Aggregate::Last => Some(last),
+        Aggregate::Count => Some(values.len() as f64),
+        Aggregate::Increase => increase,
+        Aggregate::Rate => increase.map(|increase| increase / elapsed),
+        Aggregate::P95 => {
             if kind == Kind::Counter {
                 return None;
             }
@@ -111,16 +111,16 @@ fn naive(
     }
 }
 
-const ALL: [Agg; 9] = [
-    Agg::Avg,
-    Agg::Min,
-    Agg::Max,
-    Agg::Sum,
-    Agg::Last,
-    Agg::Count,
-    Agg::Rate,
-    Agg::Increase,
-    Agg::P95,
+const ALL: [Aggregate; 9] = [
+    Aggregate::Avg,
+    Aggregate::Min,
+    Aggregate::Max,
+    Aggregate::Sum,
+    Aggregate::Last,
+    Aggregate::Count,
+    Aggregate::Rate,
+    Aggregate::Increase,
+    Aggregate::P95,
 ];
 
 fn is_close(a: Option<f64>, b: Option<f64>) -> bool {
@@ -218,9 +218,9 @@ async fn check(node: &Upkeep, sent: &[Sent], kind: Kind, step: u64) {
             };
             let columns = series.query(&spec, NOW, &|_| true).await.unwrap();
             let step = columns.step * 1000;
-            let kept = series.keep().tiers.iter().position(|keep| span <= *keep).unwrap();
-            let fits = |tier: &Tier| tier.width <= step;
-            let width = TIERS[TIERS.iter().rposition(fits).unwrap().max(kept)].width;
+            let kept = series.keep().resolutions.iter().position(|keep| span <= *keep).unwrap();
+            let fits = |resolution: &Resolution| resolution.width <= step;
+            let width = RESOLUTIONS[RESOLUTIONS.iter().rposition(fits).unwrap().max(kept)].width;
             for (at, time) in columns.times.iter().enumerate() {
                 let from = time * 1000;
                 let elapsed = (NOW - from.min(NOW)).clamp(width, step) as f64 / 1000.0;
@@ -244,12 +244,15 @@ async fn check(node: &Upkeep, sent: &[Sent], kind: Kind, step: u64) {
     check_raw(series, &name, sent).await;
     let labels = Labels::default();
     let ever = async |agg| series.window(&name, &labels, agg, None, NOW, &|_| true).await.unwrap();
-    assert_eq!(ever(Agg::Count).await, Some(sent.len() as f64));
+    assert_eq!(ever(Aggregate::Count).await, Some(sent.len() as f64));
     let newest = sent.iter().max_by_key(|one| one.time).map(|one| one.value);
-    assert_eq!(ever(Agg::Last).await, newest, "the later of equal times");
-    assert!(is_close(ever(Agg::Max).await, sent.iter().map(|one| one.value).reduce(f64::max)));
-    let all = naive(sent, kind, Agg::Sum, 1, (0, NOW + 1), 0, 1.0);
-    assert!(is_close(ever(Agg::Sum).await, all));
+    assert_eq!(ever(Aggregate::Last).await, newest, "the later of equal times");
+    assert!(is_close(
+        ever(Aggregate::Max).await,
+        sent.iter().map(|one| one.value).reduce(f64::max)
+    ));
+    let all = naive(sent, kind, Aggregate::Sum, 1, (0, NOW + 1), 0, 1.0);
+    assert!(is_close(ever(Aggregate::Sum).await, all));
 }
 
 proptest! {

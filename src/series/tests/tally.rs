@@ -52,6 +52,6 @@ async fn what_is_read_again_from_the_last_save_is_not_counted_again() {
     follow(&mut node).await;
     assert_eq!(counts(&series), (6, 2, vec![("value", 2)]));
     let (name, labels) = (Name::new("good").unwrap(), Labels::default());
-    let count = node.series.window(&name, &labels, Agg::Count, None, NOW, &|_| true);
+    let count = node.series.window(&name, &labels, Aggregate::Count, None, NOW, &|_| true);
     assert_eq!(count.await.unwrap(), Some(3.0), "what is equal adds nothing");
 }

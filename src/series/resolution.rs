@@ -4,7 +4,7 @@ use crate::{store::COLUMNS, time::Millis};
 
 /// How wide the buckets of a rollup are and how many of them a chunk has.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tier {
+pub(super) struct Resolution {
     /// A bucket's width, in milliseconds.
     pub(super) width: Millis,
     /// Buckets in a chunk.
@@ -15,10 +15,10 @@ pub(super) struct Tier {
 /// shorter ones room in the store.
 ///
 /// Those of the finest are made of raw samples when they are asked for. Hubs kept them once.
-pub(super) const TIERS: [Tier; 3] = [
-    Tier { width: 1000, buckets: 300 },
-    Tier { width: 10_000, buckets: 180 },
-    Tier { width: 60_000, buckets: 180 },
+pub(super) const RESOLUTIONS: [Resolution; 3] = [
+    Resolution { width: 1000, buckets: 300 },
+    Resolution { width: 10_000, buckets: 180 },
+    Resolution { width: 60_000, buckets: 180 },
 ];
 
 /// How long samples are kept, in milliseconds.
@@ -26,8 +26,8 @@ pub(super) const TIERS: [Tier; 3] = [
 pub(super) struct Keep {
     /// As they were sent.
     pub(super) raw: Millis,
-    /// In the buckets of each tier; of the finest, how far back they are made of raw samples.
-    pub(super) tiers: [Millis; TIERS.len()],
+    /// In the buckets of each resolution; of the finest, how far back they are made of raw samples.
+    pub(super) resolutions: [Millis; RESOLUTIONS.len()],
 }
 
 /// How long a chunk that is over stays in memory, for samples that come late.
@@ -39,7 +39,7 @@ pub(super) const AHEAD: Millis = 5 * 60_000;
 /// The column of a series' head, above all chunks.
 pub(super) const HEAD: u64 = COLUMNS - 1;
 
-impl Tier {
+impl Resolution {
     /// How long a chunk is, in milliseconds.
     pub(super) const fn span(self) -> Millis {
         self.width * self.buckets
@@ -66,19 +66,19 @@ impl Tier {
     }
 }
 
-/// The column of a chunk: those of one time stand together, whatever their tier.
-pub(super) fn column(tier: usize, number: u64) -> u64 {
-    ((number * TIERS[tier].span() / 1000) << 2) | tier as u64
+/// The column of a chunk: those of one time stand together, whatever their resolution.
+pub(super) fn column(resolution: usize, number: u64) -> u64 {
+    ((number * RESOLUTIONS[resolution].span() / 1000) << 2) | resolution as u64
 }
 
-/// The tier and number of a chunk's column.
+/// The resolution and number of a chunk's column.
 pub(super) fn chunk_of(column: u64) -> Option<(usize, u64)> {
-    let tier = (column & 3) as usize;
-    let span = TIERS.get(tier)?.span();
-    (column != HEAD).then(|| (tier, (column >> 2) / (span / 1000)))
+    let resolution = (column & 3) as usize;
+    let span = RESOLUTIONS.get(resolution)?.span();
+    (column != HEAD).then(|| (resolution, (column >> 2) / (span / 1000)))
 }
 
-/// In the place of the tier, in columns of raw samples.
+/// In the place of the resolution, in columns of raw samples.
 const RAW: u64 = 3;
 
 /// The column of a chunk of raw samples.
@@ -93,9 +93,10 @@ pub(super) fn raw_chunk_of(column: u64) -> Option<u64> {
 
 /// The columns of a series in which what is of use in memory at `now` lies, the head among them.
 pub(super) fn hot_columns(now: Millis) -> Vec<u64> {
-    let of_tier = |(at, tier): (usize, &Tier)| {
-        let numbers = now.saturating_sub(LINGER) / tier.span()..=(now + AHEAD) / tier.span();
+    let of_resolution = |(at, resolution): (usize, &Resolution)| {
+        let numbers =
+            now.saturating_sub(LINGER) / resolution.span()..=(now + AHEAD) / resolution.span();
         numbers.map(move |number| column(at, number))
     };
-    TIERS.iter().enumerate().flat_map(of_tier).chain([HEAD]).collect()
+    RESOLUTIONS.iter().enumerate().flat_map(of_resolution).chain([HEAD]).collect()
 }

@@ -1,4 +1,4 @@
-//! A lane: the chunks of one series in one tier, those in memory and word of those in the store.
+//! Rollups: the chunks of one series in one resolution, those in memory and word of those in the store.
 
 use std::{borrow::Cow, collections::VecDeque};
 
@@ -7,15 +7,15 @@ use bytes::Bytes;
 use super::{
     chunk::{Bucket, Chunk},
     pack::{PackError, Packer},
+    resolution::Resolution,
     sample::Kind,
-    tier::Tier,
 };
 use crate::{position::Offset, time::Millis};
 
-/// One tier's chunks, in order. What is here of a chunk is all of it: samples for one that is only
+/// One resolution's chunks, in order. What is here of a chunk is all of it: samples for one that is only
 /// in the store have it read first.
 #[derive(Default)]
-pub(super) struct Lane {
+pub(super) struct Rollups {
     slots: VecDeque<Slot>,
     /// The oldest and the newest chunk there are, here or in the store.
     pub(super) known: Option<(u64, u64)>,
@@ -36,7 +36,7 @@ enum Body {
     Packed(Bytes),
 }
 
-impl Lane {
+impl Rollups {
     /// Whether a chunk may be in the store and is not here.
     pub(super) fn lacks(&self, number: u64) -> bool {
         self.known.is_some_and(|(oldest, newest)| (oldest..=newest).contains(&number))
@@ -55,8 +55,14 @@ impl Lane {
 
     /// Adds a sample to its chunk, which is not [lacking](Self::lacks); gives the bytes that memory
     /// grew by.
-    pub(super) fn add(&mut self, tier: Tier, kind: Kind, sample: Bucket, offset: Offset) -> usize {
-        let (number, index) = tier.place(sample.made_at());
+    pub(super) fn add(
+        &mut self,
+        resolution: Resolution,
+        kind: Kind,
+        sample: Bucket,
+        offset: Offset,
+    ) -> usize {
+        let (number, index) = resolution.place(sample.made_at());
         let (at, before) = match self.find(number) {
             Ok(at) => (at, self.slots[at].size()),
             Err(at) => {
@@ -74,7 +80,7 @@ impl Lane {
             return 0; // whoever wrote what we read had added it
         }
         slot.modified = slot.modified.max(offset);
-        let inside = |time| time % tier.width;
+        let inside = |time| time % resolution.width;
         let (last_at, ended_at) = (inside(sample.last_at), sample.ended_at.map(inside));
         let bucket = Bucket { last_at, ended_at, ..sample };
         slot.body.open(kind).add(index, bucket);
@@ -85,18 +91,20 @@ impl Lane {
     /// numbers of the chunks that are not.
     pub(super) fn read(
         &self,
-        tier: Tier,
+        resolution: Resolution,
         kind: Kind,
         (from, to): (Millis, Millis),
         buckets: &mut Vec<(Millis, Bucket)>,
     ) -> Vec<u64> {
         let mut missing = Vec::new();
         let (Some((oldest, newest)), true) = (self.known, from < to) else { return missing };
-        for number in (from / tier.span()).max(oldest)..=((to - 1) / tier.span()).min(newest) {
+        for number in
+            (from / resolution.span()).max(oldest)..=((to - 1) / resolution.span()).min(newest)
+        {
             match self.find(number) {
                 Ok(at) => {
                     let chunk = self.slots[at].body.chunk(kind);
-                    read_chunk(tier, number, &chunk, (from, to), buckets);
+                    read_chunk(resolution, number, &chunk, (from, to), buckets);
                 }
                 Err(_) => missing.push(number),
             }
@@ -109,7 +117,7 @@ impl Lane {
     /// Gives what is to be written, by number; None takes a chunk away.
     pub(super) fn tend(
         &mut self,
-        tier: Tier,
+        resolution: Resolution,
         clean: Offset,
         keep: Millis,
         now: Millis,
@@ -117,7 +125,7 @@ impl Lane {
     ) -> Result<Vec<(u64, Option<Bytes>)>, PackError> {
         let mut changes = Vec::new();
         while let Some((oldest, newest)) = self.known
-            && !tier.is_kept(oldest, keep, now)
+            && !resolution.is_kept(oldest, keep, now)
         {
             changes.push((oldest, None));
             self.known = (oldest < newest).then_some((oldest + 1, newest));
@@ -137,7 +145,7 @@ impl Lane {
                 slot.body = Body::Packed(packed);
             }
         }
-        self.slots.retain(|slot| slot.modified > clean || tier.lingers(slot.number, now));
+        self.slots.retain(|slot| slot.modified > clean || resolution.lingers(slot.number, now));
         Ok(changes)
     }
 
@@ -159,14 +167,14 @@ impl Lane {
 
 /// Copies the buckets of a chunk that begin in `[from, to)`.
 pub(super) fn read_chunk(
-    tier: Tier,
+    resolution: Resolution,
     number: u64,
     chunk: &Chunk,
     (from, to): (Millis, Millis),
     buckets: &mut Vec<(Millis, Bucket)>,
 ) {
     let timed = chunk.buckets().map(|(index, bucket)| {
-        let start = tier.start(number, index);
+        let start = resolution.start(number, index);
         let ended_at = bucket.ended_at.map(|time| start + time);
         (start, Bucket { last_at: start + bucket.last_at, ended_at, ..bucket })
     });

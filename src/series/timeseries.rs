@@ -11,12 +11,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     chunk::{Bucket, Chunk},
-    lane::{Lane, read_chunk},
     pack::{PackError, Packer},
     raw::RawSamples,
     raw_run::RawSample,
+    resolution::{HEAD, Keep, RESOLUTIONS, chunk_of, column, raw_chunk_of, raw_column},
+    rollups::{Rollups, read_chunk},
     sample::{Kind, Labels, Name, SampleHint, Value},
-    tier::{HEAD, Keep, TIERS, chunk_of, column, raw_chunk_of, raw_column},
 };
 use crate::{ingest::samples::STALE, position::Offset, store::Part, time::Millis};
 
@@ -45,7 +45,7 @@ pub struct Point {
 }
 
 /// One series.
-pub(super) struct Track {
+pub(super) struct Timeseries {
     pub(super) identity: Arc<Identity>,
     pub(super) row: Box<str>,
     /// By whom it was published first.
@@ -58,7 +58,7 @@ pub(super) struct Track {
     through: Offset,
     pub(super) raw: RawSamples,
     /// The finest has only what hubs wrote once.
-    lanes: [Lane; TIERS.len()],
+    rollups: [Rollups; RESOLUTIONS.len()],
 }
 
 /// What is kept of a series beside its chunks. Floats by their bits, which JSON would not keep.
@@ -77,7 +77,7 @@ struct Head {
     /// Nor did they keep this.
     #[serde(default)]
     publisher: Arc<str>,
-    known: [Option<(u64, u64)>; TIERS.len()],
+    known: [Option<(u64, u64)>; RESOLUTIONS.len()],
     /// The numbers of the first chunk of raw samples and of the next.
     #[serde(default)]
     raw: (u64, u64),
@@ -110,7 +110,7 @@ impl Identity {
     }
 }
 
-impl Track {
+impl Timeseries {
     /// A series that has no sample yet.
     pub(super) fn new(identity: Identity, row: Box<str>, publisher: Arc<str>) -> Self {
         let (min, max) = (f64::MAX, f64::MIN);
@@ -123,7 +123,7 @@ impl Track {
             modified: 0,
             through: 0,
             raw: RawSamples::default(),
-            lanes: Default::default(),
+            rollups: Default::default(),
         }
     }
 
@@ -140,10 +140,11 @@ impl Track {
         keep: &Keep,
         now: Millis,
     ) -> impl Iterator<Item = u64> {
-        let tiers = TIERS.into_iter().zip(keep.tiers).zip(&self.lanes).enumerate().skip(1);
-        let lacking = tiers.filter_map(move |(at, ((tier, keep), lane))| {
-            let (number, _) = tier.place(time);
-            let is_wanted = tier.is_kept(number, keep, now) && lane.lacks(number);
+        let resolutions =
+            RESOLUTIONS.into_iter().zip(keep.resolutions).zip(&self.rollups).enumerate().skip(1);
+        let lacking = resolutions.filter_map(move |(at, ((resolution, keep), rollups))| {
+            let (number, _) = resolution.place(time);
+            let is_wanted = resolution.is_kept(number, keep, now) && rollups.lacks(number);
             is_wanted.then(|| column(at, number))
         });
         lacking.filter(move |_| offset > self.through)
@@ -161,9 +162,9 @@ impl Track {
         let reach = reach.transpose().map_err(|_| PackError::Unreadable)?;
         let through = reach.map_or(0, |reach| reach.through);
         let mut grown = 0;
-        for (tier, number) in columns.iter().filter_map(|column| chunk_of(*column)) {
-            let stored = parts.remove(&column(tier, number));
-            grown += self.lanes[tier].fill(number, stored, through);
+        for (resolution, number) in columns.iter().filter_map(|column| chunk_of(*column)) {
+            let stored = parts.remove(&column(resolution, number));
+            grown += self.rollups[resolution].fill(number, stored, through);
         }
         Ok(grown)
     }
@@ -224,28 +225,34 @@ impl Track {
         if raw_time + keep.raw > now {
             grown += self.raw.push(raw, offset);
         }
-        let tiers = TIERS.into_iter().zip(keep.tiers).zip(&mut self.lanes).skip(1);
-        for ((tier, keep), lane) in tiers {
-            if tier.is_kept(tier.place(time).0, keep, now) {
-                grown += lane.add(tier, self.identity.kind, sample, offset);
+        let resolutions =
+            RESOLUTIONS.into_iter().zip(keep.resolutions).zip(&mut self.rollups).skip(1);
+        for ((resolution, keep), rollups) in resolutions {
+            if resolution.is_kept(resolution.place(time).0, keep, now) {
+                grown += rollups.add(resolution, self.identity.kind, sample, offset);
             }
         }
         grown
     }
 
-    /// Copies the buckets of `tier` that begin in `[from, to)`, as far as they are in memory; gives
+    /// Copies the buckets of `resolution` that begin in `[from, to)`, as far as they are in memory; gives
     /// the columns of the chunks that are not.
     pub(super) fn read(
         &self,
-        tier: usize,
+        resolution: usize,
         range: (Millis, Millis),
         buckets: &mut Vec<(Millis, Bucket)>,
     ) -> Vec<u64> {
-        let missing = self.lanes[tier].read(TIERS[tier], self.identity.kind, range, buckets);
-        missing.into_iter().map(|number| column(tier, number)).collect()
+        let missing = self.rollups[resolution].read(
+            RESOLUTIONS[resolution],
+            self.identity.kind,
+            range,
+            buckets,
+        );
+        missing.into_iter().map(|number| column(resolution, number)).collect()
     }
 
-    /// Looks after the chunks: see [`Lane::tend`]. Gives what is to be written.
+    /// Looks after the chunks: see [`Rollups::tend`]. Gives what is to be written.
     pub(super) fn tend(
         &mut self,
         clean: Offset,
@@ -254,8 +261,9 @@ impl Track {
         packer: &mut Packer,
     ) -> Result<Vec<Part>, PackError> {
         let mut parts = Vec::new();
-        for (at, lane) in self.lanes.iter_mut().enumerate() {
-            let changes = lane.tend(TIERS[at], clean, keep.tiers[at], now, packer)?;
+        for (at, rollups) in self.rollups.iter_mut().enumerate() {
+            let changes =
+                rollups.tend(RESOLUTIONS[at], clean, keep.resolutions[at], now, packer)?;
             let part = |(number, bytes)| part(&self.row, column(at, number), bytes);
             parts.extend(changes.into_iter().map(part));
         }
@@ -270,10 +278,10 @@ impl Track {
 
     /// Everything of it in the store, to be taken away.
     pub(super) fn removal(&self) -> Vec<Part> {
-        let lanes = self.lanes.iter().enumerate();
-        let chunks = lanes.filter_map(|(tier, lane)| Some((tier, lane.known?)));
-        let chunks = chunks.flat_map(|(tier, (oldest, newest))| {
-            (oldest..=newest).map(move |number| column(tier, number))
+        let rollups = self.rollups.iter().enumerate();
+        let chunks = rollups.filter_map(|(resolution, rollups)| Some((resolution, rollups.known?)));
+        let chunks = chunks.flat_map(|(resolution, (oldest, newest))| {
+            (oldest..=newest).map(move |number| column(resolution, number))
         });
         let (first, next) = self.raw.numbers();
         let chunks = chunks.chain((first..next).map(raw_column));
@@ -287,8 +295,8 @@ impl Track {
         self.through = self.through.min(offset);
         self.modified = self.modified.min(offset);
         self.raw.forget_after(offset);
-        for lane in &mut self.lanes {
-            lane.forget_after(offset);
+        for rollups in &mut self.rollups {
+            rollups.forget_after(offset);
         }
         is_beyond.then(|| self.head()).transpose()
     }
@@ -302,7 +310,7 @@ impl Track {
             ever: [min, max, sum, last, count].map(f64::to_bits),
             increase: Some(increase.to_bits()),
             publisher: self.publisher.clone(),
-            known: std::array::from_fn(|tier| self.lanes[tier].known),
+            known: std::array::from_fn(|resolution| self.rollups[resolution].known),
             raw: self.raw.numbers(),
         };
         let head = serde_json::to_vec(&head).map_err(|_| PackError::Unreadable)?;
@@ -323,12 +331,12 @@ impl Track {
             (None, Kind::Gauge) => (sum, 0.0),
         };
         let through = head.reach.through;
-        let mut track = Self::new(head.identity, row.into(), head.publisher);
-        track.ever =
+        let mut timeseries = Self::new(head.identity, row.into(), head.publisher);
+        timeseries.ever =
             Bucket { min, max, sum, increase, last, count, last_at: head.time, ended_at: None };
-        (track.modified, track.through) = (through, through);
-        for (lane, known) in track.lanes.iter_mut().zip(head.known) {
-            lane.known = known;
+        (timeseries.modified, timeseries.through) = (through, through);
+        for (rollups, known) in timeseries.rollups.iter_mut().zip(head.known) {
+            rollups.known = known;
         }
         let (mut chunks, mut seconds) = (Vec::new(), Vec::new());
         for (column, bytes) in parts {
@@ -336,19 +344,20 @@ impl Track {
                 chunks.push((number, bytes));
             } else if let Some((0, _)) = chunk_of(column) {
                 let range = (0, Millis::MAX);
-                let read = read_stored(column, &bytes, track.identity.kind, range, &mut seconds);
+                let read =
+                    read_stored(column, &bytes, timeseries.identity.kind, range, &mut seconds);
                 read.unwrap_or_else(|error| tracing::error!(row, %error, "a chunk is left out"));
-            } else if let Some((tier, number)) = chunk_of(column) {
-                track.lanes[tier].fill(number, Some(bytes), through);
+            } else if let Some((resolution, number)) = chunk_of(column) {
+                timeseries.rollups[resolution].fill(number, Some(bytes), through);
             }
         }
-        track.raw.restore(head.raw.1, chunks);
+        timeseries.raw.restore(head.raw.1, chunks);
         // Of each second hubs kept the last sample once.
         let samples = seconds
             .into_iter()
             .map(|(_, bucket)| RawSample { time: bucket.last_at, value: bucket.last });
-        track.raw.restore_seconds(samples.collect());
-        Ok(Some(track))
+        timeseries.raw.restore_seconds(samples.collect());
+        Ok(Some(timeseries))
     }
 }
 
@@ -375,8 +384,8 @@ pub(super) fn read_stored(
     range: (Millis, Millis),
     buckets: &mut Vec<(Millis, Bucket)>,
 ) -> Result<(), PackError> {
-    let (tier, number) = chunk_of(column).ok_or(PackError::Unreadable)?;
-    read_chunk(TIERS[tier], number, &Chunk::unpack(stored, kind)?, range, buckets);
+    let (resolution, number) = chunk_of(column).ok_or(PackError::Unreadable)?;
+    read_chunk(RESOLUTIONS[resolution], number, &Chunk::unpack(stored, kind)?, range, buckets);
     Ok(())
 }
 
