@@ -8,6 +8,7 @@ pub(crate) mod document;
 pub(crate) mod flext;
 pub(crate) mod haproxy;
 pub(crate) mod hub;
+pub(crate) mod kept;
 pub(crate) mod load;
 pub(crate) mod nginx;
 pub(crate) mod port;

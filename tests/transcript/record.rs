@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::support::diff::diff;
+use crate::support::kept::Kept;
 
 /// What is recorded of one script.
 pub(super) struct Record {
@@ -10,6 +10,8 @@ pub(super) struct Record {
     text: String,
     is_copy: bool,
 }
+
+const KEPT: Kept = Kept { variable: "UPDATE_TRANSCRIPT", tests: "transcript::" };
 
 /// Lines of more bytes are broken.
 const WIDTH: usize = 120;
@@ -54,23 +56,9 @@ impl Record {
 
     /// Fails with the differences unless all that was recorded is what was recorded before.
     pub(super) fn finish(self) {
-        let path = path(self.name);
-        if std::env::var_os("UPDATE_TRANSCRIPT").is_some() {
-            // Another script writes it, maybe at this moment.
-            return if self.is_copy {
-            } else {
-                std::fs::write(path, self.text).unwrap()
-            };
+        if self.is_copy && KEPT.is_rewritten() {
+            return; // another script writes it, maybe at this moment
         }
-        let before = std::fs::read_to_string(&path).unwrap_or_default();
-        let changes = diff(&before, &self.text);
-        assert!(
-            changes.is_empty(),
-            "others would see this change (- before, + now):\n{changes}\n\
-             If all of it is meant, write it down and say why in the commit:\n  \
-             UPDATE_TRANSCRIPT=1 cargo test --locked --test hub transcript::\n\
-             in {}",
-            path.display()
-        );
+        KEPT.compare(&path(self.name), &self.text);
     }
 }
