@@ -5,26 +5,46 @@ CARGO_DENY := 0.20.2
 
 N := 20
 
-.PHONY: run demo page test flaky bench soak valkey setup fmt lint deny weight
+# Where cargo builds: CARGO_TARGET_DIR, where that is set.
+HUB := $(or $(CARGO_TARGET_DIR),./target)/debug/pulsehub
+
+# What the page is made of.
+PAGE := $(shell find web/src web/public web/tools web/client -name node_modules -prune -o -print) \
+	$(wildcard web/*.html web/*.json web/*.js web/*.ts)
+
+.PHONY: run demo how-long page test flaky bench soak valkey setup fmt lint deny weight
 
 # Builds the page and a hub, quickly rather than for speed, and starts it on 127.0.0.1:8080 with its data in ./data.
-run: page
-	@echo "The first build takes some three minutes on two cores, the next ones seconds."
+run: how-long page
 	cargo build $(CARGO_FLAGS)
-	exec ./target/debug/pulsehub serve --listen 127.0.0.1:8080 --data ./data --welcome
+	exec $(HUB) serve --listen 127.0.0.1:8080 --data ./data --welcome
 
 # The same with four synthetic producers, in a folder that is gone afterwards.
-demo: page
+demo: how-long page
 	cargo build $(CARGO_FLAGS)
-	exec ./target/debug/pulsehub demo --listen 127.0.0.1:8080
+	exec $(HUB) demo --listen 127.0.0.1:8080
+
+# Said before anything is built. Below it npm and cargo name what they do.
+how-long:
+	@[ -e $(HUB) ] || echo "The first build takes some three minutes on two idle cores: half a minute for the page, the rest" \
+	  "for the hub. Later ones take seconds."
 
 # Builds the page into web/dist, from where it is compiled in. Without npm the hub says how to build it later.
+ifeq ($(shell command -v npm),)
 page:
-	@if command -v npm >/dev/null; then \
-	  npm --prefix web ci --no-audit --no-fund && npm --prefix web run build; \
-	else \
-	  echo "npm is not installed: the hub is built without its page"; \
-	fi
+	@echo "npm is not installed: the hub is built without its page"
+else
+page: web/dist/index.html
+endif
+
+web/dist/index.html: web/node_modules/.package-lock.json $(PAGE)
+	@echo "Building the page"
+	npm --prefix web run build
+
+# npm writes this file last.
+web/node_modules/.package-lock.json: web/package-lock.json
+	@echo "Fetching what the page is built with"
+	npm --prefix web ci --no-audit --no-fund --loglevel=http
 
 # Everything CI runs: format, lints, documentation, every Rust, page and browser test.
 test: setup lint page
