@@ -127,6 +127,11 @@ pub fn check(config: &AuthConfig, secret: &SecretString) -> Result<(), AuthConfi
     jwt::Verifier::new(config, secret).map(drop)
 }
 
+/// What is wrong with a configured secret, which may be empty.
+pub fn check_secret(secret: &SecretString) -> Result<(), String> {
+    if secret.expose_secret().is_empty() { Ok(()) } else { key::check_secret(secret) }
+}
+
 /// Whether tokens and keys may have this role.
 pub fn knows_role(config: &AuthConfig, name: &str) -> bool {
     claims::roles(config).contains_key(name)

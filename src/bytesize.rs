@@ -60,7 +60,7 @@ impl fmt::Display for ByteSize {
 }
 
 shown_as_text!(ByteSize);
-read_as_text!(ByteSize);
+read_as_text!(ByteSize, "a size in quotes, such as \"1 MiB\"");
 
 #[cfg(test)]
 mod tests {

@@ -87,6 +87,11 @@ impl CommandFailure {
     }
 }
 
+/// A flag's whole number.
+fn whole_number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "write a whole number, such as 10".to_owned())
+}
+
 impl Cli {
     /// Does what was asked for.
     pub fn run(self) -> ExitCode {

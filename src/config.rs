@@ -9,12 +9,14 @@ mod reference;
 use std::{
     collections::HashSet,
     ffi::OsString,
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer};
 
 use layers::Layers;
 pub use layers::SettingOrigin;
@@ -110,22 +112,22 @@ pub enum ConfigError {
         message: String,
     },
     /// There is no such key.
-    #[error("there is no key `{key}` ({origin}){}", hint(nearest.as_deref()))]
+    #[error("there is no key `{key}` ({origin}); {hint}")]
     UnknownKey {
         /// Its path.
         key: String,
         /// Where it stands.
         origin: SettingOrigin,
         /// What may have been meant.
-        nearest: Option<String>,
+        hint: String,
     },
     /// A variable of the hub's that means nothing.
-    #[error("there is no variable {name}{}", hint(nearest.as_deref()))]
+    #[error("there is no variable {name}; {hint}")]
     UnknownVariable {
         /// Its name.
         name: String,
         /// What may have been meant.
-        nearest: Option<String>,
+        hint: String,
     },
     /// A value that makes no sense.
     #[error("`{key}` ({origin}): {message}")]
@@ -149,7 +151,15 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let text = file.map(|path| {
             std::fs::read_to_string(path).map(|text| (path, text)).map_err(|error| {
-                ConfigError::Unreadable { path: path.to_owned(), reason: error.to_string() }
+                let reason = match error.kind() {
+                    io::ErrorKind::NotFound => {
+                        "there is no such file; --config or PULSEHUB_CONFIG names it".to_owned()
+                    }
+                    io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
+                    io::ErrorKind::InvalidData => "it is no text in UTF-8".to_owned(),
+                    _ => error.to_string(),
+                };
+                ConfigError::Unreadable { path: path.to_owned(), reason }
             })
         });
         let mut layers = Layers::new(DEFAULTS, &reference::with_examples(DEFAULTS))?;
@@ -181,15 +191,16 @@ impl Config {
                 };
                 return layers.unknown(&key, layers.origin(&key), &beside);
             }
-            // The library's message shows the value.
             let is_secret = SECRETS.iter().any(|name| key.ends_with(name))
                 || HOLDERS.iter().any(|above| key.starts_with(above)) && key.ends_with(']');
-            let message = if is_secret {
-                "has the wrong type (the value is not shown, it may be a secret)".to_owned()
-            } else {
-                wording::plain(&message)
+            let without_value = wording::without_value(&message).filter(|_| is_secret);
+            let said = match without_value {
+                Some(wanted) => {
+                    format!("{wanted}; what stands there may be a secret and is not shown")
+                }
+                None => wording::plain(&message) + &layers.form(&key, &message),
             };
-            refuse(&key, message)
+            refuse(&key, said)
         })?;
         if let Some((key, message)) = config.nonsense() {
             return Err(refuse(key, message));
@@ -282,6 +293,9 @@ impl Config {
             );
             return Some(("listen", message));
         }
+        if let Err(message) = auth::check_secret(&self.secret) {
+            return Some(("secret", message));
+        }
         if self.instances.max > self.journal.latest_keys {
             let message = format!(
                 "must be at most journal.latest_keys ({}), or instances would be lost",
@@ -301,15 +315,22 @@ impl Config {
         }
         let (journal, limits) = (&self.journal, &self.limits);
         let sizes = [
-            ("journal.queue_bytes", journal.queue_bytes, limits.body),
-            ("hub.tail_bytes", self.hub.tail_bytes, self.hub.chunk_bytes),
-            ("limits.body", limits.body, limits.event),
-            ("limits.bodies", limits.bodies, limits.body),
-            ("limits.stranger_bodies", limits.stranger_bodies, limits.small_body),
-            ("limits.answers", limits.answers, limits.body),
+            ("journal.queue_bytes", journal.queue_bytes, "limits.body", limits.body),
+            ("hub.tail_bytes", self.hub.tail_bytes, "hub.chunk_bytes", self.hub.chunk_bytes),
+            ("limits.body", limits.body, "limits.event", limits.event),
+            ("limits.bodies", limits.bodies, "limits.body", limits.body),
+            (
+                "limits.stranger_bodies",
+                limits.stranger_bodies,
+                "limits.small_body",
+                limits.small_body,
+            ),
+            ("limits.answers", limits.answers, "limits.body", limits.body),
         ];
-        let size = sizes.into_iter().find(|(_, size, least)| size < least);
-        size.map(|(key, _, least)| (key, format!("must be at least {least}")))
+        let size = sizes.into_iter().find(|(_, size, _, least)| size < least);
+        size.map(|(key, _, other, least)| {
+            (key, format!("must be at least {least}, because {other} is {least}"))
+        })
     }
 }
 
@@ -320,19 +341,20 @@ const SECRETS: [&str; 4] = ["secret", "redis", "pem", ".token"];
 const HOLDERS: [&str; 2] = ["auth.keys[", "source["];
 
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map_err(|_| {
-        de::Error::custom(format!(
-            "{text:?} is no address: write an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080"
-        ))
-    })
-}
+    struct Address(SocketAddr);
+    impl FromStr for Address {
+        type Err = String;
 
-fn hint(nearest: Option<&str>) -> String {
-    match nearest {
-        Some(name) => format!("; did you mean {name}?"),
-        None => "; docs/configuration.md lists all there are".to_owned(),
+        fn from_str(text: &str) -> Result<Self, String> {
+            text.parse().map(Self).map_err(|_| {
+                format!(
+                    "{text:?} is no address: write an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080"
+                )
+            })
+        }
     }
+    let wanted = "an IP address and a port in quotes, such as \"127.0.0.1:8080\"";
+    wording::read_text(deserializer, wanted).map(|Address(address)| address)
 }
 
 #[cfg(test)]

@@ -192,15 +192,15 @@ mod tests {
             count: u8,
         }
         for (text, says) in [
-            (r#"{"list":7}"#, "`list` is a list, not the number 7"),
+            (r#"{"list":7}"#, "`list` must be a list, not the number 7"),
             (
                 r#"{"list":[{"count":1},{"count":"x"}]}"#,
-                "`list.count` is a whole number from 0 to 255, not \"x\"",
+                "`list.count` must be a whole number from 0 to 255, not \"x\"",
             ),
-            (r#"{"list":[{"count":1,"size":2}]}"#, "`list` has no `size`: there is `count`"),
-            (r#"{"lists":[]}"#, "the body has no `lists`: there is `list`"),
+            (r#"{"list":[{"count":1,"size":2}]}"#, "`list` cannot have `size`, only `count`"),
+            (r#"{"lists":[]}"#, "the body cannot have `lists`, only `list`"),
             ("{}", "the body needs `list`"),
-            ("[]", "the body is an object, not a list"),
+            ("[]", "the body must be an object, not a list"),
             (r#"{"list":[}"#, "the body has something that is no JSON value"),
             (r#"{"list":[]} x"#, "the body goes on behind its end"),
         ] {

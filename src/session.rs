@@ -166,7 +166,7 @@ impl Session {
             Ok(ClientMessage::Connect(id, connect)) => self.connect(id, connect, now),
             Ok(ClientMessage::Pong) if matches!(self.state, SessionState::Open) => Vec::new(),
             Ok(_) if !matches!(self.state, SessionState::Open) => {
-                close(CloseCode::BadMessage, "the first message is `connect`")
+                close(CloseCode::BadMessage, "the first message must be `connect`")
             }
             Ok(message) => self.command(message, now),
             Err(MessageError::Broken(message)) => close(CloseCode::BadMessage, message),

@@ -1,7 +1,14 @@
 //! Reading and writing values that JSON and settings hold as text: durations, sizes, positions.
 
-/// Deserializes a type from text with its `FromStr`.
+/// Deserializes a type from text with its `FromStr`. What is no text is refused with what was wanted, if that is given.
 macro_rules! read_as_text {
+    ($type:ty, $wanted:literal) => {
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                crate::wording::read_text(deserializer, $wanted)
+            }
+        }
+    };
     ($type:ty) => {
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

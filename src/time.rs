@@ -316,7 +316,7 @@ impl fmt::Display for Span {
 }
 
 shown_as_text!(Span);
-read_as_text!(Span);
+read_as_text!(Span, "a duration in quotes, such as \"30s\"");
 
 #[cfg(test)]
 mod tests {

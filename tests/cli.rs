@@ -190,39 +190,14 @@ fn a_refusal_is_told_in_words_and_says_what_to_do() {
     assert_fails(&["tail", "a", "--url", &url], 4, "`pulsehub token` prints one");
     assert_fails_as("", &["tail", "a", "--url", &url], 4, "`pulsehub token` prints one");
     assert_fails_as("no", &["tail", "a", "--url", &url], 4, "three parts");
-    let says = "such as http://127.0.0.1:8080";
-    assert_fails(&["healthcheck", "--url", "127.0.0.1:8080"], 2, says);
-    assert_fails(&["healthcheck", "--url", "localhost:8080"], 2, says);
-
     let unquoted = run_as(&token, &["publish", "a", "{text:hello}", "--url", &url]);
     assert!(unquoted.status.success());
-    assert!(String::from_utf8_lossy(&unquoted.stderr).contains("sent as a text"));
-
-    let events = folder.path().join("events.ndjson");
-    std::fs::write(&events, "{\"topic\":\"a\"}\n{\"topic\":\"b..c\"}\n").unwrap();
-    let mut publish = program(&["publish", "-", "--url", &url]);
-    publish.env("PULSEHUB_TOKEN", &token);
-    let output = publish.stdin(std::fs::File::open(&events).unwrap()).output().unwrap();
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{complaint}");
-    assert!(complaint.starts_with("pulsehub: 422 Unprocessable Entity: "), "{complaint}");
-    assert!(complaint.contains("empty tokens"), "{complaint}");
-    assert!(!complaint.contains("urn:"), "no raw problem document: {complaint}");
 }
 
 #[test]
-fn wrong_usage_and_settings_are_told_apart_and_say_what_to_do() {
+fn a_redis_that_is_away_and_a_folder_that_is_not_there_are_said() {
     let folder = tempfile::tempdir().unwrap();
     let data = path(folder.path());
-    assert_fails(&["publish", "a", "1", "--url", "http://127.0.0.1:1"], 3, "does not answer");
-    assert_fails(&["publish", "a..b", "1"], 2, "empty tokens");
-    assert_fails(&["publish", "-", "--type", "x"], 2, "reads whole events");
-    assert_fails(&["tail", "a", "--since", "yesterday"], 2, "`since` is a duration");
-    assert_fails(&["tail", "a", "--resume", "yesterday"], 2, "--resume <POSITION>");
-    assert_fails(&["token", "--data", data, "--sub", "x"], 2, "would grant nothing");
-    assert_fails(&["token", "--data", data, "--sub", "x", "--role", "boss"], 2, "no role");
-    assert_fails(&["serve", "--data", data, "--listen", "0.0.0.0:0"], 2, "openssl rand -hex 32");
-    assert_fails(&["serve", "--data", data, "--redis", "radish://x"], 2, "write redis://");
     assert_fails(
         &["serve", "--listen", "127.0.0.1:0", "--data", data, "--redis", "redis://127.0.0.1:1"],
         1,
@@ -233,17 +208,10 @@ fn wrong_usage_and_settings_are_told_apart_and_say_what_to_do() {
     assert_fails(&["token", "--data", path(&slip), "--sub", "x", "--role", "admin"], 2, says);
     assert_fails(&["key", "list", "--data", path(&slip)], 2, says);
     assert!(!slip.exists(), "a folder that is not there is not made");
-    assert_fails(&["key", "create", "--data", data, "--name", "x"], 2, "would grant nothing");
-    assert_fails(&["demo", "--speed", "1e9"], 2, "from 0.1 to 600");
-    assert_fails(&["frobnicate"], 2, "unrecognized subcommand");
-    let settings = folder.path().join("settings.toml");
-    std::fs::write(&settings, "[journal]\nmax_agee = \"1d\"\n").unwrap();
-    let says = "did you mean journal.max_age?";
-    assert_fails(&["check", "--settings-only", "--config", path(&settings)], 2, says);
-    let output = program(&["check", "--settings-only"]).env("PULSEHUB_LISTN", "x").output();
-    let output = output.unwrap();
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(complaint.contains("did you mean PULSEHUB_LISTEN?"), "{complaint}");
+}
+
+#[test]
+fn the_help_of_every_command_has_examples() {
     for command in
         ["serve", "demo", "token", "key", "publish", "tail", "export", "check", "healthcheck"]
     {
@@ -253,7 +221,7 @@ fn wrong_usage_and_settings_are_told_apart_and_say_what_to_do() {
 }
 
 #[tokio::test]
-async fn check_called_good_what_serve_refuses_and_warns_of() {
+async fn check_called_good_what_serve_warns_of() {
     let folder = tempfile::tempdir().unwrap();
     let check = |variables: &[(&str, &str)]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pulsehub"));
@@ -263,8 +231,6 @@ async fn check_called_good_what_serve_refuses_and_warns_of() {
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(said).unwrap())
     };
-    let (code, said) = check(&[("PULSEHUB_SECRET", "short")]);
-    assert!(code == Some(2) && said.contains("at least 32"), "{code:?} {said}");
     let (code, said) = check(&[("PULSEHUB_AUTH_QUERY_TOKEN", "true"), ("PROMETHEUS_PORT", "9")]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("auth.query_token") && said.contains("PROMETHEUS_PORT"), "{said}");

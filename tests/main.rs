@@ -26,6 +26,7 @@ mod golden;
 mod instances;
 mod latest;
 mod limits;
+mod mistakes;
 mod odd_payloads;
 mod openapi;
 mod producers;

@@ -214,7 +214,8 @@ async fn what_is_no_token_is_refused_with_what_is_wrong() {
     let good = own(&claims(json!({})));
     let (message, signature) = good.rsplit_once('.').unwrap();
     let (header, body) = message.split_once('.').unwrap();
-    let parts = "a token has three parts in base64url, joined by dots";
+    let parts =
+        "a token has three parts, joined by dots, and this is no API key: was it copied whole?";
     let bad_header = "the token's header is not a JSON object in base64url";
     for (token, reason) in [
         (String::new(), parts),

@@ -95,7 +95,9 @@ impl<'a> Parts<'a> {
         if token.len() > MAX_TOKEN {
             return Err(AuthError::Invalid("the token is longer than 8 KiB"));
         }
-        let malformed = AuthError::Invalid("a token has three parts in base64url, joined by dots");
+        let malformed = AuthError::Invalid(
+            "a token has three parts, joined by dots, and this is no API key: was it copied whole?",
+        );
         let (signed, signature) = token.rsplit_once('.').ok_or(malformed.clone())?;
         let (header, claims) = signed.split_once('.').ok_or(malformed.clone())?;
         if claims.contains('.') {

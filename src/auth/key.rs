@@ -37,7 +37,7 @@ pub(super) struct VerificationKey {
 impl VerificationKey {
     /// The key for tokens signed with the hub's own `secret`.
     pub(super) fn own(config: &AuthConfig, secret: &SecretString) -> Result<Self, AuthConfigError> {
-        check_secret(secret, "`secret` (PULSEHUB_SECRET)")?;
+        check_secret(secret).map_err(|why| AuthConfigError(format!("`secret` {why}")))?;
         Ok(Self {
             kid: None,
             algorithm: Algorithm::HS256,
@@ -72,13 +72,13 @@ impl VerificationKey {
     }
 }
 
-/// Refuses a secret that is shorter than [`MIN_SECRET`].
-pub(super) fn check_secret(secret: &SecretString, name: &str) -> Result<(), AuthConfigError> {
+/// What is wrong with a secret that is shorter than [`MIN_SECRET`].
+pub(super) fn check_secret(secret: &SecretString) -> Result<(), String> {
     let length = secret.expose_secret().len();
     if length < MIN_SECRET {
-        return Err(AuthConfigError(format!(
-            "{name} has {length} bytes, it needs at least {MIN_SECRET}: make one with `openssl rand -hex 32`"
-        )));
+        return Err(format!(
+            "has {length} bytes and needs at least {MIN_SECRET}: make one with `openssl rand -hex 32`"
+        ));
     }
     Ok(())
 }
@@ -88,7 +88,8 @@ fn decoding_key(config: &KeyConfig, name: &str) -> Result<DecodingKey, AuthConfi
     let refuse = |reason: &str| Err(AuthConfigError(format!("{name}: {reason}")));
     match (algorithm.is_shared_secret(), &config.secret, &config.pem, &config.pem_file) {
         (true, Some(secret), None, None) => {
-            check_secret(secret, &format!("the `secret` of {name}"))?;
+            let wrong = |why| AuthConfigError(format!("the `secret` of {name} {why}"));
+            check_secret(secret).map_err(wrong)?;
             Ok(DecodingKey::from_secret(secret.expose_secret().as_bytes()))
         }
         (true, ..) => {

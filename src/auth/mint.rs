@@ -59,7 +59,7 @@ pub fn mint(
     claims: &MintClaims,
     now: Millis,
 ) -> Result<SecretString, MintError> {
-    check_secret(secret, "`secret` (PULSEHUB_SECRET)")?;
+    check_secret(secret).map_err(|why| AuthConfigError(format!("`secret` {why}")))?;
     if !is_name(&claims.sub) {
         return Err(MintError::Subject);
     }

@@ -2,9 +2,12 @@
 
 use clap::Args;
 
-use super::{CommandFailure, settings::SettingsArgs};
+use super::{
+    CommandFailure,
+    settings::{SettingsArgs, folder},
+};
 use crate::{
-    app, auth,
+    app,
     broker::{journal, redis},
 };
 
@@ -27,10 +30,8 @@ pub(super) struct CheckCommand {
 
 impl CheckCommand {
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
-        let config = self.settings.load(&[])?;
         // What a hub refuses to start with, and what it warns of when it starts.
-        auth::check(&config.auth, &config.secret)
-            .map_err(|error| CommandFailure::Usage(error.0))?;
+        let config = self.settings.load_to_serve(&[])?;
         let weaknesses = app::weaknesses(&config, !self.settings_only);
         for weakness in &weaknesses {
             println!("settings: {weakness}");
@@ -47,7 +48,7 @@ impl CheckCommand {
         }
         let (name, report) = match config.redis().map_err(anyhow::Error::from)? {
             Some(server) => ("log", redis::check(server).await.map_err(anyhow::Error::from)?),
-            None => ("journal", journal::check(&config.data).map_err(anyhow::Error::from)?),
+            None => ("journal", journal::check(folder(&config)?).map_err(anyhow::Error::from)?),
         };
         let journal::Report { blocks, events, head, faults } = report;
         for fault in &faults {

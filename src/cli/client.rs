@@ -110,7 +110,11 @@ impl HubClient {
             request = request.header("authorization", bearer);
         }
         let answer = request.send().await.map_err(|error| {
-            CommandFailure::Unreachable(format!("{} does not answer: {}", self.url, cause(&error)))
+            CommandFailure::Unreachable(format!(
+                "{} does not answer ({}): start the hub, or name another with --url or PULSEHUB_URL",
+                self.url,
+                cause(&error)
+            ))
         })?;
         let status = answer.status();
         let body = answer.text().await.map_err(anyhow::Error::from)?;
@@ -145,5 +149,10 @@ fn explain(status: StatusCode, body: &str) -> String {
         return format!("{status}: {}", body.trim());
     };
     let items = problem.get("items").and_then(Value::as_array).into_iter().flatten();
-    items.fold(format!("{status}: {detail}"), |said, item| format!("{said}\n  {item}"))
+    items.fold(format!("{status}: {detail}"), |said, item| {
+        let text = |name: &str| item.get(name).and_then(Value::as_str);
+        let number = item.get("index").and_then(Value::as_u64).unwrap_or_default() + 1;
+        let field = text("field").map(|field| format!(", `{field}`")).unwrap_or_default();
+        format!("{said}\n  event {number}{field}: {}", text("message").unwrap_or_default())
+    })
 }

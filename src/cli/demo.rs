@@ -14,6 +14,7 @@ use super::{
     serve::{Signals, announce},
     settings::{SettingsArgs, signing_secret},
     sign_in_link::SignInLink,
+    whole_number,
 };
 use crate::{
     app::App,
@@ -50,7 +51,7 @@ pub(super) struct DemoCommand {
     #[arg(long, value_parser = hour)]
     hour: Option<f64>,
     /// The seed of all random choices
-    #[arg(long, default_value = "1")]
+    #[arg(long, default_value = "1", value_parser = whole_number)]
     seed: u64,
     /// An empty folder, or that of an earlier demo; by default a temporary one
     #[arg(long, value_name = "DIR")]
@@ -77,7 +78,7 @@ impl DemoCommand {
         // Whatever the environment says: nothing made up goes into a log that others share.
         let redis = Some(String::new());
         let settings = SettingsArgs { data: Some(data), redis, config: None };
-        let mut config = settings.load(&[("listen", self.listen.clone())])?;
+        let mut config = settings.load_to_serve(&[("listen", self.listen.clone())])?;
         logging::start(&config.log);
         let mut signals = Signals::new().context("cannot wait for signals")?;
 

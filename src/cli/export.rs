@@ -4,7 +4,10 @@ use std::io::{self, BufWriter, ErrorKind, Write as _};
 
 use clap::Args;
 
-use super::{CommandFailure, settings::SettingsArgs};
+use super::{
+    CommandFailure,
+    settings::{SettingsArgs, folder},
+};
 use crate::{
     broker::{journal, redis},
     event::Block,
@@ -48,7 +51,7 @@ impl ExportCommand {
             Some(server) => {
                 redis::export(server, self.after, write).await.map_err(anyhow::Error::from)?
             }
-            None => journal::export(&config.data, self.after, |_, block| write(block))
+            None => journal::export(folder(&config)?, self.after, |_, block| write(block))
                 .map_err(anyhow::Error::from)?,
         };
         match written.and_then(|()| out.flush()) {

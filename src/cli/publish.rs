@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{CommandFailure, client::ClientArgs};
-use crate::topic::Topic;
+use crate::{json, topic::Topic, wording};
 
 /// Publish events to a hub
 #[derive(Args)]
@@ -84,15 +84,19 @@ impl PublishCommand {
     }
 
     fn event(&self) -> Result<String, CommandFailure> {
-        let topic =
-            Topic::parse(&self.topic).map_err(|error| CommandFailure::Usage(error.to_string()))?;
+        let topic = Topic::parse(&self.topic).map_err(|error| {
+            CommandFailure::Usage(format!("{:?} cannot be a topic: {error}", self.topic))
+        })?;
         let text = self.data.as_deref().unwrap_or("null");
         let data = match RawValue::from_string(text.to_owned()) {
             Ok(data) => data,
             Err(error) => {
                 // Quotes that the shell took away, more often than a text that begins like this.
                 if text.starts_with(['{', '[']) {
-                    eprintln!("pulsehub: sent as a text, for it is no JSON: {error}");
+                    let why = wording::about("it", &json::without_place(&error));
+                    eprintln!(
+                        "pulsehub: sent as a text, because {why}; in a shell, put JSON between single quotes"
+                    );
                 }
                 serde_json::value::to_raw_value(&Value::from(text)).map_err(anyhow::Error::from)?
             }

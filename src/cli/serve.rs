@@ -32,7 +32,7 @@ pub(super) struct ServeCommand {
 
 impl ServeCommand {
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
-        let config = self.settings.load(&[("listen", self.listen.clone())])?;
+        let config = self.settings.load_to_serve(&[("listen", self.listen.clone())])?;
         logging::start(&config.log);
         // Before anything is opened, so that a signal during the start is not missed.
         let mut signals = Signals::new().context("cannot wait for signals")?;

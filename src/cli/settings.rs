@@ -50,6 +50,17 @@ impl SettingsArgs {
         }
         Ok(config)
     }
+
+    /// The settings of a hub that is to run: what it could not start with is refused.
+    pub(super) fn load_to_serve(
+        &self,
+        flags: &[(&str, Option<String>)],
+    ) -> Result<Config, CommandFailure> {
+        let config = self.load(flags)?;
+        auth::check(&config.auth, &config.secret)
+            .map_err(|error| CommandFailure::Usage(error.to_string()))?;
+        Ok(config)
+    }
 }
 
 /// Refuses credentials that nobody could do anything with: `what` is a token or a key.
@@ -115,7 +126,7 @@ async fn join_store(config: &Config) -> Result<Option<Store>, CommandFailure> {
 
 /// Of data folders, only `serve` makes one: made by a slip in its name, it would hold a secret of its own, whose tokens no
 /// hub takes.
-fn folder(config: &Config) -> Result<&Path, CommandFailure> {
+pub(super) fn folder(config: &Config) -> Result<&Path, CommandFailure> {
     if config.data.is_dir() {
         return Ok(&config.data);
     }

@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::{
 use super::{
     CommandFailure,
     client::{ClientArgs, HubClient, NO_TOKEN},
+    whole_number,
 };
 use crate::{
     backoff::Backoff,
@@ -38,7 +39,7 @@ pub(super) struct TailCommand {
     #[arg(required = true)]
     topics: Vec<TopicPattern>,
     /// Begin with the last N matching events
-    #[arg(long, value_name = "N", conflicts_with_all = ["since", "latest", "resume"])]
+    #[arg(long, value_name = "N", value_parser = whole_number, allow_negative_numbers = true, conflicts_with_all = ["since", "latest", "resume"])]
     last: Option<u64>,
     /// Begin with what was received since: 5m, or a time in RFC 3339
     #[arg(long, value_name = "WHEN", value_parser = since, conflicts_with_all = ["latest", "resume"])]
@@ -50,7 +51,7 @@ pub(super) struct TailCommand {
     #[arg(long, value_name = "POSITION", value_parser = position)]
     resume: Option<String>,
     /// End after N events
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole_number, allow_negative_numbers = true)]
     count: Option<u64>,
     #[command(flatten)]
     client: ClientArgs,

@@ -8,12 +8,20 @@ use toml::{
 };
 
 use super::ConfigError;
+use crate::wording;
 
 /// Before every variable of the hub.
 const PREFIX: &str = "PULSEHUB_";
 
 /// Variables that are not keys: where the file is, and what the command line's clients use.
 const OTHER_VARIABLES: [&str; 3] = ["PULSEHUB_CONFIG", "PULSEHUB_URL", "PULSEHUB_TOKEN"];
+
+/// What Kubernetes sets in each pod beside a service called `pulsehub`: its address, in these and more variables.
+const SERVICE: &str = "PULSEHUB_SERVICE_HOST";
+const OF_SERVICE: [&str; 2] = ["PULSEHUB_SERVICE_", "PULSEHUB_PORT"];
+
+/// Names that a message lists, at most.
+const MOST_NAMED: usize = 12;
 
 /// The settings gathered so far.
 pub(super) struct Layers {
@@ -75,12 +83,20 @@ impl Layers {
             let name = name.into_string().ok()?;
             name.starts_with(PREFIX).then_some((name, value))
         });
-        for (name, value) in ours.filter(|(name, _)| !OTHER_VARIABLES.contains(&&**name)) {
+        let ours: Vec<_> = ours.filter(|(name, _)| !OTHER_VARIABLES.contains(&&**name)).collect();
+        let in_kubernetes = ours.iter().any(|(name, _)| name == SERVICE);
+        for (name, value) in ours {
+            if in_kubernetes && OF_SERVICE.iter().any(|begin| name.starts_with(begin)) {
+                continue;
+            }
             let origin = SettingOrigin::Variable(name.clone());
             let Some(key) = keys.get(&name) else {
-                let names = keys.keys().map(String::as_str).chain(OTHER_VARIABLES);
-                let nearest = nearest(&name, names).map(str::to_owned);
-                return Err(ConfigError::UnknownVariable { name, nearest });
+                let bare = |name: &'static str| name.strip_prefix(PREFIX);
+                let names = keys.keys().filter_map(|name| name.strip_prefix(PREFIX));
+                let names = names.chain(OTHER_VARIABLES.into_iter().filter_map(bare));
+                let nearest = nearest(name.strip_prefix(PREFIX).unwrap_or_default(), names);
+                let hint = hint(nearest.map(|name| format!("{PREFIX}{name}")), &[]);
+                return Err(ConfigError::UnknownVariable { name, hint });
             };
             let value = value.into_string().map_err(|_| ConfigError::Value {
                 key: key.clone(),
@@ -104,18 +120,17 @@ impl Layers {
             origin: origin.clone(),
             message: message.to_owned(),
         };
+        let is_no = |what: &str| refuse(&format!("must be {what}, not {text:?}"));
         let like = at(&self.table, key).or_else(|| at(self.examples.as_table()?, key));
         let value = match like.ok_or_else(|| self.unknown(key, origin.clone(), &[]))? {
             Value::String(_) => Value::String(text.to_owned()),
             Value::Integer(_) => {
                 let number = text.trim().replace('_', "").parse();
-                Value::Integer(number.map_err(|_| refuse("must be a whole number"))?)
+                Value::Integer(number.map_err(|_| is_no("a whole number"))?)
             }
-            Value::Float(_) => {
-                Value::Float(text.trim().parse().map_err(|_| refuse("must be a number"))?)
-            }
+            Value::Float(_) => Value::Float(text.trim().parse().map_err(|_| is_no("a number"))?),
             Value::Boolean(_) => {
-                Value::Boolean(text.trim().parse().map_err(|_| refuse("must be true or false"))?)
+                Value::Boolean(text.trim().parse().map_err(|_| is_no("true or false"))?)
             }
             Value::Array(items) if !items.iter().any(Value::is_table) => Value::Array(
                 text.split(',')
@@ -125,14 +140,12 @@ impl Layers {
                     .collect(),
             ),
             // The library's message would show what stands there, and that may be a secret.
-            _ => format!("value = {}", text.trim())
+            like => format!("value = {}", text.trim())
                 .parse::<Table>()
                 .ok()
                 .filter(|table| table.len() == 1)
                 .and_then(|mut table| table.remove("value"))
-                .ok_or_else(|| {
-                    refuse("must be written as in a file, such as [{ name = \"x\" }]")
-                })?,
+                .ok_or_else(|| refuse(&format!("must be written as in a file, such as {like}")))?,
         };
         put(&mut self.table, key, value);
         self.origins.insert(key.to_owned(), origin);
@@ -151,8 +164,25 @@ impl Layers {
         let plain = without_indexes(key);
         let above = plain.rsplit_once('.').map_or("", |(above, _)| above);
         known.extend(beside.iter().map(|name| join(above, name)));
-        let nearest = nearest(&plain, known.iter().map(String::as_str)).map(str::to_owned);
-        ConfigError::UnknownKey { key: key.to_owned(), origin, nearest }
+        // Not the table it stands in.
+        let known = known.iter().map(String::as_str);
+        let nearest = nearest(&plain, known.filter(|name| !plain.starts_with(&format!("{name}."))));
+        let hint = hint(nearest.map(str::to_owned), beside);
+        ConfigError::UnknownKey { key: key.to_owned(), origin, hint }
+    }
+
+    /// How `key` is written, where `message` says that something else stands there.
+    pub(super) fn form(&self, key: &str, message: &str) -> String {
+        let plain = without_indexes(key);
+        let example = self.examples.as_table().and_then(|examples| at(examples, &plain));
+        let is_so = message.starts_with("invalid type: ");
+        match example {
+            Some(Value::Table(_)) if is_so => format!(": write [{plain}], and its keys below"),
+            Some(Value::Array(items)) if is_so && items.iter().any(Value::is_table) => {
+                format!(": write [[{plain}]], and its keys below")
+            }
+            _ => String::new(),
+        }
     }
 
     /// The table of all layers.
@@ -215,8 +245,14 @@ fn parse(path: &Path, text: &str) -> Result<Table, ConfigError> {
 }
 
 fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
-    let line = line_of(text, error.span().map_or(0, |span| span.start));
-    let message = error.message().to_owned();
+    let span = error.span().unwrap_or_default();
+    let line = line_of(text, span.start);
+    let mut message = wording::toml_syntax(error.message());
+    // No other place is shown: a value may stand there, and be a secret.
+    let key = text.get(span).filter(|_| error.message().starts_with("duplicate key"));
+    if let Some(key) = key {
+        message = format!("the key `{key}` stands there twice");
+    }
     ConfigError::Syntax { path: path.to_owned(), line, message }
 }
 
@@ -293,17 +329,36 @@ fn known_keys(value: &Value, above: &str, keys: &mut Vec<String>) {
     }
 }
 
+/// What to do about a name that is none: `nearest` may have been meant, and `beside` are those there are.
+fn hint(nearest: Option<String>, beside: &[String]) -> String {
+    match nearest {
+        Some(name) => format!("did you mean {name}?"),
+        None if (1..=MOST_NAMED).contains(&beside.len()) => {
+            let names: Vec<_> = beside.iter().map(|name| format!("`{name}`")).collect();
+            format!("only {} can stand there", wording::either(&names))
+        }
+        None => "docs/configuration.md lists all there are".to_owned(),
+    }
+}
+
 /// The most similar of `known`, if any is similar at all. A right name in the wrong section counts.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    let parts = |key: &str| match key.rsplit_once('.') {
+        Some((above, last)) => (above.to_owned(), last.to_owned()),
+        None => (String::new(), key.to_owned()),
+    };
+    let (above, last) = parts(name);
+    // The sections say nothing of how alike two names are.
     let similarity = |key: &str| {
-        let whole = strsim::normalized_damerau_levenshtein(name, key);
-        whole.max(0.9 * strsim::normalized_damerau_levenshtein(&last(name), &last(key)))
+        let (its_above, its_last) = parts(key);
+        let alike = strsim::normalized_damerau_levenshtein(&last, &its_last);
+        if its_above == above { alike } else { 0.8 * alike }
     };
     known
         .map(|key| (key, similarity(key)))
-        .filter(|(_, similarity)| *similarity >= 0.6)
-        .max_by(|(_, a), (_, b)| a.total_cmp(b))
+        .filter(|(_, similarity)| *similarity >= 0.5)
+        // Of equals the shortest.
+        .max_by(|(one, a), (other, b)| a.total_cmp(b).then(other.len().cmp(&one.len())))
         .map(|(key, _)| key)
 }
 

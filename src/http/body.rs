@@ -107,7 +107,13 @@ async fn take(
     match parse_above(CODED_LARGE, bytes, decode).await? {
         Ok(decoded) => decoded.map(|(plain, charge)| (plain.into(), charge)),
         Err(CodingError::TooLarge) => Err(refuse(BodyError::TooLarge)),
-        Err(CodingError::Broken(error)) => Err(Problem::bad_body(error.to_string())),
+        Err(CodingError::Broken) => {
+            let name = coding.name();
+            Err(Problem::bad_body(format!(
+                "the body is not whole in {name}, as `Content-Encoding` says it is: compress all of it, or leave \
+                 the header out"
+            )))
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{AppState, Caller, Problem, body, media::Media};
 use crate::{
     auth::Principal,
-    event::{AppName, new_id},
+    event::{AppName, NameError, new_id},
     ingest::{
         Defaults,
         locanext::{self, LocanextKind},
@@ -65,7 +65,13 @@ async fn take(
     body: Body,
 ) -> Result<Json<Stored>, Problem> {
     let Path(app) = app.map_err(|error| Problem::bad_request(error.body_text()))?;
-    let app = AppName::parse(&app).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let app = AppName::parse(&app).map_err(|error| {
+        let mend = match error {
+            NameError::Reserved(_) => "; events are published at /api/v1/publish",
+            _ => "",
+        };
+        Problem::bad_request(format!("{error}{mend}"))
+    })?;
     Media::check_json(headers, principal)?;
     let (body, _charge) = body::read(headers, body, state, principal).await?;
     let (now, limits) = (state.clock.now(), *state.terms.admission.limits());

@@ -13,7 +13,11 @@ use crate::{
     protocol::Losses,
     telemetry::{Limit, Telemetry},
     topic::Topic,
+    wording,
 };
+
+/// The most bytes of a sentence about what was wrong.
+const LONGEST_DETAIL: usize = 1000;
 
 /// A refusal on its way to the client.
 #[derive(Debug, Clone)]
@@ -106,7 +110,8 @@ const CHALLENGE: &str = "Bearer realm=\"pulsehub\", error=\"invalid_token\"";
 impl Problem {
     fn new(kind: &'static ProblemKind, detail: impl Into<String>) -> Self {
         let retry_after = kind.retryable.then_some(SOON);
-        let detail = detail.into();
+        // What somebody sent may stand in it, and must not come back whole.
+        let detail = wording::short(&detail.into(), LONGEST_DETAIL).into_owned();
         Self { kind, detail, retry_after, extras: Map::new(), headers: Vec::new() }
     }
 

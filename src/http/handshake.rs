@@ -127,13 +127,13 @@ impl StreamQuery {
         let mode = match self.mode.as_deref() {
             None | Some("all") => Mode::All,
             Some("latest") => Mode::Latest,
-            Some(other) => return Err(format!("`mode` is all or latest, not {other:?}")),
+            Some(other) => return Err(format!("`mode` must be all or latest, not {other:?}")),
         };
         let max_hz = match &self.max_hz {
             None => None,
             Some(text) => {
                 let hz = text.parse().ok().filter(|hz| (0.01..=60.0).contains(hz));
-                Some(hz.ok_or("`max_hz` is a number from 0.01 to 60")?)
+                Some(hz.ok_or("`max_hz` must be a number from 0.01 to 60")?)
             }
         };
         let start = self.start(last_event_id, limits.replay, now)?;
@@ -148,12 +148,12 @@ impl StreamQuery {
         let is_bare = match self.format.as_deref() {
             None | Some("event") => false,
             Some("data") => true,
-            Some(other) => return Err(format!("`format` is event or data, not {other:?}")),
+            Some(other) => return Err(format!("`format` must be event or data, not {other:?}")),
         };
         let is_typed = match self.events.as_deref() {
             None | Some("plain") => false,
             Some("typed") => true,
-            Some(other) => return Err(format!("`events` is plain or typed, not {other:?}")),
+            Some(other) => return Err(format!("`events` must be plain or typed, not {other:?}")),
         };
         Ok(match dialect {
             Dialect::Sse => Form::Stream(StreamForm { is_typed, is_bare }),
@@ -181,9 +181,9 @@ impl StreamQuery {
         let replay = match (&self.last, &self.since, latest) {
             (None, None, false) => return Ok(Start::Live),
             (Some(last), None, false) => {
-                let count = json::read_whole(last).ok_or("`last` is a whole number")?;
+                let count = json::read_whole(last).ok_or("`last` must be a whole number")?;
                 if count > most {
-                    return Err(format!("`last` is at most {most}"));
+                    return Err(format!("`last` must be at most {most}"));
                 }
                 Replay::Last(count)
             }

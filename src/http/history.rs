@@ -17,7 +17,7 @@ use super::{
     AppState, Caller, Problem, answers,
     budget::Charge,
     credentials,
-    query::{PageLimit, Parsed, Query, Several},
+    query::{DEFAULT_LIMIT, PageLimit, Parsed, Query, Several},
 };
 use crate::{
     auth::Principal,
@@ -51,8 +51,7 @@ pub(super) struct HistoryQuery {
     after: Option<Parsed<OffsetText>>,
     before: Option<Parsed<OffsetText>>,
     since: Option<String>,
-    #[serde(default)]
-    limit: PageLimit<{ usize::MAX }>,
+    limit: Option<PageLimit<{ usize::MAX }>>,
 }
 
 /// What was asked for, in the log as it is.
@@ -131,20 +130,25 @@ impl HistoryRequest {
             None => None,
         };
         let since = since.map(|text| Replay::since(&text)).transpose();
-        let (since, limit) = (since.map_err(Problem::bad_request)?, limit.get());
+        let since = since.map_err(Problem::bad_request)?;
         let limits = &state.settings.limits;
+        let limit = limit.map_or(DEFAULT_LIMIT.min(limits.replay), PageLimit::get);
         if topics.is_empty() {
-            return Err(Problem::bad_request("`topics` names at least one pattern"));
+            return Err(Problem::bad_request(
+                "`topics` must name at least one pattern, such as ?topics=demo.**",
+            ));
         }
         if topics.len() > limits.patterns {
             state.telemetry.hit(Limit::Patterns);
             let most = limits.patterns;
-            return Err(Problem::bad_request(format!("`topics` names at most {most} patterns")));
+            return Err(Problem::bad_request(format!(
+                "`topics` must name at most {most} patterns"
+            )));
         }
         if limit > limits.replay {
             state.telemetry.hit(Limit::Replay);
             let most = limits.replay;
-            return Err(Problem::bad_request(format!("`limit` is from 1 to {most}")));
+            return Err(Problem::bad_request(format!("`limit` must be from 1 to {most}")));
         }
         credentials::check_readable(principal, &topics)?;
         let (filter, names_publishers) = (TopicFilter::new(topics), principal.admin);
@@ -184,7 +188,7 @@ impl FromStr for OffsetText {
             return Ok(Self::Bare(offset));
         }
         let position = text.parse().map(Self::At);
-        position.map_err(|_| "is an offset, or a position such as 3f9a:1842")
+        position.map_err(|_| "must be an offset, or a position such as 3f9a:1842")
     }
 }
 

@@ -26,7 +26,7 @@ fn name(request: &Request) -> Result<Option<String>, &'static str> {
     if second.is_some() {
         return Err("more than one `Host` was sent");
     }
-    let wrong = "`Host` is a name or an address, and perhaps a port";
+    let wrong = "`Host` must be a name or an address, and perhaps a port";
     let host: Option<Authority> = match first {
         Some(host) => Some(host.to_str().ok().and_then(|text| text.parse().ok()).ok_or(wrong)?),
         None => None,

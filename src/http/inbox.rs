@@ -91,7 +91,10 @@ impl Inbox {
             Ok(Message::Binary(_)) => Arrival::Binary,
             Ok(Message::Ping(_) | Message::Pong(_)) => Arrival::Control,
             Ok(Message::Close(_) | Message::Frame(_)) => Arrival::Close,
-            Err(Error::Capacity(error)) => Arrival::TooLong(error.to_string()),
+            Err(Error::Capacity(_)) => {
+                let most = self.limit;
+                Arrival::TooLong(format!("a message has at most {most} bytes here"))
+            }
             // Gone without a word: a break, not a breach.
             Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Arrival::Gone,
             Err(error @ (Error::Protocol(_) | Error::Utf8(_))) => {

@@ -233,7 +233,7 @@ impl FromStr for SortOrder {
         let found = SORTS.iter().find(|(known, _)| *known == name);
         found.map(|(_, by)| Self { by: *by, is_descending }).ok_or_else(|| {
             let names: Vec<_> = SORTS.iter().map(|(name, _)| *name).collect();
-            format!("is one of {}, with a - before it for the reverse", names.join(", "))
+            format!("must be one of {}, with a - before it for the reverse", names.join(", "))
         })
     }
 }

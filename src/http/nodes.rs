@@ -127,7 +127,7 @@ pub(super) async fn undrain(
 ) -> Result<Json<NodeList>, Problem> {
     only_admins(&principal)?;
     let node =
-        node.ok_or_else(|| Problem::bad_request("`node` is the name of a node, or `all`"))?;
+        node.ok_or_else(|| Problem::bad_request("`node` must be the name of a node, or `all`"))?;
     tracing::info!(user = %principal.name, node, "the end of a drain was asked for");
     ask(&state, &NodeQuestion::Undrain, &node).await
 }

@@ -20,7 +20,7 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for PageStart<K> {
         let text = String::deserialize(deserializer)?;
         let key = URL_SAFE_NO_PAD.decode(text).ok();
         let key = key.and_then(|key| serde_json::from_slice(&key).ok());
-        key.map(Self).ok_or_else(|| de::Error::custom("is what `next` was on the page before"))
+        key.map(Self).ok_or_else(|| de::Error::custom("must be what `next` was on the page before"))
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn read<T: DeserializeOwned>(parts: &Parts) -> Result<T, String> {
             return format!("the parameter `{name}` is given twice");
         }
         let said = wording::plain(&message);
-        if said.starts_with("is ") {
+        if said.starts_with("must ") {
             format!("`{name}` {said}")
         } else {
             format!("`{name}`: {said}")
@@ -67,7 +67,7 @@ pub(super) fn boolean(name: &str, text: &str) -> Result<bool, String> {
     match text {
         "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
-        _ => Err(format!("`{name}` is 0, 1, true or false, not {text:?}")),
+        _ => Err(format!("`{name}` must be 0, 1, true or false, not {text:?}")),
     }
 }
 
@@ -104,6 +104,9 @@ impl<'de, T: FromStr<Err: Display>> Deserialize<'de> for Several<T> {
     }
 }
 
+/// How many a page has where nobody says.
+pub(super) const DEFAULT_LIMIT: usize = 100;
+
 /// How many a page may have, at most `MOST`; a whole number, which may be written as `50.0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PageLimit<const MOST: usize = 1000>(usize);
@@ -116,7 +119,7 @@ impl<const MOST: usize> PageLimit<MOST> {
 
 impl<const MOST: usize> Default for PageLimit<MOST> {
     fn default() -> Self {
-        Self(100)
+        Self(DEFAULT_LIMIT)
     }
 }
 
@@ -124,11 +127,11 @@ impl<'de, const MOST: usize> Deserialize<'de> for PageLimit<MOST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let count: usize = json::read_whole(&text)
-            .ok_or_else(|| de::Error::custom(format!("is a whole number, not {text:?}")))?;
+            .ok_or_else(|| de::Error::custom(format!("must be a whole number, not {text:?}")))?;
         match count {
-            0 if MOST == usize::MAX => Err(de::Error::custom("is at least 1")),
+            0 if MOST == usize::MAX => Err(de::Error::custom("must be at least 1")),
             1.. if count <= MOST => Ok(Self(count)),
-            _ => Err(de::Error::custom(format!("is from 1 to {MOST}"))),
+            _ => Err(de::Error::custom(format!("must be from 1 to {MOST}"))),
         }
     }
 }

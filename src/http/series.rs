@@ -131,10 +131,10 @@ pub(super) async fn query(
     let to = to.unwrap_or(now);
     let from = from.unwrap_or(to.saturating_sub(DEFAULT_SPAN));
     if from >= to {
-        return Err(Problem::bad_request("`from` lies before `to`"));
+        return Err(Problem::bad_request("`from` must lie before `to`"));
     }
     if step.is_some_and(|step| step.millis() == 0) {
-        return Err(Problem::bad_request("`step` is at least 1s"));
+        return Err(Problem::bad_request("`step` must be at least 1s"));
     }
     let spec = QuerySpec { name, labels, from, to, step, agg };
     let may = |series: &Identity| may_read(&principal, &series.topic);
@@ -157,7 +157,7 @@ impl TryFrom<String> for Matchers {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        const FORM: &str = "is key=value,key=value or a JSON object of texts";
+        const FORM: &str = "must be key=value,key=value or a JSON object of texts";
         if text.starts_with('{') {
             let object: BTreeMap<String, String> = serde_json::from_str(&text).map_err(|_| FORM)?;
             return Ok(Self(object.into_iter().collect()));
@@ -195,7 +195,7 @@ impl FromStr for Since {
         let millis = text.parse::<f64>().ok().map(|seconds| (seconds * 1000.0).round().to_string());
         let millis = millis.and_then(|millis| json::read_whole(&millis));
         millis.map_or_else(|| parse_rfc3339(text), Ok).map(Self::At).map_err(|_| {
-            "is a time such as 2026-11-20T12:00:00Z, seconds since 1970, or how long ago, such as 5m"
+            "must be a time such as 2026-11-20T12:00:00Z, seconds since 1970, or how long ago, such as 5m"
         })
     }
 }

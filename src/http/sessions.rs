@@ -31,14 +31,34 @@ pub(super) fn counted<T>(state: &AppState, made: Result<T, AuthError>) -> Result
     Ok(made?)
 }
 
-/// The body of a sign-in.
+/// A sign-in.
 #[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "SignInBody")]
 pub(super) enum SignIn {
     /// Of a sign-in link.
     Code(SecretString),
     /// A JWT or an API key.
     Token(SecretString),
+}
+
+/// The body of one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignInBody {
+    code: Option<SecretString>,
+    token: Option<SecretString>,
+}
+
+impl TryFrom<SignInBody> for SignIn {
+    type Error = &'static str;
+
+    fn try_from(body: SignInBody) -> Result<Self, Self::Error> {
+        match body {
+            SignInBody { code: Some(code), token: None } => Ok(Self::Code(code)),
+            SignInBody { code: None, token: Some(token) } => Ok(Self::Token(token)),
+            _ => Err("the body has one of the two: `code`, of a sign-in link, or `token`"),
+        }
+    }
 }
 
 /// Whose a session is, and what it may do.

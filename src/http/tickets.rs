@@ -64,7 +64,7 @@ pub(super) async fn issue(
     };
     let most = state.settings.limits.patterns;
     if topics.is_empty() || topics.len() > most {
-        return Err(Problem::bad_request(format!("`topics` are from 1 to {most} patterns")));
+        return Err(Problem::bad_request(format!("`topics` must be from 1 to {most} patterns")));
     }
     if !principal.is_known() {
         let detail = "what everybody may read needs no ticket: open the stream without one";

@@ -37,7 +37,7 @@ impl NumberStyle {
             (Some(NumberText::Uptime), None) => Ok(Self::Uptime),
             (Some(NumberText::Duration), None) => Ok(Self::Duration),
             (None, Some(digits @ 0..=9)) => Ok(Self::Rounded(digits.into())),
-            (None, Some(_)) => Err(("round", "is from 0 to 9 digits")),
+            (None, Some(_)) => Err(("round", "must be from 0 to 9 digits")),
             (Some(_), Some(_)) => Err(("round", "is for numbers, not for a text")),
         }
     }

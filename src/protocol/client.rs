@@ -12,6 +12,7 @@ use crate::{
     position::Position,
     time::{self, Millis, Span},
     topic::TopicPattern,
+    wording,
 };
 
 /// The client's name for a message, echoed in the answer: a number or a string.
@@ -137,6 +138,9 @@ struct Refresh {
     token: SecretString,
 }
 
+/// The longest sentence about what is wrong, in bytes.
+const LONGEST_MESSAGE: usize = 400;
+
 /// The longest `sub`, `name` and textual `id`, in bytes.
 const MAX_NAME: usize = 64;
 
@@ -155,14 +159,18 @@ impl<'a> ClientMessage<'a> {
             None => None,
             Some(raw) => match serde_json::from_str::<MessageId>(raw.get()) {
                 Ok(MessageId::Text(text)) if text.len() > MAX_NAME => {
-                    return Err(refused(None, ErrorCode::BadMessage, "`id` has at most 64 bytes"));
+                    return Err(refused(
+                        None,
+                        ErrorCode::BadMessage,
+                        "`id` must have at most 64 bytes",
+                    ));
                 }
                 Ok(id) => Some(id),
                 Err(_) if let Some(number) = json::read_whole(raw.get()) => {
                     Some(MessageId::Number(number))
                 }
                 Err(_) => {
-                    let message = "`id` is a whole number or a string";
+                    let message = "`id` must be a whole number or a text";
                     return Err(refused(None, ErrorCode::BadMessage, message));
                 }
             },
@@ -206,7 +214,7 @@ impl Subscribe {
             Err(refused(Some(id.clone()), ErrorCode::BadMessage, message))
         };
         if self.topics.is_empty() {
-            return bad("`topics` names at least one pattern");
+            return bad("`topics` must name at least one pattern");
         }
         if self.replay.is_some() && self.resume.is_some() {
             return bad("give `replay` or `resume`, not both");
@@ -214,7 +222,7 @@ impl Subscribe {
         match (self.mode, self.max_hz) {
             (Mode::All, Some(_)) => bad("`max_hz` belongs to mode \"latest\""),
             (Mode::Latest, Some(hz)) if !(0.01..=60.0).contains(&hz) => {
-                bad("`max_hz` is a number from 0.01 to 60")
+                bad("`max_hz` must be a number from 0.01 to 60")
             }
             _ => Ok(()),
         }
@@ -234,14 +242,16 @@ fn subscriptions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Subsc
 
 fn name_fits(field: &str, name: &str, id: &MessageId) -> Result<(), MessageError> {
     if name.is_empty() || name.len() > MAX_NAME {
-        let message = format!("`{field}` has 1 to {MAX_NAME} bytes");
+        let message = format!("`{field}` must have 1 to {MAX_NAME} bytes");
         return Err(refused(Some(id.clone()), ErrorCode::BadMessage, message));
     }
     Ok(())
 }
 
 fn refused(id: Option<MessageId>, code: ErrorCode, message: impl Into<String>) -> MessageError {
-    MessageError::Refused { id, code, message: message.into() }
+    // What the client sent may stand in it, and must not come back whole.
+    let message = wording::short(&message.into(), LONGEST_MESSAGE).into_owned();
+    MessageError::Refused { id, code, message }
 }
 
 impl<'de> Deserialize<'de> for Replay {
@@ -259,14 +269,14 @@ impl<'de> Deserialize<'de> for Replay {
         match fields {
             ReplayFields { last: Some(n), since: None, latest: None } => {
                 let n = usize::try_from(n.0);
-                n.map(Self::Last).map_err(|_| D::Error::custom("`last` is not below 0"))
+                n.map(Self::Last).map_err(|_| D::Error::custom("`last` must not be below 0"))
             }
             ReplayFields { last: None, since: Some(since), latest: None } => {
                 Self::since(&since).map_err(D::Error::custom)
             }
             ReplayFields { last: None, since: None, latest: Some(true) } => Ok(Self::Latest),
             _ => Err(D::Error::custom(
-                "`replay` is one of {\"last\":n}, {\"since\":\"5m\"} and {\"latest\":true}",
+                "must be one of {\"last\":n}, {\"since\":\"5m\"} and {\"latest\":true}",
             )),
         }
     }
@@ -279,7 +289,7 @@ impl Replay {
             return Ok(Self::SinceAgo(span.millis()));
         }
         time::parse_rfc3339(text).map(Self::SinceTime).map_err(|_| {
-            format!("`since` is a duration such as 5m or a time such as 2026-11-20T12:00:00Z, not {text:?}")
+            format!("`since` must be a duration such as 5m or a time such as 2026-11-20T12:00:00Z, not {text:?}")
         })
     }
 }

@@ -34,14 +34,17 @@ pub fn ping() -> Bytes {
     Bytes::from_static(&PING)
 }
 
-/// A close frame with `code` and as much of `reason` as fits.
+/// A close frame with `code` and as much of `reason` as fits; a reason that is cut ends with `…`.
 pub fn close(code: u16, reason: &str) -> Bytes {
-    let mut end = reason.len().min(MAX_REASON);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
+    const CUT: &str = "…";
     let mut payload = code.to_be_bytes().to_vec();
-    payload.extend_from_slice(&reason.as_bytes()[..end]);
+    if reason.len() <= MAX_REASON {
+        payload.extend_from_slice(reason.as_bytes());
+    } else {
+        let end = reason.floor_char_boundary(MAX_REASON - CUT.len());
+        payload.extend_from_slice(&reason.as_bytes()[..end]);
+        payload.extend_from_slice(CUT.as_bytes());
+    }
     frame(CLOSE, &payload)
 }
 
@@ -73,8 +76,8 @@ mod tests {
     #[test]
     fn a_long_reason_is_cut_at_a_character() {
         let frame = close(4400, &"ä".repeat(100));
-        assert_eq!(frame.len(), 2 + 2 + 122);
-        assert!(std::str::from_utf8(&frame[4..]).is_ok());
+        assert_eq!(frame.len(), 2 + 2 + 123);
+        assert!(std::str::from_utf8(&frame[4..]).unwrap().ends_with("ä…"));
         assert_eq!(&frame[2..4], 4400u16.to_be_bytes());
     }
 }

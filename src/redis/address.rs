@@ -32,8 +32,8 @@ enum Endpoint {
 /// An address that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "write redis://[:password@]host:port[/db], rediss:// for TLS, or \
-     redis+sentinel://[:password@]host:port,host:port/master: {0}"
+    "{0}: write redis://[:password@]host:port[/db], rediss:// for TLS, or \
+     redis+sentinel://[:password@]host:port,host:port/master"
 )]
 pub struct RedisAddressError(String);
 
@@ -199,7 +199,9 @@ fn unknown_master() -> RedisError {
 
 fn info(url: &str, config: &RedisConfig) -> Result<ConnectionInfo, RedisAddressError> {
     // The library's message shows nothing of the address.
-    let info = url.into_connection_info().map_err(|error| RedisAddressError(error.to_string()))?;
+    let info = url
+        .into_connection_info()
+        .map_err(|_| RedisAddressError("is no address of a Redis".to_owned()))?;
     let keepalive = ::redis::io::tcp::socket2::TcpKeepalive::new()
         .with_time(KEEPALIVE)
         .with_interval(KEEPALIVE / 4);

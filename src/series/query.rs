@@ -48,7 +48,7 @@ const AGGREGATES: [(&str, Aggregate); 9] = [
 
 /// Not a name of an [`Aggregate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is one of avg, min, max, sum, last, count, rate, increase, p95")]
+#[error("must be one of avg, min, max, sum, last, count, rate, increase, p95")]
 pub struct AggregateError;
 
 impl FromStr for Aggregate {

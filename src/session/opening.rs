@@ -48,7 +48,7 @@ impl Session {
                 vec![Action::Authenticate(token)]
             }
             (_, Some(principal)) => self.open(id, connect, principal, now),
-            _ => close(CloseCode::Unauthorized, "no credentials came with `connect` or before"),
+            _ => close(CloseCode::Unauthorized, "no credentials came: send a `token` in `connect`"),
         }
     }
 

@@ -158,7 +158,7 @@ pub enum SourceNameError {
     #[error(transparent)]
     Topic(#[from] TopicError),
     /// It has several words.
-    #[error("is one word, without dots")]
+    #[error("must be one word, without dots")]
     Dots,
 }
 

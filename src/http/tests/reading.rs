@@ -217,7 +217,7 @@ async fn history_of_more_patterns_than_a_subscription_may_have_is_refused() {
     for query in ["topics=a.b,a.c,a.d", "topics=a.b,a.c&topics=a.d"] {
         let answer = server.get(&format!("/api/v1/history?{query}")).await;
         let problem = answer.assert_problem(400, "bad_request");
-        assert_eq!(problem["detail"], "`topics` names at most 2 patterns");
+        assert_eq!(problem["detail"], "`topics` must name at most 2 patterns");
     }
     let metrics = server.state.telemetry.openmetrics().unwrap();
     assert!(metrics.contains("limit_hits_total{limit=\"patterns\"} 2"), "{metrics}");

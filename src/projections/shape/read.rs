@@ -346,7 +346,7 @@ mod tests {
             ),
             ("x = { value = \"a.n\", round = 12 }", "shape.x.round", "0 to 9"),
             ("x = { value = \"a.n\", list = \"a\" }", "shape.x", "both say"),
-            ("x = { value = 1 }", "shape.x.value", "is a text, not the number 1"),
+            ("x = { value = 1 }", "shape.x.value", "must be a text in quotes, not the number 1"),
             ("x = [{ newest = \"a..b\" }]", "shape.x[0].newest", "empty tokens"),
             ("x = { list = \"a.b\", limit = 0 }", "shape.x.limit", "from 1 to 1000"),
             ("x = { list = \"a\", keep = 19 }", "shape.x.keep", "from 20 to 1000"),
@@ -354,7 +354,7 @@ mod tests {
             (
                 "x = { list = \"a\", take = { y = { field = \"z\", round = 12 } } }",
                 "shape.x.take",
-                "`round` is from 0 to 9",
+                "`round` must be from 0 to 9",
             ),
             ("x = { list = [] }", "shape.x.list", "at least one"),
             ("x = { list = \"a\", take = { y = \"@no\" } }", "shape.x.take", "@topic"),
