@@ -272,7 +272,7 @@ fn routes(state: AppState) -> Router {
         .route("/readyz/publishing", get(operations::ready_publishing))
         .merge(projections::sockets(&state.projections))
         .merge(compressed)
-        .fallback(page::fallback)
+        .fallback(projections::fallback)
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .with_state(state)
 }

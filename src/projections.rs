@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     asked::{Asked, RowLimit, RowLimitError},
-    buckets::{Hours, HoursError},
+    buckets::{Days, DaysError, Hours, HoursError},
     config::{FreshnessConfig, Path, PathError, ProjectionConfig, ProjectionsConfig},
     fault::ProjectionFault,
     plan::{Plan, Projection},

@@ -253,6 +253,14 @@ impl Problem {
         Self::new(&NOT_FOUND, "no such path; docs/protocol.md lists all there are")
     }
 
+    /// Nothing is below a projection's path.
+    pub fn below_projection(path: &str) -> Self {
+        let detail = format!(
+            "nothing is below {path}, which is only read: events on the topics that it is made of change what it shows"
+        );
+        Self::new(&NOT_FOUND, detail)
+    }
+
     /// No node has this name.
     pub fn no_node(name: &str) -> Self {
         Self::new(&NOT_FOUND, format!("no node is called {name:?}; GET /api/v1/nodes lists all"))

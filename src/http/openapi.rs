@@ -8,7 +8,7 @@ mod operation;
 mod operations;
 mod page;
 
-use std::sync::LazyLock;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use axum::{
     Json,
@@ -58,7 +58,8 @@ pub(super) async fn document_of_hub(
         let Some(path) = &projection.path else { continue };
         if principal.may_subscribe(&TopicPattern::from(&projection.topic)) {
             let summary = format!("What {} is now", projection.topic);
-            document["paths"][path.as_str()] = json!({"get": describe_projection(&summary)});
+            let described = describe_projection(&summary, &projection.filters());
+            document["paths"][path.as_str()] = json!({"get": described});
         }
     }
     Ok(Json(document).into_response())
@@ -118,14 +119,22 @@ pub fn document() -> Value {
 }
 
 /// A projection's path, of which the configuration says what is answered.
-fn describe_projection(summary: &str) -> Value {
+fn describe_projection(summary: &str, filters: &BTreeSet<&str>) -> Value {
+    let parameter = |name: &str, kind: &str, about: &str| {
+        let schema = json!({"type": kind});
+        json!({"name": name, "in": "query", "required": false, "schema": schema, "description": about})
+    };
+    let mut parameters = vec![
+        parameter("hours", "integer", "How far back charts in it reach, 1 to 720."),
+        parameter("days", "integer", "The same in days, 1 to 30."),
+        parameter("limit", "integer", "How many rows lists in it have, 1 to 1000."),
+    ];
+    let filter = "Only rows of lists in which this has one of these values.";
+    parameters.extend(filters.iter().map(|name| parameter(name, "string", filter)));
     json!({
         "tags": ["Projections"],
         "summary": summary,
-        "parameters": [{
-            "name": "hours", "in": "query", "required": false, "schema": {"type": "integer"},
-            "description": "How far back charts in it reach, 1 to 720.",
-        }],
+        "parameters": parameters,
         "responses": {"200": {"description": "JSON of the shape that is configured.", "content": {"application/json": {"schema": {}}}}},
     })
 }

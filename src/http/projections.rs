@@ -1,21 +1,29 @@
 //! The paths of projections, which come from the configuration.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Router,
     extract::{Request, State},
-    response::Response,
+    response::{IntoResponse as _, Response},
     routing::get,
 };
-use http::request::Parts;
+use http::{HeaderMap, Method, Uri, request::Parts};
+use serde::Deserialize;
 
-use super::{AppState, Caller, Problem, answers, credentials, query, websocket};
+use super::{
+    AppState, Caller, Problem, answers, credentials, page,
+    query::{self, Parsed},
+    websocket,
+};
 use crate::{
     dialect::Form,
     event::AppName,
     hub::{Start, Subscription},
-    projections::{Asked, Hours, Projection, ProjectionError, Projections, RowLimit},
+    projections::{Asked, Days, Hours, Path, Projection, ProjectionError, Projections, RowLimit},
     protocol::Mode,
     topic::{TopicFilter, TopicPattern},
+    wording,
 };
 
 /// A route for the path of each projection.
@@ -45,7 +53,8 @@ pub(super) fn sockets(projections: &Projections) -> Router<AppState> {
     router
 }
 
-/// What a projection is now; `hours=` asks its charts for another span, `limit=` its lists for other rows.
+/// What a projection is now; `hours=` or `days=` asks its charts for another span, `limit=` its lists for other rows, and
+/// a list's own filters for some of them.
 async fn show(
     state: &AppState,
     number: usize,
@@ -55,7 +64,7 @@ async fn show(
     let projection = state.projections.all().get(number).ok_or_else(Problem::not_found)?;
     let pattern = TopicPattern::from(&projection.topic);
     credentials::check_readable(principal, &[pattern])?;
-    let asked = asked(parts).map_err(Problem::bad_request)?;
+    let asked = asked(projection, parts).map_err(Problem::bad_request)?;
     let shown = state.projections.now(projection, asked).await.map_err(|error| {
         // The other errors are temporary, and the publisher logs them once. Logged here, each request would repeat them.
         if matches!(error, ProjectionError::Series(_)) {
@@ -71,16 +80,65 @@ async fn show(
     Ok(answer)
 }
 
-fn asked(parts: &Parts) -> Result<Asked, String> {
-    let pairs = query::pairs(parts);
-    let text = |wanted| {
-        let found = pairs.iter().find(|(name, _)| name == wanted);
-        found.map(|(_, text)| text.as_str())
+/// What may be asked of every projection, and what of this one.
+#[derive(Deserialize)]
+struct ProjectionQuery {
+    hours: Option<Parsed<Hours>>,
+    days: Option<Parsed<Days>>,
+    limit: Option<Parsed<RowLimit>>,
+    #[serde(flatten)]
+    filters: BTreeMap<String, FilterValue>,
+}
+
+/// What one parameter says, and what the same says again.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum FilterValue {
+    One(String),
+    Several(Vec<String>),
+}
+
+fn asked(projection: &Projection, parts: &Parts) -> Result<Asked, String> {
+    let ProjectionQuery { hours, days, limit, filters } = query::read(parts)?;
+    let known = projection.filters();
+    if let Some(name) = filters.keys().find(|name| !known.contains(name.as_str())) {
+        let known: Vec<_> = ["hours", "days", "limit"].into_iter().chain(known).collect();
+        let known = wording::either(&known);
+        return Err(format!("there is no parameter `{name}` here, only {known}"));
+    }
+    let hours = match (hours, days) {
+        (Some(_), Some(_)) => return Err("give `hours` or `days`, not both".to_owned()),
+        (hours, days) => hours.map(|it| it.0).or(days.map(|it| it.0.0)),
     };
-    let hours = text("hours").map(str::parse::<Hours>).transpose();
-    let rows = text("limit").map(str::parse::<RowLimit>).transpose();
-    let hours = hours.map_err(|error| error.to_string())?;
-    Ok(Asked { hours, rows: rows.map_err(|error| error.to_string())? })
+    let values = |value| match value {
+        FilterValue::One(text) => vec![text],
+        FilterValue::Several(texts) => texts,
+    };
+    // A form sends a field that was left empty as well.
+    let filters = filters.into_iter().map(|(name, value)| {
+        let all = values(value);
+        let texts = all.iter().flat_map(|text| text.split(',')).map(str::trim);
+        (name, texts.filter(|text| !text.is_empty()).map(str::to_owned).collect::<Vec<_>>())
+    });
+    let filters = filters.filter(|(_, texts)| !texts.is_empty()).collect();
+    Ok(Asked { hours, rows: limit.map(|it| it.0), filters })
+}
+
+/// What no route answers: the page, where it has such a screen, or a refusal.
+pub(super) async fn fallback(
+    State(state): State<AppState>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let is_above = |path: &&str| {
+        uri.path().strip_prefix(path.trim_end_matches('/')).is_some_and(|it| it.starts_with('/'))
+    };
+    let paths = state.projections.all().iter().filter_map(|projection| projection.path.as_ref());
+    match paths.map(Path::as_str).find(is_above) {
+        Some(path) => Problem::below_projection(path).into_response(),
+        None => page::fallback(method, uri, headers).await,
+    }
 }
 
 /// The newest at once, then each change.

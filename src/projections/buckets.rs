@@ -130,8 +130,26 @@ impl std::str::FromStr for Hours {
 
 /// A number of hours that cannot be charted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("`hours` is a whole number from 1 to 720")]
+#[error("must be a whole number from 1 to 720")]
 pub struct HoursError;
+
+/// The same as days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Days(pub Hours);
+
+impl std::str::FromStr for Days {
+    type Err = DaysError;
+
+    fn from_str(text: &str) -> Result<Self, DaysError> {
+        let hours = json::read_whole::<i64>(text).and_then(|days| days.checked_mul(24));
+        hours.and_then(|hours| hours.try_into().ok()).map(Self).ok_or(DaysError)
+    }
+}
+
+/// A number of days that cannot be charted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be a whole number from 1 to 30")]
+pub struct DaysError;
 
 impl<'de> Deserialize<'de> for Hours {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

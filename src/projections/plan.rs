@@ -129,6 +129,17 @@ impl Plan {
 }
 
 impl Projection {
+    /// The members by which requests may ask for some rows of its lists.
+    pub fn filters(&self) -> BTreeSet<&str> {
+        let mut names = BTreeSet::new();
+        self.shape.visit(&mut |node| {
+            if let Shape::List { filters, .. } = node {
+                names.extend(filters.iter().map(String::as_str));
+            }
+        });
+        names
+    }
+
     /// What it is made of.
     pub(super) fn shows(&self) -> ShownParts<'_> {
         let mut parts = ShownParts::default();
@@ -283,7 +294,8 @@ impl Making {
         let failure = |status: &u16| {
             let found = StatusCode::from_u16(*status).ok().filter(StatusCode::is_server_error);
             found.ok_or_else(|| {
-                let message = "is a status of a server's failure, from 500 to 599, such as 503";
+                let message =
+                    "must be a status of a server's failure, from 500 to 599, such as 503";
                 ProjectionFault::new(&format!("{key}.freshness.status"), message)
             })
         };

@@ -6,6 +6,8 @@ mod number;
 mod read;
 mod words;
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use self::{number::ShownNumber, words::Words};
@@ -28,8 +30,9 @@ pub(super) enum Shape {
     Words(Words),
     /// What is collected under this number of the newest event.
     Newest(usize),
-    /// What is collected under `number` of newest events, the first so many.
-    List { number: usize, limit: usize },
+    /// What is collected under `number` of newest events, the first so many. By the members `filters` may be asked for
+    /// some of them.
+    List { number: usize, limit: usize, filters: Vec<String> },
     /// A derived value over the last hours, step by step.
     Buckets(Buckets),
     /// Why the values are not to be trusted; null while they are.
@@ -50,6 +53,8 @@ pub(super) struct Inputs<'a> {
     pub(super) rows: &'a dyn Fn(&Buckets) -> Value,
     /// How many rows of a list are asked for, if not as configured.
     pub(super) limit: Option<usize>,
+    /// Which rows of lists are asked for: for each of these members, the values it may have.
+    pub(super) filters: &'a BTreeMap<String, Vec<String>>,
     /// Why the values are not to be trusted.
     pub(super) error: Option<&'a str>,
     /// The time as texts have it.
@@ -69,9 +74,14 @@ impl Shape {
             Shape::Number(number) => number.render((inputs.value)(number.derive())),
             Shape::Words(words) => words.choose(inputs.value).into(),
             Shape::Newest(number) => (inputs.collected)(*number),
-            Shape::List { number, limit } => {
+            Shape::List { number, limit, filters } => {
                 let mut rows = (inputs.collected)(*number);
                 if let Value::Array(rows) = &mut rows {
+                    let asked =
+                        filters.iter().filter_map(|name| Some((name, inputs.filters.get(name)?)));
+                    for (name, wanted) in asked {
+                        rows.retain(|row| wanted.iter().any(|text| is_written(&row[name], text)));
+                    }
                     rows.truncate(inputs.limit.unwrap_or(*limit));
                 }
                 rows
@@ -110,5 +120,15 @@ impl Shape {
             Shape::Array(nodes) => nodes.iter().for_each(|node| node.visit(look)),
             _ => {}
         }
+    }
+}
+
+/// Whether a query says `text` for `value`.
+fn is_written(value: &Value, text: &str) -> bool {
+    match value {
+        Value::String(value) => value == text,
+        Value::Number(number) => text.parse().is_ok_and(|asked| number.as_f64() == Some(asked)),
+        Value::Bool(is_so) => text.parse() == Ok(*is_so),
+        _ => false,
     }
 }

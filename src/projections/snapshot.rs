@@ -1,6 +1,9 @@
 //! What a projection is made of, as of one offset of the log.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::time::timeout;
@@ -227,6 +230,7 @@ impl<'a> ProjectionSnapshot<'a> {
             collected: &|number| self.collected.get(&number).cloned().unwrap_or_default(),
             rows: &|buckets| self.drawn(buckets).map_or(Value::Null, |chart| chart.rows.clone()),
             limit: self.asked.rows.map(RowLimit::rows),
+            filters: &self.asked.filters,
             error: self.trouble(),
             clock: &self.clock(),
         })
@@ -256,6 +260,7 @@ impl<'a> ProjectionSnapshot<'a> {
                 })
             },
             limit: None,
+            filters: &BTreeMap::new(),
             error: error.as_deref(),
             clock: "",
         });

@@ -46,6 +46,11 @@ impl Take {
         }
     }
 
+    /// Whether it makes an object with this member.
+    pub(super) fn has(&self, member: &str) -> bool {
+        matches!(self, Take::Object(members) if members.iter().any(|(name, _)| name == member))
+    }
+
     /// What is taken where there is no event.
     pub(super) fn nothing(&self) -> Value {
         match self {

@@ -92,26 +92,76 @@ async fn its_other_pages_show_what_is_known_of_calls_and_alerts() {
     assert_eq!((&logs["logs"][0], logs["logs"].as_array().unwrap().len()), (&newest, 2));
     let one = becomes(&hub, "/api/dashboard/call-logs?limit=1", |_| true).await;
     assert_eq!(one["logs"], json!([newest]));
+    let mut fields = json!({"caller": "Ada", "agent": "leo"});
+    let mut third = at(call(2.0, "success"));
+    third["data"].as_object_mut().unwrap().append(fields.as_object_mut().unwrap());
+    hub.publish(json!([third])).await;
+    becomes(&hub, "/api/dashboard/call-logs", |logs| logs["total"] == 3).await;
+    for (query, agents) in [
+        ("status=success", &["leo", "roxy"][..]),
+        ("status=success&limit=1", &["leo"]),
+        ("status=error,success&agent=roxy", &["roxy", "roxy"]),
+        ("status=error&status=success&agent=leo", &["leo"]),
+        ("status=nothing", &[]),
+        ("status=", &["leo", "roxy", "roxy"]),
+    ] {
+        let path = format!("/api/dashboard/call-logs?{query}");
+        let logs = becomes(&hub, &path, |_| true).await;
+        let rows = logs["logs"].as_array().unwrap().iter();
+        assert_eq!(rows.map(|row| &row["agent"]).collect::<Vec<_>>(), agents, "{query}");
+        assert_eq!(logs["total"], 3, "of all calls");
+    }
     let alerts = becomes(&hub, "/api/dashboard/alerts", |alerts| alerts[0] != Value::Null).await;
     let wanted = json!([{"id": "memory", "severity": "warning", "message": "High memory usage",
                          "timestamp": time, "acknowledged": null}]);
     assert_eq!(alerts, wanted);
     let path = "/api/dashboard/performance-metrics";
-    let performance = becomes(&hub, path, |value| value["error_rates"]["calls"] == 50.0).await;
-    assert_eq!(performance["throughput"], json!({"calls_per_minute": 0.4}));
+    let performance = becomes(&hub, path, |value| value["error_rates"]["calls"] == 33.3).await;
+    assert_eq!(performance["throughput"], json!({"calls_per_minute": 0.6}));
     assert_eq!(performance["resource_usage"], json!({"memory": 72.0, "cpu": 35.0}));
     let usage = becomes(&hub, "/api/dashboard/usage-analytics", |_| true).await;
     let today = &time[..10];
-    assert_eq!(usage["call_volume"][6], json!({"date": today, "calls": 2}));
-    assert_eq!(usage["success_rate"][6], json!({"date": today, "rate": 50.0}));
-    assert_eq!(usage["avg_duration"][6], json!({"date": today, "duration": 156.0}));
+    assert_eq!(usage["call_volume"][6], json!({"date": today, "calls": 3}));
+    assert_eq!(usage["success_rate"][6], json!({"date": today, "rate": 66.7}));
+    assert_eq!(usage["avg_duration"][6], json!({"date": today, "duration": 144.0}));
     assert_eq!(usage["avg_duration"][0]["duration"], Value::Null, "nothing is made up");
     assert_eq!(usage["top_callers"], json!([]));
+    let month = becomes(&hub, "/api/dashboard/usage-analytics?days=30", |_| true).await;
+    let rows = month["call_volume"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[9]["calls"]), (10, &json!(3)), "three days a row");
     let activity = becomes(&hub, "/api/dashboard/recent-activity?limit=5", |_| true).await;
     assert_eq!(activity.as_array().unwrap().len(), 5);
     let row = |at: usize| ["timestamp", "event", "details"].map(|name| activity[at][name].clone());
-    assert_eq!(row(0), [json!(time), json!("alert"), json!("High memory usage")]);
-    assert_eq!(row(3), [json!(time), json!("call"), Value::Null]);
+    assert_eq!(row(1), [json!(time), json!("alert"), json!("High memory usage")]);
+    assert_eq!(row(0), [json!(time), json!("call"), Value::Null]);
+}
+
+#[tokio::test]
+async fn what_its_page_asks_for_and_the_hub_cannot_do_was_passed_over_or_there_was_no_such_path() {
+    let hub = TestHub::start().await;
+    for (path, says) in [
+        (
+            "/api/dashboard/call-logs?offset=50",
+            "there is no parameter `offset` here, only hours, days, limit, agent or status",
+        ),
+        ("/api/dashboard/alerts?status=open", "only hours, days or limit"),
+        ("/api/dashboard/call-logs?limit=5&limit=6", "`limit` is given twice"),
+        ("/api/dashboard/usage-analytics?days=31", "`days` must be a whole number from 1 to 30"),
+        ("/api/dashboard/usage-analytics?days=7&hours=168", "give `hours` or `days`, not both"),
+    ] {
+        let (status, problem) = get(&hub, path, &["**"]).await;
+        assert_eq!((status.as_u16(), &problem["code"]), (400, &json!("bad_request")), "{path}");
+        assert!(problem["detail"].as_str().unwrap().contains(says), "{path}: {problem}");
+    }
+    let path = hub.url("/api/dashboard/alerts/memory/acknowledge");
+    let answer = hub.http().post(path).bearer_auth(hub.token("page", &["**"])).send().await;
+    let problem: Value = answer.unwrap().json().await.unwrap();
+    assert_eq!((&problem["status"], &problem["code"]), (&json!(404), &json!("not_found")));
+    let says = "nothing is below /api/dashboard/alerts, which is only read";
+    assert!(problem["detail"].as_str().unwrap().starts_with(says), "{problem}");
+    // A path that only begins alike is nobody's.
+    let (_, problem) = get(&hub, "/api/dashboard/alertsx", &["**"]).await;
+    assert!(problem["detail"].as_str().unwrap().starts_with("no such path"), "{problem}");
 }
 
 #[tokio::test]

@@ -25,6 +25,10 @@ const OPERATORS: [&str; 8] =
 const USUAL: usize = 20;
 /// The most.
 const MOST: usize = 1000;
+/// Members that a list may be filtered by, at most.
+const FILTERS: usize = 8;
+/// What a query asks for beside them.
+const PARAMETERS: [&str; 3] = ["hours", "days", "limit"];
 
 /// What reading a shape needs, and what comes out beside it.
 pub(in crate::projections) struct ShapeReader<'a> {
@@ -53,6 +57,9 @@ struct ListOperator {
     limit: Option<usize>,
     /// The most that `?limit=` may ask for.
     keep: Option<usize>,
+    /// Members of a row by which requests may ask for some rows.
+    #[serde(default)]
+    filters: Vec<String>,
     #[serde(default)]
     by_key: bool,
     sort_by: Option<Field>,
@@ -182,14 +189,29 @@ impl ShapeReader<'_> {
                         return Err(ProjectionFault::new(&format!("{key}.{name}"), message));
                     }
                 }
-                let ListOperator { list, by_key, sort_by, condition, take, .. } = config;
+                for (index, name) in config.filters.iter().enumerate() {
+                    let wrong = match () {
+                        () if index >= FILTERS => Some(format!("there are at most {FILTERS}")),
+                        () if PARAMETERS.contains(&name.as_str()) => {
+                            Some(format!("?{name}= asks for something else"))
+                        }
+                        () if !config.take.has(name) => {
+                            Some(format!("`take` has no {name:?}, so that no row has it"))
+                        }
+                        () => None,
+                    };
+                    if let Some(message) = wrong {
+                        return Err(ProjectionFault::new(&format!("{key}.filters"), message));
+                    }
+                }
+                let ListOperator { list, by_key, sort_by, condition, take, filters, .. } = config;
                 if sort_by.is_some() && !by_key {
                     let message = "sorts a list of the newest of each key: add `by_key = true`";
                     return Err(ProjectionFault::new(&format!("{key}.sort_by"), message));
                 }
                 let keep = if by_key { KeepPolicy::PerKey(keep) } else { KeepPolicy::List(keep) };
                 let rule = CollectRule { filter: list.0, condition, keep, sort_by, take };
-                Ok(Shape::List { number: self.collect(rule), limit })
+                Ok(Shape::List { number: self.collect(rule), limit, filters })
             }
             "buckets" => {
                 let config: BucketsOperator = parse(key, value)?;
@@ -270,6 +292,8 @@ fn parse<T: DeserializeOwned>(key: &str, value: &toml::Value) -> Result<T, Proje
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::{super::Inputs, *};
     use serde_json::{Value, json};
 
@@ -289,6 +313,7 @@ mod tests {
             collected: &|number| json!([number]),
             rows: &|buckets| json!([{ &buckets.name: 3 }]),
             limit: None,
+            filters: &BTreeMap::new(),
             error,
             clock,
         })
@@ -355,6 +380,12 @@ mod tests {
                 "x = { list = \"a\", take = { y = { field = \"z\", round = 12 } } }",
                 "shape.x.take",
                 "`round` must be from 0 to 9",
+            ),
+            ("x = { list = \"a\", filters = [\"on\"] }", "shape.x.filters", "has no \"on\""),
+            (
+                "x = { list = \"a\", filters = [\"days\"], take = { days = \"days\" } }",
+                "shape.x.filters",
+                "something else",
             ),
             ("x = { list = [] }", "shape.x.list", "at least one"),
             ("x = { list = \"a\", take = { y = \"@no\" } }", "shape.x.take", "@topic"),
