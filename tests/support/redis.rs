@@ -182,9 +182,9 @@ pub(crate) fn server(url: &str) -> Server {
     server_with_replicas(url, 0)
 }
 
-/// The same, where so many replicas are to have what is answered.
+/// The same, where so many replicas are to have what is answered: a busy machine may let one of them wait for long.
 pub(crate) fn server_with_replicas(url: &str, replicas: u32) -> Server {
-    let timeout = Span(Duration::from_millis(1000));
+    let timeout = Span(Duration::from_secs(if replicas > 0 { 4 } else { 1 }));
     let config = RedisConfig { prefix: "pulsehub".to_owned(), timeout, replicas };
     Server::new(&url.into(), config).unwrap()
 }
