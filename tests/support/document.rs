@@ -143,8 +143,10 @@ impl Document {
         }
         for block in &self.blocks {
             if let Mark::Page { file, shows } = &block.mark {
+                // Only its folder is served, and not the one with the hub's data.
+                let name = file.rsplit('/').next().unwrap();
                 put(format_args!(
-                    "echo '== {} line {}' >&2\nlook http://127.0.0.1:{page_port}/{file} {}\n",
+                    "echo '== {} line {}' >&2\nlook http://127.0.0.1:{page_port}/{name} {}\n",
                     self.path,
                     block.line,
                     quoted(shows)
