@@ -1,5 +1,7 @@
 //! `POST /api/v1/write`, at Prometheus' path too: remote write 1.0 in, events of type `samples` out.
 
+use std::collections::HashMap;
+
 use axum::{
     body::{Body, Bytes},
     extract::State,
@@ -9,6 +11,7 @@ use http::{HeaderMap, StatusCode, header};
 use super::{AppState, Caller, Problem, body, media};
 use crate::{
     auth::Principal,
+    broker::Batch,
     event::new_id,
     ingest::{
         Defaults,
@@ -39,11 +42,12 @@ async fn take(
     // Held until the events have been stored: the queue's own limit counts them only from then on.
     let (body, _charge) = body::read(headers, body, state, principal).await?;
     let RemoteWrite { topics, mut losses } = read(body, state, principal).await?;
-    let (mut events, mut stored) = (Vec::new(), 0);
+    let (mut events, mut stored, mut counts) = (Vec::new(), 0, HashMap::new());
     for found in topics {
         match state.terms.admission.check_topic(principal, &found.topic) {
             Ok(()) => {
                 stored += found.samples;
+                counts.insert(found.topic, found.samples);
                 events.extend(found.events);
             }
             Err(why) => losses.add(DroppedPart::Sample, found.samples, || why.to_string()),
@@ -56,7 +60,15 @@ async fn take(
         let before = losses.total();
         state.series.crowded_out(&admitted, &mut losses);
         stored = stored.saturating_sub(losses.total() - before);
-        state.broker.publish(admitted.into()).await?;
+        let published = state.broker.publish(Batch::from(admitted).what_fits(0)).await?;
+        for topic in published.left_out.iter().flat_map(|left_out| &left_out.topics) {
+            // Without room now, it had none in an earlier batch, nor has it in a later one.
+            let lost = counts.remove(topic).unwrap_or_default();
+            stored = stored.saturating_sub(lost);
+            losses.add(DroppedPart::Sample, lost, || {
+                format!("{topic}: the log holds no more topics: journal.max_topics")
+            });
+        }
         events = rest;
     }
     losses.count(&state.telemetry);

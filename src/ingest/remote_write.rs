@@ -212,6 +212,7 @@ impl<'a> RequestSamples<'a> {
     fn finish(mut self) -> RemoteWrite {
         self.place_metadata();
         let mut write = RemoteWrite { topics: Vec::new(), losses: self.losses };
+        let mut places = HashMap::new();
         for TargetSamples { topic, target, mut set } in self.sets {
             if set.rows.is_empty() && set.metadata.is_empty() {
                 continue;
@@ -227,16 +228,14 @@ impl<'a> RequestSamples<'a> {
             }
             let samples = set.rows.len() - made.too_large.len();
             let events = made.payloads.into_iter().map(|payload| event.make(payload));
-            match write.topics.iter_mut().find(|known| known.topic == event.topic) {
-                Some(known) => {
-                    known.events.extend(events);
-                    known.samples += samples;
-                }
-                None => {
-                    let (topic, events) = (event.topic.clone(), events.collect());
-                    write.topics.push(TopicSamples { topic, events, samples });
-                }
-            }
+            let place = *places.entry(event.topic.clone()).or_insert_with(|| {
+                let topic = event.topic.clone();
+                write.topics.push(TopicSamples { topic, events: Vec::new(), samples: 0 });
+                write.topics.len() - 1
+            });
+            let known = &mut write.topics[place];
+            known.events.extend(events);
+            known.samples += samples;
         }
         write
     }

@@ -68,7 +68,9 @@ async fn what_nobody_read_kept_whole_blocks_in_memory() {
     let projections = Projections::new(plan, series, feed, bounds, clock, telemetry);
     let collector = projections.0.collector.clone();
     let following = tokio::spawn(async move { collector.run().await });
-    projections.0.collector.changes().wait_for(|changes| *changes > 0).await.unwrap();
+    let mut changes = projections.0.collector.changes();
+    let began = changes.wait_for(|changes| *changes > 0);
+    drop(timeout(Duration::from_secs(60), began).await.expect("it begins").unwrap());
     // Small enough to share a block with the event that is followed.
     let large = to_raw_value(&"x".repeat(100 << 10)).unwrap();
     let mut last = 0;

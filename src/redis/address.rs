@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ::redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
-    RedisConnectionInfo, RedisError, aio::MultiplexedConnection, io::tcp::TcpSettings,
+    RedisConnectionInfo, RedisError, Value, aio::MultiplexedConnection, io::tcp::TcpSettings,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -80,20 +80,20 @@ impl Server {
 
     /// A new connection, for which and on which an answer may take `patience` longer than usual.
     pub async fn connect(&self, patience: Duration) -> Result<MultiplexedConnection, RedisError> {
-        let client = match &self.0.place {
-            Endpoint::Fixed(info) => Client::open(info.clone())?,
+        match &self.0.place {
+            Endpoint::Fixed(info) => self.open(info.clone(), patience).await,
             Endpoint::Sentinels { sentinels, name, as_master } => {
-                Client::open(self.find_master(sentinels, name, as_master).await?)?
+                self.open_master(sentinels, name, as_master, patience).await
             }
-        };
-        self.open(client, patience).await
+        }
     }
 
     async fn open(
         &self,
-        client: Client,
+        info: ConnectionInfo,
         patience: Duration,
     ) -> Result<MultiplexedConnection, RedisError> {
+        let client = Client::open(info)?;
         let timeout = self.0.config.timeout.0 + patience;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(timeout))
@@ -101,37 +101,35 @@ impl Server {
         client.get_multiplexed_async_connection_with_config(&config).await
     }
 
+    /// The master that a sentinel names, if it is one: a sentinel that was away may name one that is no master any more, and
+    /// another knows the new one (<https://redis.io/docs/latest/develop/reference/sentinel-clients/>).
+    ///
     /// The library's own sentinel client waits half a second for each answer, whatever `cluster.timeout` says.
-    async fn find_master(
+    async fn open_master(
         &self,
         sentinels: &[ConnectionInfo],
         name: &str,
         as_master: &ConnectionInfo,
-    ) -> Result<ConnectionInfo, RedisError> {
+        patience: Duration,
+    ) -> Result<MultiplexedConnection, RedisError> {
         let mut failed = None;
         for sentinel in with_and_without_login(sentinels) {
-            let asked = async {
-                let mut connection = self.open(Client::open(sentinel)?, Duration::ZERO).await?;
+            let opened = async {
+                let mut connection = self.open(sentinel, Duration::ZERO).await?;
                 let mut ask = ::redis::cmd("SENTINEL");
                 ask.arg("get-master-addr-by-name").arg(name);
-                ask.query_async::<Option<(String, u16)>>(&mut connection).await
-            };
-            match asked.await {
-                Ok(Some((host, port))) => {
-                    let address = match as_master.addr() {
-                        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-                            ConnectionAddr::TcpTls {
-                                host,
-                                port,
-                                insecure: *insecure,
-                                tls_params: tls_params.clone(),
-                            }
-                        }
-                        _ => ConnectionAddr::Tcp(host, port),
-                    };
-                    return Ok(as_master.clone().set_addr(address));
+                let named: Option<(String, u16)> = ask.query_async(&mut connection).await?;
+                let (host, port) = named.ok_or_else(unknown_master)?;
+                let master = as_master.clone().set_addr(at(as_master, host, port));
+                let mut connection = self.open(master, patience).await?;
+                let role: Vec<Value> = ::redis::cmd("ROLE").query_async(&mut connection).await?;
+                match role.first() {
+                    Some(Value::BulkString(role)) if role == b"master" => Ok(connection),
+                    _ => Err(no_master()),
                 }
-                Ok(None) => failed = Some(unknown_master()),
+            };
+            match opened.await {
+                Ok(connection) => return Ok(connection),
                 Err(error) => failed = Some(error),
             }
         }
@@ -190,6 +188,24 @@ fn sentinels(
     // Only its login, database and TLS are used; the sentinels tell the rest.
     let as_master = at(&format!("localhost/{database}"))?;
     Ok(Endpoint::Sentinels { sentinels: sentinels?, name: name.to_owned(), as_master })
+}
+
+/// Another address, spoken to as `info` says.
+fn at(info: &ConnectionInfo, host: String, port: u16) -> ConnectionAddr {
+    match info.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: *insecure,
+            tls_params: tls_params.clone(),
+        },
+        _ => ConnectionAddr::Tcp(host, port),
+    }
+}
+
+fn no_master() -> RedisError {
+    let kind = ::redis::ErrorKind::MasterNameNotFoundBySentinel;
+    (kind, "the sentinels name a server that is no master").into()
 }
 
 fn unknown_master() -> RedisError {

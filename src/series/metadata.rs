@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::sample::{Kind, SampleHint};
+use super::sample::{Kind, MAX_UNIT, SampleHint};
 
 /// What is said of a name, or of a family of names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,7 +92,9 @@ impl SeriesMetadata {
         // How many observations there were has none.
         let has_unit =
             !self.unit.is_empty() && !matches!(suffix, "_count" | "_bucket" | "_created");
-        SampleHint { kind, unit: has_unit.then(|| self.unit.clone()) }
+        // Each series has a copy.
+        let unit = has_unit.then(|| self.unit.chars().take(MAX_UNIT).collect());
+        SampleHint { kind, unit }
     }
 }
 

@@ -58,6 +58,8 @@ struct Crowding {
 const TOLD_FOR: Millis = 60_000;
 /// Publishers that are told at once, at most.
 const MOST_CROWDED: usize = 1000;
+/// What a large series takes, in bytes.
+const LARGE: usize = 64 << 10;
 /// So many series are looked at to see which label has exploded.
 const LOOKED_AT: usize = 20_000;
 
@@ -98,6 +100,11 @@ impl SeriesRoom {
             (publisher.bytes + bytes > most.bytes_of_publisher, SeriesBound::BytesOfPublisher),
         ];
         reached.into_iter().find(|(is_reached, _)| *is_reached).map(|(_, bound)| bound)
+    }
+
+    /// Whether a bound is reached, or a large series would reach one.
+    pub(super) fn is_nearly_full(&self, topic: &str, publisher: &str) -> bool {
+        self.lacks(topic, publisher, LARGE).is_some()
     }
 
     /// Counts a series.

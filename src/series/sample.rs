@@ -109,6 +109,8 @@ pub const MAX_NAME: usize = 1024;
 pub const MAX_LABELS: usize = 40;
 /// The longest value of a label, in bytes.
 pub const MAX_LABEL: usize = 4096;
+/// The longest unit, in characters.
+pub const MAX_UNIT: usize = 32;
 /// Labels by which series are matched; no series has them.
 const RESERVED: [&str; 2] = ["__name__", "__topic__"];
 /// The most groups within groups that metrics are looked for in.
@@ -168,8 +170,12 @@ impl Labels {
             if labels.len() == MAX_LABELS {
                 return Err(Dropped::Labels);
             }
+            let name = sanitised(name);
+            if RESERVED.contains(&&*name) {
+                return Err(Dropped::Labels);
+            }
             if !value.is_empty() {
-                labels.push((sanitised(name), value.into()));
+                labels.push((name, value.into()));
             }
         }
         Ok(Self::sorted(labels))

@@ -319,8 +319,8 @@ impl Table {
     ) -> Result<Vec<Part>, PackError> {
         let keep = self.bounds.keep;
         let Some(timeseries) = self.timeseries.get_mut(at) else { return Ok(Vec::new()) };
-        let is_full =
-            self.room.lacks(&timeseries.identity.topic, &timeseries.publisher, 0).is_some();
+        let Identity { topic, .. } = &*timeseries.identity;
+        let is_full = self.room.is_nearly_full(topic, &timeseries.publisher);
         let is_silent = timeseries.newest().time + keep.resolutions[RESOLUTIONS.len() - 1] <= now;
         // What is derived took nobody's place, and is what it ever was.
         let is_derived = is_derived(&self.rules, &timeseries.identity);

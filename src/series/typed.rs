@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{
     incoming::{Found, Incoming, label, number, time},
-    sample::{Dropped, Kind, Labels, Name, Sample, SampleHint, Value},
+    sample::{Dropped, Kind, Labels, MAX_UNIT, Name, Sample, SampleHint, Value},
 };
 use crate::json::Object;
 
@@ -87,7 +87,8 @@ impl Typed<'_> {
         };
         let time = self.time.map(time).transpose()?;
         let labels = self.labels(event)?;
-        let unit: Option<Box<str>> = self.unit.as_ref().map(|unit| unit.chars().take(32).collect());
+        let unit: Option<Box<str>> =
+            self.unit.as_ref().map(|unit| unit.chars().take(MAX_UNIT).collect());
         let mut samples = Vec::with_capacity(values.len());
         // All of a histogram or nothing.
         for (suffix, bound, value) in values {

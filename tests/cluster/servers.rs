@@ -230,3 +230,13 @@ async fn sentinels_with_a_password_were_asked_without_it() {
         assert_eq!(publish(&hub, "a").await.status(), 200, "{settings}");
     }
 }
+
+#[tokio::test]
+async fn a_sentinel_that_had_been_away_named_a_server_that_was_no_master() {
+    let redis = RedisServer::start().await;
+    let port = redis.port().to_string();
+    let replica = RedisServer::with(&["--replicaof", "127.0.0.1", &port]).await;
+    let (away, there) = (Sentinel::start(&replica, ""), Sentinel::start(&redis, ""));
+    let hub = TestHub::with(&[("redis", &*there.url_behind(&away))]).await;
+    assert_eq!(publish(&hub, "a").await.status(), 200);
+}

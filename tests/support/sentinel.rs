@@ -63,6 +63,11 @@ impl Sentinel {
         self.url_with("")
     }
 
+    /// How a hub is told of it, beside another whom it asks first.
+    pub(crate) fn url_behind(&self, first: &Self) -> String {
+        format!("redis+sentinel://127.0.0.1:{},127.0.0.1:{}/{MASTER}", first.port, self.port)
+    }
+
     /// The same with a login, such as `:password@`.
     pub(crate) fn url_with(&self, login: &str) -> String {
         format!("redis+sentinel://{login}127.0.0.1:1,127.0.0.1:{}/{MASTER}", self.port)

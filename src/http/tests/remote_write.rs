@@ -78,3 +78,20 @@ async fn what_may_be_sent_again_is_no_4xx_and_what_is_no_remote_write_is_told_so
     let problem = Problem::bad_body("x").for_who_gives_up().into_response();
     assert_eq!(problem.status(), StatusCode::BAD_REQUEST);
 }
+
+#[tokio::test]
+async fn a_topic_without_room_cost_the_samples_of_all_others() {
+    let flags = [("journal.max_topics", "2"), ("ingest.remote_write.topic", "a.{job}")];
+    let server = Server::with(&flags);
+    let now = server.state.clock.now().cast_signed();
+    let of = |job| series(&[("__name__", "up"), ("job", job)], &[(now, 1.0)]);
+    assert_eq!(write(&server, "a", snappy(vec![of("x")])).await.status, StatusCode::NO_CONTENT);
+    let answer = write(&server, "a", snappy(vec![of("x"), of("y"), of("z")])).await;
+    let problem = answer.assert_problem(400, "samples_refused");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("1 refused, 2 stored: a.z: the log holds no more topics"),
+        "{detail}"
+    );
+    assert_eq!(server.get("/api/v1/history?topics=a.y").await.json()["events"][0]["key"], "y");
+}

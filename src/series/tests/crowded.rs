@@ -81,3 +81,16 @@ async fn a_flood_of_one_credential_leaves_the_others_their_room() {
     take_in(&node, &of_users("quiet", 40..50), 4);
     assert_eq!((of(&node, "loud.samples"), of(&node, "quiet.samples")), (100, 50));
 }
+
+#[tokio::test]
+async fn series_that_had_long_been_silent_kept_their_bytes_for_ever() {
+    for flag in ["series.max_bytes", "series.max_bytes_per_publisher"] {
+        let bench = Bench::with(&[(flag, "1 MiB".to_owned())]);
+        let mut node = bench.node(true).await;
+        take_in(&node, &of_users("loud", 0..20_000), 1);
+        let full = node.series.room().0;
+        bench.clock.set(NOW + 31 * 86_400_000);
+        save(&mut node).await;
+        assert!(node.series.room().0 < full, "{flag}: {} of {full}", node.series.room().0);
+    }
+}
