@@ -282,9 +282,12 @@ async fn a_sign_in_link_is_not_written_into_what_may_be_a_log() {
     let line = format!("{PROGRAM} {}", args.join(" "));
     let mut script = clean(Command::new("script"));
     script.args(["--quiet", "--flush", "--command", &line, "/dev/null"]);
-    let terminal = Running::spawn(&mut script);
+    let mut terminal = Running::spawn(&mut script);
     while !terminal.line().contains("/#code=") {}
     assert!(!link.exists());
+    // Killed, it would leave the hub running.
+    crate::support::signal(terminal.child.id(), "TERM");
+    terminal.child.wait().unwrap();
 }
 
 #[test]
