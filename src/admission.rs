@@ -102,7 +102,8 @@ impl Admission {
         &self.limits
     }
 
-    /// Whether events of this principal may go there, for who would rather leave some out than have all refused.
+    /// Refuses a topic on which this principal may not publish. For callers that leave such events out instead of
+    /// refusing the whole batch.
     pub fn check_topic(&self, principal: &Principal, topic: &Topic) -> Result<(), RefusedTopic> {
         if self.own_topics.hold(topic) {
             return Err(RefusedTopic::HubsOwn(topic.clone()));

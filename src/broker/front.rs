@@ -53,7 +53,7 @@ impl LogFront {
         *self.head.borrow()
     }
 
-    /// Everything up to `offset` can be read: whoever waits for it hears of it.
+    /// Everything up to `offset` can be read now; those who wait for it are woken.
     pub(super) fn move_to(&self, offset: Offset) {
         self.head.send_replace(offset);
     }

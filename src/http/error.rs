@@ -137,7 +137,8 @@ impl Problem {
         Self::new(&SAMPLES_REFUSED, detail).with("dropped", losses)
     }
 
-    /// The same for senders that give up on every status below 500: what may be tried again has another.
+    /// The same for senders that never repeat what was answered with a status below 500: a refusal that is worth a retry
+    /// becomes a 503.
     pub fn for_who_gives_up(self) -> Self {
         let Self { kind, .. } = self;
         if kind.retryable && kind.status.is_client_error() {

@@ -21,8 +21,8 @@ use crate::{
     telemetry::DroppedPart,
 };
 
-/// Stores what can be stored, and answers 204; or 400, which tells what could not be. Prometheus sends again what was
-/// answered with 5xx, and never what was answered with 4xx.
+/// Stores what can be stored. Answers 204 if that is all of it, else 400 with the samples that are refused. Prometheus
+/// retries after a 5xx and drops a request after a 4xx.
 pub(super) async fn write(
     State(state): State<AppState>,
     Caller(principal): Caller,

@@ -8,23 +8,42 @@ use crate::{admission::OwnEvent, broker::Batch, config, store::Store, topic::Top
 /// 2026-11-20T12:00:00Z
 const START: u64 = 1_795_176_000_000;
 
+/// The projections that come with the hub, over a log of their own that nobody follows yet.
+struct ProjectionBench {
+    broker: Broker,
+    store: Store,
+    feed: Feed,
+    series: Series,
+    projections: Projections,
+    telemetry: Telemetry,
+    _folder: tempfile::TempDir,
+}
+
+impl ProjectionBench {
+    fn new() -> Self {
+        let config = config::Config::load(None, [], &[]).unwrap();
+        let plan = config.plan().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (telemetry, clock) = (Telemetry::new(), Clock::system());
+        let broker =
+            Broker::open(config.journal, folder.path(), clock.clone(), telemetry.clone()).unwrap();
+        let store = Store::open(folder.path(), clock.clone()).unwrap();
+        let feed = Feed::new(broker.clone());
+        let (log, rules) = (feed.clone(), plan.rules());
+        let (kept, counted) = (store.clone(), telemetry.clone());
+        let series = Series::new(config.series, rules, log, kept, clock.clone(), counted);
+        let bounds = ProjectionBounds { keys: 10, event: 100_000 };
+        let (shown, log, counted) = (series.clone(), feed.clone(), telemetry.clone());
+        let projections = Projections::new(plan, shown, log, bounds, clock, counted);
+        Self { broker, store, feed, series, projections, telemetry, _folder: folder }
+    }
+}
+
 #[tokio::test]
 async fn series_and_projections_share_the_payloads_that_one_of_them_has_parsed() {
     const EVENTS: u64 = 50;
-    let config = config::Config::load(None, [], &[]).unwrap();
-    let plan = config.plan().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let (telemetry, clock) = (Telemetry::new(), Clock::system());
-    let broker =
-        Broker::open(config.journal, folder.path(), clock.clone(), telemetry.clone()).unwrap();
-    let store = Store::open(folder.path(), clock.clone()).unwrap();
-    let feed = Feed::new(broker.clone());
-    let (log, rules) = (feed.clone(), plan.rules());
-    let series =
-        Series::new(config.series, rules, log, store.clone(), clock.clone(), telemetry.clone());
-    let bounds = ProjectionBounds { keys: 10, event: 100_000 };
-    let projections =
-        Projections::new(plan, series.clone(), feed.clone(), bounds, clock, telemetry.clone());
+    let ProjectionBench { broker, store, feed, series, projections, telemetry, _folder } =
+        ProjectionBench::new();
     let stop = CancellationToken::new();
     let duties = Duties::new(store, broker.clone(), "here", telemetry);
     let running = [
@@ -54,18 +73,7 @@ async fn series_and_projections_share_the_payloads_that_one_of_them_has_parsed()
 #[tokio::test]
 async fn what_nobody_read_kept_whole_blocks_in_memory() {
     const ROUNDS: u64 = 120;
-    let config = config::Config::load(None, [], &[]).unwrap();
-    let plan = config.plan().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let (telemetry, clock) = (Telemetry::new(), Clock::system());
-    let broker =
-        Broker::open(config.journal, folder.path(), clock.clone(), telemetry.clone()).unwrap();
-    let store = Store::open(folder.path(), clock.clone()).unwrap();
-    let feed = Feed::new(broker.clone());
-    let (log, rules) = (feed.clone(), plan.rules());
-    let series = Series::new(config.series, rules, log, store, clock.clone(), telemetry.clone());
-    let bounds = ProjectionBounds { keys: 10, event: 100_000 };
-    let projections = Projections::new(plan, series, feed, bounds, clock, telemetry);
+    let ProjectionBench { broker, projections, _folder, .. } = ProjectionBench::new();
     let collector = projections.0.collector.clone();
     let following = tokio::spawn(async move { collector.run().await });
     let mut changes = projections.0.collector.changes();

@@ -13,7 +13,7 @@ use crate::sqlite;
 pub(super) struct FolderLock(File);
 
 impl FolderLock {
-    /// Locks `folder`, or tells who is refused that somebody else has.
+    /// Locks `folder`; refused if another pulsehub has locked it.
     pub(super) fn take(folder: &Path) -> Result<Self, JournalOpenError> {
         let path = folder.join("lock");
         let io = |error| sqlite::OpenError::Io { path: path.clone(), error };
